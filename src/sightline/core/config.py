@@ -1,0 +1,82 @@
+"""The base of every configuration: frozen pydantic models that refuse unknown keys and name the nearest one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pydantic
+import yaml
+
+from sightline.core.errors import ConfigError, at, unknown_name
+from sightline.core.files import write_text_atomic
+
+__all__ = ["Config", "read_yaml"]
+
+
+class Config(pydantic.BaseModel):
+    """Frozen settings whose fields are the only accepted keys; each default is written once, on its field."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def load(cls, values: Mapping[str, Any], where: str | None = None) -> Self:
+        """The settings from a mapping; ConfigError, naming the nearest key, for a wrong key or value."""
+        try:
+            return cls.model_validate(dict(values))
+        except pydantic.ValidationError as error:
+            raise ConfigError(_first_sentence(cls, error), where=where) from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """The settings from a YAML file."""
+        return cls.load(read_yaml(path), where=str(path))
+
+    def save(self, path: str | Path) -> None:
+        """Write all settings, defaults included, as YAML that `read` takes back."""
+        write_text_atomic(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping a YAML file holds (safe subset only); ConfigError with file and line otherwise."""
+    file = Path(path)
+    try:
+        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the file ({error.strerror})", where=str(file)) from None
+    except UnicodeDecodeError:
+        raise ConfigError("must be UTF-8 text, got other bytes", where=str(file)) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else None
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(f"must be valid YAML, got: {problem}", where=at(file, line)) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"must be a mapping of keys to values, got a {type(value).__name__}", where=str(file))
+    return {str(k): v for k, v in value.items()}
+
+
+def _first_sentence(cls: type[pydantic.BaseModel], error: pydantic.ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return unknown_name("key", key, _known_keys(cls, first["loc"]))
+    got = first["input"]
+    if first["type"] == "missing":
+        return f"'{key}' is missing and has no default"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"'{key}': {message}, got {got!r}" if key else f"{message}, got {got!r}"
+
+
+def _known_keys(cls: type[pydantic.BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    model: type[pydantic.BaseModel] = cls
+    prefix = ""
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field is not None else None
+        if not (isinstance(inner, type) and issubclass(inner, pydantic.BaseModel)):
+            break
+        model, prefix = inner, f"{prefix}{part}."
+    return [f"{prefix}{name}" for name in model.model_fields]

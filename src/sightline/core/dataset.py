@@ -1,0 +1,299 @@
+"""The data set contract: three tables, their schema, their validation, and a digest of everything they stand for.
+
+A `Dataset` is what every reader returns and every later step takes. Boxes are `xyxy` in image pixels, origin at the
+top-left corner of the top-left pixel, `x2` and `y2` exclusive. Class ids are contiguous from 0; the ids of the source
+format are kept in `classes.source_id`. Nothing is dropped on the way in: an object that cannot be used as labelled
+(a box without area, say) stays in `objects` with `ignore = true` and is named in `findings`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import polars as pl
+
+from sightline.core.errors import DataError
+from sightline.core.findings import Finding
+
+__all__ = [
+    "CLASSES_SCHEMA",
+    "IMAGES_SCHEMA",
+    "OBJECTS_SCHEMA",
+    "SCHEMA_VERSION",
+    "TASKS",
+    "Dataset",
+    "Task",
+    "dataset_from_rows",
+]
+
+SCHEMA_VERSION = 1
+Task = Literal["detect", "instance", "semantic", "track"]
+TASKS: tuple[Task, ...] = get_args(Task)
+
+IMAGES_SCHEMA: dict[str, Any] = {
+    "image_id": pl.Int64,
+    "path": pl.String,  # POSIX, relative to the data set's root
+    "width": pl.Int32,  # after EXIF orientation
+    "height": pl.Int32,
+    "split": pl.String,
+    "group": pl.String,  # video, patient, scene: never divided between splits
+    "frame": pl.Int64,  # 0-based inside its group
+    "time_s": pl.Float64,
+    "mask_path": pl.String,  # semantic mask, relative to the root
+}
+OBJECTS_SCHEMA: dict[str, Any] = {
+    "object_id": pl.Int64,
+    "image_id": pl.Int64,
+    "class_id": pl.Int32,
+    "x1": pl.Float64,
+    "y1": pl.Float64,
+    "x2": pl.Float64,
+    "y2": pl.Float64,
+    "area": pl.Float64,  # of the mask where there is one, else of the box; square pixels
+    "crowd": pl.Boolean,
+    "ignore": pl.Boolean,
+    "occlusion": pl.Float64,  # hidden share, 0..1
+    "truncation": pl.Float64,  # share outside the image, 0..1
+    "track_id": pl.Int64,
+    "rle": pl.Binary,  # COCO compressed run lengths at image size
+    "polygon": pl.List(pl.List(pl.Float64)),  # rings of x0, y0, x1, y1, ...
+}
+CLASSES_SCHEMA: dict[str, Any] = {
+    "class_id": pl.Int32,
+    "name": pl.String,
+    "source_id": pl.Int64,
+    "thing": pl.Boolean,
+}
+_REQUIRED = {
+    "images": ("image_id", "path", "width", "height"),
+    "objects": ("object_id", "image_id", "class_id", "x1", "y1", "x2", "y2", "area", "crowd", "ignore"),
+    "classes": ("class_id", "name", "thing"),
+}
+Rows: TypeAlias = pl.DataFrame | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images, objects and classes as polars tables (`IMAGES_SCHEMA`, `OBJECTS_SCHEMA`, `CLASSES_SCHEMA`).
+
+    `root` is the folder image and mask paths are relative to; `findings` is what the reader met on the way;
+    `ignore_values` are the pixel values of semantic masks that never count.
+    """
+
+    images: pl.DataFrame
+    objects: pl.DataFrame
+    classes: pl.DataFrame
+    root: Path
+    name: str
+    task: Task
+    format: str
+    findings: tuple[Finding, ...] = ()
+    ignore_values: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return self.images.height
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class id."""
+        return tuple(self.classes["name"].to_list())
+
+    @property
+    def splits(self) -> list[str]:
+        """The names of the splits, in order of first appearance."""
+        return self.images["split"].drop_nulls().unique(maintain_order=True).to_list()
+
+    @property
+    def usable_objects(self) -> pl.DataFrame:
+        """The objects a detector learns from: neither crowd nor ignored."""
+        return self.objects.filter(~pl.col("crowd") & ~pl.col("ignore"))
+
+    def image_path(self, relative: str) -> Path:
+        """The file of an image or mask named in the tables."""
+        return self.root / relative
+
+    def split(self, name: str) -> "Dataset":
+        """The part of one split; DataError when there is none of that name."""
+        part = self.images.filter(pl.col("split") == name)
+        if part.is_empty():
+            known = ", ".join(self.splits) or "none"
+            raise DataError(f"split '{name}' is not in data set '{self.name}' (splits: {known})", where=str(self.root))
+        return self.select(part["image_id"])
+
+    def select(self, image_ids: pl.Series | Iterable[int]) -> "Dataset":
+        """The part with the given images, in the data set's own order."""
+        values = image_ids if isinstance(image_ids, pl.Series) else pl.Series(list(image_ids), dtype=pl.Int64)
+        keep = values.cast(pl.Int64).unique().implode()
+        return replace(
+            self,
+            images=self.images.filter(pl.col("image_id").is_in(keep)),
+            objects=self.objects.filter(pl.col("image_id").is_in(keep)),
+        )
+
+    def counts_by_class(self) -> dict[str, int]:
+        """How many objects each class has, as labelled (ignored and crowd objects included)."""
+        counts = dict(self.objects.group_by("class_id").len().iter_rows())
+        return {name: int(counts.get(i, 0)) for i, name in enumerate(self.class_names)}
+
+    def digest(self, workers: int = 2) -> str:
+        """SHA-256 (hex) over the bytes of every image and mask, the labels, the splits and the class map.
+
+        The order of rows, the root folder and the source format do not enter; a changed pixel, box, name or split does.
+        """
+        names = sorted({*self.images["path"], *self.images["mask_path"].drop_nulls()})
+        total = hashlib.sha256(f"sightline-dataset-{SCHEMA_VERSION}\n".encode())
+        with ThreadPoolExecutor(workers) as pool:
+            for name, file_digest in zip(names, pool.map(lambda n: _file_digest(self.root / n), names), strict=True):
+                total.update(f"{name}\0{file_digest}\n".encode())
+        total.update(self.label_digest().encode())
+        return total.hexdigest()
+
+    def label_digest(self) -> str:
+        """SHA-256 (hex) over the tables alone: labels, splits, groups and class map, without the images' bytes."""
+        total = hashlib.sha256(repr(sorted(self.ignore_values)).encode())
+        keys = self.images.select("image_id", image="path")
+        objects = self.objects.join(keys, on="image_id", how="left").drop("object_id", "image_id")
+        for frame in (self.images.drop("image_id"), objects, self.classes):
+            # Polygons sort and print as JSON; everything else already has a total order.
+            rows = sorted(map(repr, frame.select(sorted(frame.columns)).iter_rows()))
+            total.update("\n".join(rows).encode())
+        return total.hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A short description: name, task, format, counts."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "format": self.format,
+            "images": len(self),
+            "objects": self.objects.height,
+            "classes": list(self.class_names),
+            "objects_by_class": self.counts_by_class(),
+            "images_by_split": dict(self.images.group_by("split", maintain_order=True).len().iter_rows()),
+        }
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{k}</th><td>{v}</td></tr>" for k, v in self.to_dict().items())
+        return f"<table>{rows}</table>"
+
+
+def dataset_from_rows(
+    images: Rows,
+    objects: Rows,
+    classes: Rows,
+    *,
+    root: str | Path,
+    name: str,
+    task: Task,
+    format: str,  # noqa: A002 - the field's own name
+    findings: Iterable[Finding] = (),
+    ignore_values: Iterable[int] = (),
+) -> Dataset:
+    """A validated `Dataset` from tables or rows; nullable columns may be left out, `area` defaults to the box's.
+
+    Raises DataError when a column is missing or unknown, a value has the wrong type, ids repeat or dangle, class ids
+    are not contiguous from 0, coordinates are not finite, a path leaves the root, or a box without area is not ignored.
+    """
+    dataset = Dataset(
+        images=_table("images", images, IMAGES_SCHEMA),
+        objects=_table("objects", objects, OBJECTS_SCHEMA),
+        classes=_table("classes", classes, CLASSES_SCHEMA).sort("class_id"),
+        root=Path(root),
+        name=name,
+        task=task,
+        format=format,
+        findings=tuple(findings),
+        ignore_values=tuple(ignore_values),
+    )
+    _validate(dataset)
+    return dataset
+
+
+def _table(name: str, rows: Rows, schema: dict[str, Any]) -> pl.DataFrame:
+    try:
+        frame = rows if isinstance(rows, pl.DataFrame) else _rows_to_frame(rows, schema)
+        unknown = set(frame.columns) - set(schema)
+        if unknown:
+            raise DataError(f"table '{name}' must have the columns {', '.join(schema)}, got also {sorted(unknown)}")
+        frame = frame.with_columns(_defaults(name, frame))
+        frame = frame.with_columns(pl.lit(None, dtype=t).alias(c) for c, t in schema.items() if c not in frame.columns)
+        frame = frame.select(pl.col(c).cast(t) for c, t in schema.items())
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise DataError(f"table '{name}' must fit its schema, got: {str(error).splitlines()[0]}") from None
+    for column in _REQUIRED[name]:
+        missing = frame[column].null_count()
+        if missing:
+            raise DataError(f"column '{name}.{column}' must have a value in every row, got {missing} empty")
+    return frame
+
+
+def _rows_to_frame(rows: Sequence[Mapping[str, Any]], schema: dict[str, Any]) -> pl.DataFrame:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    unknown = [c for c in columns if c not in schema]
+    if unknown:
+        raise DataError(f"a row must have only the columns {', '.join(schema)}, got also {unknown}")
+    data = {c: [row.get(c) for row in rows] for c in columns}
+    return pl.DataFrame(data, schema={c: schema[c] for c in columns}, strict=False)
+
+
+def _defaults(name: str, frame: pl.DataFrame) -> list[pl.Expr]:
+    if name == "classes":
+        return [] if "thing" in frame.columns else [pl.lit(True).alias("thing")]
+    if name != "objects":
+        return []
+    box_area = (pl.col("x2") - pl.col("x1")) * (pl.col("y2") - pl.col("y1"))
+    made = [pl.lit(False).alias(c) for c in ("crowd", "ignore") if c not in frame.columns]
+    if "area" not in frame.columns and {"x1", "y1", "x2", "y2"} <= set(frame.columns):
+        made.append(pl.max_horizontal(box_area, 0.0).alias("area"))
+    if "object_id" not in frame.columns:
+        made.append(pl.int_range(pl.len(), dtype=pl.Int64).alias("object_id"))
+    return made
+
+
+def _validate(dataset: Dataset) -> None:
+    images, objects, classes = dataset.images, dataset.objects, dataset.classes
+    if dataset.task not in TASKS:
+        raise DataError(f"task must be one of {', '.join(TASKS)}, got '{dataset.task}'")
+    if classes["class_id"].to_list() != list(range(classes.height)):
+        raise DataError(f"class ids must be 0..{classes.height - 1}, got {classes['class_id'].to_list()[:10]}")
+    for frame, column in ((images, "image_id"), (images, "path"), (objects, "object_id"), (classes, "name")):
+        repeated = frame.filter(pl.col(column).is_duplicated())[column]
+        if not repeated.is_empty():
+            raise DataError(f"'{column}' must be unique, got {repeated[0]!r} more than once", where=str(dataset.root))
+    for paths in (images["path"], images["mask_path"].drop_nulls()):
+        escaping = paths.filter(paths.str.contains(r"^/|^[A-Za-z]:|(^|/)\.\.(/|$)|\\"))
+        if not escaping.is_empty():
+            raise DataError(
+                f"paths must be relative to the data set's root and stay inside it, got '{escaping[0]}'",
+                where=str(dataset.root),
+            )
+    small = images.filter((pl.col("width") < 1) | (pl.col("height") < 1))
+    if not small.is_empty():
+        raise DataError(f"image sizes must be at least 1 x 1, got {small.row(0, named=True)['path']}")
+    _validate_objects(objects, images, classes.height)
+
+
+def _validate_objects(objects: pl.DataFrame, images: pl.DataFrame, class_count: int) -> None:
+    dangling = objects.join(images, on="image_id", how="anti")
+    if not dangling.is_empty():
+        raise DataError(f"objects must belong to a listed image, got image_id {dangling['image_id'][0]}")
+    unknown = objects.filter((pl.col("class_id") < 0) | (pl.col("class_id") >= class_count))
+    if not unknown.is_empty():
+        raise DataError(f"class_id must be 0..{class_count - 1}, got {unknown['class_id'][0]}")
+    numbers = objects.select("x1", "y1", "x2", "y2", "area")
+    if not numbers.select(pl.all_horizontal(pl.all().is_finite().all())).item():
+        raise DataError("box coordinates and areas must be finite numbers, got NaN or infinity")
+    flat = objects.filter(((pl.col("x2") <= pl.col("x1")) | (pl.col("y2") <= pl.col("y1"))) & ~pl.col("ignore"))
+    if not flat.is_empty():
+        raise DataError(f"a box without area must be marked ignore, got object {flat['object_id'][0]}")
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read the file ({error.strerror})", where=str(path)) from None

@@ -1,0 +1,37 @@
+"""A finding: one fact about the data that somebody should know, with its place and what to do."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["SEVERITIES", "Finding", "Severity", "worst_severity"]
+
+Severity = Literal["info", "warning", "error"]
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")  # rising
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding: a stable kebab-case `code`, its place (`path` relative to the data root, 1-based `line`) and advice.
+
+    `count` is how many things the finding stands for (1 unless it sums up many of one kind).
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    path: str | None = None
+    line: int | None = None
+    image_id: int | None = None
+    count: int = 1
+    do: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain Python values."""
+        return asdict(self)
+
+
+def worst_severity(findings: Iterable[Finding]) -> Severity | None:
+    """The highest severity among the findings, or None when there are none."""
+    ranks = [SEVERITIES.index(f.severity) for f in findings]
+    return SEVERITIES[max(ranks)] if ranks else None

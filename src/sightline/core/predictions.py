@@ -1,0 +1,94 @@
+"""Predictions of a whole data set: one table and what made it, saved together as Parquet."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sightline.core.errors import DataError
+from sightline.core.files import atomic_path, plain
+
+__all__ = ["PREDICTIONS_SCHEMA", "Predictions", "predictions_from_rows"]
+
+PREDICTIONS_SCHEMA: dict[str, Any] = {
+    "image_id": pl.Int64,
+    "class_id": pl.Int32,
+    "x1": pl.Float64,
+    "y1": pl.Float64,
+    "x2": pl.Float64,
+    "y2": pl.Float64,
+    "score": pl.Float64,
+    "track_id": pl.Int64,
+    "rle": pl.Binary,
+}
+_NULLABLE = ("track_id", "rle")
+_META_KEY = "sightline"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Detections of a data set, `xyxy` in image pixels; for semantic maps one row (an RLE) per image and class.
+
+    `meta` says what made them: task, class_names, data_digest, model_digest, preprocess, conf, iou, max_det, backend.
+    """
+
+    table: pl.DataFrame
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the rows and of `meta`."""
+        total = hashlib.sha256(json.dumps(plain(self.meta), sort_keys=True).encode())
+        total.update("\n".join(map(repr, self.table.iter_rows())).encode())
+        return total.hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write a Parquet file whose metadata carries `meta`, in one step."""
+        with atomic_path(path) as temporary:
+            self.table.write_parquet(temporary, metadata={_META_KEY: json.dumps(plain(self.meta))})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Predictions":
+        """Read what `save` wrote; DataError when the file is not such a file."""
+        file = Path(path)
+        try:
+            raw = pl.read_parquet_metadata(file).get(_META_KEY)
+            table = pl.read_parquet(file)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise DataError(
+                f"must be a predictions file in Parquet, got: {str(error).splitlines()[0]}", where=str(file)
+            ) from None
+        if raw is None:
+            raise DataError("must carry Sightline's metadata, got a Parquet file without it", where=str(file))
+        return predictions_from_rows(table, json.loads(raw), where=str(file))
+
+
+def predictions_from_rows(
+    rows: pl.DataFrame | Sequence[Mapping[str, Any]], meta: Mapping[str, Any], where: str | None = None
+) -> Predictions:
+    """Validated `Predictions`; `track_id` and `rle` may be left out. DataError on missing or non-finite values."""
+    try:
+        frame = (
+            rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows), schema_overrides=PREDICTIONS_SCHEMA)
+        )
+        if frame.width == 0:
+            frame = pl.DataFrame(schema=PREDICTIONS_SCHEMA)
+        frame = frame.with_columns(
+            pl.lit(None, dtype=PREDICTIONS_SCHEMA[c]).alias(c) for c in _NULLABLE if c not in frame.columns
+        )
+        frame = frame.select(pl.col(c).cast(t) for c, t in PREDICTIONS_SCHEMA.items())
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"predictions must fit their schema, got: {str(error).splitlines()[0]}", where=where) from None
+    solid = frame.drop(_NULLABLE)
+    if (
+        sum(solid.null_count().row(0))
+        or not solid.cast(pl.Float64).select(pl.all_horizontal(pl.all().is_finite().all())).item()
+    ):
+        raise DataError("predictions must be finite numbers in every row, got NaN, infinity or empty", where=where)
+    return Predictions(frame, dict(meta))

@@ -1,0 +1,75 @@
+"""The base of everything that is measured: frozen dataclasses that print, tabulate and serialise themselves."""
+
+import html
+import math
+from dataclasses import fields
+from typing import Any
+
+import polars as pl
+
+from sightline.core.files import plain
+
+__all__ = ["Result", "markdown_table"]
+
+
+class Result:
+    """Base of result dataclasses. A subclass has a `conventions` field and may override `to_frame` for its main table.
+
+    `conventions` says how the numbers were made: thresholds, limits, resolution, split, digests.
+    """
+
+    conventions: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values; nested results become dictionaries; NaN becomes None."""
+        return {f.name: _plain_field(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+    def to_frame(self) -> pl.DataFrame:
+        """The numbers as a two-column table `metric`, `value`."""
+        rows = [
+            (f.name, float(value))
+            for f in fields(self)  # type: ignore[arg-type]
+            if isinstance(value := getattr(self, f.name), (int, float)) and not isinstance(value, bool)
+        ]
+        return pl.DataFrame(rows, schema={"metric": pl.String, "value": pl.Float64}, orient="row")
+
+    def to_markdown(self) -> str:
+        """The main table and the conventions as Markdown."""
+        notes = "; ".join(f"{k}: {v}" for k, v in self.conventions.items())
+        return markdown_table(self.to_frame()) + (f"\n\nConventions: {notes}\n" if notes else "\n")
+
+    def _repr_html_(self) -> str:
+        frame = self.to_frame()
+        head = "".join(f"<th>{html.escape(c)}</th>" for c in frame.columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_cell(v))}</td>" for v in row) + "</tr>" for row in frame.iter_rows()
+        )
+        notes = html.escape("; ".join(f"{k}: {v}" for k, v in self.conventions.items()))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p><small>{notes}</small></p>"
+
+
+def markdown_table(frame: pl.DataFrame) -> str:
+    """`frame` as a Markdown table; floats with four significant decimals, missing values as an en dash."""
+    head = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * frame.width
+    body = "".join("\n| " + " | ".join(_cell(v).replace("|", "\\|") for v in row) + " |" for row in frame.iter_rows())
+    return head + body
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _plain_field(value: Any) -> Any:
+    if isinstance(value, Result):
+        return value.to_dict()
+    if isinstance(value, pl.DataFrame):
+        return [plain(row) for row in value.iter_rows(named=True)]
+    if isinstance(value, dict):
+        return {str(k): _plain_field(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_field(v) for v in value]
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    return plain(value)

@@ -1,0 +1,140 @@
+"""Run folders and their provenance: where results go, and what must be known to make them again."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sightline.core.errors import ConfigError
+from sightline.core.files import write_json_atomic
+
+__all__ = ["RunFolder", "hardware", "package_versions", "provenance"]
+
+_PACKAGES = (
+    "sightline", "numpy", "polars", "numba", "opencv-python-headless", "pillow", "simplejpeg", "av", "hotcoco",
+    "supervision", "onnxruntime", "onnx", "torch", "torchvision", "lightning",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """`runs/<task>/<name>/`: `config.yaml`, `run.json`, `metrics.jsonl`, `results.csv`, `weights/`, `figures/`, ..."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: str | Path, task: str, name: str | None = None) -> "RunFolder":
+        """A new folder; a taken name is refused, and without a name the next free `run-N` is used."""
+        base = Path(root) / task
+        if name is not None and not re.fullmatch(r"[\w][\w.+-]*", name):
+            raise ConfigError(f"a run's name must be letters, digits, '.', '_', '+' or '-', got '{name}'")
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            if name is not None:
+                (base / name).mkdir()
+                return cls(base / name)
+            number = 1
+            while (base / f"run-{number}").exists():
+                number += 1
+            (base / f"run-{number}").mkdir()
+            return cls(base / f"run-{number}")
+        except FileExistsError:
+            raise ConfigError(
+                f"run '{name}' exists already",
+                where=str(base),
+                do="choose another --name, or continue it with --resume",
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"cannot make the run folder ({error.strerror})", where=str(base)) from None
+
+    @property
+    def weights(self) -> Path:
+        """`weights/`, made when first asked for."""
+        return self._folder("weights")
+
+    @property
+    def figures(self) -> Path:
+        """`figures/`, made when first asked for."""
+        return self._folder("figures")
+
+    def _folder(self, name: str) -> Path:
+        folder = self.path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """Write `run.json`."""
+        write_json_atomic(self.path / "run.json", dict(facts))
+
+
+def provenance(
+    *, seeds: Mapping[str, int], data_digest: str | None, command: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """What made a result: command, time (UTC), git commit and dirty flag, versions, hardware, seeds, data digest."""
+    return {
+        "command": list(sys.argv if command is None else command),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": _git_state(Path.cwd()),
+        "versions": {"python": platform.python_version(), **package_versions(_PACKAGES)},
+        "hardware": hardware(),
+        "seeds": dict(seeds),
+        "data_digest": data_digest,
+    }
+
+
+def package_versions(names: Sequence[str]) -> dict[str, str | None]:
+    """The installed version of each package, None for one that is not installed; nothing is imported."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor name, logical cores usable by this process, memory in GiB, operating system, machine type."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+    }
+
+
+def _git_state(folder: Path) -> dict[str, Any] | None:
+    def ask(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None  # not a checkout, or no git: said so by the empty field
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if match:
+            return match.group(1).strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, OSError, ValueError):
+        return None
