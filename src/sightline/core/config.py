@@ -10,7 +10,7 @@ import yaml
 from sightline.core.errors import ConfigError, at, unknown_name
 from sightline.core.files import write_text_atomic
 
-__all__ = ["Config", "read_yaml"]
+__all__ = ["Config", "read_yaml", "validation_sentence"]
 
 
 class Config(pydantic.BaseModel):
@@ -24,7 +24,7 @@ class Config(pydantic.BaseModel):
         try:
             return cls.model_validate(dict(values))
         except pydantic.ValidationError as error:
-            raise ConfigError(_first_sentence(cls, error), where=where) from None
+            raise ConfigError(validation_sentence(cls, error), where=where) from None
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -57,26 +57,28 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return {str(k): v for k, v in value.items()}
 
 
-def _first_sentence(cls: type[pydantic.BaseModel], error: pydantic.ValidationError) -> str:
+def validation_sentence(cls: type[pydantic.BaseModel] | None, error: pydantic.ValidationError) -> str:
+    """The first fault pydantic found in values for `cls`, as one sentence without its full stop."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return unknown_name("key", key, _known_keys(cls, first["loc"]))
+    if first["type"] == "extra_forbidden" and cls is not None:
+        *parents, leaf = map(str, first["loc"])
+        under = f" under '{'.'.join(parents)}'" if parents else ""
+        return unknown_name("key", leaf, _known_keys(cls, first["loc"])).replace(f"'{leaf}'", f"'{leaf}'{under}", 1)
     got = first["input"]
     if first["type"] == "missing":
         return f"'{key}' is missing and has no default"
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return f"'{key}': {message}, got {got!r}" if key else f"{message}, got {got!r}"
+    return f"'{key}': {message}, got {got!r}" if key else message
 
 
 def _known_keys(cls: type[pydantic.BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     model: type[pydantic.BaseModel] = cls
-    prefix = ""
     for part in loc[:-1]:
         field = model.model_fields.get(str(part))
         inner = field.annotation if field is not None else None
         if not (isinstance(inner, type) and issubclass(inner, pydantic.BaseModel)):
             break
-        model, prefix = inner, f"{prefix}{part}."
-    return [f"{prefix}{name}" for name in model.model_fields]
+        model = inner
+    return list(model.model_fields)

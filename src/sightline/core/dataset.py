@@ -7,16 +7,18 @@ format are kept in `classes.source_id`. Nothing is dropped on the way in: an obj
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import html
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, get_args
 
 import polars as pl
 
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
+from sightline.core.tables import Rows, fit_table
 
 __all__ = [
     "CLASSES_SCHEMA",
@@ -72,7 +74,18 @@ _REQUIRED = {
     "objects": ("object_id", "image_id", "class_id", "x1", "y1", "x2", "y2", "area", "crowd", "ignore"),
     "classes": ("class_id", "name", "thing"),
 }
-Rows: TypeAlias = pl.DataFrame | Sequence[Mapping[str, Any]]
+_BOX_AREA = (pl.col("x2") - pl.col("x1")) * (pl.col("y2") - pl.col("y1"))
+_NO_IDS = pl.col("object_id").is_null().all()
+_DEFAULTS: dict[str, list[pl.Expr]] = {
+    "images": [],
+    "objects": [
+        pl.col("crowd").fill_null(False),
+        pl.col("ignore").fill_null(False),
+        pl.col("area").fill_null(pl.max_horizontal(_BOX_AREA, 0.0)),
+        pl.when(_NO_IDS).then(pl.int_range(pl.len(), dtype=pl.Int64)).otherwise(pl.col("object_id")).alias("object_id"),
+    ],
+    "classes": [pl.col("thing").fill_null(True)],
+}
 
 
 @dataclass(frozen=True)
@@ -176,7 +189,9 @@ class Dataset:
         }
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{k}</th><td>{v}</td></tr>" for k, v in self.to_dict().items())
+        rows = "".join(
+            f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in self.to_dict().items()
+        )
         return f"<table>{rows}</table>"
 
 
@@ -192,7 +207,8 @@ def dataset_from_rows(
     findings: Iterable[Finding] = (),
     ignore_values: Iterable[int] = (),
 ) -> Dataset:
-    """A validated `Dataset` from tables or rows; nullable columns may be left out, `area` defaults to the box's.
+    """A validated `Dataset` from tables or rows; nullable columns may be left out, `area` defaults to the box's,
+    `crowd` and `ignore` to false, `thing` to true, `object_id` to 0, 1, ....
 
     Raises DataError when a column is missing or unknown, a value has the wrong type, ids repeat or dangle, class ids
     are not contiguous from 0, coordinates are not finite, a path leaves the root, or a box without area is not ignored.
@@ -213,44 +229,12 @@ def dataset_from_rows(
 
 
 def _table(name: str, rows: Rows, schema: dict[str, Any]) -> pl.DataFrame:
-    try:
-        frame = rows if isinstance(rows, pl.DataFrame) else _rows_to_frame(rows, schema)
-        unknown = set(frame.columns) - set(schema)
-        if unknown:
-            raise DataError(f"table '{name}' must have the columns {', '.join(schema)}, got also {sorted(unknown)}")
-        frame = frame.with_columns(_defaults(name, frame))
-        frame = frame.with_columns(pl.lit(None, dtype=t).alias(c) for c, t in schema.items() if c not in frame.columns)
-        frame = frame.select(pl.col(c).cast(t) for c, t in schema.items())
-    except (pl.exceptions.PolarsError, TypeError) as error:
-        raise DataError(f"table '{name}' must fit its schema, got: {str(error).splitlines()[0]}") from None
+    frame = fit_table(name, rows, schema).with_columns(_DEFAULTS[name])
     for column in _REQUIRED[name]:
         missing = frame[column].null_count()
         if missing:
             raise DataError(f"column '{name}.{column}' must have a value in every row, got {missing} empty")
     return frame
-
-
-def _rows_to_frame(rows: Sequence[Mapping[str, Any]], schema: dict[str, Any]) -> pl.DataFrame:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    unknown = [c for c in columns if c not in schema]
-    if unknown:
-        raise DataError(f"a row must have only the columns {', '.join(schema)}, got also {unknown}")
-    data = {c: [row.get(c) for row in rows] for c in columns}
-    return pl.DataFrame(data, schema={c: schema[c] for c in columns}, strict=False)
-
-
-def _defaults(name: str, frame: pl.DataFrame) -> list[pl.Expr]:
-    if name == "classes":
-        return [] if "thing" in frame.columns else [pl.lit(True).alias("thing")]
-    if name != "objects":
-        return []
-    box_area = (pl.col("x2") - pl.col("x1")) * (pl.col("y2") - pl.col("y1"))
-    made = [pl.lit(False).alias(c) for c in ("crowd", "ignore") if c not in frame.columns]
-    if "area" not in frame.columns and {"x1", "y1", "x2", "y2"} <= set(frame.columns):
-        made.append(pl.max_horizontal(box_area, 0.0).alias("area"))
-    if "object_id" not in frame.columns:
-        made.append(pl.int_range(pl.len(), dtype=pl.Int64).alias("object_id"))
-    return made
 
 
 def _validate(dataset: Dataset) -> None:

@@ -57,8 +57,10 @@ def plain(value: Any) -> Any:
     """`value` with numpy scalars and arrays, paths, tuples and sets as plain JSON types; NaN and ±inf as None."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):  # sorted, or the order would change from process to process
+        return [plain(v) for v in sorted(value, key=lambda v: (type(v).__name__, v))]
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, np.generic):

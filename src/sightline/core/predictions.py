@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import polars as pl
 
 from sightline.core.errors import DataError
 from sightline.core.files import atomic_path, plain
+from sightline.core.tables import Rows, fit_table
 
 __all__ = ["PREDICTIONS_SCHEMA", "Predictions", "predictions_from_rows"]
 
@@ -66,25 +67,25 @@ class Predictions:
             ) from None
         if raw is None:
             raise DataError("must carry Sightline's metadata, got a Parquet file without it", where=str(file))
-        return predictions_from_rows(table, json.loads(raw), where=str(file))
+        return predictions_from_rows(table, _meta(raw, file), where=str(file))
 
 
-def predictions_from_rows(
-    rows: pl.DataFrame | Sequence[Mapping[str, Any]], meta: Mapping[str, Any], where: str | None = None
-) -> Predictions:
-    """Validated `Predictions`; `track_id` and `rle` may be left out. DataError on missing or non-finite values."""
+def _meta(raw: str, file: Path) -> dict[str, Any]:
     try:
-        frame = (
-            rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows), schema_overrides=PREDICTIONS_SCHEMA)
-        )
-        if frame.width == 0:
-            frame = pl.DataFrame(schema=PREDICTIONS_SCHEMA)
-        frame = frame.with_columns(
-            pl.lit(None, dtype=PREDICTIONS_SCHEMA[c]).alias(c) for c in _NULLABLE if c not in frame.columns
-        )
-        frame = frame.select(pl.col(c).cast(t) for c, t in PREDICTIONS_SCHEMA.items())
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"predictions must fit their schema, got: {str(error).splitlines()[0]}", where=where) from None
+        meta = json.loads(raw)
+    except ValueError:
+        meta = None
+    if not isinstance(meta, dict):
+        raise DataError("must carry Sightline's metadata, got metadata that is no JSON object", where=str(file))
+    return meta
+
+
+def predictions_from_rows(rows: Rows, meta: Mapping[str, Any], where: str | None = None) -> Predictions:
+    """Validated `Predictions`; `track_id` and `rle` may be left out. DataError on missing or non-finite values."""
+    frame = fit_table("predictions", rows, PREDICTIONS_SCHEMA, where)
+    absent = [c for c in PREDICTIONS_SCHEMA if c not in _NULLABLE and frame.height and frame[c].is_null().all()]
+    if absent:
+        raise DataError(f"predictions must fit the schema, got no values for {', '.join(absent)}", where=where)
     solid = frame.drop(_NULLABLE)
     if (
         sum(solid.null_count().row(0))

@@ -95,16 +95,16 @@ class Preprocess(Config):
     size_hw: tuple[int, int]
     policy: Policy = "letterbox"
     channels: Literal["rgb", "bgr", "gray"] = "rgb"
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    pad_value: int = pydantic.Field(114, ge=0, le=255)
+    mean: tuple[float, ...] = (0.0,)  # one value for all channels, or one for each
+    std: tuple[float, ...] = (1.0,)
+    pad_value: int = pydantic.Field(default=114, ge=0, le=255)
     interpolation: Interpolation = "linear"
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
         count = self.channel_count
         if len(self.mean) not in (1, count) or len(self.std) not in (1, count):
-            raise ValueError(f"mean and std must have 1 or {count} values")
+            raise ValueError(f"mean and std must have {'1 value' if count == 1 else f'1 or {count} values'}")
         if min(self.std) <= 0:
             raise ValueError("std must be above 0")
         if min(self.size_hw) < 1 or max(self.size_hw) > 16384:

@@ -5,6 +5,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from sightline.core.files import plain
@@ -29,7 +30,7 @@ class Result:
         rows = [
             (f.name, float(value))
             for f in fields(self)  # type: ignore[arg-type]
-            if isinstance(value := getattr(self, f.name), (int, float)) and not isinstance(value, bool)
+            if isinstance(value := getattr(self, f.name), (int, float, np.number)) and not isinstance(value, bool)
         ]
         return pl.DataFrame(rows, schema={"metric": pl.String, "value": pl.Float64}, orient="row")
 
@@ -50,9 +51,11 @@ class Result:
 
 def markdown_table(frame: pl.DataFrame) -> str:
     """`frame` as a Markdown table; floats with four significant decimals, missing values as an en dash."""
-    head = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * frame.width
-    body = "".join("\n| " + " | ".join(_cell(v).replace("|", "\\|") for v in row) + " |" for row in frame.iter_rows())
-    return head + body
+    lines = [frame.columns, *([_cell(v) for v in row] for row in frame.iter_rows())]
+    head, *body = (
+        "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines
+    )
+    return "\n".join([head, "|" + "---|" * frame.width, *body])
 
 
 def _cell(value: Any) -> str:

@@ -1,6 +1,8 @@
 """Run folders and their provenance: where results go, and what must be known to make them again."""
 
+import contextlib
 import importlib.metadata
+import itertools
 import os
 import platform
 import re
@@ -37,22 +39,16 @@ class RunFolder:
             raise ConfigError(f"a run's name must be letters, digits, '.', '_', '+' or '-', got '{name}'")
         try:
             base.mkdir(parents=True, exist_ok=True)
-            if name is not None:
-                (base / name).mkdir()
-                return cls(base / name)
-            number = 1
-            while (base / f"run-{number}").exists():
-                number += 1
-            (base / f"run-{number}").mkdir()
-            return cls(base / f"run-{number}")
-        except FileExistsError:
-            raise ConfigError(
-                f"run '{name}' exists already",
-                where=str(base),
-                do="choose another --name, or continue it with --resume",
-            ) from None
+            for candidate in [name] if name is not None else (f"run-{n}" for n in itertools.count(1)):
+                # mkdir itself decides who gets a name, so runs started at the same time cannot share one.
+                with contextlib.suppress(FileExistsError):
+                    (base / candidate).mkdir()
+                    return cls(base / candidate)
         except OSError as error:
             raise ConfigError(f"cannot make the run folder ({error.strerror})", where=str(base)) from None
+        raise ConfigError(
+            f"run '{name}' exists already", where=str(base), do="choose another --name, or continue it with --resume"
+        )
 
     @property
     def weights(self) -> Path:

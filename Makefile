@@ -1,0 +1,63 @@
+# Every target makes its own environment in .venv first; nothing outside the folder is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BASE_VENV := .venv-base
+BASE_STAMP := $(BASE_VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-base check format bench clean
+
+help:
+	@echo "make demo    set up and run the whole chain on generated data"
+	@echo "make test    set up and run the tests"
+	@echo "make check   formatting, lint, types, import contracts, house rules"
+	@echo "make bench   the benchmarks, ours beside the peer"
+	@echo "make clean   remove what these targets made"
+
+setup: $(STAMP)
+
+# supervision asks for opencv-python, which needs a display library; the headless build is put in its place, last.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt opencv-python-headless
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/sightline demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+# The promise to who only measures: everything below, without torch installed.
+$(BASE_STAMP): pyproject.toml constraints.txt
+	test -x $(BASE_VENV)/bin/python || $(PYTHON) -m venv $(BASE_VENV)
+	$(BASE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+test-base: $(BASE_STAMP) $(STAMP)
+	SIGHTLINE_BASE_PYTHON=$(BASE_VENV)/bin/python $(BIN)/python -m pytest tests/cli/test_base_install.py
+
+check: $(STAMP)
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_house_rules.py tests/test_public_api.py
+
+format: $(STAMP)
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+bench: $(STAMP)
+	for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(BASE_VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

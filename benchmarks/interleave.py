@@ -1,0 +1,57 @@
+"""Run ours and a peer in turn, in one process, and say how they compare. Shared by the benchmark scripts."""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.core.runs import hardware, package_versions
+
+Work = Callable[[], Any]
+
+
+def interleave(ours: Work, peer: Work, *, repeats: int, warm_up: int = 1) -> dict[str, Any]:
+    """Median and best seconds of both after `warm_up` unmeasured rounds, and the ratio peer / ours of the medians."""
+    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
+    for round_index in range(-warm_up, repeats):
+        for name, work in (("ours", ours), ("peer", peer)):
+            start = time.perf_counter()
+            work()
+            if round_index >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "ours_s": medians["ours"],
+        "peer_s": medians["peer"],
+        "ours_best_s": min(seconds["ours"]),
+        "peer_best_s": min(seconds["peer"]),
+        "ratio": medians["peer"] / medians["ours"],
+        "warm_up": warm_up,
+        "repeats": repeats,
+    }
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """`--quick` for a smaller load, `--repeats`, `--out` for the JSON file."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="a fifth of the load")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="write the result here as JSON")
+    return parser.parse_args()
+
+
+def publish(rows: list[dict[str, Any]], packages: Sequence[str], out: Path | None) -> None:
+    """Print a line for each comparison and keep all of them with versions and machine."""
+    width = max(len(row["what"]) for row in rows)
+    for row in rows:
+        print(
+            f"{row['what']:<{width}}  ours {row['ours_s'] * 1e3:9.2f} ms  {row['peer']} {row['peer_s'] * 1e3:9.2f} ms"
+            f"  ratio {row['ratio']:6.2f}"
+        )
+    if out is not None:
+        record = {"results": rows, "versions": package_versions(packages), "machine": hardware()}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,123 @@
+"""Where output goes: results to stdout, everything else to stderr; tables for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sightline.core.files import plain
+
+__all__ = ["STDERR", "STDOUT", "JsonFlag", "TrainWatcher", "emit_json", "note", "progress_bar", "show_line", "show_table"]
+
+_PIPE_WIDTH = 160  # a pipe has no width of its own; this is enough for every table here
+STDERR = Console(stderr=True)
+STDOUT = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+JsonFlag = Annotated[bool, Parameter(name="--json", negative="", help="print the result as JSON")]
+
+
+def emit_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    sys.stdout.write(json.dumps(plain(dict(value)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def note(text: str) -> None:
+    """One line of log on stderr."""
+    STDERR.print(f"[dim]{escape(text)}[/]", soft_wrap=True, highlight=False)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table on stdout; numbers are right-aligned, floats have four decimals, None is a dash."""
+    if title:
+        STDOUT.print(f"[bold]{escape(title)}[/]", highlight=False, soft_wrap=True)
+    table = Table(header_style="dim", box=SIMPLE_HEAD, show_edge=False)
+    for i, column in enumerate(columns):
+        numeric = all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
+        table.add_column(column, justify="right" if numeric and rows else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_cell(value)) for value in row))
+    STDOUT.print(table)
+    STDOUT.print()
+
+
+def show_line(text: str) -> None:
+    """One line of result on stdout, never wrapped."""
+    STDOUT.print(escape(text), soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr while the context lasts; call with (what, done, total). Silent where stderr is no terminal."""
+    with _bar() as bar:
+        tasks: dict[str, Any] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield update
+
+
+class TrainWatcher:
+    """Shows a training run: a bar for the stretch of work at hand and a line for each epoch."""
+
+    def __init__(self) -> None:
+        self.bar = _bar()
+        self.task: Any = None
+
+    def __enter__(self) -> "TrainWatcher":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def note(self, text: str) -> None:
+        """One line worth reading."""
+        self.bar.console.print(f"[dim]{escape(text)}[/]", soft_wrap=True, highlight=False)
+
+    def phase(self, name: str, total: int) -> None:
+        """A stretch of work begins."""
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+        self.task = self.bar.add_task(name, total=total)
+
+    def advance(self, done: int) -> None:
+        """How much of it is done."""
+        if self.task is not None:
+            self.bar.update(self.task, completed=done)
+
+    def epoch(self, row: Mapping[str, float], best: bool) -> None:
+        """An epoch ended with these numbers."""
+        parts = [f"epoch {int(row['epoch'])}"]
+        parts += [f"{key.split('/')[1]} {row[key]:.3f}" for key in row if "/" in key]
+        parts.append(f"{row['images_per_s']:.1f} images/s")
+        mark = " [green]best[/]" if best else ""
+        self.bar.console.print("  ".join(parts) + mark, soft_wrap=True, highlight=False)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=STDERR,
+        transient=True,
+        disable=not STDERR.is_terminal,
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN is not equal to itself
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,128 @@
+"""`sightline doctor`."""
+
+import importlib
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numba
+
+from sightline.cli.console import JsonFlag, emit_json, show_table
+from sightline.core.runs import hardware, package_versions
+
+__all__ = ["doctor"]
+
+_CODECS = {"h264": "libx264", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg4": "mpeg4"}
+_PACKAGES = ("numpy", "polars", "numba", "opencv-python-headless", "av", "hotcoco", "onnxruntime", "supervision")
+# torchvision is built against one torch: minor versions move together, 2.14 with 0.29.
+_TORCHVISION_OFFSET = 15
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: what was found, whether it is well, and what to do if not."""
+
+    name: str
+    found: str
+    ok: bool
+    do: str = ""
+
+
+def doctor(*, json: JsonFlag = False) -> int:
+    """Check the environment; exit code 1 when something needed is broken.
+
+    Parameters
+    ----------
+    json
+        Print the result as JSON.
+    """
+    checks = [_python(), *_packages(), _opencv_builds(), _torch(), _processor(), _threads(), _codecs(), _kernel_cache()]
+    well = all(check.ok for check in checks)
+    if json:
+        emit_json({"ok": well, "checks": [vars(check) for check in checks], "hardware": hardware()})
+    else:
+        rows = [(c.name, c.found, "ok" if c.ok else "broken", c.do) for c in checks]
+        show_table("", ("check", "found", "state", "what to do"), rows)
+    return 0 if well else 1
+
+
+def _python() -> Check:
+    return Check("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", sys.version_info >= (3, 11))
+
+
+def _packages() -> list[Check]:
+    versions = package_versions(_PACKAGES)
+    return [
+        Check(name, version or "not installed", version is not None, "" if version else f"pip install {name}")
+        for name, version in versions.items()
+    ]
+
+
+def _opencv_builds() -> Check:
+    versions = package_versions(("opencv-python", "opencv-python-headless", "opencv-contrib-python"))
+    builds = [name for name, version in versions.items() if version is not None]
+    try:
+        importlib.import_module("cv2")
+    except ImportError as error:
+        return Check("cv2", f"does not load ({error})", False, "pip install --force-reinstall --no-deps opencv-python-headless")
+    note = "several builds share one folder; if cv2 misbehaves keep only opencv-python-headless" if len(builds) > 1 else ""
+    return Check("cv2", ", ".join(builds), True, note)
+
+
+def _torch() -> Check:
+    versions = package_versions(("torch", "torchvision", "lightning"))
+    torch_version, vision_version = versions["torch"], versions["torchvision"]
+    if torch_version is None:
+        return Check("torch", "not installed", True, "only needed to train and export: pip install 'sightline[train]'")
+    found = f"torch {torch_version}, torchvision {vision_version}, lightning {versions['lightning']}"
+    pair = f"pip install torch=={torch_version} torchvision==0.{_minor(torch_version) + _TORCHVISION_OFFSET}.*"
+    if vision_version is None or _minor(vision_version) != _minor(torch_version) + _TORCHVISION_OFFSET:
+        return Check("torch", found, False, f"torch and torchvision must be of one build: {pair}")
+    try:
+        torch = importlib.import_module("torch")
+        importlib.import_module("torchvision").ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except (ImportError, RuntimeError, AttributeError) as error:
+        return Check("torch", f"{found}: {str(error).splitlines()[0]}", False, f"reinstall both from one index: {pair}")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
+    return Check("torch", f"{found}, {device}", True)
+
+
+def _minor(version: str) -> int:
+    return int(version.split(".")[1])
+
+
+def _processor() -> Check:
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().split()) if info.exists() else set()
+    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+    there = [flag for flag in wanted if flag in flags]
+    facts = hardware()
+    return Check("processor", f"{facts['cpu']}, {facts['memory_gib']} GiB; {', '.join(there) or 'no known vector flags'}", True)
+
+
+def _threads() -> Check:
+    cores = hardware()["cores"] or 1
+    asked = os.environ.get("OMP_NUM_THREADS")
+    more = asked is not None and asked.isdigit() and int(asked) > cores
+    found = f"{cores} cores usable, OMP_NUM_THREADS={asked or 'unset'}, numba {numba.config.NUMBA_NUM_THREADS}"
+    return Check("threads", found, True, f"OMP_NUM_THREADS above {cores} slows everything down" if more else "")
+
+
+def _codecs() -> Check:
+    there = [name for name, codec in _CODECS.items() if codec in av.codecs_available]
+    missing = sorted(set(_CODECS) - set(there))
+    return Check(
+        "video codecs",
+        f"PyAV {av.__version__}: {', '.join(there)}",
+        "h264" in there,
+        f"not in this build: {', '.join(missing)}" if missing else "",
+    )
+
+
+def _kernel_cache() -> Check:
+    folder = Path(importlib.import_module("sightline").__file__ or ".").parent / "ops"
+    writable = os.access(folder, os.W_OK)
+    return Check("kernel cache", "beside the package" if writable else "in numba's own cache folder", True)

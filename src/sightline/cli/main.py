@@ -1,0 +1,98 @@
+"""The command `sightline`: verbs are loaded when called, so that measuring needs no torch and help is instant."""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import cyclopts
+import pydantic
+from rich.markup import escape
+
+import sightline
+from sightline.cli.console import STDERR
+from sightline.core.config import validation_sentence
+from sightline.core.errors import InputError, MissingExtraError, SightlineError, unknown_name
+
+__all__ = ["build_app", "main"]
+
+VERBS = {
+    "demo": ("demo:demo", "Run the whole chain on generated data: the quickest look at everything."),
+    "doctor": ("doctor:doctor", "Check the environment: versions, torch and torchvision, codecs, CPU, threads."),
+    "audit": ("audit:audit", "Look through a data set for faults, with file and line."),
+    "synth": ("synth:synth", "Generate labelled scenes: images, masks, a video with tracks."),
+    "convert": ("convert:convert", "Write a data set in another format and say what is lost."),
+    "models": ("models:models", "List the models, or count one's parameters, MACs and FLOPs."),
+    "train": ("train:train", "Train a model; Ctrl-C leaves a run that --resume continues."),
+    "eval": ("evaluate:evaluate", "Measure a model, or a predictions file, on a data set."),
+    "export": ("export:export", "Write an ONNX file, only if it behaves like the model."),
+    "run": ("run:run", "Run a model on images, a video or a camera, with tracking."),
+    "report": ("report:report", "Write one offline HTML page of a run."),
+}
+INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
+_EXTRA_OF = {"torch": "train", "torchvision": "train", "lightning": "train", "onnx": "train", "onnxscript": "train"}
+
+
+def build_app() -> cyclopts.App:
+    """The application with every verb registered by path."""
+    app = cyclopts.App(
+        name="sightline",
+        version=sightline.__version__,
+        help="From labelled images or video to a vision system one can defend.",
+        help_format="plaintext",
+    )
+    for verb, (target, help_text) in VERBS.items():
+        app.command(f"sightline.cli.{target}", name=verb, help=help_text)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one verb and exit: 0 done, 1 failed or a finding above the chosen severity, 2 unusable input, 130 Ctrl-C."""
+    try:
+        code = build_app()(
+            list(sys.argv[1:] if arguments is None else arguments),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except SightlineError as error:
+        fail(str(error), error.exit_code)
+    except cyclopts.CycloptsError as error:
+        fail(_usage_sentence(error), InputError.exit_code)
+    except ImportError as error:
+        missing = _missing_module(error)
+        if missing not in _EXTRA_OF:
+            raise
+        do = f"pip install 'sightline[{_EXTRA_OF[missing]}]'"
+        fail(str(MissingExtraError(f"this verb needs '{missing}', which is not installed", do=do)), 2)
+    except KeyboardInterrupt:
+        STDERR.print("[yellow]interrupted[/]")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output (head, say) is gone: nothing is wrong, and nothing more can be said.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(sentence: str, code: int) -> NoReturn:
+    """Say what is wrong on stderr and exit."""
+    STDERR.print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
+    sys.exit(code)
+
+
+def _missing_module(error: BaseException | None) -> str:
+    """The top-level name of the module whose absence lies behind an import error, or nothing."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("sightline"):
+            return error.name.split(".")[0]
+        error = error.__cause__
+    return ""
+
+
+def _usage_sentence(error: cyclopts.CycloptsError) -> str:
+    if isinstance(error, cyclopts.UnknownCommandError):
+        return unknown_name("verb", (error.unused_tokens or [""])[0], VERBS) + "."
+    cause = error.__cause__
+    if isinstance(cause, pydantic.ValidationError):
+        return validation_sentence(None, cause) + "."
+    return f"{' '.join(str(error).split())} See 'sightline --help'."

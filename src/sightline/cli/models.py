@@ -1,0 +1,44 @@
+"""`sightline models`."""
+
+from typing import Annotated
+
+import polars as pl
+from cyclopts import Parameter
+
+from sightline.cli.console import JsonFlag, emit_json, show_table
+from sightline.models import create, describe_model, list_models
+
+__all__ = ["models"]
+
+
+def models(
+    name: str | None = None,
+    *,
+    imgsz: Annotated[int | None, Parameter(help="side of the input in pixels; the model's own default without it")] = None,
+    classes: int = 80,
+    json: JsonFlag = False,
+) -> int:
+    """List the registered models with parameters, MACs and FLOPs, or describe one of them.
+
+    Parameters
+    ----------
+    name
+        A model's name; all models without it.
+    imgsz
+        Side of the input in pixels.
+    classes
+        Number of classes the model is built for.
+    json
+        Print the result as JSON.
+    """
+    class_names = tuple(f"class-{i}" for i in range(classes))
+    results = []
+    for each in [name] if name is not None else list_models():
+        model = create(each, class_names=class_names, **({} if imgsz is None else {"imgsz": imgsz}))
+        results.append(describe_model(model))
+    if json:
+        emit_json({"models": [result.to_dict() for result in results]})
+    else:
+        table = pl.concat([result.to_frame() for result in results])
+        show_table(f"for {classes} classes; one MAC is two FLOPs", table.columns, table.rows())
+    return 0

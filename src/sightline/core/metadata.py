@@ -1,0 +1,71 @@
+"""What a model file says about itself: one JSON text, the same in weights and in ONNX files, readable without torch."""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import pydantic
+
+from sightline.core.config import Config
+from sightline.core.dataset import Task
+from sightline.core.errors import ConfigError, ModelError
+from sightline.core.preprocess import Preprocess
+
+__all__ = ["METADATA_KEY", "MODEL_SCHEMA_VERSION", "ModelMetadata", "OperatingPoint"]
+
+METADATA_KEY = "sightline"
+"""Name of the one entry that holds the JSON text, in safetensors and in ONNX."""
+MODEL_SCHEMA_VERSION = 1
+_MAX_BYTES = 4_000_000
+
+
+class OperatingPoint(Config):
+    """Thresholds a model is run with: least score, greatest IoU two kept boxes of a class have, most detections."""
+
+    conf: float = pydantic.Field(0.25, ge=0, le=1)
+    iou: float = pydantic.Field(0.7, ge=0, le=1)
+    max_det: int = pydantic.Field(300, ge=1)
+
+
+class ModelMetadata(Config):
+    """Everything needed to rebuild a model, to feed it and to say where it came from."""
+
+    schema_version: int = MODEL_SCHEMA_VERSION
+    sightline_version: str
+    architecture: str
+    arguments: dict[str, Any]
+    task: Task
+    class_names: tuple[str, ...] = pydantic.Field(min_length=1)
+    preprocess: Preprocess
+    operating_point: OperatingPoint | None = None
+    data_digest: str | None = None
+    model_digest: str
+    licence: str = "unstated"
+    training: dict[str, Any] = pydantic.Field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str, where: str | Path) -> Self:
+        """The metadata from the JSON text of a model file; ModelError in one sentence naming `where` otherwise."""
+        if len(text) > _MAX_BYTES:
+            raise ModelError(f"metadata must be at most {_MAX_BYTES} characters, got {len(text)}", where=str(where))
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ModelError("metadata must be JSON, got other text", where=str(where)) from None
+        if not isinstance(values, dict):
+            raise ModelError(f"metadata must be a JSON object, got a {type(values).__name__}", where=str(where))
+        version = values.get("schema_version")
+        if isinstance(version, int) and version > MODEL_SCHEMA_VERSION:
+            raise ModelError(
+                f"metadata schema must be at most {MODEL_SCHEMA_VERSION}, got {version}",
+                where=str(where),
+                do="the file was written by a newer Sightline; install that",
+            )
+        try:
+            return cls.load(values, where=str(where))
+        except ConfigError as error:
+            raise ModelError(f"metadata is unusable: {error.what}", where=str(where)) from None
+
+    def to_json(self) -> str:
+        """The JSON text that `from_json` takes back."""
+        return self.model_dump_json()

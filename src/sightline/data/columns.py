@@ -1,0 +1,70 @@
+"""Columns of numbers out of parsed label files: whole columns at once, entry by entry only where that fails."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["float_rows", "floats", "integers"]
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+_INT64 = 2**63
+
+
+def integers(values: Sequence[Any]) -> tuple[Ints, Bools]:
+    """The values as int64 and a mask of those that are no integer (0 in the array). "12" and 12.0 are integers."""
+    if set(map(type, values)) <= {int}:
+        try:
+            return np.array(values, dtype=np.int64), np.zeros(len(values), dtype=np.bool_)
+        except OverflowError:
+            pass
+    parsed = [_integer(v) for v in values]
+    bad = np.array([v is None for v in parsed], dtype=np.bool_)
+    return np.array([v or 0 for v in parsed], dtype=np.int64), bad
+
+
+def floats(values: Sequence[Any]) -> tuple[Floats, Bools]:
+    """The values as float64 and a mask of those that are no finite number (NaN in the array)."""
+    rows, bad = float_rows([[v] for v in values], 1)
+    return rows[:, 0], bad
+
+
+def float_rows(rows: Sequence[Any], width: int) -> tuple[Floats, Bools]:
+    """Rows of `width` numbers as float64 (N, width) and a mask of the rows that are not that (NaN in the array)."""
+    try:
+        table = np.array(rows, dtype=np.float64).reshape(len(rows), -1)
+    except (ValueError, TypeError, OverflowError):
+        table = np.zeros((len(rows), 0))
+    if table.shape[1] != width:
+        table = np.array([_float_row(r, width) for r in rows], dtype=np.float64).reshape(len(rows), width)
+    bad: Bools = np.asarray(~np.isfinite(table).all(axis=1))
+    table[bad] = np.nan
+    return table, bad
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = int(value) if isinstance(value, (int, str)) else _whole(value)
+    except ValueError:
+        return None
+    return number if number is not None and -_INT64 <= number < _INT64 else None
+
+
+def _whole(value: float) -> int | None:
+    return int(value) if math.isfinite(value) and value == int(value) else None
+
+
+def _float_row(row: Any, width: int) -> list[float]:
+    nothing = [math.nan] * width
+    if not isinstance(row, (list, tuple)) or len(row) != width:
+        return nothing
+    try:
+        return [math.nan if isinstance(v, bool) else float(v) for v in row]
+    except (ValueError, TypeError, OverflowError):
+        return nothing

@@ -1,0 +1,240 @@
+"""Where the images, labels and class names of a YOLO data set are: the data YAML, image lists and plain folders."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sightline.core.config import read_yaml
+from sightline.core.errors import ConfigError, DataError, at, nearest
+from sightline.core.findings import Finding
+from sightline.data.codes import finding
+from sightline.data.layout import (
+    IMAGE_SUFFIXES,
+    absolute,
+    common_root,
+    inside,
+    list_files,
+    list_images,
+    read_text,
+    relative,
+    split_of,
+    subfolder,
+)
+
+__all__ = ["Layout", "data_yaml", "folder_layout", "is_data_yaml", "yaml_layout"]
+
+_SPLITS = ("train", "val", "test")
+_MOST_CLASSES = 100_000
+# The keys of the data YAML in use by trainers and export services; only the first line has a meaning here.
+_KEYS = ("path", *_SPLITS, "names", "nc")
+_OTHER_KEYS = ("download", "channels", "kpt_shape", "flip_idx", "roboflow", "minival", "format", "author", "license")
+_NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
+
+
+@dataclass
+class Layout:
+    """Images with split and label file, class names by id (None: not given), and everything met on the way."""
+
+    root: Path
+    name: str
+    names: dict[int, str] | None
+    images: list[tuple[Path, str | None]] = field(default_factory=list)
+    labels: dict[Path, Path] = field(default_factory=dict)  # image → where its label file would be
+    label_folders: dict[Path, bool] = field(default_factory=dict)  # with whether folders below belong to it
+    not_labels: set[Path] = field(default_factory=set)  # text files in label folders that are something else
+    findings: list[Finding] = field(default_factory=list)
+
+    def add_folder(self, images: Path, labels: Path, split: str | None) -> None:
+        """All images of a folder and below, their labels at the same place below `labels`."""
+        self.label_folders[labels] = True
+        for image in list_images(images, recursive=True):
+            self.images.append((image, split))
+            self.labels[image] = labels / image.relative_to(images).with_suffix(".txt")
+
+    def add_list(self, file: Path, split: str | None) -> None:
+        """The images a text file lists, one a line, relative to the list or to the root."""
+        self.not_labels.add(file)
+        for line, text in enumerate(read_text(file).splitlines(), start=1):
+            if not text.strip():
+                continue
+            path = inside(self.root, relative(absolute(file.parent / text.strip()), self.root), at(file, line))
+            image = self.root / path
+            if not image.is_file():
+                image = self.root / inside(self.root, text, at(file, line))
+            if not image.is_file():
+                message = f"the listed image '{text.strip()}' does not exist"
+                self.findings.append(finding("image-missing", message, path=relative(file, self.root), line=line))
+                continue
+            self.images.append((image, split))
+            self.labels[image] = labels_beside(image.parent) / f"{image.stem}.txt"
+            self.label_folders.setdefault(self.labels[image].parent, False)
+
+
+def labels_beside(images: Path) -> Path:
+    """The folder of label files for a folder of images: the last `images` in the path becomes `labels`."""
+    parts = list(images.parts)
+    for i in range(len(parts) - 1, -1, -1):
+        if parts[i].lower() == "images":
+            return Path(*parts[:i], "labels" if parts[i].islower() else "Labels", *parts[i + 1 :])
+    return images
+
+
+def is_data_yaml(values: dict[str, Any]) -> bool:
+    """Whether a YAML mapping describes a YOLO data set: class names, or a split that is a path or list of paths."""
+    return "names" in values or any(isinstance(values.get(s), (str, list)) for s in _SPLITS)
+
+
+def data_yaml(folder: Path) -> Path | None:
+    """The data YAML of a folder: `data.yaml`, else the first that is one."""
+    files = list_files(folder, (".yaml", ".yml"))
+    files.sort(key=lambda p: p.stem.lower() != "data")
+    for file in files:
+        try:
+            if is_data_yaml(read_yaml(file)):
+                return file
+        except ConfigError:
+            if file.stem.lower() == "data":
+                raise
+    return None
+
+
+def yaml_layout(file: Path) -> Layout:
+    """The layout a data YAML describes; its paths are relative to the file (or to its `path`)."""
+    values = read_yaml(file)
+    strange = _unknown_keys(values, file)
+    base = _base(values, file)
+    entries = [(split, entry) for split in _SPLITS for entry in _entries(values.get(split), split, file)]
+    if not entries:
+        raise ConfigError("a data YAML must have one of train, val, test, got none", where=str(file))
+    places = [(split, *_resolve(base, entry, split, file)) for split, entry in entries]
+    root = common_root([base, *(p.parent if p.suffix == ".txt" else p for _, p, _, _ in places)])
+    name = file.parent.name if file.stem in {"config", "data", "dataset"} else file.stem
+    layout = Layout(root, name, _names(values, file))
+    unused = [finding("layout-unknown-key", f"the key '{k}' is not used", path=relative(file, root)) for k in strange]
+    layout.findings += unused
+    for split, images, labels, note in places:
+        if note:
+            layout.findings.append(finding("layout-elsewhere", note, path=relative(file, root)))
+        if images.suffix == ".txt":
+            layout.add_list(images, split)
+        else:
+            layout.add_folder(images, labels, split)
+    return layout
+
+
+def folder_layout(path: Path) -> Layout | None:
+    """The layout of a folder without a data YAML, or None when it has no images with label files."""
+    layout = Layout(path, path.name, _names_file(path))
+    layout.not_labels |= {path / n for n in _NAME_FILES}
+    images = subfolder(path, ("images",))
+    labels = subfolder(path, ("labels",))
+    parts = [p for p in sorted(path.iterdir()) if p.is_dir() and split_of(p.name) and subfolder(p, ("images",))]
+    if images is not None and labels is not None:
+        splits = [p for p in sorted(images.iterdir()) if p.is_dir() and split_of(p.name)]
+        for folder in splits or [images]:
+            layout.add_folder(folder, labels / folder.relative_to(images), split_of(folder.name))
+    elif parts:
+        for part in parts:
+            layout.add_folder(part / "images", part / "labels", split_of(part.name))
+    else:
+        layout.label_folders[path] = False
+        layout.images = [(p, None) for p in list_images(path)]
+        layout.labels = {p: p.with_suffix(".txt") for p, _ in layout.images}
+    return layout if any(p.is_file() for p in layout.labels.values()) else None
+
+
+def _unknown_keys(values: dict[str, Any], file: Path) -> list[str]:
+    """The keys that have no meaning; ConfigError for one that looks like a slip of the pen."""
+    strange = []
+    for key in values:
+        if key in _KEYS or key in _OTHER_KEYS:
+            continue
+        near = nearest(key, [k for k in (*_KEYS, *_OTHER_KEYS) if k not in values])
+        if near or any(key.lower().startswith(s) for s in _SPLITS):
+            hint = near[0] if near else next(s for s in _SPLITS if key.lower().startswith(s))
+            raise ConfigError(f"unknown key '{key}' (nearest: {hint})", where=str(file), do=f"Write '{hint}'")
+        strange.append(key)
+    return strange
+
+
+def _base(values: dict[str, Any], file: Path) -> Path:
+    text = values.get("path") or "."
+    if not isinstance(text, str):
+        raise ConfigError(f"'path' must be a folder, got {text!r}", where=str(file))
+    base = absolute(file.parent / text)
+    if not base.is_dir():
+        raise DataError(
+            f"'path' must be a folder relative to the file that names it, got '{text}' which is not there",
+            where=str(file),
+            do="Correct 'path', or leave it out if the images are beside the file",
+        )
+    return base
+
+
+def _entries(value: Any, split: str, file: Path) -> list[str]:
+    entries = [] if value is None or value == "" else value if isinstance(value, list) else [value]
+    if not all(isinstance(e, str) and e for e in entries):
+        raise ConfigError(f"'{split}' must be a path or a list of paths, got {value!r:.80}", where=str(file))
+    return entries
+
+
+def _resolve(base: Path, entry: str, split: str, file: Path) -> tuple[Path, Path, str]:
+    """Images (folder or list), labels folder, and a note when the images were found elsewhere than written."""
+    written = absolute(base / entry)
+    if written.exists():
+        if written.is_dir() or written.suffix == ".txt":
+            return written, _labels_for(written), ""
+        raise DataError(f"'{split}' must be a folder or a .txt list, got '{entry}'", where=str(file))
+    stripped = entry
+    while stripped.startswith("../"):
+        stripped = stripped[3:]
+    inner, outer = absolute(base / stripped), absolute(base.parent / entry)
+    if inner.is_dir():  # export services write "../train/images" for "train/images"
+        return inner, _labels_for(inner), f"'{split}: {entry}' was read as '{stripped}'"
+    labels = labels_beside(written)
+    if outer.is_dir() and labels.is_dir():  # several label sets beside one folder of images
+        return outer, labels, f"'{split}: {entry}' was read as '../{entry}'"
+    raise DataError(
+        f"'{split}' must be a folder or list that exists, got '{entry}'; looked at {written}, {inner} and {outer}",
+        where=str(file),
+    )
+
+
+def _labels_for(images: Path) -> Path:
+    labels = labels_beside(images)
+    return labels if labels.is_dir() else images
+
+
+def _names(values: dict[str, Any], file: Path) -> dict[int, str] | None:
+    names, count = values.get("names"), values.get("nc")
+    if names is None:
+        return {i: f"class_{i}" for i in range(min(count, _MOST_CLASSES))} if isinstance(count, int) else None
+    pairs = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(pairs, dict) or not pairs:
+        raise ConfigError(f"'names' must be a list or an id: name mapping, got {names!r:.80}", where=str(file))
+    wrong = [k for k in pairs if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < _MOST_CLASSES]
+    if wrong:
+        raise ConfigError(f"the keys of 'names' must be integers from 0 on, got {wrong[0]!r:.40}", where=str(file))
+    table = {k: str(v).strip() for k, v in sorted(pairs.items())}
+    if len(set(table.values())) < len(table):
+        double = next(v for v in table.values() if list(table.values()).count(v) > 1)
+        raise ConfigError(f"class names must differ, got '{double}' twice", where=str(file))
+    if isinstance(count, int) and count != len(table):
+        raise ConfigError(f"'nc' must be the number of names ({len(table)}), got {count}", where=str(file))
+    return table
+
+
+def _names_file(folder: Path) -> dict[int, str] | None:
+    found = [p for p in (*(folder / n for n in _NAME_FILES), *list_files(folder, (".names",))) if p.is_file()]
+    if not found:
+        return None
+    names = [line.strip() for line in read_text(found[0]).splitlines() if line.strip()]
+    if len(set(names)) < len(names):
+        raise DataError("class names must differ, got one twice", where=str(found[0]))
+    return dict(enumerate(names)) or None
+
+
+def has_label_pairs(folder: Path) -> bool:
+    """Whether a folder holds an image with a text file of the same stem (cheap: names only)."""
+    stems = {p.stem for p in folder.iterdir() if p.suffix.lower() == ".txt"}
+    return any(p.suffix.lower() in IMAGE_SUFFIXES and p.stem in stems for p in folder.iterdir())

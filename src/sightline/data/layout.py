@@ -1,0 +1,111 @@
+"""Folders and paths as data sets use them: image files, split names, and paths that must stay inside a root."""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sightline.core.errors import DataError
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "absolute",
+    "common_root",
+    "inside",
+    "list_files",
+    "list_images",
+    "read_text",
+    "relative",
+    "split_of",
+    "subfolder",
+]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def list_files(folder: Path, suffixes: Iterable[str], *, recursive: bool = False) -> list[Path]:
+    """The files of a folder with one of the suffixes (any case), sorted; hidden files and folders are left out."""
+    wanted = frozenset(suffixes)
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith(".")) if recursive else []
+        found += [
+            Path(parent, n) for n in names if posixpath.splitext(n)[1].lower() in wanted and not n.startswith(".")
+        ]
+    return sorted(found)
+
+
+def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """The image files of a folder, sorted."""
+    return list_files(folder, IMAGE_SUFFIXES, recursive=recursive)
+
+
+def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first folder inside `folder` that has one of the names (any case), in the order of `names`."""
+    if not folder.is_dir():
+        return None
+    by_name = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_dir()}
+    return next((by_name[n.lower()] for n in names if n.lower() in by_name), None)
+
+
+def split_of(name: str) -> str | None:
+    """The split a folder or file name speaks of: train, val or test ("instances_train2017" → "train"), else None."""
+    words = re.split(r"[^a-z]+", name.lower())
+    found = {_SPLIT_WORDS[w] for w in words if w in _SPLIT_WORDS}
+    return found.pop() if len(found) == 1 else None
+
+
+def inside(root: Path, text: str, where: str) -> str:
+    """`text`, a path given in a label file, as a POSIX path relative to `root`; DataError when it leaves the root.
+
+    `where` names the place in the label file.
+    """
+    clean = text.strip().replace("\\", "/")
+    normal = posixpath.normpath(clean)
+    if not clean or "\0" in clean:
+        raise DataError(f"a path in a label file must name a file, got {text!r}", where=where)
+    if normal.startswith(("/", "../")) or normal in {".", ".."} or re.match(r"[A-Za-z]:", normal):
+        raise DataError(
+            f"a path in a label file must stay inside the data set's root {root}, got '{text}'",
+            where=where,
+            do="Give the path relative to the root",
+        )
+    return normal
+
+
+def relative(path: Path, root: Path) -> str:
+    """`path` relative to `root` in POSIX form; the path as it is when it lies elsewhere."""
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def common_root(paths: Iterable[Path]) -> Path:
+    """The deepest folder that holds all the paths."""
+    return Path(os.path.commonpath([str(absolute(p)) for p in paths]))
+
+
+def absolute(path: Path) -> Path:
+    """The path made absolute, `..` resolved by name (links are kept as they are named)."""
+    return Path(os.path.normpath(Path.cwd() / path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, with or without byte-order mark; DataError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read the file ({error.strerror or error})", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"must be UTF-8 text, got byte {error.object[error.start]:#04x}", where=str(path)) from None

@@ -1,0 +1,225 @@
+"""Compiled per-pixel loops of the renderer; all work in place on float32 canvases and release the interpreter lock."""
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+FloatImage = npt.NDArray[np.float32]
+ByteImage = npt.NDArray[np.uint8]
+
+
+@njit(cache=True, nogil=True)
+def blend_layer(
+    albedo: FloatImage, weight: FloatImage, colour: FloatImage, modulation: FloatImage
+) -> None:  # pragma: no cover - compiled
+    """Mix `colour * modulation` into `albedo` (H, W, 3) by `weight` (H, W) in 0..1."""
+    height, width = weight.shape
+    for y in range(height):
+        for x in range(width):
+            w = weight[y, x]
+            if w <= 0.0:
+                continue
+            m = modulation[y, x]
+            for c in range(3):
+                albedo[y, x, c] += w * (colour[c] * m - albedo[y, x, c])
+
+
+@njit(cache=True, nogil=True)
+def add_scaled(total: FloatImage, field: FloatImage, amount: np.float32) -> None:  # pragma: no cover - compiled
+    """Add `amount * field` to `total`, both (H, W)."""
+    for y in range(total.shape[0]):
+        for x in range(total.shape[1]):
+            total[y, x] += amount * field[y, x]
+
+
+@njit(cache=True, nogil=True)
+def ramp(values: FloatImage, low: np.float32, high: np.float32) -> FloatImage:  # pragma: no cover - compiled
+    """Return the cubic ramp from 0 at `low` to 1 at `high` of `values` (H, W)."""
+    result = np.empty(values.shape, dtype=np.float32)
+    scale = np.float32(1.0) / (high - low)
+    for y in range(values.shape[0]):
+        for x in range(values.shape[1]):
+            t = min(np.float32(1.0), max(np.float32(0.0), (values[y, x] - low) * scale))
+            result[y, x] = t * t * (np.float32(3.0) - np.float32(2.0) * t)
+    return result
+
+
+@njit(cache=True, nogil=True)
+def light_level(
+    radiance: FloatImage,
+    albedo: FloatImage,
+    alpha: FloatImage,
+    static_shadow: FloatImage,
+    cast_shadow: ByteImage,
+    contact: ByteImage,
+    sun_rgb: FloatImage,
+    sky_rgb: FloatImage,
+) -> None:  # pragma: no cover - compiled
+    """Lay one lit surface over `radiance`: `albedo` (H, W, 3) with coverage `alpha` (H, W).
+
+    `static_shadow` is in 0..1, `cast_shadow` and `contact` (ambient occlusion below vehicles) in 0..255.
+    """
+    height, width = alpha.shape
+    for y in range(height):
+        for x in range(width):
+            a = alpha[y, x]
+            if a <= 0.0:
+                continue
+            shade = max(static_shadow[y, x], cast_shadow[y, x] / np.float32(255.0))
+            lit = np.float32(1.0) - shade
+            open_sky = np.float32(1.0) - np.float32(0.25) * shade - np.float32(0.55) * contact[y, x] / np.float32(255.0)
+            for c in range(3):
+                value = albedo[y, x, c] * (sun_rgb[c] * lit + sky_rgb[c] * open_sky)
+                radiance[y, x, c] += a * (value - radiance[y, x, c])
+
+
+@njit(cache=True, nogil=True)
+def over(radiance: FloatImage, layer: FloatImage, top: int, left: int) -> None:  # pragma: no cover - compiled
+    """Composite a premultiplied `layer` (h, w, 4) over `radiance` with its corner at (`top`, `left`), clipped."""
+    height, width = radiance.shape[:2]
+    y_first, y_last = max(0, -top), min(layer.shape[0], height - top)
+    x_first, x_last = max(0, -left), min(layer.shape[1], width - left)
+    for y in range(y_first, y_last):
+        for x in range(x_first, x_last):
+            a = layer[y, x, 3]
+            if a <= 0.0:
+                continue
+            for c in range(3):
+                radiance[top + y, left + x, c] = radiance[top + y, left + x, c] * (np.float32(1.0) - a) + layer[y, x, c]
+
+
+@njit(cache=True, nogil=True)
+def cover_convex(
+    coverage: FloatImage, points_xy: npt.NDArray[np.float64], rows_per_pixel: int
+) -> None:  # pragma: no cover - compiled
+    """Raise `coverage` (H, W) to the covered fraction of each pixel by a convex polygon (N, 2) in pixel-edge units.
+
+    Exact along x; along y the mean of `rows_per_pixel` scan lines through each pixel.
+    """
+    height, width = coverage.shape
+    count = points_xy.shape[0]
+    lowest, highest = points_xy[:, 1].min(), points_xy[:, 1].max()
+    row = np.zeros(width, dtype=np.float32)
+    for y in range(max(0, int(np.floor(lowest))), min(height, int(np.ceil(highest)))):
+        row[:] = 0.0
+        for k in range(rows_per_pixel):
+            line = y + (k + 0.5) / rows_per_pixel
+            left, right = np.inf, -np.inf
+            for i in range(count):
+                x0, y0 = points_xy[i, 0], points_xy[i, 1]
+                x1, y1 = points_xy[(i + 1) % count, 0], points_xy[(i + 1) % count, 1]
+                if (y0 <= line) != (y1 <= line):
+                    crossing = x0 + (line - y0) * (x1 - x0) / (y1 - y0)
+                    left, right = min(left, crossing), max(right, crossing)
+            left, right = max(left, 0.0), min(right, float(width))
+            if right <= left:
+                continue
+            for x in range(int(left), min(width, int(np.ceil(right)))):
+                row[x] += np.float32(min(right, x + 1.0) - max(left, float(x)))
+        for x in range(width):
+            coverage[y, x] = max(coverage[y, x], row[x] / np.float32(rows_per_pixel))
+
+
+@njit(cache=True, nogil=True)
+def tapered_stroke(
+    inside: npt.NDArray[np.bool_],
+    depth: FloatImage,
+    points_xy: npt.NDArray[np.float64],
+    radii: npt.NDArray[np.float64],
+    strengths: npt.NDArray[np.float64],
+) -> None:  # pragma: no cover - compiled
+    """Mark the sample points of a grid that lie inside a polyline of varying radius.
+
+    `inside` (H, W) becomes True where a sample's distance to a segment is below the radius interpolated along it;
+    `depth` (H, W) is raised to strength * (1 - (distance / radius)^2) there. All in grid units, samples at centres.
+    """
+    height, width = inside.shape
+    for i in range(points_xy.shape[0] - 1):
+        ax, ay = points_xy[i, 0], points_xy[i, 1]
+        bx, by = points_xy[i + 1, 0] - ax, points_xy[i + 1, 1] - ay
+        length_sq = bx * bx + by * by
+        reach = max(radii[i], radii[i + 1])
+        y_first = max(0, int(np.floor(min(ay, ay + by) - reach - 0.5)))
+        y_last = min(height, int(np.ceil(max(ay, ay + by) + reach + 0.5)))
+        x_first = max(0, int(np.floor(min(ax, ax + bx) - reach - 0.5)))
+        x_last = min(width, int(np.ceil(max(ax, ax + bx) + reach + 0.5)))
+        for y in range(y_first, y_last):
+            for x in range(x_first, x_last):
+                px, py = x + 0.5 - ax, y + 0.5 - ay
+                t = 0.0 if length_sq == 0.0 else min(1.0, max(0.0, (px * bx + py * by) / length_sq))
+                dx, dy = px - t * bx, py - t * by
+                radius = radii[i] + t * (radii[i + 1] - radii[i])
+                ratio = (dx * dx + dy * dy) / (radius * radius)
+                if ratio >= 1.0:
+                    continue
+                inside[y, x] = True
+                value = np.float32((strengths[i] + t * (strengths[i + 1] - strengths[i])) * (1.0 - ratio))
+                depth[y, x] = max(depth[y, x], value)
+
+
+@njit(cache=True, nogil=True)
+def place_sprite(
+    radiance: FloatImage,
+    albedo: FloatImage,
+    direct: FloatImage,
+    static_shadow: FloatImage,
+    top: int,
+    left: int,
+    sun_rgb: FloatImage,
+    sky_rgb: FloatImage,
+) -> None:  # pragma: no cover - compiled
+    """Composite a sprite (premultiplied `albedo` (h, w, 4) and `direct` (h, w)) under the light at its place.
+
+    The window (`top`, `left`, h, w) must lie inside `radiance`.
+    """
+    height, width = direct.shape
+    for y in range(height):
+        for x in range(width):
+            a = albedo[y, x, 3]
+            if a <= np.float32(1e-4):
+                continue
+            shade = static_shadow[top + y, left + x]
+            hit = direct[y, x] / a * (np.float32(1.0) - shade)
+            open_sky = np.float32(1.0) - np.float32(0.25) * shade
+            for c in range(3):
+                value = albedo[y, x, c] * (sun_rgb[c] * hit + sky_rgb[c] * open_sky)
+                radiance[top + y, left + x, c] = radiance[top + y, left + x, c] * (np.float32(1.0) - a) + value
+
+
+@njit(cache=True, nogil=True)
+def develop(
+    radiance: FloatImage,
+    unit_noise: FloatImage,
+    gain_rgb: FloatImage,
+    vignette: np.float32,
+    noise_levels: FloatImage,
+    tone_table: FloatImage,
+    tone_range: np.float32,
+    saturation: np.float32,
+    contrast: np.float32,
+) -> ByteImage:  # pragma: no cover - compiled
+    """Return the 8-bit picture (H, W, 3) of linear radiance: gain, vignetting, sensor noise, tone curve, colour, contrast.
+
+    `noise_levels` are the standard deviation in the dark and its growth with the square root of the signal;
+    `tone_table` holds encoded values for linear values from 0 to `tone_range`.
+    """
+    height, width = radiance.shape[:2]
+    picture = np.empty((height, width, 3), dtype=np.uint8)
+    last = tone_table.shape[0] - 1
+    encoded = np.empty(3, dtype=np.float32)
+    middle = np.float32(0.45)
+    for y in range(height):
+        v = np.float32(2.0 * (y + 0.5) / height - 1.0)
+        for x in range(width):
+            u = np.float32(2.0 * (x + 0.5) / width - 1.0)
+            fall = np.float32(1.0) - vignette * np.float32(0.5) * (u * u + v * v)
+            for c in range(3):
+                signal = max(radiance[y, x, c] * gain_rgb[c] * fall, np.float32(0.0))
+                spread = np.sqrt(noise_levels[0] ** 2 + noise_levels[1] ** 2 * signal)
+                value = (signal + spread * unit_noise[y, x, c]) / tone_range
+                encoded[c] = tone_table[int(min(max(value, np.float32(0.0)), np.float32(1.0)) * last + np.float32(0.5))]
+            gray = np.float32(0.2126) * encoded[0] + np.float32(0.7152) * encoded[1] + np.float32(0.0722) * encoded[2]
+            for c in range(3):
+                value = (gray + (encoded[c] - gray) * saturation - middle) * contrast + middle
+                picture[y, x, c] = np.uint8(min(max(value, np.float32(0.0)), np.float32(1.0)) * 255 + np.float32(0.5))
+    return picture

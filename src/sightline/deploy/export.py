@@ -1,0 +1,136 @@
+"""From trained weights to an ONNX file that has proved to be the same model."""
+
+import contextlib
+import hashlib
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from sightline.core.errors import ConfigError, ModelError
+from sightline.core.files import atomic_path
+from sightline.core.metadata import METADATA_KEY, ModelMetadata
+from sightline.core.results import Result
+from sightline.data.decode import read_image
+from sightline.deploy.parity import ParityReport, ParityTolerance, check_parity
+from sightline.infer.network_predictor import OUTPUT_NAMES
+from sightline.infer.onnx_predictor import INPUT_NAME, open_onnx
+from sightline.infer.predictor import Image
+from sightline.infer.torch_predictor import predictor_from_model
+from sightline.models import Decoded, Model, describe_weights, fuse, load_model, read_weights_meta
+
+__all__ = ["DEFAULT_OPSET", "ExportResult", "export_onnx"]
+
+DEFAULT_OPSET = 18
+_PARITY_BATCH = 2
+
+
+@dataclass(frozen=True)
+class ExportResult(Result):
+    """The exported file and the proof that it is the model: `parity` holds the greatest differences found."""
+
+    path: str
+    sha256: str
+    file_bytes: int
+    architecture: str
+    task: str
+    opset: int
+    dynamic_batch: bool
+    parity: ParityReport
+    conventions: dict[str, Any] = field(default_factory=dict)
+
+
+def export_onnx(
+    model: Model | str | Path,
+    out: str | Path,
+    *,
+    images: Sequence[Image | str | Path],
+    metadata: ModelMetadata | None = None,
+    opset: int = DEFAULT_OPSET,
+    dynamic_batch: bool = True,
+    tolerance: ParityTolerance | None = None,
+) -> ExportResult:
+    """Write `out` (.onnx) from a weights file or a live model, if and only if it agrees with the model on `images`.
+
+    The file takes `images` (B, C, H, W) float32, preprocessed, and returns what `OUTPUT_NAMES` lists for the task; its
+    metadata is that of the weights (`metadata` describes a live model, default: what the model says about itself). It is
+    checked by the ONNX checker, then run beside the torch model. Raises ParityError, and leaves an earlier file as it
+    was, when raw outputs or final answers differ by more than `tolerance`.
+    """
+    target = Path(out)
+    if target.suffix != ".onnx":
+        raise ConfigError(f"an exported file must end in .onnx, got '{target.name}'", where=str(out))
+    live, described = _model_and_metadata(model, metadata)
+    limits = tolerance if tolerance is not None else ParityTolerance()
+    pictures = [read_image(i) if isinstance(i, (str, Path)) else i for i in images]
+    reference = predictor_from_model(live, metadata=described, device="cpu")
+    with atomic_path(target) as temporary:
+        _write(live, described, temporary, opset, dynamic_batch)
+        candidate = open_onnx(temporary)
+        batch = _PARITY_BATCH if dynamic_batch else 1
+        report = check_parity(reference, candidate, pictures, limits, batch=batch)
+        data = temporary.read_bytes()
+    return ExportResult(
+        path=str(target),
+        sha256=hashlib.sha256(data).hexdigest(),
+        file_bytes=len(data),
+        architecture=described.architecture,
+        task=described.task,
+        opset=opset,
+        dynamic_batch=dynamic_batch,
+        parity=report,
+        conventions={
+            "tolerance": limits.model_dump(),
+            "reference": reference.meta["backend"],
+            "candidate": candidate.meta["backend"],
+            "conf": reference.thresholds.conf,
+            "iou": reference.thresholds.iou,
+            "model_digest": described.model_digest,
+        },
+    )
+
+
+def _model_and_metadata(model: Model | str | Path, metadata: ModelMetadata | None) -> tuple[Model, ModelMetadata]:
+    if isinstance(model, (str, Path)):
+        if metadata is not None:
+            raise ConfigError("metadata must be left out for a weights file, which carries its own", where=str(model))
+        if not Path(model).is_file():
+            raise ModelError("no such file", where=str(model))
+        return load_model(model), read_weights_meta(model)
+    return model, metadata if metadata is not None else describe_weights(model)
+
+
+def _write(model: Model, metadata: ModelMetadata, path: Path, opset: int, dynamic_batch: bool) -> None:
+    """The checked ONNX file with our metadata, in one piece."""
+    assert isinstance(model, nn.Module)
+    module = Decoded(fuse(model)).eval().cpu()
+    preprocess = metadata.preprocess
+    # Two images: a batch of one would be taken for a constant.
+    example = torch.zeros(2 if dynamic_batch else 1, preprocess.channel_count, *preprocess.size_hw)
+    shapes = {INPUT_NAME: {0: torch.export.Dim("batch")}} if dynamic_batch else None
+    # The exporter prints its progress and warns about its own internals; standard output is for results.
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=[INPUT_NAME],
+            output_names=list(OUTPUT_NAMES[metadata.task]),
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    if program is None:
+        raise ModelError(f"the exporter made no program of '{metadata.architecture}'")
+    proto = program.model_proto
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, metadata.to_json()
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save_model(proto, str(path))

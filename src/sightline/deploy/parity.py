@@ -1,0 +1,157 @@
+"""The parity gate: an exported file must behave like its model on real images, in raw outputs and in final answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import supervision as sv
+from pydantic import Field
+
+from sightline.core.config import Config
+from sightline.core.errors import DataError, ParityError
+from sightline.core.frames import SemanticMap
+from sightline.infer.predictor import Image, Outputs, Prediction, StagedPredictor
+from sightline.ops.assignment import assign
+
+__all__ = ["ParityReport", "ParityTolerance", "check_parity"]
+
+
+class ParityTolerance(Config):
+    """Greatest differences between two backends that still count as the same model."""
+
+    box_px: float = Field(default=0.05, ge=0, description="any box coordinate, raw and final, pixels")
+    score: float = Field(default=1e-3, ge=0, description="any score or probability")
+    label_agreement: float = Field(default=0.9999, ge=0, le=1, description="least share of equal pixels of a label map")
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """What was compared and the greatest differences found; box differences in pixels.
+
+    `borderline` detections exist on one side only, with a score within tolerance of the confidence threshold.
+    """
+
+    images: int
+    max_abs_error: dict[str, float]
+    max_rel_error: dict[str, float]
+    detections: int
+    borderline: int
+    max_box_px: float
+    max_score_difference: float
+    label_agreement: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def check_parity(
+    reference: StagedPredictor,
+    candidate: StagedPredictor,
+    images: Sequence[Image],
+    tolerance: ParityTolerance | None = None,
+    *,
+    batch: int = 1,
+) -> ParityReport:
+    """Compare two predictors on images, in batches of `batch`; the greatest differences found.
+
+    Compared are the raw outputs on identical network input, then the final detections (same count, equal classes, boxes
+    and scores within tolerance, paired one to one) or label maps. Raises ParityError at the first image that exceeds the
+    tolerance, DataError when there is no image.
+    """
+    if not images:
+        raise DataError(
+            "a parity check must have at least one image, got none", do="give images the model is meant for"
+        )
+    limits = tolerance if tolerance is not None else ParityTolerance()
+    if candidate.meta.get("preprocess") != reference.meta.get("preprocess"):
+        raise ParityError("preprocessing must be the model's, got another in the exported file")
+    if candidate.class_names != reference.class_names:
+        raise ParityError(f"classes must be {reference.class_names}, got {candidate.class_names}")
+    tally = _Tally(limits, float(reference.meta.get("conf", 0.0)))
+    for start in range(0, len(images), batch):
+        prepared = reference.prepare(images[start : start + batch])
+        outputs = reference.run(prepared.pixels), candidate.run(prepared.pixels)
+        answers = [p.finish(o, prepared.geometries) for p, o in zip((reference, candidate), outputs, strict=True)]
+        tally.raw(*outputs, start)
+        for offset, (expected, got) in enumerate(zip(*answers, strict=True)):
+            tally.final(expected, got, start + offset)
+    return tally.report(len(images))
+
+
+class _Tally:
+    def __init__(self, limits: ParityTolerance, conf: float) -> None:
+        self.limits, self.conf = limits, conf
+        self.max_abs: dict[str, float] = {}
+        self.max_rel: dict[str, float] = {}
+        self.detections = self.borderline = 0
+        self.max_box_px = self.max_score = 0.0
+        self.agreement: float | None = None
+
+    def raw(self, expected: Outputs, got: Outputs, first_image: int) -> None:
+        for name, reference in expected.items():
+            array = got[name]
+            if array.shape != reference.shape:
+                self._fail(f"output '{name}' must have shape {reference.shape}, got {array.shape}", first_image)
+            if not np.isfinite(array).all() and np.isfinite(reference).all():
+                self._fail(f"output '{name}' must be finite, got NaN or infinity", first_image)
+            difference = np.abs(array.astype(np.float64) - reference)
+            worst = float(difference.max(initial=0.0))
+            relative = difference / np.maximum(np.abs(reference), 1e-6)
+            self.max_abs[name] = max(self.max_abs.get(name, 0.0), worst)
+            self.max_rel[name] = max(self.max_rel.get(name, 0.0), float(relative.max(initial=0.0)))
+            limit = self.limits.box_px if name == "boxes_xyxy" else self.limits.score
+            if not worst <= limit:
+                self._fail(f"output '{name}' must be within {limit:g}, got a difference of {worst:.4g}", first_image)
+
+    def final(self, expected: Prediction, got: Prediction, image: int) -> None:
+        if isinstance(expected, SemanticMap) and isinstance(got, SemanticMap):
+            share = float((expected.class_ids == got.class_ids).mean())
+            self.agreement = share if self.agreement is None else min(self.agreement, share)
+            if share < self.limits.label_agreement:
+                self._fail(f"label maps must agree on {self.limits.label_agreement:.2%}, got {share:.4%}", image)
+        elif isinstance(expected, sv.Detections) and isinstance(got, sv.Detections):
+            self._detections(expected, got, image)
+
+    def _detections(self, expected: sv.Detections, got: sv.Detections, image: int) -> None:
+        scores = [np.asarray(d.confidence, np.float64) for d in (expected, got)]
+        classes = [np.asarray(d.class_id) for d in (expected, got)]
+        distance = np.abs(expected.xyxy[:, None, :].astype(np.float64) - got.xyxy[None]).max(axis=2, initial=0.0)
+        score_gap = np.abs(scores[0][:, None] - scores[1])
+        # Boxes of one class can lie on each other; among them the scores tell which belongs to which.
+        cost = np.where(classes[0][:, None] == classes[1], distance + score_gap, np.inf)
+        rows, columns = assign(cost, self.limits.box_px + self.limits.score)
+        self.detections += len(rows)
+        if len(rows):
+            self.max_box_px = max(self.max_box_px, float(distance[rows, columns].max()))
+            self.max_score = max(self.max_score, float(score_gap[rows, columns].max()))
+        for side, used in enumerate((rows, columns)):
+            alone = np.setdiff1d(np.arange(len(scores[side])), used)
+            near = np.abs(scores[side][alone] - self.conf) <= self.limits.score
+            self.borderline += int(near.sum())
+            if not near.all():
+                other = "exported file" if side == 0 else "model"
+                worst = int(alone[~near][0])
+                self._fail(
+                    f"detections must be the same, got {len(scores[0])} from the model and {len(scores[1])} from the "
+                    f"exported file, and none in the {other} for class {classes[side][worst]} with score "
+                    f"{scores[side][worst]:.3f}",
+                    image,
+                )
+
+    def _fail(self, what: str, image: int) -> None:
+        raise ParityError(what, where=f"parity image {image}", do="the exported file was not kept")
+
+    def report(self, images: int) -> ParityReport:
+        return ParityReport(
+            images=images,
+            max_abs_error=self.max_abs,
+            max_rel_error=self.max_rel,
+            detections=self.detections,
+            borderline=self.borderline,
+            max_box_px=self.max_box_px,
+            max_score_difference=self.max_score,
+            label_agreement=self.agreement,
+        )

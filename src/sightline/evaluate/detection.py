@@ -1,0 +1,201 @@
+"""Detection and instance segmentation: COCO's numbers and one declared operating point."""
+
+from typing import Any, get_args
+
+import numpy as np
+import polars as pl
+
+from sightline.core.dataset import Dataset
+from sightline.core.errors import ConfigError
+from sightline.core.predictions import Predictions
+from sightline.evaluate.coco_scores import AREA_RANGES, CocoScores, coco_scores
+from sightline.evaluate.detection_arrays import BoolArray, DetectionArrays, IntArray, IouType, detection_arrays
+from sightline.evaluate.detection_matching import MATCH_IOU, Matching, detection_confusion, match_detections
+from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
+from sightline.evaluate.inputs import check_predictions, describe_inputs
+from sightline.ops.boxes import FloatArray
+
+DEFAULT_MAX_DETS = (1, 10, 100)
+CONF_GRID = np.arange(101) / 100
+CUT_CONF = 0.05
+"""Detections cut at a higher confidence than this lower AP by enough to be said beside it."""
+
+
+def evaluate_detection(
+    dataset: Dataset,
+    predictions: Predictions,
+    *,
+    iou_type: IouType = "bbox",
+    max_dets: tuple[int, int, int] = DEFAULT_MAX_DETS,
+    conf: float | None = None,
+) -> DetectionResult:
+    """COCO's 12 numbers (equal to pycocotools'), numbers by class, curves, confusion and an operating point.
+
+    Crowd and ignored objects are COCO's `iscrowd`. `max_dets` limits the detections of an image and class, ascending;
+    the last one serves AP. `conf` is the operating point; left out, it is the threshold with the best pooled F1 on
+    these very images, and the result says so. Raises DataError where the predictions belong to other images or classes,
+    or masks are missing for `segm`.
+
+    Source: Lin et al. 2014, "Microsoft COCO", and its reference implementation.
+    """
+    _check_options(iou_type, max_dets, conf)
+    check_predictions(dataset, predictions)
+    names = dataset.class_names
+    arrays = detection_arrays(dataset, predictions, iou_type)
+    matching = match_detections(arrays, len(names), max_dets[-1])
+    scores = coco_scores(arrays, names, iou_type, max_dets)
+    objects = np.bincount(arrays.truth_classes[~arrays.truth_crowd], minlength=len(names)).astype(np.int64)
+    point = _operating_point(arrays, matching, int(objects.sum()), conf)
+    confusion = detection_confusion(arrays, matching, len(names), point.conf)
+    return DetectionResult(
+        iou_type=iou_type,
+        metrics=dict(zip(_metric_names(max_dets), scores.stats.tolist(), strict=True)),
+        per_class=_per_class(names, arrays, scores, objects, confusion),
+        operating_point=point,
+        confusion=confusion,
+        curves=_curves(names, arrays, matching, scores, objects),
+        conventions=describe_inputs(dataset, predictions) | _stated(arrays, matching, iou_type, max_dets, predictions),
+    )
+
+
+def _check_options(iou_type: str, max_dets: tuple[int, ...], conf: float | None) -> None:
+    if iou_type not in get_args(IouType):
+        raise ConfigError(f"iou_type must be one of {', '.join(get_args(IouType))}, got '{iou_type}'")
+    if len(max_dets) != 3 or list(max_dets) != sorted(set(max_dets)) or max_dets[0] < 1:
+        raise ConfigError(f"max_dets must be three ascending numbers from 1 on, got {max_dets}")
+    if conf is not None and not 0.0 <= conf <= 1.0:
+        raise ConfigError(f"conf must be in 0..1, got {conf}")
+
+
+def _metric_names(max_dets: tuple[int, int, int]) -> list[str]:
+    return ["AP", "AP50", "AP75", "APs", "APm", "APl", *(f"AR{m}" for m in max_dets), "ARs", "ARm", "ARl"]
+
+
+def _operating_point(
+    arrays: DetectionArrays, matching: Matching, object_count: int, conf: float | None
+) -> PointCounts:
+    origin = "given"
+    if conf is None:
+        conf, origin = _best_conf(arrays.detection_scores, matching, object_count)
+    chosen = arrays.detection_scores >= conf
+    tp, fp = int((matching.true & chosen).sum()), int((matching.false & chosen).sum())
+    return PointCounts(
+        conf=float(conf),
+        origin=origin,
+        precision=_ratio(tp, tp + fp),
+        recall=_ratio(tp, object_count),
+        f1=_ratio(2 * tp, tp + fp + object_count),
+        true_positives=tp,
+        false_positives=fp,
+        false_negatives=object_count - tp,
+        on_crowd=int((matching.on_crowd & chosen).sum()),
+    )
+
+
+def _best_conf(scores: FloatArray, matching: Matching, object_count: int) -> tuple[float, str]:
+    """The score at which pooled F1 is best, the highest such score; 0 where no threshold gives a true positive."""
+    if not matching.true.any():
+        return 0.0, "no detection is a true positive, all are taken"
+    thresholds, tp, fp = _counts_at_scores(scores, matching)
+    f1 = 2 * tp / (tp + fp + object_count)
+    return float(thresholds[len(f1) - 1 - int(np.argmax(f1[::-1]))]), "best pooled F1 on these images"
+
+
+def _counts_at_scores(scores: FloatArray, matching: Matching) -> tuple[FloatArray, IntArray, IntArray]:
+    """True and false positives with a score of at least each distinct score, ascending."""
+    counted = matching.true | matching.false
+    thresholds, place = np.unique(scores[counted], return_inverse=True)
+    tp = np.bincount(place, weights=matching.true[counted], minlength=len(thresholds))[::-1].cumsum()[::-1]
+    both = np.bincount(place, minlength=len(thresholds))[::-1].cumsum()[::-1]
+    return thresholds, tp.astype(np.int64), both - tp.astype(np.int64)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+def _per_class(
+    names: tuple[str, ...], arrays: DetectionArrays, scores: CocoScores, objects: IntArray, confusion: IntArray
+) -> pl.DataFrame:
+    """A row for each class. Precision, recall and F1 follow from the confusion matrix, so the two cannot disagree."""
+    count = len(names)
+    tp = np.diag(confusion)[:count]
+    fp, fn = confusion[:, :count].sum(axis=0) - tp, confusion[:count].sum(axis=1) - tp
+    precision = scores.precision[:, :, :, 0, -1]
+    return pl.DataFrame(
+        {
+            "class_id": np.arange(count),
+            "class": list(names),
+            "objects": objects,
+            "crowd": np.bincount(arrays.truth_classes[arrays.truth_crowd], minlength=count),
+            "detections": np.bincount(arrays.detection_classes, minlength=count),
+            "AP": precision.mean(axis=(0, 1)),
+            "AP50": precision[0].mean(axis=0),
+            "AP75": precision[5].mean(axis=0),
+            "AR": scores.recall[:, :, 0, -1].mean(axis=0),
+            "tp": tp,
+            "fp": fp,
+            "fn": fn,
+            "precision": _ratios(tp, tp + fp),
+            "recall": _ratios(tp, tp + fn),
+            "f1": _ratios(2 * tp, 2 * tp + fp + fn),
+        }
+    )
+
+
+def _ratios(part: IntArray, whole: IntArray) -> FloatArray:
+    """`part / whole`, NaN where the whole is 0."""
+    ratios: FloatArray = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return ratios
+
+
+def _curves(
+    names: tuple[str, ...], arrays: DetectionArrays, matching: Matching, scores: CocoScores, objects: IntArray
+) -> DetectionCurves:
+    precision = scores.precision[0, :, :, 0, -1].T
+    with_objects = ~np.isnan(precision).any(axis=1)
+    tp = np.array([_counts_on_grid(arrays, matching.true, c) for c in range(len(names))]).reshape(len(names), -1)
+    fp = np.array([_counts_on_grid(arrays, matching.false, c) for c in range(len(names))]).reshape(len(names), -1)
+    all_tp, all_fp = tp.sum(axis=0), fp.sum(axis=0)
+    return DetectionCurves(
+        class_names=names,
+        recall=np.linspace(0.0, 1.0, 101),
+        precision=precision,
+        mean_precision=precision[with_objects].mean(axis=0) if with_objects.any() else np.full(101, np.nan),
+        conf=CONF_GRID,
+        f1=_ratios(2 * tp, tp + fp + objects[:, None]),
+        pooled_f1=_ratios(2 * all_tp, all_tp + all_fp + objects.sum()),
+        pooled_precision=_ratios(all_tp, all_tp + all_fp),
+        pooled_recall=_ratios(all_tp, np.full(len(CONF_GRID), objects.sum())),
+    )
+
+
+def _counts_on_grid(arrays: DetectionArrays, chosen: BoolArray, class_id: int) -> IntArray:
+    """How many chosen detections of a class have at least the score of each point of `CONF_GRID`."""
+    scores = np.sort(arrays.detection_scores[chosen & (arrays.detection_classes == class_id)])
+    return len(scores) - np.searchsorted(scores, CONF_GRID, side="left").astype(np.int64)
+
+
+def _stated(
+    arrays: DetectionArrays,
+    matching: Matching,
+    iou_type: IouType,
+    max_dets: tuple[int, int, int],
+    predictions: Predictions,
+) -> dict[str, Any]:
+    cut = predictions.meta.get("conf")
+    notes = {"note": f"detections were cut at confidence {cut}: AP and AR are lower bounds"}
+    return {
+        "iou_type": iou_type,
+        "iou_thresholds": "0.50 to 0.95 by 0.05",
+        "recall_points": 101,
+        "max_dets": list(max_dets),
+        "area_ranges_px2": {name: list(bounds) for name, bounds in AREA_RANGES.items()},
+        "detection_area": "of the mask" if iou_type == "segm" else "of the box",
+        "crowd": f"{int(arrays.truth_crowd.sum())} crowd or ignored objects, neither found nor missed",
+        "detections_beyond_max_dets": int(matching.beyond.sum()),
+        "operating_point_iou": MATCH_IOU,
+        "confusion": "rows ground truth, columns detections, last background; within classes first, then across",
+        "reference": "pycocotools, computed by hotcoco",
+        **(notes if isinstance(cut, (int, float)) and cut > CUT_CONF else {}),
+    }

@@ -1,0 +1,167 @@
+"""Which detection found which object at one IoU: COCO's greedy matching, and the confusion that follows from it.
+
+The matching goes down the scores, so what a detection matches does not depend on those below it: one matching serves
+every confidence threshold.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from sightline.evaluate.detection_arrays import BoolArray, DetectionArrays, IntArray, overlaps
+from sightline.ops.boxes import FloatArray
+
+MATCH_IOU = 0.5
+_FALSE, _CROWD, _BEYOND = -1, -2, -3
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """For each detection the object it found (index into the ground truth), or what it is instead.
+
+    `true` and `false` are masks (D,) of true and false positives; `on_crowd` overlaps a crowd or ignored region and
+    counts as neither; `beyond` exceeds the limit of detections per image and class and is not considered.
+    """
+
+    found: IntArray
+    iou: FloatArray
+    iou_starts: IntArray
+
+    @property
+    def true(self) -> BoolArray:
+        """True positives (D,)."""
+        return np.asarray(self.found >= 0)
+
+    @property
+    def false(self) -> BoolArray:
+        """False positives (D,)."""
+        return np.asarray(self.found == _FALSE)
+
+    @property
+    def on_crowd(self) -> BoolArray:
+        """Detections of crowd or ignored regions (D,)."""
+        return np.asarray(self.found == _CROWD)
+
+    @property
+    def beyond(self) -> BoolArray:
+        """Detections beyond the limit (D,)."""
+        return np.asarray(self.found == _BEYOND)
+
+
+def match_detections(arrays: DetectionArrays, class_count: int, max_det: int) -> Matching:
+    """COCO's matching at IoU 0.5, class by class, of the `max_det` best detections of each image and class."""
+    iou, iou_starts = overlaps(arrays)
+    found = _match(
+        arrays.truth_starts,
+        arrays.truth_classes,
+        arrays.truth_crowd,
+        arrays.detection_starts,
+        arrays.detection_classes,
+        iou,
+        iou_starts,
+        class_count,
+        max_det,
+    )
+    return Matching(found, iou, iou_starts)
+
+
+def detection_confusion(arrays: DetectionArrays, matching: Matching, class_count: int, conf: float) -> IntArray:
+    """Counts (C + 1, C + 1) at a confidence threshold: row = ground truth, column = detection, last = background.
+
+    The diagonal are the true positives of the matching. Objects and detections left over are then paired across classes
+    (IoU at least 0.5, best score first): confusions. The rest is missed (last column) or false (last row). So rows sum
+    to the objects of a class, columns to its detections, crowd aside.
+    """
+    return _confuse(
+        arrays.truth_starts,
+        arrays.truth_classes,
+        arrays.truth_crowd,
+        arrays.detection_starts,
+        arrays.detection_classes,
+        arrays.detection_scores >= conf,
+        matching.found,
+        matching.iou,
+        matching.iou_starts,
+        class_count,
+    )
+
+
+@njit(cache=True)
+def _match(
+    truth_starts: IntArray,
+    truth_classes: IntArray,
+    truth_crowd: BoolArray,
+    detection_starts: IntArray,
+    detection_classes: IntArray,
+    iou: FloatArray,
+    iou_starts: IntArray,
+    class_count: int,
+    max_det: int,
+) -> IntArray:
+    found = np.full(len(detection_classes), _FALSE, dtype=np.int64)
+    taken = np.zeros(len(truth_classes), dtype=np.bool_)
+    for image in range(len(truth_starts) - 1):
+        first, last = truth_starts[image], truth_starts[image + 1]
+        seen = np.zeros(class_count, dtype=np.int64)
+        for d in range(detection_starts[image], detection_starts[image + 1]):
+            class_id = detection_classes[d]
+            seen[class_id] += 1
+            if seen[class_id] > max_det:
+                found[d] = _BEYOND
+                continue
+            row = iou_starts[image] + (d - detection_starts[image]) * (last - first) - first
+            free = ~taken[first:last] & ~truth_crowd[first:last] & (truth_classes[first:last] == class_id)
+            best = _best(iou, row, first, free)
+            if best >= 0:
+                found[d] = best
+                taken[best] = True
+            elif _best(iou, row, first, truth_crowd[first:last] & (truth_classes[first:last] == class_id)) >= 0:
+                found[d] = _CROWD
+    return found
+
+
+@njit(cache=True)
+def _best(iou: FloatArray, row: int, first: int, allowed: npt.NDArray[np.bool_]) -> int:
+    """The allowed object with the largest IoU of at least 0.5, the later one of equals as in the reference, or -1."""
+    best, best_iou = -1, MATCH_IOU
+    for k in range(len(allowed)):
+        if allowed[k] and iou[row + first + k] >= best_iou:
+            best, best_iou = first + k, iou[row + first + k]
+    return best
+
+
+@njit(cache=True)
+def _confuse(
+    truth_starts: IntArray,
+    truth_classes: IntArray,
+    truth_crowd: BoolArray,
+    detection_starts: IntArray,
+    detection_classes: IntArray,
+    confident: BoolArray,
+    found: IntArray,
+    iou: FloatArray,
+    iou_starts: IntArray,
+    class_count: int,
+) -> IntArray:
+    counts = np.zeros((class_count + 1, class_count + 1), dtype=np.int64)
+    free = ~truth_crowd
+    for d in range(len(found)):
+        if confident[d] and found[d] >= 0:
+            counts[detection_classes[d], detection_classes[d]] += 1
+            free[found[d]] = False
+    for image in range(len(truth_starts) - 1):
+        first, last = truth_starts[image], truth_starts[image + 1]
+        for d in range(detection_starts[image], detection_starts[image + 1]):
+            if not confident[d] or found[d] != _FALSE:
+                continue
+            row = iou_starts[image] + (d - detection_starts[image]) * (last - first) - first
+            best = _best(iou, row, first, free[first:last])
+            counts[truth_classes[best] if best >= 0 else class_count, detection_classes[d]] += 1
+            if best >= 0:
+                free[best] = False
+        for g in range(first, last):
+            if free[g]:
+                counts[truth_classes[g], class_count] += 1
+    return counts

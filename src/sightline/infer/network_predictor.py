@@ -1,0 +1,167 @@
+"""The predictor of our own artefacts: one preparation and one postprocessing around a network of any backend."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import supervision as sv
+
+from sightline.core.dataset import Task
+from sightline.core.errors import ModelError
+from sightline.core.frames import SemanticMap
+from sightline.core.metadata import ModelMetadata, OperatingPoint
+from sightline.core.preprocess import Geometry, Preprocess
+from sightline.infer.predictor import Batch, Image, Outputs, Prediction
+from sightline.ops.postprocess import KeptDetections, label_map, select_detections
+
+__all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "to_detections"]
+
+OUTPUT_NAMES: dict[str, tuple[str, ...]] = {"detect": ("boxes_xyxy", "scores"), "semantic": ("probabilities",)}
+"""What a network returns for each task, in order; the same names in ONNX files."""
+
+
+class Network(Protocol):
+    """A network ready to run, whatever runs it."""
+
+    @property
+    def backend(self) -> str:
+        """Runtime, its version, device and precision, for reports."""
+        ...
+
+    def __call__(self, pixels: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], ...]:
+        """The arrays of `OUTPUT_NAMES` for a batch (B, C, H, W)."""
+        ...
+
+
+class NetworkPredictor:
+    """A `StagedPredictor` made of a network and the metadata of its file.
+
+    `max_batch` bounds how many images meet the network at once, 1 for a file exported with a fixed batch.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        metadata: ModelMetadata,
+        thresholds: OperatingPoint,
+        *,
+        where: str,
+        max_batch: int | None = None,
+    ) -> None:
+        if metadata.task not in OUTPUT_NAMES:
+            raise ModelError(f"task must be one of {', '.join(OUTPUT_NAMES)}, got '{metadata.task}'", where=where)
+        self.network = network
+        self.metadata = metadata
+        self.thresholds = thresholds
+        self.where = where
+        self.max_batch = max_batch
+
+    @property
+    def task(self) -> Task:
+        """As the artefact states."""
+        return self.metadata.task
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """As the artefact states."""
+        return self.metadata.class_names
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """As the artefact states."""
+        return self.metadata.preprocess
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What made the predictions, for `Predictions.meta` and reports."""
+        return {
+            "task": self.task,
+            "class_names": list(self.class_names),
+            "architecture": self.metadata.architecture,
+            "model_digest": self.metadata.model_digest,
+            "preprocess": self.preprocess.model_dump(mode="json"),
+            "backend": self.network.backend,
+            **self.thresholds.model_dump(),
+        }
+
+    def at(self, thresholds: OperatingPoint) -> "NetworkPredictor":
+        """The same network at other thresholds, sharing its memory."""
+        return NetworkPredictor(self.network, self.metadata, thresholds, where=self.where, max_batch=self.max_batch)
+
+    def __call__(self, images: Sequence[Image]) -> list[Any]:
+        """Predictions in image pixels, one for each image, in order."""
+        answers: list[Prediction] = []
+        sizes = [self.preprocess.geometry((i.shape[0], i.shape[1])).target_hw for i in images]
+        # Policies that keep the aspect without padding give every shape its own network size.
+        for _, group in groupby(range(len(images)), key=sizes.__getitem__):
+            rows = list(group)
+            step = self.max_batch or len(rows)
+            for start in range(0, len(rows), step):
+                batch = self.prepare([images[row] for row in rows[start : start + step]])
+                answers.extend(self.finish(self.run(batch.pixels), batch.geometries))
+        return answers
+
+    def prepare(self, images: Sequence[Image]) -> Batch:
+        """Network input and geometries; the images must come out at one size."""
+        arrays, geometries = zip(*(self.preprocess.apply(image) for image in images), strict=True)
+        return Batch(np.stack(arrays), tuple(geometries))
+
+    def run(self, pixels: npt.NDArray[np.float32]) -> Outputs:
+        """Named raw outputs; ModelError when the network returns other arrays than its task calls for."""
+        arrays = self.network(pixels)
+        names = OUTPUT_NAMES[self.task]
+        if len(arrays) != len(names):
+            raise ModelError(
+                f"a {self.task} network must return {', '.join(names)}, got {len(arrays)}", where=self.where
+            )
+        outputs = dict(zip(names, arrays, strict=True))
+        self._check_shapes(outputs, len(pixels))
+        return outputs
+
+    def finish(self, outputs: Outputs, geometries: Sequence[Geometry]) -> list[Prediction]:
+        """Detections above the thresholds, or the label map at image resolution."""
+        if self.task == "semantic":
+            maps = outputs["probabilities"]
+            return [SemanticMap(label_map(maps[i], g), self.class_names) for i, g in enumerate(geometries)]
+        boxes, scores = outputs["boxes_xyxy"], outputs["scores"]
+        return [
+            to_detections(select_detections(boxes[i], scores[i], self.thresholds, g), self.class_names)
+            for i, g in enumerate(geometries)
+        ]
+
+    def _check_shapes(self, outputs: Outputs, batch: int) -> None:
+        classes = len(self.class_names)
+        shapes = {name: array.shape for name, array in outputs.items()}
+        if self.task == "semantic":
+            sound = len(shapes["probabilities"]) == 4 and shapes["probabilities"][:2] == (batch, classes)
+        else:
+            anchors = shapes["boxes_xyxy"][1] if len(shapes["boxes_xyxy"]) == 3 else -1
+            sound = shapes["boxes_xyxy"] == (batch, anchors, 4) and shapes["scores"] == (batch, anchors, classes)
+        if not sound:
+            raise ModelError(
+                f"outputs must be for {batch} images and {classes} classes, got {shapes}", where=self.where
+            )
+
+
+def to_detections(kept: KeptDetections, class_names: Sequence[str]) -> sv.Detections:
+    """Detections of one image with their class names."""
+    names = (
+        np.array(class_names, dtype=object)[kept.class_ids].astype(str) if len(kept.class_ids) else np.empty(0, "<U1")
+    )
+    return sv.Detections(
+        xyxy=kept.boxes_xyxy.reshape(-1, 4),
+        confidence=kept.scores,
+        class_id=kept.class_ids,
+        data={"class_name": names},
+    )
+
+
+def choose_thresholds(
+    metadata: ModelMetadata, *, conf: float | None, iou: float | None, max_det: int | None, where: str
+) -> OperatingPoint:
+    """What the caller gave, else the artefact's operating point, else the defaults of `OperatingPoint`."""
+    given = {k: v for k, v in {"conf": conf, "iou": iou, "max_det": max_det}.items() if v is not None}
+    own = metadata.operating_point.model_dump() if metadata.operating_point is not None else {}
+    return OperatingPoint.load({**own, **given}, where=where)

@@ -1,0 +1,52 @@
+"""From an artefact on disk to a predictor, without knowing what runs it."""
+
+import importlib
+from pathlib import Path
+from typing import cast
+
+from sightline.core.errors import MissingExtraError, ModelError
+from sightline.infer.network_predictor import NetworkPredictor
+
+__all__ = ["BACKENDS", "open_predictor"]
+
+BACKENDS: dict[str, str] = {
+    ".onnx": "sightline.infer.onnx_predictor:open_onnx",
+    ".safetensors": "sightline.infer.torch_predictor:open_torch",
+}
+"""Suffix of an artefact → `module:function` that opens it. Imported when first needed, so that torch stays optional."""
+
+_TRAIN_PACKAGES = ("torch", "torchvision")
+
+
+def open_predictor(
+    path: str | Path,
+    *,
+    conf: float | None = None,
+    iou: float | None = None,
+    max_det: int | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> NetworkPredictor:
+    """The predictor of a weights file (`.safetensors`) or an exported one (`.onnx`).
+
+    `conf`, `iou` and `max_det` default to the operating point stored in the artefact, else to those of
+    `OperatingPoint`; measure with `conf=0.001`. Raises ModelError for a file that is not ours, MissingExtraError where
+    torch is needed and absent.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in BACKENDS:
+        known = ", ".join(BACKENDS)
+        raise ModelError(f"a model to run must end in {known}, got '{Path(path).name}'", where=str(path))
+    module_name, function_name = BACKENDS[suffix].split(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in _TRAIN_PACKAGES:
+            raise
+        raise MissingExtraError(
+            f"running a {suffix} file needs the package '{error.name}', got an installation without it",
+            where=str(path),
+            do="pip install 'sightline[train]', or export the model to ONNX and run that",
+        ) from None
+    opened = getattr(module, function_name)(path, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads)
+    return cast("NetworkPredictor", opened)

@@ -1,0 +1,241 @@
+"""Source → predictor → tracker → drawing → sinks, one result for each frame, in order."""
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from time import perf_counter
+from types import FrameType
+from typing import Any, TypeAlias
+
+import numpy as np
+import polars as pl
+import supervision as sv
+
+from sightline.core.dataset import Task
+from sightline.core.errors import ConfigError, SourceError
+from sightline.core.frames import Frame, SemanticMap
+from sightline.core.results import Result
+from sightline.infer.draw import Drawer
+from sightline.infer.predictor import Prediction, Predictor, StagedPredictor
+from sightline.infer.prefetch import prefetch
+from sightline.infer.sinks import FrameResult, RunInfo, Sink
+from sightline.infer.sources import Source
+from sightline.infer.timing import StageTimer
+from sightline.track import KalmanIouTracker, Tracker
+
+__all__ = ["Progress", "RunResult", "run_pipeline"]
+
+Progress: TypeAlias = Callable[[int, int | None], None]
+"""Called after each frame with the number done and the number there are (None where nobody knows)."""
+
+
+@dataclass(frozen=True)
+class RunResult(Result):
+    """What a run did. `fps` is frames per second of wall-clock time; `latency` is per frame and stage, milliseconds.
+
+    `detections` and `objects_by_class` count what was handed to the sinks; of label maps they count classes per frame.
+    """
+
+    source: str
+    task: Task
+    frames: int
+    detections: int
+    tracks: int
+    objects_by_class: dict[str, int]
+    wall_s: float
+    fps: float
+    interrupted: bool
+    outputs: dict[str, str]
+    latency: pl.DataFrame
+    conventions: dict[str, Any] = field(default_factory=dict)
+
+    def to_frame(self) -> pl.DataFrame:
+        """The latency of each stage."""
+        return self.latency
+
+
+def run_pipeline(
+    source: Source,
+    predictor: Predictor,
+    tracker: Tracker | None = None,
+    sinks: Sequence[Sink] = (),
+    *,
+    batch: int = 1,
+    max_frames: int | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run every frame of `source`; each sink gets exactly one result per frame, in order.
+
+    Ctrl-C stops after the frame in work and completes all outputs (`interrupted` is then true). When the source turns
+    out to be damaged, outputs are completed with the frames before the damage and the SourceError is raised; any other
+    error discards them. Reading is done ahead in a thread; results do not depend on the clock.
+    """
+    if tracker is not None and predictor.task == "semantic":
+        raise ConfigError("a tracker must be given detections, got a model of label maps", do="run without a tracker")
+    run = _Run(source, predictor, tracker, sinks)
+    start = perf_counter()
+    try:
+        for sink in sinks:
+            sink.open(run.info)
+        with _InterruptFlag() as flag:
+            run.all_frames(batch, max_frames, progress, flag)
+    except (SourceError, KeyboardInterrupt):
+        _finish(sinks)
+        raise
+    except BaseException:
+        for sink in sinks:
+            sink.discard()
+        raise
+    _finish(sinks)
+    return run.result(perf_counter() - start, flag.raised)
+
+
+class _Run:
+    """State of one run: timers, counts, the drawer."""
+
+    def __init__(self, source: Source, predictor: Predictor, tracker: Tracker | None, sinks: Sequence[Sink]) -> None:
+        self.source, self.predictor, self.tracker, self.sinks = source, predictor, tracker, sinks
+        self.timer = StageTimer()
+        self.frames = self.detections = 0
+        self.by_class: Counter[str] = Counter()
+        self.track_ids: set[int] = set()
+        self.drawer: Drawer | None = None
+        self.draws = any(sink.needs_picture for sink in sinks)
+        self.info = RunInfo(
+            source=source.name,
+            task=predictor.task,
+            class_names=predictor.class_names,
+            fps=source.fps,
+            frame_count=source.frame_count,
+            media_path=source.media_path,
+            tracked=tracker is not None,
+            meta=predictor.meta if isinstance(predictor, StagedPredictor) else {"task": predictor.task},
+        )
+
+    def all_frames(self, batch: int, max_frames: int | None, progress: Progress | None, flag: "_InterruptFlag") -> None:
+        total = self.source.frame_count
+        total = total if max_frames is None else min(max_frames, total if total is not None else max_frames)
+        with closing(prefetch(islice(iter(self.source), max_frames))) as ahead:  # type: ignore[type-var]
+            for frames in self._batches(ahead, batch):
+                for frame, prediction in zip(frames, self._predict(frames), strict=True):
+                    self._one(frame, prediction)
+                    if progress is not None:
+                        progress(self.frames, total)
+                if flag.raised:
+                    return
+
+    def _batches(self, ahead: Iterator[tuple[Frame, float]], size: int) -> Iterator[list[Frame]]:
+        """Frames in groups; when the source fails, the frames before the failure are still delivered."""
+        waiting: list[Frame] = []
+        try:
+            for frame, decode_ms in ahead:
+                self.timer.add("decode", decode_ms)
+                waiting.append(frame)
+                if len(waiting) == size:
+                    yield waiting
+                    waiting = []
+        except SourceError:
+            if waiting:
+                yield waiting
+            raise
+        if waiting:
+            yield waiting
+
+    def _predict(self, frames: list[Frame]) -> Sequence[Prediction]:
+        images, count = [frame.image for frame in frames], len(frames)
+        same_size = len({frame.size_hw for frame in frames}) == 1
+        if not isinstance(self.predictor, StagedPredictor) or not same_size:
+            with self.timer.measure("predict", count):
+                return self.predictor(images)
+        with self.timer.measure("preprocess", count):
+            prepared = self.predictor.prepare(images)
+        with self.timer.measure("network", count):
+            outputs = self.predictor.run(prepared.pixels)
+        with self.timer.measure("postprocess", count):
+            return self.predictor.finish(outputs, prepared.geometries)
+
+    def _one(self, frame: Frame, prediction: Prediction) -> None:
+        association = None
+        if self.tracker is not None and isinstance(prediction, sv.Detections):
+            with self.timer.measure("track"):
+                prediction = self.tracker.update(prediction, time_s=frame.time_s)
+            association = self.tracker.association if isinstance(self.tracker, KalmanIouTracker) else None
+        detections = prediction if isinstance(prediction, sv.Detections) else None
+        semantic = prediction if isinstance(prediction, SemanticMap) else None
+        picture = None
+        if self.draws:
+            with self.timer.measure("draw"):
+                if self.drawer is None:
+                    self.drawer = Drawer(frame.size_hw, self.predictor.class_names)
+                picture = self.drawer.draw(frame.image, detections, semantic)
+        result = FrameResult(frame, detections, semantic, association, picture)
+        if self.sinks:
+            with self.timer.measure("encode"):
+                for sink in self.sinks:
+                    sink.write(result)
+        self._count(prediction)
+
+    def _count(self, prediction: Prediction) -> None:
+        self.frames += 1
+        names = self.predictor.class_names
+        if isinstance(prediction, SemanticMap):
+            ids = np.unique(prediction.class_ids)
+        else:
+            ids = np.asarray(prediction.class_id if prediction.class_id is not None else [], np.int64)
+            if prediction.tracker_id is not None:
+                self.track_ids.update(np.asarray(prediction.tracker_id).tolist())
+        self.detections += len(ids)
+        self.by_class.update(names[int(i)] for i in ids)
+
+    def result(self, wall_s: float, interrupted: bool) -> RunResult:
+        predicted_by = {k: v for k, v in self.info.meta.items() if k not in ("preprocess", "class_names")}
+        return RunResult(
+            source=self.source.name,
+            task=self.predictor.task,
+            frames=self.frames,
+            detections=self.detections,
+            tracks=len(self.track_ids),
+            objects_by_class={name: self.by_class[name] for name in self.predictor.class_names},
+            wall_s=wall_s,
+            fps=self.frames / wall_s if wall_s > 0 else 0.0,
+            interrupted=interrupted,
+            outputs={type(sink).__name__.removesuffix("Sink").lower(): str(sink.path) for sink in self.sinks},
+            latency=self.timer.summary(),
+            conventions={**predicted_by, "latency": "milliseconds per frame, first frame included, decoding overlaps"},
+        )
+
+
+class _InterruptFlag:
+    """Turns the first Ctrl-C into a flag so that no output ends in the middle of a frame; the second one raises.
+
+    Only the main thread gets signals; elsewhere the flag just stays down.
+    """
+
+    def __init__(self) -> None:
+        self.raised = False
+        self._previous: Any = None
+        self._installed = False
+
+    def __enter__(self) -> "_InterruptFlag":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._note)
+            self._installed = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _note(self, _signum: int, _frame: FrameType | None) -> None:
+        if self.raised:
+            raise KeyboardInterrupt
+        self.raised = True
+
+
+def _finish(sinks: Sequence[Sink]) -> None:
+    for sink in sinks:
+        sink.close()

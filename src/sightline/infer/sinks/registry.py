@@ -1,0 +1,48 @@
+"""Sinks by name."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.core.errors import ConfigError, unknown_name
+from sightline.infer.sinks.pictures import PicturesSink
+from sightline.infer.sinks.protocol import Sink
+from sightline.infer.sinks.tables import CocoSink, MotSink, ParquetSink
+from sightline.infer.sinks.text import AssociationSink, CsvSink, JsonLinesSink
+from sightline.infer.sinks.video import VideoSettings, VideoSink
+
+__all__ = ["SINKS", "SinkKind", "create_sinks"]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkKind:
+    """How a sink is made and what its file is called: `<stem><ending>`."""
+
+    create: Callable[[Path, VideoSettings], Sink]
+    ending: str
+
+
+SINKS: dict[str, SinkKind] = {
+    "video": SinkKind(VideoSink, ".mp4"),
+    "pictures": SinkKind(lambda path, _: PicturesSink(path), "-pictures"),
+    "jsonl": SinkKind(lambda path, _: JsonLinesSink(path), ".jsonl"),
+    "csv": SinkKind(lambda path, _: CsvSink(path), ".csv"),
+    "mot": SinkKind(lambda path, _: MotSink(path), ".txt"),
+    "coco": SinkKind(lambda path, _: CocoSink(path), ".coco.json"),
+    "parquet": SinkKind(lambda path, _: ParquetSink(path), ".parquet"),
+    "association": SinkKind(lambda path, _: AssociationSink(path), "-association.jsonl"),
+}
+
+
+def create_sinks(
+    kinds: Iterable[str], folder: str | Path, stem: str, video: VideoSettings | None = None
+) -> dict[str, Sink]:
+    """A sink for each kind, writing `<folder>/<stem><ending>`; ConfigError for an unknown kind."""
+    settings = video if video is not None else VideoSettings()
+    sinks: dict[str, Sink] = {}
+    for kind in dict.fromkeys(kinds):
+        if kind not in SINKS:
+            raise ConfigError(unknown_name("output", kind, SINKS))
+        entry = SINKS[kind]
+        sinks[kind] = entry.create(Path(folder) / f"{stem}{entry.ending}", settings)
+    return sinks

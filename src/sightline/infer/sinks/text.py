@@ -1,0 +1,178 @@
+"""Results as lines of text, written as they come: JSON Lines, CSV, and the association log."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from sightline.core.errors import ConfigError
+from sightline.core.files import plain
+from sightline.infer.sinks.protocol import FrameResult, PendingFile, RunInfo
+from sightline.ops import rle
+
+__all__ = ["AssociationSink", "CsvSink", "JsonLinesSink", "detection_records"]
+
+CSV_COLUMNS = (
+    "frame",
+    "time_s",
+    "source",
+    "track_id",
+    "class_id",
+    "class_name",
+    "score",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "area_px",
+)
+
+
+class _LineSink:
+    """A text file that grows by whole lines."""
+
+    needs_picture = False
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._pending: PendingFile | None = None
+        self._stream: TextIO | None = None
+
+    def open(self, info: RunInfo) -> None:
+        """Create the temporary file."""
+        self._info = info
+        self._pending = PendingFile(self.path)
+        self._stream = self._pending.temporary.open("w", encoding="utf-8", newline="")
+        self._stream.write(self._head())
+
+    def write(self, result: FrameResult) -> None:
+        """Append the lines of one frame in one call."""
+        assert self._stream is not None
+        self._stream.write(self._lines(result))
+
+    def close(self) -> None:
+        """Complete the file."""
+        if self._stream is not None and self._pending is not None:
+            self._stream.close()
+            self._pending.commit()
+
+    def discard(self) -> None:
+        """Remove the temporary file."""
+        if self._stream is not None and self._pending is not None:
+            self._stream.close()
+            self._pending.discard()
+
+    def _head(self) -> str:
+        return ""
+
+    def _lines(self, result: FrameResult) -> str:
+        raise NotImplementedError
+
+
+class JsonLinesSink(_LineSink):
+    """One JSON object per frame, empty frames included: frame, time_s, source, and `detections` or `classes`.
+
+    A detection has class_id, class_name, score, box_xyxy and track_id (null when not tracked); a class of a label map
+    has class_id, class_name, area_px, box_xyxy and rle (COCO compressed counts) with size_hw.
+    """
+
+    def _lines(self, result: FrameResult) -> str:
+        frame = result.frame
+        record: dict[str, Any] = {"frame": frame.index, "time_s": frame.time_s, "source": frame.source}
+        if result.semantic is not None:
+            record["classes"] = _class_records(result, with_rle=True)
+        else:
+            record["detections"] = detection_records(result)
+        return json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+class CsvSink(_LineSink):
+    """One row per detection, or per class that occurs in a label map (then without score and track).
+
+    Frames without any leave no row.
+    """
+
+    def _head(self) -> str:
+        return _csv_text([CSV_COLUMNS])
+
+    def _lines(self, result: FrameResult) -> str:
+        frame = result.frame
+        start = (frame.index, frame.time_s, frame.source)
+        if result.semantic is not None:
+            classes = _class_records(result, with_rle=False)
+            return _csv_text(
+                [(*start, None, c["class_id"], c["class_name"], None, *c["box_xyxy"], c["area_px"]) for c in classes]
+            )
+        rows = []
+        for d in detection_records(result):
+            x1, y1, x2, y2 = d["box_xyxy"]
+            area = (x2 - x1) * (y2 - y1)
+            rows.append((*start, d["track_id"], d["class_id"], d["class_name"], d["score"], x1, y1, x2, y2, area))
+        return _csv_text(rows)
+
+
+class AssociationSink(_LineSink):
+    """The tracker's log as JSON Lines: for each detection and each lost track what was decided, and why."""
+
+    def open(self, info: RunInfo) -> None:
+        """ConfigError when nothing is tracked."""
+        if not info.tracked:
+            raise ConfigError("an association log must have a tracker to log, got none", where=str(self.path))
+        super().open(info)
+
+    def _lines(self, result: FrameResult) -> str:
+        if result.association is None:
+            return ""
+        rows = (plain(row) | {"frame": result.frame.index} for row in result.association.to_rows())
+        return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+
+
+def detection_records(result: FrameResult) -> list[dict[str, Any]]:
+    """The detections of a frame as plain dictionaries: class_id, class_name, score, box_xyxy, track_id."""
+    detections = result.detections
+    if detections is None:
+        return []
+    count = len(detections)
+    boxes = np.asarray(detections.xyxy, np.float64)
+    names = detections.data.get("class_name", [None] * count)
+    columns = (
+        [None] * count if values is None else np.asarray(values).tolist()
+        for values in (detections.class_id, detections.confidence, detections.tracker_id)
+    )
+    return [
+        {
+            "class_id": class_id,
+            "class_name": None if name is None else str(name),
+            "score": score,
+            "box_xyxy": box.tolist(),
+            "track_id": track,
+        }
+        for box, name, class_id, score, track in zip(boxes, names, *columns, strict=True)
+    ]
+
+
+def _class_records(result: FrameResult, *, with_rle: bool) -> list[dict[str, Any]]:
+    assert result.semantic is not None
+    ids, names = result.semantic.class_ids, result.semantic.class_names
+    records = []
+    for class_id in np.unique(ids).tolist():
+        counts = rle.encode(ids == class_id)
+        record = {
+            "class_id": class_id,
+            "class_name": names[class_id],
+            "area_px": rle.area(counts),
+            "box_xyxy": rle.to_box(counts, ids.shape).tolist(),
+        }
+        if with_rle:
+            record |= {"size_hw": list(ids.shape), "rle": counts.decode("ascii")}
+        records.append(record)
+    return records
+
+
+def _csv_text(rows: Any) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,89 @@
+"""Images as a source: one file, a folder in natural order, or the frames of a MOTChallenge sequence."""
+
+import configparser
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sightline.core.errors import DataError, SourceError
+from sightline.core.frames import Frame
+from sightline.data.decode import image_size, read_image
+
+__all__ = ["IMAGE_SUFFIXES", "ImageSource", "as_rgb8", "open_folder", "open_sequence"]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """The given image files, in the given order; with `fps` they are frames of a film, without it just pictures."""
+
+    name: str
+    paths: Sequence[Path]
+    fps: float | None = None
+    media_path: Path | None = None
+
+    @property
+    def size_hw(self) -> tuple[int, int] | None:
+        """Size of the first image, the others may differ; SourceError when it cannot be read."""
+        try:
+            return image_size(self.paths[0])
+        except DataError as error:
+            raise SourceError(error.what, where=error.where) from None
+
+    @property
+    def frame_count(self) -> int:
+        """How many files there are."""
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """One frame for each file; 16-bit images keep their upper 8 bits, gray ones get three channels."""
+        for index, path in enumerate(self.paths):
+            try:
+                image = read_image(path)
+            except DataError as error:
+                last = f"the last good image is '{self.paths[index - 1].name}'" if index else "there is none before it"
+                raise SourceError(f"{error.what}; {last} ({index} of {len(self.paths)})", where=error.where) from None
+            yield Frame(as_rgb8(image), index, None if self.fps is None else index / self.fps, path.name)
+
+
+def as_rgb8(image: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """A decoded picture, (H, W) or (H, W, 3) of 8 or 16 bit, as the RGB uint8 (H, W, 3) of a `Frame`."""
+    pixels = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.astype(np.uint8, copy=False)  # type: ignore[operator]
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def open_folder(folder: Path) -> ImageSource:
+    """The images directly inside a folder, `img2` before `img10`; SourceError when there are none."""
+    paths = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_natural)
+    if not paths:
+        raise SourceError(
+            f"a folder to run on must hold images ({', '.join(sorted(IMAGE_SUFFIXES))}), got none", where=str(folder)
+        )
+    return ImageSource(folder.name, paths)
+
+
+def open_sequence(folder: Path) -> ImageSource:
+    """The frames of a MOTChallenge sequence folder (`seqinfo.ini` with `imDir` and `frameRate`)."""
+    info_path = folder / "seqinfo.ini"
+    parser = configparser.ConfigParser()
+    try:
+        parser.read_string(info_path.read_text(encoding="utf-8"))
+        info = parser["Sequence"]
+        name, frames, fps = info.get("name", folder.name), info.get("imDir", "img1"), float(info.get("frameRate", "0"))
+    except (OSError, UnicodeDecodeError, configparser.Error, KeyError, ValueError) as error:
+        raise SourceError(f"must be a MOTChallenge seqinfo.ini, got: {error}", where=str(info_path)) from None
+    if not 0 < fps < float("inf"):
+        raise SourceError(f"frameRate must be above 0, got {fps:g}", where=str(info_path))
+    if not (folder / frames).is_dir():
+        raise SourceError(f"imDir must name the folder of the frames, got '{frames}'", where=str(info_path))
+    return ImageSource(name, open_folder(folder / frames).paths, fps)
+
+
+def _natural(path: Path) -> tuple[tuple[int, int, str], ...]:
+    parts = re.split(r"(\d+)", path.name.lower())
+    return (*((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p), (2, 0, path.name))

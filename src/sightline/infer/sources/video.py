@@ -1,0 +1,175 @@
+"""Video files and cameras through PyAV: true timestamps, upright frames, and damage that is named, not hidden."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from sightline.core.errors import SourceError
+from sightline.core.frames import Frame
+
+__all__ = ["CameraSource", "VideoSource", "open_camera", "open_video"]
+
+_SHORT_S = 1.0  # a container's duration counts the last frame of its longest stream; less than this is no evidence
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSource:
+    """A video file or stream. Every iteration opens it afresh, so it can be read more than once."""
+
+    name: str
+    location: str
+    fps: float | None
+    size_hw: tuple[int, int] | None
+    frame_count: int | None
+    media_path: Path | None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Upright RGB frames; SourceError, naming the last good frame, where the file is truncated or damaged."""
+        with closing(_open(self.location)) as container:
+            yield from _read(container, self)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSource:
+    """A camera of this machine; delivers frames until the caller stops."""
+
+    name: str
+    device: str
+    fps: float | None
+    size_hw: tuple[int, int] | None
+    frame_count: int | None = None
+    media_path: Path | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames as the device delivers them, with its timestamps."""
+        with closing(_open(self.device, "v4l2")) as container:
+            yield from _read(container, self)
+
+
+def open_video(location: str, *, is_file: bool = True) -> VideoSource:
+    """A source for a video file (or, with `is_file` false, a stream address); SourceError when it is not a video."""
+    with closing(_open(location)) as container:
+        stream = container.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate
+        turned = _first_rotation(container, stream, location) % 180 != 0
+        height, width = stream.codec_context.height, stream.codec_context.width
+        return VideoSource(
+            name=Path(location).name if is_file else location,
+            location=location,
+            fps=float(rate) if rate else None,
+            size_hw=(width, height) if turned else (height, width),
+            frame_count=stream.frames or None,
+            media_path=Path(location) if is_file and container.streams.audio else None,
+        )
+
+
+def open_camera(index: int) -> CameraSource:
+    """The camera `/dev/video<index>` (Video4Linux2); SourceError when there is none."""
+    device = f"/dev/video{index}"
+    if not Path(device).exists():
+        present = sorted(str(p) for p in Path("/dev").glob("video*"))
+        raise SourceError(
+            f"camera {index} must be a device of this machine, got none at {device} "
+            f"(present: {', '.join(present) or 'no camera'})"
+        )
+    with closing(_open(device, "v4l2")) as container:
+        stream = container.streams.video[0]
+        size = stream.codec_context.height, stream.codec_context.width
+        return CameraSource(f"camera-{index}", device, float(stream.average_rate or 0) or None, size)
+
+
+def _open(location: str, demuxer: str | None = None) -> Any:
+    try:
+        container = av.open(location, format=demuxer)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise SourceError(f"must be a readable video, got: {_reason(error)}", where=location) from None
+    if not container.streams.video:
+        container.close()
+        raise SourceError("must hold a video stream, got none", where=location)
+    container.streams.video[0].thread_type = "AUTO"
+    return container
+
+
+def _read(container: Any, source: VideoSource | CameraSource) -> Iterator[Frame]:
+    stream = container.streams.video[0]
+    start: Fraction | None = None
+    index, read_until_s = 0, 0.0
+    last = "no frame before it is good"
+    try:
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base is not None:
+                read_until_s = max(read_until_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream is not stream:
+                continue
+            for picture in packet.decode():
+                if picture.is_corrupt:
+                    raise SourceError(f"frame {index} must be whole, got damaged data; {last}", where=source.name)
+                stamp = None if picture.pts is None else picture.pts * picture.time_base
+                start = stamp if start is None else start
+                yield _frame(picture, index, _time_s(stamp, start, index, source.fps), source.name)
+                last = f"frame {index}{'' if stamp is None else f' at {float(stamp):.3f} s'} is the last good one"
+                index += 1
+    except (av.FFmpegError, OSError) as error:
+        of = f" of {source.frame_count}" if source.frame_count else ""
+        raise SourceError(
+            f"the video must be whole, got: {_reason(error)} after {index} frames{of}; {last}", where=source.name
+        ) from None
+    missing = _missing(container, stream, read_until_s)
+    if missing and isinstance(source, VideoSource):
+        raise SourceError(f"the video must be whole, got {index} frames and then {missing}; {last}", where=source.name)
+    if index == 0:
+        raise SourceError("the video must hold frames, got none that can be decoded", where=source.name)
+
+
+def _missing(container: Any, stream: Any, read_until_s: float) -> str | None:
+    """What says that the file should have gone on; None when it is complete, or nothing can tell."""
+    size = container.size
+    promised = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+    if size > 0 and promised > size:
+        return f"the end of the file at {size} of at least {promised} bytes"
+    declared_s = (container.duration or 0) / av.time_base
+    offset_s = (container.start_time or 0) / av.time_base
+    if declared_s + min(offset_s, 0.0) - read_until_s > _SHORT_S:
+        return f"the end of the file at {read_until_s:.3f} of {declared_s:.3f} s"
+    return None
+
+
+def _frame(picture: Any, index: int, time_s: float | None, name: str) -> Frame:
+    pixels: npt.NDArray[np.uint8] = picture.to_ndarray(format="rgb24")
+    if picture.rotation:
+        pixels = np.ascontiguousarray(np.rot90(pixels, _quarter_turns(picture.rotation, name)))
+    return Frame(pixels, index, time_s, name, picture.pts, picture.time_base)
+
+
+def _time_s(stamp: Fraction | None, start: Fraction | None, index: int, fps: float | None) -> float | None:
+    if stamp is not None and start is not None:
+        return float(stamp - start)
+    return None if fps is None else index / fps
+
+
+def _quarter_turns(degrees: int, name: str) -> int:
+    """Counter-clockwise quarter turns of the display matrix (ISO/IEC 14496-12), as FFmpeg states it."""
+    turns, rest = divmod(degrees, 90)
+    if rest:
+        raise SourceError(f"rotation must be a multiple of 90 degrees, got {degrees}", where=name)
+    return turns % 4
+
+
+def _first_rotation(container: Any, stream: Any, location: str) -> int:
+    try:
+        for picture in container.decode(stream):
+            return int(picture.rotation)
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(f"must hold frames that can be decoded, got: {_reason(error)}", where=location) from None
+    raise SourceError("must hold frames that can be decoded, got none", where=location)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

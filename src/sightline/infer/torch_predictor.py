@@ -1,0 +1,93 @@
+"""PyTorch: weights files and live models, through the same preparation and postprocessing as every backend."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from sightline.core.errors import ConfigError, ModelError
+from sightline.core.metadata import ModelMetadata
+from sightline.infer.network_predictor import NetworkPredictor, choose_thresholds
+from sightline.models import Decoded, Model, describe_weights, fuse, load_model, read_weights_meta
+
+__all__ = ["TorchNetwork", "open_torch", "predictor_from_model"]
+
+
+class TorchNetwork:
+    """`decode(model(images))` in evaluation mode, float32, on one device."""
+
+    def __init__(self, model: Model, device: torch.device, where: str) -> None:
+        assert isinstance(model, nn.Module)
+        self._module = Decoded(fuse(model)).to(device).eval()
+        self._device = device
+        self._where = where
+
+    @property
+    def backend(self) -> str:
+        """Runtime, version, device and precision."""
+        return f"torch {torch.__version__} {self._device} fp32"
+
+    def __call__(self, pixels: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], ...]:
+        """Raw outputs for a batch, as numpy arrays."""
+        with torch.inference_mode():
+            outputs = self._module(torch.from_numpy(pixels).to(self._device))
+        tensors = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+        return tuple(t.float().cpu().numpy() for t in tensors)
+
+
+def open_torch(
+    path: str | Path,
+    *,
+    conf: float | None = None,
+    iou: float | None = None,
+    max_det: int | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> NetworkPredictor:
+    """The predictor of a weights file; thresholds default to the artefact's own.
+
+    `threads`, where given, sets torch's threads for the whole process. Raises ModelError for a file that is not ours.
+    """
+    where = str(path)
+    if not Path(where).is_file():
+        raise ModelError("no such file", where=where)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    metadata = read_weights_meta(path)
+    thresholds = choose_thresholds(metadata, conf=conf, iou=iou, max_det=max_det, where=where)
+    network = TorchNetwork(load_model(path), choose_device(device), where)
+    return NetworkPredictor(network, metadata, thresholds, where=where)
+
+
+def predictor_from_model(
+    model: Model,
+    *,
+    metadata: ModelMetadata | None = None,
+    conf: float | None = None,
+    iou: float | None = None,
+    max_det: int | None = None,
+    device: str = "auto",
+) -> NetworkPredictor:
+    """The predictor of a live model, which is copied as it is now; `metadata` defaults to what the model says."""
+    described = metadata if metadata is not None else describe_weights(model)
+    thresholds = choose_thresholds(described, conf=conf, iou=iou, max_det=max_det, where=model.name)
+    return NetworkPredictor(
+        TorchNetwork(model, choose_device(device), model.name), described, thresholds, where=model.name
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of that name; `auto` is CUDA where there is one. ConfigError when it cannot be used."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device must be one this torch can use, got '{name}' ({str(error).splitlines()[0]})"
+        ) from None
+    return device

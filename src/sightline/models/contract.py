@@ -1,0 +1,141 @@
+"""What a network must offer to be trained, evaluated, exported and run here; `check_model` tests it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from sightline.core.dataset import Task
+from sightline.core.errors import ConfigError, DataError
+from sightline.core.preprocess import Preprocess
+
+__all__ = ["IGNORE_INDEX", "Decoded", "Model", "Targets", "check_imgsz", "check_targets"]
+
+IGNORE_INDEX = 255
+"""Value of a semantic mask where pixels do not count."""
+
+Targets = Mapping[str, Tensor]
+"""Ground truth of one batch, in network pixels.
+
+detect: `boxes` (N, 4) xyxy float, `labels` (N,) int64, `batch_index` (N,) int64 (the image of each box).
+semantic: `mask` (B, H, W) int64 class ids, `IGNORE_INDEX` where pixels do not count.
+"""
+
+_TARGET_SHAPES: dict[str, dict[str, int]] = {
+    "detect": {"boxes": 2, "labels": 1, "batch_index": 1},
+    "semantic": {"mask": 3},
+}
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A `torch.nn.Module` with a task, class names and a preprocessing, that computes its own loss and decodes itself.
+
+    `name` and `arguments` rebuild it: `create(name, class_names=class_names, **arguments)`. `class_tensors` are
+    prefixes of the state_dict keys whose shape or meaning depends on the classes; transfer leaves those fresh.
+    """
+
+    name: str
+    task: Task
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    arguments: dict[str, Any]
+    class_tensors: tuple[str, ...]
+
+    def __call__(self, images: Tensor) -> Any:
+        """As `forward`."""
+        ...
+
+    def forward(self, images: Tensor) -> Any:
+        """Raw outputs for images (B, C, H, W), preprocessed; exportable: no control flow that depends on values."""
+        ...
+
+    def loss(self, raw: Any, targets: Targets) -> dict[str, Tensor]:
+        """Named scalar float32 terms, already weighted: their sum is what training minimises, a mean over the batch."""
+        ...
+
+    def decode(self, raw: Any) -> Any:
+        """Plain float32 tensors.
+
+        detect: (boxes_xyxy (B, A, 4) in network pixels, scores (B, A, C) in 0..1), before any suppression.
+        semantic: probabilities (B, C, H, W) that sum to 1 over C.
+        """
+        ...
+
+    def train(self, mode: bool = True) -> Self:
+        """As `torch.nn.Module.train`."""
+        ...
+
+    def eval(self) -> Self:
+        """As `torch.nn.Module.eval`."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As `torch.nn.Module.parameters`."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """As `torch.nn.Module.named_parameters`."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As `torch.nn.Module.modules`."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `torch.nn.Module.state_dict`."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """As `torch.nn.Module.load_state_dict`."""
+        ...
+
+
+class Decoded(nn.Module):
+    """`decode(model(images))` as one module: what is exported, timed and run."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Any:
+        """Decoded outputs for images (B, C, H, W)."""
+        return self.model.decode(self.model(images))
+
+
+def check_imgsz(imgsz: int | tuple[int, int], multiple: int) -> tuple[int, int]:
+    """(height, width) of the network's input; ConfigError unless both are positive multiples of `multiple`."""
+    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
+    if height < multiple or width < multiple or height % multiple or width % multiple:
+        nearest = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
+        hint = str(nearest[0]) if isinstance(imgsz, int) else f"{nearest[0]},{nearest[1]}"
+        raise ConfigError(f"imgsz must be a multiple of {multiple}, got {imgsz}", do=f"use {hint}")
+    return height, width
+
+
+def check_input(images: Tensor, multiple: int) -> None:
+    """ConfigError unless images are (B, C, H, W) with H and W multiples of `multiple`."""
+    if images.ndim != 4 or images.shape[2] % multiple or images.shape[3] % multiple:
+        raise ConfigError(
+            f"images must be (B, C, H, W) with H and W multiples of {multiple}, got {tuple(images.shape)}",
+            do="use the model's own preprocess, or another imgsz",
+        )
+
+
+def check_targets(task: Task, targets: Targets, class_count: int) -> None:
+    """DataError unless the targets have the keys, ranks and label range that `Targets` states for the task."""
+    shapes = _TARGET_SHAPES[task]
+    if set(targets) != set(shapes):
+        raise DataError(f"targets of task '{task}' must be {sorted(shapes)}, got {sorted(targets)}")
+    for key, rank in shapes.items():
+        if targets[key].ndim != rank:
+            raise DataError(f"target '{key}' must have {rank} dimensions, got shape {tuple(targets[key].shape)}")
+    ids = targets["labels" if task == "detect" else "mask"]
+    if ids.numel() == 0:
+        return
+    low, high = (int(value) for value in torch.aminmax(ids))
+    if task == "semantic" and high == IGNORE_INDEX:
+        high = int(torch.where(ids == IGNORE_INDEX, -1, ids).max())
+    if low < 0 or high >= class_count:
+        raise DataError(f"class ids must be 0..{class_count - 1}, got {low}..{high}", do="check the class map")

@@ -1,0 +1,106 @@
+"""The models there are, by name, and how one is made."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from torch import nn
+
+from sightline.core.errors import ConfigError, ModelError, unknown_name
+from sightline.models.contract import Model
+from sightline.models.detection_loss import AssignmentRule, DetectionGains
+from sightline.models.pretrained import resolve_weights
+from sightline.models.unet import UNet
+from sightline.models.weights_file import load_tensors, read_weights
+from sightline.models.yolo11 import YOLO11, YOLO11_SCALES
+
+__all__ = ["MODELS", "Builder", "create", "list_models"]
+
+Builder = Callable[..., Model]
+"""`builder(class_names, *, imgsz=…, …)`: keyword arguments annotated and with defaults."""
+
+
+def build_unet(
+    name: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int] = 256, base_width: int = 32
+) -> Model:
+    """A U-Net whose widths double from `base_width` at full resolution."""
+    return UNet(name, class_names, imgsz=imgsz, base_width=base_width)
+
+
+def build_yolo11(size: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int] = 640) -> Model:
+    """A YOLO11 detector of one of the five sizes."""
+    return YOLO11(size, class_names, imgsz=imgsz, rule=AssignmentRule(), gains=DetectionGains())
+
+
+MODELS: dict[str, Builder] = {
+    "unet": partial(build_unet, "unet"),
+    "unet-small": partial(build_unet, "unet-small", base_width=16),
+    **{f"yolo11{size}": partial(build_yolo11, size) for size in YOLO11_SCALES},
+}
+"""Every model by name. A plug-in adds its builder here; what it builds must pass `check_model`."""
+
+
+def list_models() -> list[str]:
+    """The names `create` knows, sorted."""
+    return sorted(MODELS)
+
+
+def create(name: str, *, class_names: Sequence[str], weights: str | Path | None = None, **arguments: Any) -> Model:
+    """A new model in training mode, initialised from torch's global generator.
+
+    `arguments` are those of the model's builder (`imgsz` for all): an unknown one or a wrong value is a ConfigError.
+    `weights`, a path or an address with checksum, starts it from a file of the same architecture: all tensors where
+    the class names are equal, else all but the class branch. Raises ModelError for an unknown name or unusable weights.
+
+    >>> create("unet-small", class_names=["background", "crack"], imgsz=320).task
+    'semantic'
+    """
+    if name not in MODELS:
+        raise ModelError(unknown_name("model", name, MODELS))
+    builder = MODELS[name]
+    model = builder(_checked_names(class_names), **_checked_arguments(name, builder, arguments))
+    if weights is not None:
+        _start_from(model, weights)
+    return model
+
+
+def _checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(class_names)
+    if isinstance(class_names, str) or not names or not all(isinstance(n, str) and n for n in names):
+        raise ConfigError(f"class_names must be a sequence of one or more names, got {class_names!r}")
+    if len(set(names)) != len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise ConfigError(f"class_names must differ, got '{twice}' twice")
+    return names
+
+
+def _checked_arguments(name: str, builder: Builder, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    known = {
+        key: parameter.annotation
+        for key, parameter in inspect.signature(builder).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    checked = {}
+    for key, value in arguments.items():
+        if key not in known:
+            raise ConfigError(unknown_name(f"argument of model '{name}'", key, known))
+        try:
+            checked[key] = pydantic.TypeAdapter(known[key]).validate_python(value)
+        except pydantic.ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"]
+            raise ConfigError(f"argument '{key}' of model '{name}': {message}, got {value!r}") from None
+    return checked
+
+
+def _start_from(model: Model, weights: str | Path) -> None:
+    path = resolve_weights(weights)
+    meta, tensors = read_weights(path)
+    if meta.architecture != model.name:
+        raise ModelError(f"weights must be of '{model.name}', got '{meta.architecture}'", where=str(path))
+    same_classes = meta.class_names == model.class_names
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch module, got {type(model).__name__}")
+    load_tensors(model, tensors, str(path), skip=() if same_classes else model.class_tensors)

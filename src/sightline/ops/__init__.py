@@ -1,0 +1,37 @@
+"""Array mathematics: boxes, suppression, run-length masks, polygons, assignment, confusion. No state, no files."""
+
+from sightline.ops import rle
+from sightline.ops.assignment import assign
+from sightline.ops.boxes import (
+    box_area,
+    ciou_matrix,
+    clip_boxes,
+    cxcywh_to_xyxy,
+    diou_matrix,
+    giou_matrix,
+    iou_matrix,
+    xywh_to_xyxy,
+    xyxy_to_cxcywh,
+    xyxy_to_xywh,
+)
+from sightline.ops.confusion import confusion_matrix
+from sightline.ops.nms import nms
+from sightline.ops.rle import RleError
+
+__all__ = [
+    "RleError",
+    "assign",
+    "box_area",
+    "ciou_matrix",
+    "clip_boxes",
+    "confusion_matrix",
+    "cxcywh_to_xyxy",
+    "diou_matrix",
+    "giou_matrix",
+    "iou_matrix",
+    "nms",
+    "rle",
+    "xywh_to_xyxy",
+    "xyxy_to_cxcywh",
+    "xyxy_to_xywh",
+]

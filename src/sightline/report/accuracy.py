@@ -1,0 +1,186 @@
+"""The accuracy section: metrics with their conventions, by class, curves, confusion at one operating point."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from sightline.report.blocks import Block, Cell, Charts, Matrix, Note, Pairs, Section, Table, Tile, pairs_of
+from sightline.report.charts import curve_chart, heat_map, many_curves_chart
+from sightline.report.metric_names import DETECTION_HEADLINE, MEANINGS, SEMANTIC_HEADLINE, TITLES
+from sightline.report.numbers import Number, Source, Style
+from sightline.report.records import RunRecord
+
+__all__ = ["accuracy_section", "accuracy_tiles"]
+
+FILE = "evaluation.json"
+_MAX_MATRIX = 13
+_MAX_CONFUSIONS = 15
+_COUNTS = frozenset(
+    {"objects", "crowd", "detections", "tp", "fp", "fn", "truth_pixels", "predicted_pixels", "class_id"}
+)
+
+
+def accuracy_section(record: RunRecord) -> Section:
+    """Everything `evaluation.json` says; no number is computed anew."""
+    evaluation = record.evaluation
+    if evaluation is None:
+        return Section("accuracy", "Accuracy", missing="Accuracy was not measured in this run.")
+    source = Source(FILE, evaluation)
+    blocks: list[Block] = [_metric_table(source)]
+    point = evaluation.get("operating_point")
+    if point:
+        blocks.append(_operating_point(source))
+    if evaluation.get("per_class"):
+        blocks.append(_per_class(source))
+    if evaluation.get("curves"):
+        blocks.append(Charts(_curves(evaluation), _curves_caption(evaluation)))
+    if evaluation.get("confusion"):
+        blocks += _confusion(source)
+    conventions = evaluation.get("conventions") or {}
+    if "note" in conventions:
+        blocks.insert(0, Note(str(conventions["note"]), "warning"))
+    blocks.append(Pairs(pairs_of(conventions, f"{FILE} conventions"), "Conventions of these numbers", folded=True))
+    split = conventions.get("split")
+    intro = f"Measured on split '{split}', {conventions.get('images')} images." if split else ""
+    return Section("accuracy", "Accuracy", intro, blocks)
+
+
+def accuracy_tiles(record: RunRecord) -> list[Tile]:
+    """The two to four numbers of the evaluation that lead the page."""
+    if record.evaluation is None:
+        return []
+    source = Source(FILE, record.evaluation)
+    metrics = record.evaluation.get("metrics") or {}
+    wanted = DETECTION_HEADLINE if "AP" in metrics else SEMANTIC_HEADLINE
+    tiles = [_tile(key, source.number("metrics", key)) for key in wanted if metrics.get(key) is not None][:4]
+    for key in ("precision", "recall"):
+        number = source.optional("operating_point", key)
+        if number is not None:
+            tiles.append(_tile(key, number))
+    return tiles
+
+
+def _tile(key: str, number: Number) -> Tile:
+    return Tile(TITLES.get(key, key), number, MEANINGS.get(key, ""))
+
+
+def _metric_table(source: Source) -> Table:
+    rows: list[Sequence[Cell]] = [
+        (TITLES.get(key, key), source.number("metrics", key), _meaning(key)) for key in source.values["metrics"]
+    ]
+    return Table(["metric", "value", "meaning"], rows)
+
+
+def _meaning(key: str) -> str:
+    if key in MEANINGS:
+        return MEANINGS[key]
+    limit = key.removeprefix("AR")
+    return f"Recall averaged over IoU thresholds, with at most {limit} detections per image." if limit.isdigit() else ""
+
+
+def _operating_point(source: Source) -> Pairs:
+    point = source.values["operating_point"]
+    rows: list[tuple[str, Cell]] = [
+        ("confidence threshold", source.number("operating_point", "conf")),
+        ("chosen as", str(point.get("origin", "–"))),
+    ]
+    rows += [(key, source.number("operating_point", key)) for key in ("precision", "recall", "f1") if key in point]
+    counted = ("true_positives", "false_positives", "false_negatives", "on_crowd")
+    rows += [
+        (key.replace("_", " "), source.number("operating_point", key, style="count")) for key in counted if key in point
+    ]
+    return Pairs(rows, "Operating point: one threshold for the counts below and the confusion matrix")
+
+
+def _per_class(source: Source) -> Table:
+    first = source.values["per_class"][0]
+    columns = [key for key in first if key not in ("class_id", "class")]
+    rows: list[Sequence[Cell]] = []
+    for i, row in enumerate(source.values["per_class"]):
+        cells = [source.number("per_class", i, key, style=_style(key)) for key in columns]
+        rows.append([str(row["class"]), *cells])
+    return Table(["class", *(_head(c) for c in columns)], rows, "By class")
+
+
+def _head(key: str) -> str:
+    return {"iou": "IoU", "tp": "TP", "fp": "FP", "fn": "FN", "f1": "F1"}.get(key, key.replace("_", " "))
+
+
+def _style(key: str) -> Style:
+    return "count" if key in _COUNTS else "score"
+
+
+def _curves(evaluation: Mapping[str, Any]) -> list[Markup]:
+    curves = evaluation["curves"]
+    by_class = {
+        str(name): points
+        for name, precision in zip(curves["class_names"], curves["precision"], strict=True)
+        if (points := _pairs(curves["recall"], precision))
+    }
+    charts = []
+    if by_class:
+        mean = _pairs(curves["recall"], curves["mean_precision"])
+        charts.append(
+            many_curves_chart(
+                "accuracy-pr", "Precision and recall at IoU 0.5", by_class, mean, x_title="recall", y_title="precision"
+            )
+        )
+    pooled = {
+        label: points
+        for label, key in (("precision", "pooled_precision"), ("recall", "pooled_recall"), ("F1", "pooled_f1"))
+        if (points := _pairs(curves["conf"], curves[key]))
+    }
+    if pooled:
+        conf = (evaluation.get("operating_point") or {}).get("conf")
+        marker = (float(conf), f"operating point {conf:.3f}") if conf is not None else None
+        charts.append(
+            curve_chart(
+                "accuracy-confidence",
+                "What the threshold does",
+                pooled,
+                x_title="confidence threshold",
+                y_title="all classes pooled, IoU 0.5",
+                unit_y=True,
+                marker=marker,
+            )
+        )
+    return charts
+
+
+def _curves_caption(evaluation: Mapping[str, Any]) -> str:
+    names = evaluation["curves"]["class_names"]
+    if len(names) > 1:
+        return "Left: interpolated precision as COCO averages it, by class; the line in ink is the mean over classes."
+    return "Left: interpolated precision as COCO averages it."
+
+
+def _pairs(xs: Sequence[float | None], ys: Sequence[float | None]) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in zip(xs, ys, strict=True) if x is not None and y is not None]
+
+
+def _confusion(source: Source) -> list[Block]:
+    matrix: list[list[int]] = source.values["confusion"]
+    names = [str(row["class"]) for row in source.values["per_class"]]
+    if len(matrix) == len(names) + 1:
+        names.append("background")
+        caption = "Confusion at the operating point: objects that were found as something else, missed (last column), "
+        caption += "or reported where there is nothing (last row)."
+    else:
+        caption = "Confusion of pixels, all images pooled."
+    if len(names) <= _MAX_MATRIX:
+        cells = [
+            [source.number("confusion", r, c, style="count") for c in range(len(row))] for r, row in enumerate(matrix)
+        ]
+        shares = [[value / (sum(row) or 1) for value in row] for row in matrix]
+        return [Matrix(names, cells, shares, caption)]
+    pairs = sorted(
+        ((value, r, c) for r, row in enumerate(matrix) for c, value in enumerate(row) if r != c and value), reverse=True
+    )
+    rows: list[Sequence[Cell]] = [
+        (names[r], names[c], source.number("confusion", r, c, style="count")) for _, r, c in pairs[:_MAX_CONFUSIONS]
+    ]
+    return [
+        Charts([heat_map("accuracy-confusion", "Confusion, shares of each row", matrix)], caption),
+        Table(["ground truth", "predicted as", "count"], rows, "The most frequent confusions"),
+    ]

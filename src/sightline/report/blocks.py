@@ -1,0 +1,166 @@
+"""What a page is made of: sections of a few kinds of block, each with a part of its own in the template."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from markupsafe import Markup
+
+from sightline.report.numbers import Number
+
+__all__ = [
+    "Block",
+    "Cell",
+    "Charts",
+    "Code",
+    "Matrix",
+    "Note",
+    "Pairs",
+    "Picture",
+    "Pictures",
+    "Section",
+    "Table",
+    "Tile",
+    "Tiles",
+    "pairs_of",
+]
+
+Cell: TypeAlias = Number | str | None
+Tone = Literal["plain", "good", "warning", "bad"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline number with the sentence that says what it means."""
+
+    label: str
+    number: Number
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Headline numbers side by side."""
+
+    tiles: Sequence[Tile]
+    kind: ClassVar[str] = "tiles"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under column heads; `strong_last` sets the last row apart (a total)."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    strong_last: bool = False
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Names and values."""
+
+    rows: Sequence[tuple[str, Cell]]
+    caption: str = ""
+    folded: bool = False
+    kind: ClassVar[str] = "pairs"
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Charts side by side."""
+
+    charts: Sequence[Markup]
+    caption: str = ""
+    kind: ClassVar[str] = "charts"
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A confusion matrix with its names; `shares` are by row and shade the cells."""
+
+    names: Sequence[str]
+    cells: Sequence[Sequence[Number]]
+    shares: Sequence[Sequence[float]]
+    caption: str = ""
+    kind: ClassVar[str] = "matrix"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside the page: `uri` is a data URI, `alt` what it shows for who cannot see it."""
+
+    uri: str
+    width: int
+    height: int
+    title: str
+    alt: str
+    facts: Sequence[tuple[str, Cell]] = ()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A row of pictures with a heading and the key to what is drawn on them."""
+
+    heading: str
+    pictures: Sequence[Picture]
+    caption: str = ""
+    key: Sequence[tuple[str, str]] = ()
+    kind: ClassVar[str] = "pictures"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to be read or run as it stands."""
+
+    text: str
+    caption: str = ""
+    folded: bool = False
+    kind: ClassVar[str] = "code"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence that matters."""
+
+    text: str
+    tone: Tone = "plain"
+    kind: ClassVar[str] = "note"
+
+
+Block: TypeAlias = Tiles | Table | Pairs | Charts | Matrix | Pictures | Code | Note
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; `missing` says what the run did not measure, in place of blocks or beside them."""
+
+    anchor: str
+    title: str
+    intro: str = ""
+    blocks: Sequence[Block] = field(default_factory=tuple)
+    missing: str = ""
+
+
+def pairs_of(values: Mapping[str, Any], source: str) -> list[tuple[str, Cell]]:
+    """Any JSON object as names and values, nested keys dotted; numbers carry `source` and their key."""
+    rows: list[tuple[str, Cell]] = []
+    _flatten(values, (), source, rows)
+    return rows
+
+
+def _flatten(value: Any, keys: tuple[str, ...], source: str, rows: list[tuple[str, Cell]]) -> None:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            _flatten(inner, (*keys, str(key)), source, rows)
+        return
+    name = " ".join(keys).replace("_", " ")
+    if isinstance(value, bool):
+        rows.append((name, "yes" if value else "no"))
+    elif isinstance(value, (int, float)):
+        rows.append((name, Number(value, f"{source} {'.'.join(keys)}", "plain")))
+    elif isinstance(value, list):
+        rows.append((name, ", ".join(map(str, value)) or "none"))
+    else:
+        rows.append((name, "–" if value is None or value == {} else str(value)))

@@ -1,0 +1,230 @@
+"""The report's charts: rows in, inline SVG out. Each shows one thing, small enough to read on a phone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+from markupsafe import Markup
+
+from sightline.report.svg import INK, MUTED, SERIES, style_chart, to_svg
+
+__all__ = [
+    "bar_chart",
+    "curve_chart",
+    "heat_map",
+    "latency_chart",
+    "many_curves_chart",
+    "position_map",
+    "stacked_bars",
+    "stepped_chart",
+]
+
+Rows = Sequence[Mapping[str, Any]]
+_GREY = MUTED
+
+
+def _data(rows: Rows) -> Any:
+    return alt.Data(values=[dict(row) for row in rows])  # type: ignore[no-untyped-call]
+
+
+def _colours(names: Sequence[str]) -> alt.Color:
+    """A colour for each name in the order given; beyond the palette they repeat with the legend's order."""
+    colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
+    return alt.Color("series:N", scale=alt.Scale(domain=list(names), range=colours), sort=list(names))
+
+
+def curve_chart(
+    name: str,
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    x_title: str,
+    y_title: str,
+    unit_y: bool = False,
+    marker: tuple[float, str] | None = None,
+    x_whole: bool = False,
+) -> Markup:
+    """Lines over a common axis, one for each named series; `marker` draws a labelled upright line at an x.
+
+    `unit_y` fixes the vertical axis to 0..1; `x_whole` keeps ticks at whole numbers.
+    """
+    rows = [{"series": s, "x": x, "y": y} for s, points in series.items() for x, y in points]
+    # A single point draws no line: show it as a dot instead.
+    dots = max((len(points) for points in series.values()), default=0) < 2
+    x_axis = alt.Axis(format="d", tickMinStep=1, grid=False) if x_whole else alt.Axis(grid=False, tickCount=6)
+    y_scale = alt.Scale(domain=[0, 1]) if unit_y else alt.Scale(zero=False, nice=True)
+    base = alt.Chart(_data(rows))
+    mark = base.mark_point(filled=True, size=40) if dots else base.mark_line(strokeWidth=2, interpolate="linear")
+    lines = mark.encode(
+        x=alt.X("x:Q", title=x_title, axis=x_axis, scale=alt.Scale(zero=False, nice=False)),
+        y=alt.Y("y:Q", title=y_title, scale=y_scale, axis=alt.Axis(tickCount=5)),
+        color=_colours(list(series)) if len(series) > 1 else alt.value(SERIES[0]),
+    )
+    layers = [lines, *_marker_layers(marker)]
+    return to_svg(
+        style_chart(alt.layer(*layers), title=title),
+        name=name,
+        description=f"{title}: {y_title} over {x_title} for {', '.join(series)}",
+    )
+
+
+def _marker_layers(marker: tuple[float, str] | None) -> list[alt.Chart]:
+    if marker is None:
+        return []
+    base = alt.Chart(_data([{"x": marker[0], "label": marker[1]}]))
+    rule = base.mark_rule(strokeDash=[4, 3], color=MUTED).encode(x="x:Q")
+    text = base.mark_text(align="left", dx=4, dy=2, baseline="top", fontSize=11, color=MUTED).encode(
+        x="x:Q", y=alt.value(0), text="label:N"
+    )
+    return [rule, text]
+
+
+def many_curves_chart(
+    name: str,
+    title: str,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    mean: Sequence[tuple[float, float]],
+    *,
+    x_title: str,
+    y_title: str,
+) -> Markup:
+    """As many curves as there are colours, each named, with their mean in ink; of more only range and mean."""
+    mean_rows = [{"x": x, "y": y} for x, y in mean]
+    axes = {
+        "x": alt.X("x:Q", title=x_title, axis=alt.Axis(grid=False, tickCount=6), scale=alt.Scale(domain=[0, 1])),
+        "y": alt.Y("y:Q", title=y_title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5)),
+    }
+    middle = alt.Chart(_data(mean_rows)).mark_line(strokeWidth=2.5, color=INK).encode(**axes)
+    if len(curves) <= len(SERIES):
+        rows = [{"series": s, "x": x, "y": y} for s, points in curves.items() for x, y in points]
+        under = alt.Chart(_data(rows)).mark_line(strokeWidth=1.8).encode(**axes, color=_colours(list(curves)))
+        layers = [under] if len(curves) == 1 else [under, middle]
+    else:
+        values: dict[float, list[float]] = {}
+        for points in curves.values():
+            for x, y in points:
+                values.setdefault(x, []).append(y)
+        band = [{"x": x, "low": min(ys), "high": max(ys)} for x, ys in sorted(values.items())]
+        under = alt.Chart(_data(band)).mark_area(opacity=0.25, color=SERIES[0])
+        layers = [under.encode(x=axes["x"], y=alt.Y("low:Q", title=y_title), y2="high:Q"), middle]
+    return to_svg(
+        style_chart(alt.layer(*layers), title=title, height=230),
+        name=name,
+        description=f"{title}: {y_title} over {x_title}, {len(curves)} classes and their mean",
+    )
+
+
+def stacked_bars(name: str, title: str, rows: Rows, *, order: Sequence[str], parts: Sequence[str]) -> Markup:
+    """Horizontal bars, one for each `label` in `order`, divided into `series`; rows have label, series, value."""
+    totals: dict[str, float] = {}
+    for row in rows:
+        totals[row["label"]] = totals.get(row["label"], 0) + row["value"]
+    base = alt.Chart(_data(rows))
+    sort = alt.EncodingSortField(field="place", order="ascending")
+    placed = [{**row, "place": order.index(row["label"]), "part": list(parts).index(row["series"])} for row in rows]
+    base = alt.Chart(_data(placed))
+    bars = base.mark_bar(height={"band": 0.7}).encode(
+        y=alt.Y("label:N", sort=sort, title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK)),
+        x=alt.X("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~s"), stack="zero"),
+        color=_colours(parts) if len(parts) > 1 else alt.value(SERIES[0]),
+        order=alt.Order("part:Q"),
+    )
+    ends = [{"label": label, "total": total, "place": order.index(label)} for label, total in totals.items()]
+    text = (
+        alt.Chart(_data(ends))
+        .mark_text(align="left", dx=4, fontSize=11, color=MUTED)
+        .encode(y=alt.Y("label:N", sort=sort), x="total:Q", text=alt.Text("total:Q", format=",d"))
+    )
+    height = max(60, 24 * len(order))
+    described = ", ".join(f"{label} {total:g}" for label, total in totals.items())
+    return to_svg(style_chart(bars + text, title=title, height=height), name=name, description=f"{title}: {described}")
+
+
+def bar_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: str) -> Markup:
+    """A histogram: rows have x1 and x2 (the bin's edges) and value."""
+    chart = (
+        alt.Chart(_data(rows))
+        .mark_bar(color=SERIES[0], binSpacing=1)
+        .encode(
+            x=alt.X("x1:Q", title=x_title, bin=alt.BinParams(binned=True), axis=alt.Axis(grid=False, tickCount=8)),
+            x2="x2:Q",
+            y=alt.Y("value:Q", title=y_title, axis=alt.Axis(tickCount=4, format="~s")),
+        )
+    )
+    return to_svg(style_chart(chart, title=title), name=name, description=f"{title}: {y_title} over {x_title}")
+
+
+def stepped_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: str) -> Markup:
+    """A column for each whole number: rows have x (text, in order) and value."""
+    order = [row["x"] for row in rows]
+    chart = (
+        alt.Chart(_data(rows))
+        .mark_bar(color=SERIES[0])
+        .encode(
+            x=alt.X("x:N", sort=order, title=x_title, axis=alt.Axis(labelAngle=0, labelOverlap=True, ticks=False)),
+            y=alt.Y("value:Q", title=y_title, axis=alt.Axis(tickCount=4, format="~s")),
+        )
+    )
+    return to_svg(style_chart(chart, title=title), name=name, description=f"{title}: {y_title} over {x_title}")
+
+
+def position_map(name: str, title: str, counts: Sequence[Sequence[int]]) -> Markup:
+    """Where things lie in the image: `counts[row][column]` on an even grid, rows from the top."""
+    top = max(max(row) for row in counts) or 1
+    cells = [
+        {"x": c, "y": r, "share": value / top, "value": value}
+        for r, row in enumerate(counts)
+        for c, value in enumerate(row)
+        if value
+    ]
+    columns, rows = list(range(len(counts[0]))), list(range(len(counts)))
+    hidden = alt.Axis(labels=False, ticks=False, domain=False, grid=False)
+    chart = (
+        alt.Chart(_data(cells))
+        .mark_rect(color=SERIES[0])
+        .encode(
+            x=alt.X("x:O", axis=hidden, title="left to right", scale=alt.Scale(domain=columns)),
+            y=alt.Y("y:O", axis=hidden, title="bottom to top", scale=alt.Scale(domain=rows)),
+            opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.08, 1]), legend=None),
+        )
+    )
+    styled = style_chart(chart, title=title, width=250, height=round(250 * len(rows) / len(columns)))
+    return to_svg(styled, name=name, description=f"{title}: darker where there are more")
+
+
+def heat_map(name: str, title: str, matrix: Sequence[Sequence[int]]) -> Markup:
+    """A large confusion matrix without numbers: opacity is the share of the row; background may come last."""
+    cells = [
+        {"x": c, "y": r, "share": value / (sum(row) or 1)}
+        for r, row in enumerate(matrix)
+        for c, value in enumerate(row)
+        if value
+    ]
+    indices = list(range(len(matrix)))
+    axis = alt.Axis(labels=False, ticks=False, domain=False, grid=False)
+    chart = (
+        alt.Chart(_data(cells))
+        .mark_rect(color=SERIES[0])
+        .encode(
+            x=alt.X("x:O", axis=axis, title="predicted class", scale=alt.Scale(domain=indices)),
+            y=alt.Y("y:O", axis=axis, title="ground truth", scale=alt.Scale(domain=indices)),
+            opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.05, 1]), legend=None),
+        )
+    )
+    return to_svg(style_chart(chart, title=title, width=330, height=330), name=name, description=title)
+
+
+def latency_chart(name: str, title: str, rows: Rows) -> Markup:
+    """A dot for each percentile of each stage on one time axis: rows have stage, percentile, ms."""
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
+    base = alt.Chart(_data([{**row, "series": row["percentile"]} for row in rows]))
+    y = alt.Y("stage:N", sort=stages, title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK, grid=True))
+    span = base.mark_line(color=_GREY, strokeWidth=1.5).encode(x="ms:Q", y=y, detail="stage:N")
+    dots = base.mark_point(filled=True, size=70, opacity=1).encode(
+        x=alt.X("ms:Q", title="milliseconds per frame", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5)),
+        y=y,
+        color=_colours(["p50", "p95", "p99"]),
+    )
+    height = max(70, 30 * len(stages))
+    described = ", ".join(f"{row['stage']} {row['percentile']} {row['ms']:.2f} ms" for row in rows)
+    return to_svg(style_chart(span + dots, title=title, height=height), name=name, description=described)

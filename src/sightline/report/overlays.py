@@ -1,0 +1,183 @@
+"""Ground truth and prediction on a thumbnail: solid boxes for detections, dashed ones for truth, tints for pixels."""
+
+import base64
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from sightline.data.draw import PALETTE
+
+__all__ = [
+    "COLOURS",
+    "DETECTION_KEY",
+    "PIXEL_KEY",
+    "DrawnBox",
+    "class_colour",
+    "draw_boxes",
+    "jpeg_uri",
+    "thumbnail",
+    "tint_classes",
+    "tint_errors",
+    "tint_masks",
+]
+
+Pixels = NDArray[np.uint8]
+THUMBNAIL_SIDE = 560
+_JPEG_QUALITY = 82
+_MAX_LABELLED = 40
+# Blue, vermilion and yellow stay apart for every kind of colour vision; line styles say the same once more.
+COLOURS = {"right": (64, 156, 255), "wrong": (255, 98, 56), "missed": (255, 221, 51), "truth": (255, 255, 255)}
+
+
+def _hex(kind: str) -> str:
+    return "#" + bytes(COLOURS[kind]).hex()
+
+
+DETECTION_KEY = (
+    (_hex("right"), "solid blue: detection that is right"),
+    (_hex("wrong"), "solid red: detection that is false"),
+    (_hex("missed"), "dashed yellow: object that was missed"),
+    (_hex("truth"), "dashed white: object that was found"),
+)
+PIXEL_KEY = (
+    (_hex("right"), "blue: foreground found"),
+    (_hex("wrong"), "red: background reported as foreground"),
+    (_hex("missed"), "yellow: foreground missed"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnBox:
+    """A box in thumbnail pixels, what it is (a key of `COLOURS`) and its label."""
+
+    box_xyxy: tuple[float, float, float, float]
+    kind: str
+    label: str = ""
+
+    @property
+    def dashed(self) -> bool:
+        """Ground truth is dashed, detections are solid."""
+        return self.kind in ("missed", "truth")
+
+
+def thumbnail(image: NDArray[Any]) -> tuple[Pixels, float]:
+    """The picture as RGB uint8 with its longer side at most `THUMBNAIL_SIDE`, and the scale from image to thumbnail."""
+    pixels = (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    height, width = pixels.shape[:2]
+    scale = min(1.0, THUMBNAIL_SIDE / max(height, width))
+    if scale < 1.0:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(pixels), scale
+
+
+def draw_boxes(pixels: Pixels, boxes: Sequence[DrawnBox]) -> Pixels:
+    """The boxes on a darkened copy, ground truth below detections; labels only while there is room for them."""
+    scene = Image.fromarray((pixels * 0.88).astype(np.uint8))
+    draw = ImageDraw.Draw(scene)
+    font = ImageFont.load_default(size=12)
+    order = {"truth": 0, "right": 1, "wrong": 2, "missed": 3}
+    for drawn in sorted(boxes, key=lambda b: order[b.kind]):
+        _outline(draw, drawn)
+    if len(boxes) <= _MAX_LABELLED:
+        for drawn in boxes:
+            if drawn.label:
+                _label(draw, drawn, font, scene.size)
+    return np.asarray(scene)
+
+
+def _outline(draw: ImageDraw.ImageDraw, drawn: DrawnBox) -> None:
+    x1, y1, x2, y2 = drawn.box_xyxy
+    colour, dark = COLOURS[drawn.kind], (0, 0, 0)
+    corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
+    for start, stop in itertools.pairwise(corners):
+        if not drawn.dashed:
+            draw.line([start, stop], fill=colour, width=2)
+            continue
+        draw.line([start, stop], fill=dark, width=3)
+        for a, b in _dashes(start, stop):
+            draw.line([a, b], fill=colour, width=2)
+
+
+Point = tuple[float, float]
+
+
+def _dashes(start: Point, stop: Point, length: float = 5.0) -> list[tuple[Point, Point]]:
+    whole = float(np.hypot(stop[0] - start[0], stop[1] - start[1]))
+    count = max(1, round(whole / (2 * length)))
+    ends = np.linspace(0.0, 1.0, 2 * count + 1)
+
+    def at(share: float) -> Point:
+        return start[0] + (stop[0] - start[0]) * share, start[1] + (stop[1] - start[1]) * share
+
+    return [(at(ends[2 * i]), at(ends[2 * i + 1])) for i in range(count)]
+
+
+def _label(draw: ImageDraw.ImageDraw, drawn: DrawnBox, font: Any, size: tuple[int, int]) -> None:
+    text = drawn.label if len(drawn.label) <= 24 else drawn.label[:23] + "…"
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    width, height = right - left + 6, bottom - top + 4
+    x = min(max(0.0, drawn.box_xyxy[0]), max(0.0, size[0] - width))
+    above = drawn.box_xyxy[1] - height
+    y = above if above >= 0 else min(drawn.box_xyxy[1], size[1] - height)
+    draw.rectangle((x, y, x + width, y + height), fill=COLOURS[drawn.kind])
+    draw.text((x + 3 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
+
+
+def tint_errors(pixels: Pixels, truth: NDArray[Any], prediction: NDArray[Any]) -> Pixels:
+    """Two classes: pixels found, wrongly reported and missed in three colours; `truth` below 0 does not count.
+
+    Class maps are (H, W) at thumbnail size.
+    """
+    counted = truth >= 0
+    scene = pixels.astype(np.float32) * 0.8
+    for kind, where in (
+        ("right", (truth == 1) & (prediction == 1)),
+        ("wrong", (truth == 0) & (prediction == 1)),
+        ("missed", (truth == 1) & (prediction == 0)),
+    ):
+        _blend(scene, where & counted, COLOURS[kind], 0.75)
+    return scene.round().astype(np.uint8)
+
+
+def tint_masks(pixels: Pixels, masks: Sequence[NDArray[np.bool_]], kinds: Sequence[str]) -> Pixels:
+    """Masks (H, W) tinted with the colour of their kind."""
+    scene = pixels.astype(np.float32)
+    for mask, kind in zip(masks, kinds, strict=True):
+        _blend(scene, mask, COLOURS[kind], 0.4)
+    return scene.round().astype(np.uint8)
+
+
+def tint_classes(pixels: Pixels, class_ids: NDArray[Any]) -> Pixels:
+    """Many classes: each pixel tinted with its class's colour; ids below 0 (not counted) are left dark."""
+    scene = pixels.astype(np.float32)
+    scene[class_ids < 0] *= 0.3
+    for class_id in np.unique(class_ids[class_ids >= 0]):
+        colour = ImageColor.getrgb(class_colour(int(class_id)))
+        _blend(scene, class_ids == class_id, (colour[0], colour[1], colour[2]), 0.55)
+    return scene.round().astype(np.uint8)
+
+
+def class_colour(class_id: int) -> str:
+    """A colour `#rrggbb` for a class id, repeated when there are more classes than colours."""
+    return str(PALETTE.by_idx(class_id).as_hex())
+
+
+def _blend(scene: NDArray[np.float32], where: NDArray[np.bool_], colour: tuple[int, int, int], opacity: float) -> None:
+    scene[where] = scene[where] * (1 - opacity) + np.array(colour, np.float32) * opacity
+
+
+def jpeg_uri(pixels: Pixels) -> str:
+    """The picture as a JPEG data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

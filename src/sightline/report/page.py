@@ -1,0 +1,122 @@
+"""The report: one HTML file that holds everything it shows and loads nothing."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from sightline.core.errors import SightlineError
+from sightline.core.files import write_text_atomic
+from sightline.report.accuracy import accuracy_section, accuracy_tiles
+from sightline.report.blocks import Section, Tile
+from sightline.report.data_card import data_section
+from sightline.report.data_now import read_data_now
+from sightline.report.numbers import Number
+from sightline.report.operation import (
+    export_section,
+    latency_section,
+    latency_tile,
+    tracking_section,
+    tracking_tile,
+)
+from sightline.report.origin import origin_section, recompute_section
+from sightline.report.pictures import pictures_section
+from sightline.report.records import RunRecord, read_run
+from sightline.report.training import training_section
+
+__all__ = ["ReportResult", "write_report"]
+
+MAX_TILES = 5
+_TASKS = {
+    "detect": "Object detection",
+    "instance": "Instance segmentation",
+    "semantic": "Semantic segmentation",
+    "track": "Tracking",
+}
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """The written page: its path, its size, and for each section whether the run measured it."""
+
+    path: Path
+    size_bytes: int
+    sections: dict[str, bool]
+
+    def to_dict(self) -> dict[str, object]:
+        """All fields as plain values."""
+        return {"path": self.path.as_posix(), "size_bytes": self.size_bytes, "sections": self.sections}
+
+
+def write_report(
+    run_folder: str | Path, out: str | Path | None = None, *, data: str | Path | None = None
+) -> ReportResult:
+    """Write the page of a run folder to `out` (`report.html` in the folder by default).
+
+    `data` is where the data set lies now, if no longer where the run says. What the run did not measure is said to be so.
+    Raises DataError when there is no run, or a file of it is damaged.
+    """
+    record = read_run(run_folder)
+    sections = build_sections(record, data)
+    target = Path(out) if out is not None else record.folder / "report.html"
+    page = render_page(record, sections)
+    try:
+        write_text_atomic(target, page)
+    except OSError as error:
+        raise SightlineError(f"cannot write the report ({error.strerror})", where=str(target)) from None
+    return ReportResult(target, len(page.encode()), {s.anchor: bool(s.blocks) for s in sections})
+
+
+def build_sections(record: RunRecord, data: str | Path | None = None) -> list[Section]:
+    """All sections in the order of the page, below the headline."""
+    now = read_data_now(record, data)
+    return [
+        data_section(record, now),
+        training_section(record),
+        accuracy_section(record),
+        pictures_section(record, now),
+        latency_section(record),
+        export_section(record),
+        tracking_section(record),
+        origin_section(record),
+        recompute_section(record),
+    ]
+
+
+def render_page(record: RunRecord, sections: list[Section]) -> str:
+    """The finished HTML; every text from the data is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sightline.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["number"] = lambda value: isinstance(value, Number)
+    model = record.run.get("model")
+    name = model.get("name") if isinstance(model, dict) else model
+    return environment.get_template("report.html").render(
+        task=_TASKS.get(record.task, record.task),
+        model=str(name or "unnamed model"),
+        data=str(record.part.get("name") or "unnamed data"),
+        run_name=record.folder.resolve().name,
+        started=str(record.run.get("started") or "time not recorded"),
+        status=str(record.run.get("status") or "status not recorded"),
+        tiles=headline(record),
+        findings=_open_findings(record),
+        sections=sections,
+    )
+
+
+def headline(record: RunRecord) -> list[Tile]:
+    """The three to five numbers that lead the page; fewer where less was measured."""
+    extra = [tile for tile in (tracking_tile(record), latency_tile(record)) if tile is not None]
+    return [*accuracy_tiles(record)[: MAX_TILES - len(extra)], *extra]
+
+
+def _open_findings(record: RunRecord) -> str:
+    findings = [*((record.audit or {}).get("findings") or ()), *(record.run.get("findings") or ())]
+    counts = Counter(str(finding["severity"]) for finding in findings)
+    worst = [f"{counts[s]} {s}{'s' if counts[s] > 1 else ''}" for s in ("error", "warning") if counts[s]]
+    return f"The audit found {' and '.join(worst)}: see Data." if worst else ""

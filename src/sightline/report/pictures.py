@@ -1,0 +1,176 @@
+"""The best and the worst evaluated pictures, with ground truth and prediction drawn in distinct styles."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sightline.core.dataset import Dataset
+from sightline.core.errors import InputError
+from sightline.core.predictions import Predictions
+from sightline.data.decode import read_image
+from sightline.evaluate.segmentation import read_truth
+from sightline.ops import rle
+from sightline.report.blocks import Block, Cell, Note, Picture, Pictures, Section
+from sightline.report.data_now import DataNow, evaluated_part
+from sightline.report.image_scores import DetectionImage, best_and_worst, score_detection_images
+from sightline.report.numbers import Number
+from sightline.report.overlays import (
+    DETECTION_KEY,
+    PIXEL_KEY,
+    DrawnBox,
+    class_colour,
+    draw_boxes,
+    jpeg_uri,
+    thumbnail,
+    tint_classes,
+    tint_errors,
+    tint_masks,
+)
+from sightline.report.records import RunRecord
+
+__all__ = ["pictures_section"]
+
+PER_SIDE = 6
+_TITLE = "Best and worst pictures"
+_ANCHOR = "pictures"
+
+
+def pictures_section(record: RunRecord, now: DataNow) -> Section:
+    """Up to six best and six worst images by their own score, at the operating point of the evaluation."""
+    reason = _why_not(record, now)
+    if reason:
+        return Section(_ANCHOR, _TITLE, missing=reason)
+    assert now.dataset is not None
+    assert record.predictions is not None
+    part = evaluated_part(now.dataset, record)
+    try:
+        if part.task == "semantic":
+            return _semantic_section(record, part, record.predictions)
+        return _detection_section(record, part, record.predictions)
+    except InputError as error:
+        return Section(_ANCHOR, _TITLE, missing=f"The pictures could not be drawn: {error}")
+
+
+def _why_not(record: RunRecord, now: DataNow) -> str:
+    if record.predictions is None:
+        return "The run saved no predictions (predictions.parquet)."
+    if record.evaluation is None:
+        return "Accuracy was not measured in this run, so there is no operating point to draw."
+    if now.dataset is None:
+        return f"The data could not be read: {now.problem}"
+    if now.unchanged is False:
+        return "The data has changed since the run: its predictions belong to other images or labels."
+    return ""
+
+
+def _detection_section(record: RunRecord, dataset: Dataset, predictions: Predictions) -> Section:
+    evaluation = record.evaluation or {}
+    conf = float(evaluation["operating_point"]["conf"])
+    images = score_detection_images(
+        dataset,
+        predictions,
+        conf=conf,
+        max_det=int(evaluation["conventions"]["max_dets"][-1]),
+        iou_type=evaluation.get("iou_type", "bbox"),
+    )
+    scores = [image.f1 for image in images]
+    best, worst = best_and_worst(scores, [sum(image.counts) for image in images], PER_SIDE)
+    caption = (
+        f"Ranked by the F1 of the image alone at confidence {conf:.3f}, IoU 0.5; among equals the fuller image first. "
+        f"{sum(s is None for s in scores)} of {len(scores)} images have neither objects nor detections and no rank."
+    )
+
+    def drawn(indices: Sequence[int]) -> list[Picture]:
+        return [_detection_picture(images[i], dataset) for i in indices]
+
+    return _section(drawn, best, worst, caption, DETECTION_KEY)
+
+
+def _section(drawn: Any, best: list[int], worst: list[int], caption: str, key: Any) -> Section:
+    if not best:
+        return Section(_ANCHOR, _TITLE, missing="No evaluated image has objects or predictions to show.")
+    blocks: list[Block] = [Pictures("Best", drawn(best), caption, key)]
+    blocks.append(Pictures("Worst", drawn(worst)) if worst else Note("There is only one image with a score."))
+    return Section(_ANCHOR, _TITLE, "Pictures show what a mean hides: look at the worst ones first.", blocks)
+
+
+def _detection_picture(image: DetectionImage, dataset: Dataset) -> Picture:
+    pixels, scale = thumbnail(read_image(dataset.image_path(image.path)))
+    names = dataset.class_names
+    boxes = [
+        DrawnBox(_scaled(box, scale), "missed" if missed else "truth", names[c] if missed else "")
+        for box, c, missed in zip(image.truth_xyxy, image.truth_class_ids, image.missed, strict=True)
+    ]
+    boxes += [
+        DrawnBox(_scaled(box, scale), "right" if right else "wrong", f"{names[c]} {score:.2f}")
+        for box, c, score, right in zip(image.boxes_xyxy, image.class_ids, image.scores, image.right, strict=True)
+    ]
+    if image.masks_rle:
+        size_hw = dataset.images.filter(pl.col("image_id") == image.image_id).select("height", "width").row(0)
+        masks = [_shrink(rle.decode(counts, size_hw), pixels.shape[:2]) for counts in image.masks_rle]
+        pixels = tint_masks(pixels, masks, ["right" if right else "wrong" for right in image.right])
+    tp, fp, fn = image.counts
+    place = f"predictions.parquet, image {image.path}:"
+    facts: list[tuple[str, Cell]] = [
+        ("F1", Number(image.f1, f"{place} F1", "plain" if image.f1 is None else "score")),
+        ("found", Number(tp, f"{place} true positives", "count")),
+        ("false", Number(fp, f"{place} false positives", "count")),
+        ("missed", Number(fn, f"{place} false negatives", "count")),
+    ]
+    alt = f"{image.path}: {tp} found, {fp} false, {fn} missed"
+    return _picture(draw_boxes(pixels, boxes), image.path, alt, facts)
+
+
+def _scaled(box_xyxy: NDArray[np.float64], scale: float) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (float(v) * scale for v in box_xyxy)
+    return x1, y1, x2 - 1, y2 - 1  # x2 and y2 are exclusive; the line is drawn on the last pixel inside
+
+
+def _picture(pixels: NDArray[np.uint8], path: str, alt: str, facts: list[tuple[str, Cell]]) -> Picture:
+    return Picture(jpeg_uri(pixels), pixels.shape[1], pixels.shape[0], path, alt, facts)
+
+
+def _semantic_section(record: RunRecord, dataset: Dataset, predictions: Predictions) -> Section:
+    rows = (record.evaluation or {})["per_image"]
+    best, worst = best_and_worst([row["image_dice"] for row in rows], [row["counted_pixels"] for row in rows], PER_SIDE)
+    binary = len(dataset.class_names) == 2
+    caption = "Ranked by the Dice of the image alone" + (
+        f" ({dataset.class_names[1]}); images without foreground in truth and prediction have no rank."
+        if binary
+        else ", mean over the classes that occur in it. Left: ground truth. Right: prediction."
+    )
+    key = PIXEL_KEY if binary else tuple((class_colour(i), name) for i, name in enumerate(dataset.class_names))
+
+    def drawn(indices: Sequence[int]) -> list[Picture]:
+        return [_semantic_picture(rows[i], i, dataset, predictions) for i in indices]
+
+    return _section(drawn, best, worst, caption, key)
+
+
+def _semantic_picture(row: dict[str, Any], index: int, dataset: Dataset, predictions: Predictions) -> Picture:
+    image = dataset.images.filter(pl.col("image_id") == row["image_id"]).row(0, named=True)
+    size_hw = (image["height"], image["width"])
+    pixels, _ = thumbnail(read_image(dataset.image_path(image["path"])))
+    predicted = np.zeros(size_hw, np.int32)
+    mine = predictions.table.filter(pl.col("image_id") == row["image_id"])
+    for class_id, counts in mine.select("class_id", "rle").iter_rows():
+        predicted[rle.decode(counts, size_hw)] = class_id
+    small_truth = _shrink(read_truth(dataset, image["mask_path"], size_hw), pixels.shape[:2])
+    small_predicted = _shrink(predicted, pixels.shape[:2])
+    if len(dataset.class_names) == 2:
+        scene = tint_errors(pixels, small_truth, small_predicted)
+    else:
+        scene = np.hstack([tint_classes(pixels, small_truth), tint_classes(pixels, small_predicted)])
+    dice = Number(row["image_dice"], f"evaluation.json per_image.{index}.image_dice")
+    return _picture(scene, image["path"], f"{image['path']}: Dice {dice}", [("Dice", dice)])
+
+
+def _shrink(values: NDArray[Any], size_hw: tuple[int, ...]) -> NDArray[Any]:
+    """A class map at thumbnail size, nearest pixel centres."""
+    wide = values.astype(np.float32)
+    small = cv2.resize(wide, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    return small.astype(values.dtype)

@@ -1,0 +1,88 @@
+"""A chart as inline SVG: drawn without network, coloured by the page's own light or dark theme, safe to embed."""
+
+import re
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import altair as alt
+import vl_convert
+from markupsafe import Markup
+
+__all__ = ["GRID", "INK", "MUTED", "SERIES", "style_chart", "to_svg"]
+
+INK, MUTED, GRID = "#010203", "#040506", "#070809"
+SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
+"""Stand-ins: the finished SVG has the style sheet's variables in their place, so that a chart follows the theme."""
+_VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    GRID: "var(--line)",
+    **{colour: f"var(--series-{i})" for i, colour in enumerate(SERIES, 1)},
+}
+_ALLOWED_TAGS = {"svg", "g", "path", "rect", "text", "line", "circle", "defs", "clipPath", "title", "tspan"}
+_SVG_NAMESPACE = "{http://www.w3.org/2000/svg}"
+
+
+def style_chart(chart: Any, *, title: str, width: int = 330, height: int = 190) -> Any:
+    """The chart in house style: no frame, thin grid, muted axes, title at the left."""
+    axis = {
+        "labelColor": MUTED,
+        "titleColor": MUTED,
+        "gridColor": GRID,
+        "domainColor": GRID,
+        "tickColor": GRID,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "titlePadding": 6,
+        "labelLimit": 130,
+    }
+    return (
+        chart.properties(width=width, height=height, title=alt.TitleParams(title))
+        .configure(background="transparent", font="sans-serif", padding=4)
+        .configure_view(stroke=None)
+        .configure_axis(**axis)
+        .configure_title(color=INK, fontSize=13, fontWeight=600, anchor="start", offset=10)
+        .configure_legend(
+            labelColor=INK,
+            titleColor=MUTED,
+            labelFontSize=11,
+            orient="top",
+            title=None,
+            columns=3,
+            labelLimit=150,
+            symbolType="stroke",
+            symbolStrokeWidth=3,
+            offset=6,
+        )
+    )
+
+
+def to_svg(chart: Any, *, name: str, description: str) -> Markup:
+    """The chart as an `<svg>` element for the page; nothing but drawing elements passes, whatever names the data has.
+
+    `name` keeps its ids apart from other charts'; `description` is read aloud by screen readers.
+    """
+    text = vl_convert.vegalite_to_svg(
+        chart.to_dict(), vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    )
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, variable)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    return Markup(_clean(ET.fromstring(text), description))  # noqa: S314, S704 - our own renderer's output, and cleaned
+
+
+def _clean(root: ET.Element, description: str) -> str:
+    """The tree as text: no namespace declarations, scripts, links or event handlers, sized by the page."""
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG_NAMESPACE)
+        if element.tag not in _ALLOWED_TAGS:
+            raise AssertionError(f"a chart must hold only drawing elements, got <{element.tag}>")
+        for key in list(element.attrib):
+            if key.startswith(("on", "{", "aria-")) or key in ("href", "role"):
+                del element.attrib[key]
+    width = root.attrib.pop("width")
+    root.attrib.pop("height")
+    root.attrib.update({"role": "img", "aria-label": description, "style": f"max-width:{float(width):.0f}px"})
+    return ET.tostring(root, encoding="unicode")

@@ -1,0 +1,116 @@
+"""The training section: losses by named term, validation metrics, learning rate, speed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from sightline.report.blocks import Block, Charts, Pairs, Section
+from sightline.report.charts import curve_chart
+from sightline.report.numbers import Source
+from sightline.report.records import RunRecord
+from sightline.report.svg import SERIES
+
+__all__ = ["training_section"]
+
+Points = list[tuple[float, float]]
+
+
+def training_section(record: RunRecord) -> Section:
+    """Curves of `metrics.jsonl` and what the run says about its course."""
+    blocks: list[Block] = []
+    facts = _facts(record)
+    if facts:
+        blocks.append(Pairs(facts))
+    if record.epochs:
+        blocks.append(Charts(_charts(record)))
+    return Section(
+        anchor="training",
+        title="Training",
+        intro="How the model got there, epoch by epoch." if record.epochs else "",
+        blocks=blocks,
+        missing="" if record.epochs else "Training was not measured in this run: there is no metrics.jsonl.",
+    )
+
+
+def _facts(record: RunRecord) -> list[tuple[str, Any]]:
+    source = Source("run.json", record.run)
+    rows: list[tuple[str, Any]] = []
+    for label, keys, style in (
+        ("best epoch", ("best", "epoch"), "count"),
+        ("value of the best epoch", ("best", "value"), "score"),
+        ("epochs done", ("epochs_done",), "count"),
+        ("duration", ("duration_s",), "seconds"),
+        ("training images per second", ("images_per_s",), "plain"),
+    ):
+        number = source.optional(*keys, style=style)  # type: ignore[arg-type]
+        if number is not None and number.value is not None:
+            rows.append((label, number))
+    metric = (record.run.get("best") or {}).get("metric")
+    if metric:
+        rows.insert(0, ("chosen by", str(metric)))
+    precision = record.run.get("precision")
+    if isinstance(precision, dict):
+        rows.append(
+            ("arithmetic", f"{precision.get('precision')} on {precision.get('device')}: {precision.get('reason')}")
+        )
+    for note in record.run.get("notes") or ():
+        rows.append(("note", str(note)))
+    return rows
+
+
+def _charts(record: RunRecord) -> list[Markup]:
+    losses = _series(record.epochs, "train/")
+    metrics = _series(record.epochs, "val/")
+    val_losses = {name: metrics.pop(name) for name in list(metrics) if "loss" in name}
+    epoch = (record.run.get("best") or {}).get("epoch")
+    best = (float(epoch), f"best: {epoch}") if epoch else None
+    charts = []
+    if losses:
+        charts.append(_over_epochs("training-losses", "Training loss by term", losses, "loss"))
+    if val_losses:
+        charts.append(_over_epochs("validation-losses", "Validation loss by term", val_losses, "loss"))
+    for part, chunk in enumerate(_chunks(metrics)):
+        name, title = f"validation-metrics-{part}", "Validation metrics" if part == 0 else "More validation metrics"
+        in_unit = all(0 <= y <= 1 for points in chunk.values() for _, y in points)
+        charts.append(_over_epochs(name, title, chunk, "value", unit_y=in_unit, marker=best))
+    for key, title, y_title in (
+        ("lr", "Learning rate", "rate"),
+        ("images_per_s", "Speed", "training images per second"),
+    ):
+        points = _points(record.epochs, key)
+        if points:
+            charts.append(_over_epochs(f"training-{key}", title, {key: points}, y_title))
+    return charts
+
+
+def _over_epochs(
+    name: str,
+    title: str,
+    series: dict[str, Points],
+    y_title: str,
+    *,
+    unit_y: bool = False,
+    marker: tuple[float, str] | None = None,
+) -> Markup:
+    return curve_chart(
+        name, title, series, x_title="epoch", y_title=y_title, unit_y=unit_y, marker=marker, x_whole=True
+    )
+
+
+def _series(epochs: Sequence[dict[str, Any]], prefix: str) -> dict[str, Points]:
+    keys = dict.fromkeys(key for row in epochs for key in row if key.startswith(prefix))
+    found = {key.removeprefix(prefix): _points(epochs, key) for key in keys}
+    return {name: points for name, points in found.items() if points}
+
+
+def _points(epochs: Sequence[dict[str, Any]], key: str) -> Points:
+    """Epoch and value; an epoch whose value is null (not a number) has no point."""
+    rows = [(row.get("epoch"), row.get(key)) for row in epochs]
+    return [(float(x), float(y)) for x, y in rows if x is not None and isinstance(y, (int, float))]
+
+
+def _chunks(series: dict[str, Points]) -> list[dict[str, Points]]:
+    """No more lines in one chart than there are colours."""
+    names = list(series)
+    return [{n: series[n] for n in names[i : i + len(SERIES)]} for i in range(0, len(names), len(SERIES))]

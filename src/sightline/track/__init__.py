@@ -1,0 +1,21 @@
+"""Which object is which over time."""
+
+from sightline.track.association import ASSOCIATION_SCHEMA, FrameAssociation
+from sightline.track.baseline import KalmanIouTracker, TrackerConfig
+from sightline.track.motion import MotionConfig
+from sightline.track.protocol import Tracker, check_tracker
+from sightline.track.registry import TRACKERS, create_tracker
+from sightline.track.sequences import track_predictions
+
+__all__ = [
+    "ASSOCIATION_SCHEMA",
+    "TRACKERS",
+    "FrameAssociation",
+    "KalmanIouTracker",
+    "MotionConfig",
+    "Tracker",
+    "TrackerConfig",
+    "check_tracker",
+    "create_tracker",
+    "track_predictions",
+]

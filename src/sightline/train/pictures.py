@@ -1,0 +1,62 @@
+"""Prediction pictures: the same validation images every time, ground truth beside prediction."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from sightline.core.dataset import Dataset
+from sightline.core.files import atomic_path
+from sightline.core.predictions import Predictions
+from sightline.data.decode import read_image
+from sightline.data.draw import detections_of_rows, draw_caption, draw_detections, draw_semantic, tile
+from sightline.data.labels import read_class_mask
+from sightline.ops.rle import decode
+
+__all__ = ["draw_predictions"]
+
+_SHOWN = 6
+
+
+def draw_predictions(dataset: Dataset, predictions: Predictions, path: Path, conf: float) -> None:
+    """Write a JPEG of up to six images spread over the split: labels on the left, predictions of at least `conf` right."""
+    rows = np.unique(np.linspace(0, len(dataset) - 1, _SHOWN).round().astype(int))
+    pairs: list[NDArray[np.uint8]] = []
+    for row in rows.tolist():
+        image = dataset.images.row(row, named=True)
+        pixels = _rgb8(read_image(dataset.root / image["path"]))
+        found = predictions.table.filter(pl.col("image_id") == image["image_id"])
+        draw = _semantic_pair if dataset.task == "semantic" else _detection_pair
+        truth, predicted = draw(dataset, image, pixels, found, conf)
+        name = Path(image["path"]).name
+        pairs += [draw_caption(truth, f"{name}: labels"), draw_caption(predicted, f"{name}: predicted")]
+    with atomic_path(path) as temporary:
+        PillowImage.fromarray(tile(pairs, columns=4, cell_hw=(300, 360))).save(temporary, quality=88)
+
+
+def _detection_pair(
+    dataset: Dataset, image: dict[str, object], pixels: NDArray[np.uint8], found: pl.DataFrame, conf: float
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    objects = dataset.objects.filter(pl.col("image_id") == image["image_id"])
+    sure = found.filter(pl.col("score") >= conf)
+    captions = [f"{dataset.class_names[c]} {s:.2f}" for c, s in sure.select("class_id", "score").iter_rows()]
+    truth = draw_detections(pixels, detections_of_rows(objects.drop("track_id")))
+    return truth, draw_detections(pixels, detections_of_rows(sure.drop("track_id")), captions=captions)
+
+
+def _semantic_pair(
+    dataset: Dataset, image: dict[str, object], pixels: NDArray[np.uint8], found: pl.DataFrame, conf: float
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    size_hw = (pixels.shape[0], pixels.shape[1])
+    predicted = np.zeros(size_hw, np.uint8)
+    for class_id, rle in found.select("class_id", "rle").iter_rows():
+        predicted[decode(rle, size_hw)] = class_id
+    truth = read_class_mask(dataset.root / str(image["mask_path"]), dataset)
+    return draw_semantic(pixels, truth), draw_semantic(pixels, predicted)
+
+
+def _rgb8(image: NDArray[np.integer]) -> NDArray[np.uint8]:
+    eight = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.astype(np.uint8)
+    return np.repeat(eight[..., None], 3, axis=2) if eight.ndim == 2 else eight

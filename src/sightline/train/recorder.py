@@ -1,0 +1,164 @@
+"""What happens after each epoch: validate the averaged weights, log, keep the best, save the state, draw, maybe stop."""
+
+import csv
+import io
+import json
+import time
+from typing import Any, Protocol
+
+import lightning
+
+from sightline.core.files import atomic_path, plain, write_text_atomic
+from sightline.core.metadata import OperatingPoint
+from sightline.core.runs import RunFolder
+from sightline.models import Model, save_weights
+from sightline.train.ema import WeightAverage
+from sightline.train.module import TrainingModule, as_module
+from sightline.train.pictures import draw_predictions
+from sightline.train.precision import Arithmetic
+from sightline.train.validation import Validator, headline
+
+__all__ = ["Recorder", "Watcher"]
+
+
+class Watcher(Protocol):
+    """Who shows the progress of a run."""
+
+    def note(self, text: str) -> None:
+        """One line worth reading."""
+
+    def phase(self, name: str, total: int) -> None:
+        """A stretch of work begins: `total` images."""
+
+    def advance(self, done: int) -> None:
+        """How many images of the stretch are done."""
+
+    def epoch(self, row: dict[str, float], best: bool) -> None:
+        """An epoch ended with these numbers."""
+
+
+class Recorder(lightning.Callback):
+    """Keeps everything a run leaves behind; its state is part of `last.ckpt`, so a resumed run goes on as if never cut."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        validator: Validator,
+        average: WeightAverage | None,
+        arithmetic: Arithmetic,
+        data_digest: str,
+        watcher: Watcher,
+    ) -> None:
+        self.run, self.validator, self.average = run, validator, average
+        self.arithmetic, self.data_digest, self.watcher = arithmetic, data_digest, watcher
+        self.metric = ""
+        self.rows: list[dict[str, float]] = []
+        self.best_value = float("-inf")
+        self.best_epoch = 0
+        self._epoch_started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive an interruption."""
+        return {
+            "rows": self.rows,
+            "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
+            "average": self.average.state_dict() if self.average is not None else None,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.rows = list(state_dict["rows"])
+        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        if self.average is not None:
+            self.average.load_state_dict(state_dict["average"])
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save the state before the first step, so that even an early interruption can be resumed."""
+        if not (self.run.weights / "last.ckpt").exists():
+            self._save_state(trainer)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Tell the sampler which epoch it is and start the clock."""
+        batches: Any = trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
+        batches.set_epoch(trainer.current_epoch)
+        self._epoch_started = time.perf_counter()
+        name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self.watcher.phase(name, batches.count)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the averaged weights along."""
+        if self.average is not None:
+            self.average.update(as_module(pl_module.model))
+        self.watcher.advance(batch_idx * self.validator_batch(trainer) + len(batch.rows))
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Validate, log, keep the best, save the state, draw."""
+        assert isinstance(pl_module, TrainingModule)
+        row = self._training_row(trainer, pl_module)
+        judged = self.judged_model(pl_module.model)
+        self.watcher.phase("validating", len(self.validator.images))
+        predictions = self.validator.predict(judged, self.arithmetic, self.watcher.advance)
+        evaluation = self.validator.evaluate(predictions)
+        numbers = headline(evaluation)
+        row |= {f"val/{name}": value for name, value in numbers.items()}
+        row["seconds"] = time.perf_counter() - self._epoch_started
+        self.metric, value = next(iter(numbers.items()))
+        # A metric that is not a number (no ground truth of any class) must not block the first best.
+        is_best = value > self.best_value or not self.rows
+        if is_best:
+            self.best_value, self.best_epoch = value, trainer.current_epoch + 1
+            self.save_best(judged)
+        self.rows.append(row)
+        self._write_logs()
+        every = pl_module.config.pictures_every
+        if every and (trainer.current_epoch + 1) % every == 0:
+            path = self.run.figures / f"epoch-{trainer.current_epoch + 1:04d}.jpg"
+            draw_predictions(self.validator.dataset, predictions, path, OperatingPoint().conf)
+        self._save_state(trainer)
+        pl_module.train()  # Lightning itself does so only at the start
+        self.watcher.epoch(row, is_best)
+        if trainer.current_epoch + 1 - self.best_epoch >= pl_module.config.patience:
+            self.watcher.note(f"stopping early: no better {self.metric} in {pl_module.config.patience} epochs")
+            trainer.should_stop = True
+
+    def _training_row(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
+        batches: Any = trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
+        row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        row |= {f"train/{name}": value for name, value in module.take_mean_terms().items()}
+        row["images_per_s"] = batches.count / (time.perf_counter() - self._epoch_started)
+        return row
+
+    def judged_model(self, current: Model) -> Model:
+        """The weights that are validated and kept: the averaged ones, if there are."""
+        judged: Any = current if self.average is None else self.average.module
+        judged.eval()
+        return judged  # type: ignore[no-any-return]
+
+    @staticmethod
+    def validator_batch(trainer: lightning.Trainer) -> int:
+        """Images per training step."""
+        batches: Any = trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
+        return int(batches.batch)
+
+    def save_best(self, model: Model, point: OperatingPoint | None = None) -> None:
+        """Write `weights/best.safetensors` with what is known about it."""
+        training = {"epoch": self.best_epoch, self.metric: self.best_value, "precision": self.arithmetic.precision}
+        meta = {"data_digest": self.data_digest, "operating_point": point, "training": training}
+        save_weights(self.run.weights / "best.safetensors", model, meta)
+
+    def _save_state(self, trainer: lightning.Trainer) -> None:
+        with atomic_path(self.run.weights / "last.ckpt") as temporary:
+            trainer.save_checkpoint(temporary)
+
+    def _write_logs(self) -> None:
+        lines = "".join(json.dumps(plain(row)) + "\n" for row in self.rows)
+        write_text_atomic(self.run.path / "metrics.jsonl", lines)
+        table = io.StringIO()
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        writer = csv.DictWriter(table, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text_atomic(self.run.path / "results.csv", table.getvalue())

@@ -1,0 +1,91 @@
+"""Measuring a model during training: predictions at image resolution, judged by the evaluator everything else uses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from sightline.core.dataset import Dataset
+from sightline.core.metadata import OperatingPoint
+from sightline.core.predictions import Predictions, predictions_from_rows
+from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
+from sightline.models import Model
+from sightline.ops.postprocess import EVALUATION, detection_rows, label_map, select_detections, semantic_rows
+from sightline.train.images import NetworkImages, SeededBatches, build_loader, normalise_batch
+from sightline.train.precision import Arithmetic
+
+__all__ = ["Evaluation", "Validator", "headline"]
+
+Evaluation = DetectionResult | SemanticResult
+
+
+class Validator:
+    """The validation images of a run, ready to be predicted by any state of the model."""
+
+    def __init__(self, dataset: Dataset, model: Model, batch: int, cache: bool, workers: int) -> None:
+        self.dataset = dataset
+        self.images = NetworkImages(dataset, model.preprocess, cache=cache)
+        self.loader = build_loader(self.images, SeededBatches(len(self.images), batch, 0, shuffle=False), workers)
+
+    def predict(
+        self,
+        model: Model,
+        arithmetic: Arithmetic,
+        progress: Callable[[int], None] = lambda done: None,
+        thresholds: OperatingPoint = EVALUATION,
+    ) -> Predictions:
+        """Predictions of every validation image, in image pixels. `model` must be in evaluation mode."""
+        image_ids = self.dataset.images["image_id"].to_list()
+        tables: list[pl.DataFrame] = []
+        for batch in self.loader:
+            images = normalise_batch(batch.images.to(arithmetic.device), model.preprocess)
+            with torch.inference_mode(), arithmetic.autocast():
+                decoded = model.decode(model(images))
+            for i, row in enumerate(batch.rows):
+                tables.append(self._rows(image_ids[row], row, decoded, i, thresholds))
+            progress(len(tables))
+        meta: dict[str, Any] = {
+            "task": model.task,
+            "class_names": model.class_names,
+            "preprocess": model.preprocess.model_dump(mode="json"),
+            "backend": f"torch {arithmetic.precision}",
+            "label_digest": self.dataset.label_digest(),
+            **thresholds.model_dump(),
+        }
+        return predictions_from_rows(pl.concat(tables), meta)
+
+    def evaluate(self, predictions: Predictions) -> Evaluation:
+        """The task's result for predictions of this split."""
+        if self.dataset.task == "semantic":
+            return evaluate_semantic(self.dataset, predictions)
+        return evaluate_detection(self.dataset, predictions)
+
+    def _rows(self, image_id: int, row: int, decoded: Any, i: int, thresholds: OperatingPoint) -> pl.DataFrame:
+        geometry = self.images.geometries[row]
+        if self.dataset.task == "semantic":
+            return semantic_rows(image_id, label_map(_array(decoded[i]), geometry))
+        boxes, scores = decoded
+        return detection_rows(
+            image_id, select_detections(_array(boxes[i]), _array(scores[i]), thresholds, geometry)
+        )
+
+
+def _array(values: Tensor) -> Any:
+    return values.float().cpu().numpy()
+
+
+def headline(evaluation: Evaluation) -> dict[str, float]:
+    """The few numbers of a result that are logged each epoch; the first one decides which weights are best."""
+    if isinstance(evaluation, SemanticResult):
+        scope = "foreground" if "foreground_dice" in evaluation.metrics else "mean"
+        first = ("dice", "iou") if scope == "foreground" else ("iou", "dice")
+        return {n: evaluation.metrics[f"{scope}_{n}"] for n in (*first, "sensitivity", "specificity", "precision")}
+    point = evaluation.operating_point
+    return {
+        "mAP50-95": evaluation["AP"],
+        "mAP50": evaluation["AP50"],
+        "precision": point.precision,
+        "recall": point.recall,
+    }

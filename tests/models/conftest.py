@@ -1,0 +1,14 @@
+"""One thread per test process: small tensors gain nothing from more, and waiting threads steal time from neighbours."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

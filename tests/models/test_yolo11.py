@@ -1,0 +1,198 @@
+"""YOLO11: every layer's parameter count is the published one; the head decodes by the definition."""
+
+import math
+
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+import sightline.models as models
+from sightline.core.errors import ConfigError
+from sightline.models.detection_loss import DetectionRaw
+from sightline.models.yolo11 import STRIDES, cell_centres
+
+COCO_NAMES = [f"class{i}" for i in range(80)]
+
+# Public configuration of YOLO11n at 80 classes, layer by layer (Ultralytics YOLO11, 2024).
+YOLO11N_LAYERS = {
+    "stem": 464,
+    "down2": 4672,
+    "stage2": 6640,
+    "down3": 36992,
+    "stage3": 26080,
+    "down4": 147712,
+    "stage4": 87040,
+    "down5": 295424,
+    "stage5": 346112,
+    "pool5": 164608,
+    "attend5": 249728,
+    "top4": 111296,
+    "out3": 32096,
+    "up4": 36992,
+    "out4": 86720,
+    "up5": 147712,
+    "out5": 378880,
+    "head": 464912,
+}
+# name: parameters, fused parameters. s and l fused are not published, hence None.
+YOLO11_TOTALS = {
+    "yolo11n": (2_624_080, 2_616_248),
+    "yolo11s": (9_458_752, None),
+    "yolo11m": (20_114_688, 20_091_712),
+    "yolo11l": (25_372_160, None),
+    "yolo11x": (56_966_176, 56_919_424),
+}
+
+
+def make(class_count: int = 3, imgsz: int = 64):
+    torch.manual_seed(0)
+    return models.create("yolo11n", class_names=[f"c{i}" for i in range(class_count)], imgsz=imgsz)
+
+
+def test_every_layer_of_yolo11n_has_the_published_parameter_count():
+    model = models.create("yolo11n", class_names=COCO_NAMES)
+    assert {name: models.count_parameters(layer) for name, layer in model.named_children()} == YOLO11N_LAYERS
+
+
+def test_head_of_one_class_has_the_published_parameter_count():
+    assert models.count_parameters(make(1).head) == 430_867
+
+
+@pytest.mark.parametrize("name", YOLO11_TOTALS)
+def test_totals_are_the_published_ones(name):
+    parameters, fused = YOLO11_TOTALS[name]
+    with torch.device("meta"):
+        model = models.create(name, class_names=COCO_NAMES)
+    assert models.count_parameters(model) == parameters
+    assert models.count_parameters(model, trainable_only=True) == parameters - 16  # the fixed distance bins
+    if fused is not None:
+        assert models.count_parameters(models.fuse(model)) == fused
+
+
+def test_cell_centres_lie_in_the_middle_of_their_cells():
+    centres, strides = cell_centres([(2, 4), (1, 2), (1, 1)], torch.device("cpu"))
+    assert centres.tolist() == [
+        *[[4.0, 4.0], [12.0, 4.0], [20.0, 4.0], [28.0, 4.0], [4.0, 12.0], [12.0, 12.0], [20.0, 12.0], [28.0, 12.0]],
+        *[[8.0, 8.0], [24.0, 8.0]],
+        [16.0, 16.0],
+    ]
+    assert strides.squeeze(1).tolist() == [8.0] * 8 + [16.0] * 2 + [32.0]
+
+
+def test_levels_have_strides_8_16_32_and_finest_comes_first():
+    model = make().eval()
+    with torch.no_grad():
+        raw = model(torch.rand(1, 3, 64, 96))
+    assert raw.strides.squeeze(1).unique(return_counts=True)[1].tolist() == [8 * 12, 4 * 6, 2 * 3]
+    assert raw.distances.shape == (1, 126, 64)
+    assert raw.logits.shape == (1, 126, 3)
+
+
+def test_decode_is_the_mean_distance_around_the_centre():
+    """A distribution with mass .25 on bin 2 and .75 on bin 3 has mean 2.75 strides, by hand."""
+    model = make(1)
+    logits = torch.full((1, 1, 4, 16), -100.0)
+    logits[..., 2], logits[..., 3] = math.log(0.25), math.log(0.75)
+    raw = DetectionRaw(logits.flatten(2), torch.zeros(1, 1, 1), torch.tensor([[100.0, 60.0]]), torch.tensor([[8.0]]))
+    boxes, scores = model.decode(raw)
+    assert boxes[0, 0].tolist() == pytest.approx([100 - 22, 60 - 22, 100 + 22, 60 + 22], abs=1e-4)
+    assert scores.item() == 0.5
+
+
+def test_decode_under_bfloat16_autocast_keeps_float32_boxes():
+    model = make(1)
+    raw = DetectionRaw(torch.randn(1, 5, 64), torch.zeros(1, 5, 1), torch.rand(5, 2) * 600, torch.full((5, 1), 32.0))
+    expected = model.decode(raw)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        boxes = model.decode(raw)[0]
+    assert boxes.dtype == torch.float32
+    assert torch.equal(boxes, expected)
+
+
+def test_start_biases():
+    model = make(3)
+    for box, classes, stride in zip(model.head.box_branches, model.head.class_branches, STRIDES, strict=True):
+        assert torch.equal(box[-1].bias, torch.ones(64))
+        assert classes[-1].bias.tolist() == pytest.approx([math.log(5 / 3 / (640 / stride) ** 2)] * 3)
+
+
+def test_fused_model_gives_the_same_detections():
+    model = make().double()
+    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)  # float64: rounding differences grow through 100 layers
+    torch.optim.swa_utils.update_bn([images], model)
+    model.eval()
+    with torch.no_grad():
+        boxes, scores = model.decode(model(images))
+        fused_boxes, fused_scores = model.decode(models.fuse(model)(images))
+    assert (boxes - fused_boxes).abs().max() < 1e-3  # pixels
+    assert (scores - fused_scores).abs().max() < 1e-5
+
+
+def test_sizes_that_do_not_divide_are_refused():
+    with pytest.raises(ConfigError, match=r"imgsz must be a multiple of 32, got 100\. Use 96\."):
+        make(imgsz=100)
+    with pytest.raises(ConfigError, match="multiples of 32, got"):
+        make()(torch.zeros(1, 3, 64, 40))
+    assert models.create("yolo11n", class_names=["a"], imgsz=(64, 96)).preprocess.size_hw == (64, 96)
+
+
+def test_gflops_are_the_published_ones_without_and_with_normalisation():
+    """6.48 (fused) counts convolutions; 6.61 (unfused) adds 8 operations per normalised value; attention is extra."""
+    model = models.create("yolo11n", class_names=COCO_NAMES, imgsz=640)
+    described = models.describe_model(model)
+    tokens, heads, key_dim, value_dim = 20 * 20, 2, 32, 64
+    attention = 2 * heads * tokens * tokens * (key_dim + value_dim)
+    assert (described.flops - attention) / 1e9 == pytest.approx(6.48, abs=0.005)
+
+    normalised = []
+    shadow = model.to("meta").eval()
+    for part in shadow.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.register_forward_hook(lambda _m, _i, out: normalised.append(out.numel()))
+    shadow(torch.empty(1, 3, 640, 640, device="meta"))
+    assert (described.flops - attention + 8 * sum(normalised)) / 1e9 == pytest.approx(6.61, abs=0.005)
+
+
+def paint_scenes(size: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Four images of a red and a blue rectangle on noise."""
+    generator = torch.Generator().manual_seed(0)
+    images = 0.45 + 0.02 * torch.randn(4, 3, size, size, generator=generator)
+    boxes, labels, batch_index = [], [], []
+    for image in range(4):
+        for half in range(2):
+            width, height = (int(v) for v in torch.randint(size // 5, size // 3, (2,), generator=generator))
+            left = int(torch.randint(0, size - width, (1,), generator=generator))
+            top = half * size // 2 + int(torch.randint(0, size // 2 - height, (1,), generator=generator))
+            label = (image + half) % 2
+            colour = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.2, 0.9]])[label]
+            images[image, :, top : top + height, left : left + width] = colour[:, None, None]
+            boxes.append([left, top, left + width, top + height])
+            labels.append(label)
+            batch_index.append(image)
+    targets = {"boxes": torch.tensor(boxes).float(), "labels": torch.tensor(labels)}
+    return images, {**targets, "batch_index": torch.tensor(batch_index)}
+
+
+def test_yolo11n_learns_four_images_by_heart():
+    """The best candidate of an object's class has IoU > 0.9 with it, and that class as its best (one object a class)."""
+    images, targets = paint_scenes(96)
+    torch.manual_seed(0)
+    model = models.create("yolo11n", class_names=["red", "blue"], imgsz=96)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=60)
+    for _ in range(60):
+        loss = torch.stack(list(model.loss(model(images), targets).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    # With the batch's own statistics: running ones need some 200 steps at momentum 0.03.
+    with torch.no_grad():
+        boxes, scores = model.decode(model(images))
+    for image in range(4):
+        own = targets["batch_index"] == image
+        for box, label in zip(targets["boxes"][own], targets["labels"][own], strict=True):
+            best = int(scores[image, :, label].argmax())
+            assert float(box_iou(boxes[image, best][None], box[None])) > 0.9  # torchvision 0.29.2
+            assert int(scores[image, best].argmax()) == int(label)
+            assert scores[image, best, label] > 0.5
