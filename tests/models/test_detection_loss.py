@@ -110,9 +110,7 @@ def test_assignment_by_hand():
     gt = [0.0, 0.0, 24.0, 8.0]
     boxes = torch.tensor([[gt, [0.0, 0.0, 12.0, 8.0], [0.0, 0.0, 23.0, 8.0], gt]])
     scores = torch.tensor([[[0.5], [0.9], [0.5], [0.9]]])
-    found = assign_targets(
-        torch.logit(scores), boxes, centres, targets_of([gt], [0], [0]), AssignmentRule(topk=2)
-    )
+    found = assign_targets(torch.logit(scores), boxes, centres, targets_of([gt], [0], [0]), AssignmentRule(topk=2))
     assert found.anchor.tolist() == [0, 2]  # anchor 3 lies outside, anchor 1 overlaps too little
     near = ciou(boxes[0, 2], torch.tensor(gt)).item()
     assert found.weight.tolist() == pytest.approx([1.0, near**6], abs=1e-5)  # equal scores cancel
@@ -134,13 +132,15 @@ def brute_force(logits, boxes, centres, targets, rule) -> dict[tuple[int, int], 
     for n, (gt, label, image) in enumerate(
         zip(targets["boxes"], targets["labels"].tolist(), targets["batch_index"].tolist(), strict=True)
     ):
-        inside = [
-            a for a, (x, y) in enumerate(centres.tolist()) if gt[0] < x < gt[2] and gt[1] < y < gt[3]
-        ] or [int(((centres - (gt[:2] + gt[2:]) / 2) ** 2).sum(1).argmin())]
+        inside = [a for a, (x, y) in enumerate(centres.tolist()) if gt[0] < x < gt[2] and gt[1] < y < gt[3]] or [
+            int(((centres - (gt[:2] + gt[2:]) / 2) ** 2).sum(1).argmin())
+        ]
         ranked = []
         for a in inside:
             overlap = max(ciou(boxes[image, a], gt).item(), 0.0)
-            ranked.append((torch.sigmoid(logits[image, a, label]).item() ** rule.alpha * overlap**rule.beta, overlap, a))
+            ranked.append(
+                (torch.sigmoid(logits[image, a, label]).item() ** rule.alpha * overlap**rule.beta, overlap, a)
+            )
         for alignment, overlap, a in sorted(ranked, reverse=True)[: rule.topk]:
             proposals.setdefault((image, a), []).append((overlap, -n, alignment))
     won = {cell: max(wanted) for cell, wanted in proposals.items()}
@@ -159,9 +159,7 @@ def test_assignment_equals_brute_force(seed, count, topk):
     generator = torch.Generator().manual_seed(seed)
     grid = (torch.arange(6) + 0.5) * 8
     centres = torch.cartesian_prod(grid, grid)
-    boxes = boxes_from_distances(
-        torch.rand(2, 36, 4, generator=generator) * 2 + 0.1, centres, torch.full((36, 1), 8.0)
-    )
+    boxes = boxes_from_distances(torch.rand(2, 36, 4, generator=generator) * 2 + 0.1, centres, torch.full((36, 1), 8.0))
     logits = torch.randn(2, 36, 3, generator=generator)
     targets = {
         "boxes": random_boxes(generator, count, 48),

@@ -174,7 +174,7 @@ def paint_scenes(size: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 
 
 def test_yolo11n_learns_four_images_by_heart():
-    """The best candidate of an object's class has IoU > 0.9 with it, and that class as its best (one object a class)."""
+    """The best candidate of an object's class has IoU > 0.9 with it; every image holds one object of each class."""
     images, targets = paint_scenes(96)
     torch.manual_seed(0)
     model = models.create("yolo11n", class_names=["red", "blue"], imgsz=96)

@@ -63,7 +63,9 @@ def _show(result: AuditResult) -> None:
     show_table("findings", ("severity", "code", "count"), [(s, c, n) for (s, c), n in kinds.items()])
     shown = [f for f in result.findings if f.severity != "info"][:_SHOWN]
     for finding in shown:
-        show_line(f"{at(finding.path or result.name, finding.line)}: {finding.severity}: {finding.message} [{finding.code}]")
+        show_line(
+            f"{at(finding.path or result.name, finding.line)}: {finding.severity}: {finding.message} [{finding.code}]"
+        )
     left = len(result.findings) - len(shown)
     if left:
         note(f"{left} more findings; --json lists them all")

@@ -15,7 +15,17 @@ from rich.table import Table
 
 from sightline.core.files import plain
 
-__all__ = ["STDERR", "STDOUT", "JsonFlag", "TrainWatcher", "emit_json", "note", "progress_bar", "show_line", "show_table"]
+__all__ = [
+    "STDERR",
+    "STDOUT",
+    "JsonFlag",
+    "TrainWatcher",
+    "emit_json",
+    "note",
+    "progress_bar",
+    "show_line",
+    "show_table",
+]
 
 _PIPE_WIDTH = 160  # a pipe has no width of its own; this is enough for every table here
 STDERR = Console(stderr=True)

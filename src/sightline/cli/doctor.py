@@ -50,7 +50,11 @@ def doctor(*, json: JsonFlag = False) -> int:
 
 
 def _python() -> Check:
-    return Check("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", sys.version_info >= (3, 11))
+    return Check(
+        "python",
+        f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        sys.version_info >= (3, 11),
+    )
 
 
 def _packages() -> list[Check]:
@@ -67,8 +71,12 @@ def _opencv_builds() -> Check:
     try:
         importlib.import_module("cv2")
     except ImportError as error:
-        return Check("cv2", f"does not load ({error})", False, "pip install --force-reinstall --no-deps opencv-python-headless")
-    note = "several builds share one folder; if cv2 misbehaves keep only opencv-python-headless" if len(builds) > 1 else ""
+        return Check(
+            "cv2", f"does not load ({error})", False, "pip install --force-reinstall --no-deps opencv-python-headless"
+        )
+    note = (
+        "several builds share one folder; if cv2 misbehaves keep only opencv-python-headless" if len(builds) > 1 else ""
+    )
     return Check("cv2", ", ".join(builds), True, note)
 
 
@@ -100,14 +108,16 @@ def _processor() -> Check:
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
     there = [flag for flag in wanted if flag in flags]
     facts = hardware()
-    return Check("processor", f"{facts['cpu']}, {facts['memory_gib']} GiB; {', '.join(there) or 'no known vector flags'}", True)
+    return Check(
+        "processor", f"{facts['cpu']}, {facts['memory_gib']} GiB; {', '.join(there) or 'no known vector flags'}", True
+    )
 
 
 def _threads() -> Check:
     cores = hardware()["cores"] or 1
     asked = os.environ.get("OMP_NUM_THREADS")
     more = asked is not None and asked.isdigit() and int(asked) > cores
-    found = f"{cores} cores usable, OMP_NUM_THREADS={asked or 'unset'}, numba {numba.config.NUMBA_NUM_THREADS}"
+    found = f"{cores} cores usable, OMP_NUM_THREADS={asked or 'unset'}, numba {numba.get_num_threads()}"
     return Check("threads", found, True, f"OMP_NUM_THREADS above {cores} slows everything down" if more else "")
 
 

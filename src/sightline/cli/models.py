@@ -14,7 +14,9 @@ __all__ = ["models"]
 def models(
     name: str | None = None,
     *,
-    imgsz: Annotated[int | None, Parameter(help="side of the input in pixels; the model's own default without it")] = None,
+    imgsz: Annotated[
+        int | None, Parameter(help="side of the input in pixels; the model's own default without it")
+    ] = None,
     classes: int = 80,
     json: JsonFlag = False,
 ) -> int:
@@ -34,8 +36,9 @@ def models(
     class_names = tuple(f"class-{i}" for i in range(classes))
     results = []
     for each in [name] if name is not None else list_models():
-        model = create(each, class_names=class_names, **({} if imgsz is None else {"imgsz": imgsz}))
-        results.append(describe_model(model))
+        model = create(each, class_names=class_names)
+        size_hw = (imgsz, imgsz) if imgsz is not None else None
+        results.append(describe_model(model, size_hw))
     if json:
         emit_json({"models": [result.to_dict() for result in results]})
     else:

@@ -10,7 +10,9 @@ from sightline.cli.console import JsonFlag, TrainWatcher, emit_json, note, show_
 from sightline.core.config import read_yaml
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
-from sightline.train import TrainConfig, TrainResult, resume, train as train_run
+from sightline.models import create
+from sightline.train import TrainConfig, TrainResult, resume
+from sightline.train import train as train_run
 
 __all__ = ["train"]
 

@@ -22,9 +22,9 @@ _MAX_BYTES = 4_000_000
 class OperatingPoint(Config):
     """Thresholds a model is run with: least score, greatest IoU two kept boxes of a class have, most detections."""
 
-    conf: float = pydantic.Field(0.25, ge=0, le=1)
-    iou: float = pydantic.Field(0.7, ge=0, le=1)
-    max_det: int = pydantic.Field(300, ge=1)
+    conf: float = pydantic.Field(default=0.25, ge=0, le=1)
+    iou: float = pydantic.Field(default=0.7, ge=0, le=1)
+    max_det: int = pydantic.Field(default=300, ge=1)
 
 
 class ModelMetadata(Config):

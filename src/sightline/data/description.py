@@ -144,7 +144,7 @@ def _matches(paths: list[str], patterns: Iterable[str], key: str, file: Path) ->
     """The paths named by stems, relative paths or patterns; ConfigError for one that names none."""
     found: set[str] = set()
     for pattern in patterns:
-        hit = {p for p in paths if pattern in {p, Path(p).stem, Path(p).name} or fnmatch.fnmatchcase(p, pattern)}
+        hit = {p for p in paths if any(fnmatch.fnmatchcase(n, pattern) for n in (p, Path(p).name, Path(p).stem))}
         if not hit:
             raise ConfigError(
                 f"'{key}' must name images of the data set, got '{pattern}' which is none", where=str(file)

@@ -21,7 +21,8 @@ def split_dataset(dataset: Dataset, fractions: Mapping[str, float], seed: int = 
     """`dataset` with every image assigned to a split; images of one group stay together.
 
     `fractions` must sum to 1. Images (or groups) are ordered by a hash of seed and path, and the splits are filled in
-    that order, each to the nearest whole image: the same data and seed always give the same splits.
+    that order, each to the nearest whole image or group and with at least one: the same data and seed always give the
+    same splits.
     """
     return replace(dataset, images=assign_splits(dataset.images, fractions, seed))
 
@@ -35,28 +36,34 @@ def assign_splits(images: pl.DataFrame, fractions: Mapping[str, float], seed: in
     for row, (path, group) in enumerate(images.select("path", "group").iter_rows()):
         units[f"path:{path}" if group is None else f"group:{group}"].append(row)
     order = sorted(units, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
-    split_of = [""] * images.height
-    names, bounds, total = list(fractions), [], 0.0
-    for value in values:
-        total += value
-        bounds.append(total * images.height)
-    placed, slot = 0, 0
-    for name in order:
-        # A unit belongs to the split in which its middle falls, so that large groups round to the nearest share.
-        middle = placed + len(units[name]) / 2
-        while slot < len(names) - 1 and middle >= bounds[slot] - _SLACK:
-            slot += 1
-        for row in units[name]:
-            split_of[row] = names[slot]
-        placed += len(units[name])
-    result = images.with_columns(split=pl.Series(split_of, dtype=pl.String))
-    empty = [n for n, f in fractions.items() if f > 0 and n not in set(split_of)]
-    if empty:
+    shares = {name: value for name, value in fractions.items() if value > 0}
+    if len(order) < len(shares):
         raise DataError(
-            f"each split must get an image, got none for '{empty[0]}' from {len(order)} images or groups",
-            do="Give more images, fewer splits, or larger fractions",
+            f"each split must get an image, got {len(order)} images or groups for {len(shares)} splits",
+            do="Give more images or fewer splits",
         )
-    return result
+    slots = _slots([len(units[name]) for name in order], list(shares.values()))
+    split_of = [""] * images.height
+    for name, slot in zip(order, slots, strict=True):
+        for row in units[name]:
+            split_of[row] = list(shares)[slot]
+    return images.with_columns(split=pl.Series(split_of, dtype=pl.String))
+
+
+def _slots(sizes: list[int], shares: list[float]) -> list[int]:
+    """For each unit, in order, the split it falls into: the one in which its middle lies, but none stays empty."""
+    bounds = [sum(shares[: i + 1]) * sum(sizes) for i in range(len(shares))]
+    slots: list[int] = []
+    placed = 0
+    for done, size in enumerate(sizes):
+        slot = slots[-1] if slots else 0
+        later = len(shares) - 1 - slot
+        middle = placed + size / 2
+        if slots and later and (middle >= bounds[slot] - _SLACK or len(sizes) - done <= later):
+            slot += 1
+        slots.append(slot)
+        placed += size
+    return slots
 
 
 def check_split_overlap(dataset: Dataset, first: str = "train", second: str = "val", workers: int = 2) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import supervision as sv
 from pydantic import Field
 
@@ -30,6 +29,7 @@ class ParityTolerance(Config):
 class ParityReport:
     """What was compared and the greatest differences found; box differences in pixels.
 
+    `max_rel_error` is the absolute one over the greatest magnitude of that output (a box at 0 has no scale of its own).
     `borderline` detections exist on one side only, with a score within tolerance of the confidence threshold.
     """
 
@@ -58,8 +58,8 @@ def check_parity(
     """Compare two predictors on images, in batches of `batch`; the greatest differences found.
 
     Compared are the raw outputs on identical network input, then the final detections (same count, equal classes, boxes
-    and scores within tolerance, paired one to one) or label maps. Raises ParityError at the first image that exceeds the
-    tolerance, DataError when there is no image.
+    and scores within tolerance, paired one to one) or label maps. Raises ParityError at the first image that exceeds
+    the tolerance, DataError when there is no image.
     """
     if not images:
         raise DataError(
@@ -99,9 +99,9 @@ class _Tally:
                 self._fail(f"output '{name}' must be finite, got NaN or infinity", first_image)
             difference = np.abs(array.astype(np.float64) - reference)
             worst = float(difference.max(initial=0.0))
-            relative = difference / np.maximum(np.abs(reference), 1e-6)
+            scale = float(np.abs(reference).max(initial=0.0))
             self.max_abs[name] = max(self.max_abs.get(name, 0.0), worst)
-            self.max_rel[name] = max(self.max_rel.get(name, 0.0), float(relative.max(initial=0.0)))
+            self.max_rel[name] = max(self.max_rel.get(name, 0.0), worst / scale if scale else 0.0)
             limit = self.limits.box_px if name == "boxes_xyxy" else self.limits.score
             if not worst <= limit:
                 self._fail(f"output '{name}' must be within {limit:g}, got a difference of {worst:.4g}", first_image)

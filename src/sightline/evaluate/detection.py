@@ -71,9 +71,7 @@ def _metric_names(max_dets: tuple[int, int, int]) -> list[str]:
     return ["AP", "AP50", "AP75", "APs", "APm", "APl", *(f"AR{m}" for m in max_dets), "ARs", "ARm", "ARl"]
 
 
-def _operating_point(
-    arrays: DetectionArrays, matching: Matching, object_count: int, conf: float | None
-) -> PointCounts:
+def _operating_point(arrays: DetectionArrays, matching: Matching, object_count: int, conf: float | None) -> PointCounts:
     origin = "given"
     if conf is None:
         conf, origin = _best_conf(arrays.detection_scores, matching, object_count)

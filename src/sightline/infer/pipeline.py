@@ -119,12 +119,12 @@ class _Run:
     def all_frames(self, batch: int, max_frames: int | None, progress: Progress | None, flag: "_InterruptFlag") -> None:
         total = self.source.frame_count
         total = total if max_frames is None else min(max_frames, total if total is not None else max_frames)
+        report = progress if progress is not None else _say_nothing
         with closing(prefetch(islice(iter(self.source), max_frames))) as ahead:  # type: ignore[type-var]
             for frames in self._batches(ahead, batch):
                 for frame, prediction in zip(frames, self._predict(frames), strict=True):
                     self._one(frame, prediction)
-                    if progress is not None:
-                        progress(self.frames, total)
+                    report(self.frames, total)
                 if flag.raised:
                     return
 
@@ -203,7 +203,7 @@ class _Run:
             wall_s=wall_s,
             fps=self.frames / wall_s if wall_s > 0 else 0.0,
             interrupted=interrupted,
-            outputs={type(sink).__name__.removesuffix("Sink").lower(): str(sink.path) for sink in self.sinks},
+            outputs={sink.kind: str(sink.path) for sink in self.sinks},
             latency=self.timer.summary(),
             conventions={**predicted_by, "latency": "milliseconds per frame, first frame included, decoding overlaps"},
         )
@@ -234,6 +234,10 @@ class _InterruptFlag:
         if self.raised:
             raise KeyboardInterrupt
         self.raised = True
+
+
+def _say_nothing(_done: int, _total: int | None) -> None:
+    return None
 
 
 def _finish(sinks: Sequence[Sink]) -> None:

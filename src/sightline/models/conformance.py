@@ -57,7 +57,7 @@ def _outputs(decoded: Any) -> list[Tensor]:
 
 
 def _check_decoded(model: Model, images: Tensor) -> None:
-    whole_model = Decoded(model.eval())
+    whole_model = Decoded(model)
     with torch.no_grad():
         outputs = _outputs(whole_model(images))
         alone = _outputs(whole_model(images[1:2]))
@@ -133,7 +133,7 @@ def _check_losses(model: Model, images: Tensor) -> None:
 
 
 def _check_export(model: Model, images: Tensor) -> None:
-    whole_model = Decoded(model.eval())
+    whole_model = Decoded(model)
     dynamic = {"images": {0: torch.export.Dim("batch", min=1, max=64)}}
     try:
         program = torch.export.export(whole_model, (images[:2],), dynamic_shapes=dynamic)

@@ -93,11 +93,12 @@ class Model(Protocol):
 
 
 class Decoded(nn.Module):
-    """`decode(model(images))` as one module: what is exported, timed and run."""
+    """`decode(model(images))` as one module, the model put in evaluation mode: what is exported, timed and run."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
+        self.eval()
 
     def forward(self, images: Tensor) -> Any:
         """Decoded outputs for images (B, C, H, W)."""

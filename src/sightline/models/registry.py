@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-from torch import nn
 
 from sightline.core.errors import ConfigError, ModelError, unknown_name
 from sightline.models.contract import Model
@@ -17,7 +16,7 @@ from sightline.models.unet import UNet
 from sightline.models.weights_file import load_tensors, read_weights
 from sightline.models.yolo11 import YOLO11, YOLO11_SCALES
 
-__all__ = ["MODELS", "Builder", "create", "list_models"]
+__all__ = ["MODELS", "Builder", "build", "create", "list_models"]
 
 Builder = Callable[..., Model]
 """`builder(class_names, *, imgsz=…, …)`: keyword arguments annotated and with defaults."""
@@ -58,13 +57,18 @@ def create(name: str, *, class_names: Sequence[str], weights: str | Path | None 
     >>> create("unet-small", class_names=["background", "crack"], imgsz=320).task
     'semantic'
     """
-    if name not in MODELS:
-        raise ModelError(unknown_name("model", name, MODELS))
-    builder = MODELS[name]
-    model = builder(_checked_names(class_names), **_checked_arguments(name, builder, arguments))
+    model = build(name, class_names, arguments)
     if weights is not None:
         _start_from(model, weights)
     return model
+
+
+def build(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -> Model:
+    """As `create` with the builder's arguments only: what metadata of a file may ask for."""
+    if name not in MODELS:
+        raise ModelError(unknown_name("model", name, MODELS))
+    builder = MODELS[name]
+    return builder(_checked_names(class_names), **_checked_arguments(name, builder, arguments))
 
 
 def _checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
@@ -101,6 +105,4 @@ def _start_from(model: Model, weights: str | Path) -> None:
     if meta.architecture != model.name:
         raise ModelError(f"weights must be of '{model.name}', got '{meta.architecture}'", where=str(path))
     same_classes = meta.class_names == model.class_names
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch module, got {type(model).__name__}")
     load_tensors(model, tensors, str(path), skip=() if same_classes else model.class_tensors)

@@ -59,11 +59,10 @@ class UNet(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """He et al. (2015): keep the variance through ReLU layers."""
+        """He et al. (2015) before ReLU; the head keeps torch's start (a near-zero one collapses to background)."""
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and module is not self.head:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.normal_(self.head.weight, std=0.01)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, 1, H, W) for two classes, (B, C, H, W) for more."""

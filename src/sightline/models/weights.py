@@ -13,7 +13,7 @@ from sightline.core.files import atomic_path
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
 from sightline.models.contract import Model
 from sightline.models.pretrained import Progress, resolve_weights
-from sightline.models.registry import create
+from sightline.models.registry import build
 from sightline.models.weights_file import check_tensors, load_tensors, model_digest, read_weights
 
 __all__ = ["describe_weights", "load_model", "save_weights"]
@@ -56,7 +56,7 @@ def save_weights(path: str | Path, model: Model, meta: Mapping[str, Any] | None 
         raise ConfigError(f"weights must be written to a .safetensors file, got '{target.name}'", where=str(path))
     described = describe_weights(model, meta)
     with torch.device("meta"):
-        fresh = create(model.name, class_names=model.class_names, **model.arguments)
+        fresh = build(model.name, model.class_names, model.arguments)
     own = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     if own != {key: tuple(tensor.shape) for key, tensor in fresh.state_dict().items()}:
         raise ModelError(
@@ -90,7 +90,7 @@ def load_model(weights: str | Path, *, progress: Progress | None = None) -> Mode
 
 def _rebuild(meta: ModelMetadata, path: Path) -> Model:
     try:
-        model = create(meta.architecture, class_names=meta.class_names, **meta.arguments)
+        model = build(meta.architecture, meta.class_names, meta.arguments)
     except InputError as error:
         raise ModelError(f"metadata is unusable: {error.what}", where=str(path)) from None
     same_channels = model.preprocess.channel_count == meta.preprocess.channel_count

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.core.errors import ModelError
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
+from sightline.models.contract import Model
 
 __all__ = ["check_tensors", "load_tensors", "model_digest", "read_weights", "read_weights_meta"]
 
@@ -64,7 +65,7 @@ def read_weights(path: str | Path) -> tuple[ModelMetadata, dict[str, Tensor]]:
     return meta, tensors
 
 
-def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor], where: str, skip: tuple[str, ...] = ()) -> None:
+def load_tensors(model: Model, tensors: Mapping[str, Tensor], where: str, skip: tuple[str, ...] = ()) -> None:
     """Copy tensors into a model, in place; keys that start with one of `skip` are left as they are.
 
     Raises ModelError as `check_tensors` does; the model is then unchanged.
@@ -76,7 +77,7 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor], where: str, sk
                 tensor.copy_(tensors[key])
 
 
-def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], where: str, skip: tuple[str, ...] = ()) -> None:
+def check_tensors(model: Model, tensors: Mapping[str, Tensor], where: str, skip: tuple[str, ...] = ()) -> None:
     """ModelError on a missing or unexpected key, another shape, or a value that is not finite."""
     own = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items() if not key.startswith(skip)}
     given = {key: tensor for key, tensor in tensors.items() if not key.startswith(skip)}

@@ -1,4 +1,4 @@
-"""From a network's dense outputs to predictions: the one definition that training, evaluation, export and video share."""
+"""From dense outputs to predictions: the one definition that training, evaluation, export and video share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +69,8 @@ def label_map(probabilities: NDArray[np.floating], geometry: Geometry) -> NDArra
     Probabilities are resized linearly and the greatest wins, so that edges are as fine as the image.
     """
     at_image = geometry.mask_to_image(probabilities, interpolation="linear")
-    return at_image.argmax(axis=0).astype(np.uint8)
+    winners: NDArray[np.uint8] = at_image.argmax(axis=0).astype(np.uint8)
+    return winners
 
 
 def detection_rows(image_id: int, kept: KeptDetections) -> pl.DataFrame:

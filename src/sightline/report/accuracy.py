@@ -46,19 +46,19 @@ def accuracy_section(record: RunRecord) -> Section:
     return Section("accuracy", "Accuracy", intro, blocks)
 
 
-def accuracy_tiles(record: RunRecord) -> list[Tile]:
-    """The two to four numbers of the evaluation that lead the page."""
+def accuracy_tiles(record: RunRecord, room: int) -> list[Tile]:
+    """The numbers of the evaluation that lead the page, at most `room`; precision and recall come together or as F1."""
     if record.evaluation is None:
         return []
     source = Source(FILE, record.evaluation)
     metrics = record.evaluation.get("metrics") or {}
     wanted = DETECTION_HEADLINE if "AP" in metrics else SEMANTIC_HEADLINE
-    tiles = [_tile(key, source.number("metrics", key)) for key in wanted if metrics.get(key) is not None][:4]
-    for key in ("precision", "recall"):
+    tiles = [_tile(key, source.number("metrics", key)) for key in wanted if metrics.get(key) is not None]
+    for key in ("precision", "recall") if len(tiles) + 2 <= room else ("f1",):
         number = source.optional("operating_point", key)
         if number is not None:
             tiles.append(_tile(key, number))
-    return tiles
+    return tiles[:room]
 
 
 def _tile(key: str, number: Number) -> Tile:
@@ -85,7 +85,9 @@ def _operating_point(source: Source) -> Pairs:
         ("confidence threshold", source.number("operating_point", "conf")),
         ("chosen as", str(point.get("origin", "–"))),
     ]
-    rows += [(key, source.number("operating_point", key)) for key in ("precision", "recall", "f1") if key in point]
+    rows += [
+        (_head(key), source.number("operating_point", key)) for key in ("precision", "recall", "f1") if key in point
+    ]
     counted = ("true_positives", "false_positives", "false_negatives", "on_crowd")
     rows += [
         (key.replace("_", " "), source.number("operating_point", key, style="count")) for key in counted if key in point
@@ -151,8 +153,8 @@ def _curves(evaluation: Mapping[str, Any]) -> list[Markup]:
 def _curves_caption(evaluation: Mapping[str, Any]) -> str:
     names = evaluation["curves"]["class_names"]
     if len(names) > 1:
-        return "Left: interpolated precision as COCO averages it, by class; the line in ink is the mean over classes."
-    return "Left: interpolated precision as COCO averages it."
+        return "Precision is interpolated as COCO averages it; the line in ink is the mean over classes."
+    return "Precision is interpolated as COCO averages it."
 
 
 def _pairs(xs: Sequence[float | None], ys: Sequence[float | None]) -> list[tuple[float, float]]:
@@ -164,16 +166,19 @@ def _confusion(source: Source) -> list[Block]:
     names = [str(row["class"]) for row in source.values["per_class"]]
     if len(matrix) == len(names) + 1:
         names.append("background")
-        caption = "Confusion at the operating point: objects that were found as something else, missed (last column), "
-        caption += "or reported where there is nothing (last row)."
+        caption = "Confusion at the operating point"
+        note = (
+            "Rows are objects: found, taken for another class, or missed (last column). The last row is false alarms."
+        )
     else:
-        caption = "Confusion of pixels, all images pooled."
+        caption = "Confusion of pixels, all images pooled"
+        note = "Shades are shares of the row."
     if len(names) <= _MAX_MATRIX:
         cells = [
             [source.number("confusion", r, c, style="count") for c in range(len(row))] for r, row in enumerate(matrix)
         ]
         shares = [[value / (sum(row) or 1) for value in row] for row in matrix]
-        return [Matrix(names, cells, shares, caption)]
+        return [Matrix(names, cells, shares, caption, note)]
     pairs = sorted(
         ((value, r, c) for r, row in enumerate(matrix) for c, value in enumerate(row) if r != c and value), reverse=True
     )
@@ -181,6 +186,6 @@ def _confusion(source: Source) -> list[Block]:
         (names[r], names[c], source.number("confusion", r, c, style="count")) for _, r, c in pairs[:_MAX_CONFUSIONS]
     ]
     return [
-        Charts([heat_map("accuracy-confusion", "Confusion, shares of each row", matrix)], caption),
+        Charts([heat_map("accuracy-confusion", "Confusion, shares of each row", matrix)], note),
         Table(["ground truth", "predicted as", "count"], rows, "The most frequent confusions"),
     ]

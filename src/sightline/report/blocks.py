@@ -84,6 +84,7 @@ class Matrix:
     cells: Sequence[Sequence[Number]]
     shares: Sequence[Sequence[float]]
     caption: str = ""
+    note: str = ""
     kind: ClassVar[str] = "matrix"
 
 
@@ -101,12 +102,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A row of pictures with a heading and the key to what is drawn on them."""
+    """Pictures under a heading, with the key (colour, meaning) to what is drawn; `wide` gives each the full width."""
 
     heading: str
     pictures: Sequence[Picture]
     caption: str = ""
     key: Sequence[tuple[str, str]] = ()
+    wide: bool = False
     kind: ClassVar[str] = "pictures"
 
 

@@ -27,10 +27,11 @@ def _data(rows: Rows) -> Any:
     return alt.Data(values=[dict(row) for row in rows])  # type: ignore[no-untyped-call]
 
 
-def _colours(names: Sequence[str]) -> alt.Color:
+def _colours(names: Sequence[str], symbol: str = "stroke") -> alt.Color:
     """A colour for each name in the order given; beyond the palette they repeat with the legend's order."""
     colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
-    return alt.Color("series:N", scale=alt.Scale(domain=list(names), range=colours), sort=list(names))
+    legend = alt.Legend(symbolType=symbol, symbolStrokeWidth=3, title=None, labelLimit=74 if len(names) > 2 else 120)
+    return alt.Color("series:N", scale=alt.Scale(domain=list(names), range=colours), sort=list(names), legend=legend)
 
 
 def curve_chart(
@@ -57,12 +58,12 @@ def curve_chart(
     mark = base.mark_point(filled=True, size=40) if dots else base.mark_line(strokeWidth=2, interpolate="linear")
     lines = mark.encode(
         x=alt.X("x:Q", title=x_title, axis=x_axis, scale=alt.Scale(zero=False, nice=False)),
-        y=alt.Y("y:Q", title=y_title, scale=y_scale, axis=alt.Axis(tickCount=5)),
+        y=alt.Y("y:Q", title=None, scale=y_scale, axis=alt.Axis(tickCount=5)),
         color=_colours(list(series)) if len(series) > 1 else alt.value(SERIES[0]),
     )
     layers = [lines, *_marker_layers(marker)]
     return to_svg(
-        style_chart(alt.layer(*layers), title=title),
+        style_chart(alt.layer(*layers), title=title, subtitle=y_title),
         name=name,
         description=f"{title}: {y_title} over {x_title} for {', '.join(series)}",
     )
@@ -92,7 +93,7 @@ def many_curves_chart(
     mean_rows = [{"x": x, "y": y} for x, y in mean]
     axes = {
         "x": alt.X("x:Q", title=x_title, axis=alt.Axis(grid=False, tickCount=6), scale=alt.Scale(domain=[0, 1])),
-        "y": alt.Y("y:Q", title=y_title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5)),
+        "y": alt.Y("y:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5)),
     }
     middle = alt.Chart(_data(mean_rows)).mark_line(strokeWidth=2.5, color=INK).encode(**axes)
     if len(curves) <= len(SERIES):
@@ -106,9 +107,9 @@ def many_curves_chart(
                 values.setdefault(x, []).append(y)
         band = [{"x": x, "low": min(ys), "high": max(ys)} for x, ys in sorted(values.items())]
         under = alt.Chart(_data(band)).mark_area(opacity=0.25, color=SERIES[0])
-        layers = [under.encode(x=axes["x"], y=alt.Y("low:Q", title=y_title), y2="high:Q"), middle]
+        layers = [under.encode(x=axes["x"], y=alt.Y("low:Q", title=None), y2="high:Q"), middle]
     return to_svg(
-        style_chart(alt.layer(*layers), title=title, height=230),
+        style_chart(alt.layer(*layers), title=title, subtitle=y_title),
         name=name,
         description=f"{title}: {y_title} over {x_title}, {len(curves)} classes and their mean",
     )
@@ -126,7 +127,7 @@ def stacked_bars(name: str, title: str, rows: Rows, *, order: Sequence[str], par
     bars = base.mark_bar(height={"band": 0.7}).encode(
         y=alt.Y("label:N", sort=sort, title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK)),
         x=alt.X("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~s"), stack="zero"),
-        color=_colours(parts) if len(parts) > 1 else alt.value(SERIES[0]),
+        color=_colours(parts, "square") if len(parts) > 1 else alt.value(SERIES[0]),
         order=alt.Order("part:Q"),
     )
     ends = [{"label": label, "total": total, "place": order.index(label)} for label, total in totals.items()]
@@ -135,7 +136,7 @@ def stacked_bars(name: str, title: str, rows: Rows, *, order: Sequence[str], par
         .mark_text(align="left", dx=4, fontSize=11, color=MUTED)
         .encode(y=alt.Y("label:N", sort=sort), x="total:Q", text=alt.Text("total:Q", format=",d"))
     )
-    height = max(60, 24 * len(order))
+    height = 80 + 24 * len(order)
     described = ", ".join(f"{label} {total:g}" for label, total in totals.items())
     return to_svg(style_chart(bars + text, title=title, height=height), name=name, description=f"{title}: {described}")
 
@@ -148,10 +149,12 @@ def bar_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: str) 
         .encode(
             x=alt.X("x1:Q", title=x_title, bin=alt.BinParams(binned=True), axis=alt.Axis(grid=False, tickCount=8)),
             x2="x2:Q",
-            y=alt.Y("value:Q", title=y_title, axis=alt.Axis(tickCount=4, format="~s")),
+            y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~s")),
         )
     )
-    return to_svg(style_chart(chart, title=title), name=name, description=f"{title}: {y_title} over {x_title}")
+    return to_svg(
+        style_chart(chart, title=title, subtitle=y_title), name=name, description=f"{title}: {y_title} over {x_title}"
+    )
 
 
 def stepped_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: str) -> Markup:
@@ -162,34 +165,31 @@ def stepped_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: s
         .mark_bar(color=SERIES[0])
         .encode(
             x=alt.X("x:N", sort=order, title=x_title, axis=alt.Axis(labelAngle=0, labelOverlap=True, ticks=False)),
-            y=alt.Y("value:Q", title=y_title, axis=alt.Axis(tickCount=4, format="~s")),
+            y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~s")),
         )
     )
-    return to_svg(style_chart(chart, title=title), name=name, description=f"{title}: {y_title} over {x_title}")
+    return to_svg(
+        style_chart(chart, title=title, subtitle=y_title), name=name, description=f"{title}: {y_title} over {x_title}"
+    )
 
 
 def position_map(name: str, title: str, counts: Sequence[Sequence[int]]) -> Markup:
     """Where things lie in the image: `counts[row][column]` on an even grid, rows from the top."""
     top = max(max(row) for row in counts) or 1
-    cells = [
-        {"x": c, "y": r, "share": value / top, "value": value}
-        for r, row in enumerate(counts)
-        for c, value in enumerate(row)
-        if value
-    ]
+    cells = [{"x": c, "y": r, "share": value / top} for r, row in enumerate(counts) for c, value in enumerate(row)]
     columns, rows = list(range(len(counts[0]))), list(range(len(counts)))
     hidden = alt.Axis(labels=False, ticks=False, domain=False, grid=False)
     chart = (
         alt.Chart(_data(cells))
         .mark_rect(color=SERIES[0])
         .encode(
-            x=alt.X("x:O", axis=hidden, title="left to right", scale=alt.Scale(domain=columns)),
-            y=alt.Y("y:O", axis=hidden, title="bottom to top", scale=alt.Scale(domain=rows)),
-            opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.08, 1]), legend=None),
+            x=alt.X("x:O", axis=hidden, title=None, scale=alt.Scale(domain=columns, padding=0.04)),
+            y=alt.Y("y:O", axis=hidden, title=None, scale=alt.Scale(domain=rows, padding=0.04)),
+            opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None),
         )
     )
-    styled = style_chart(chart, title=title, width=250, height=round(250 * len(rows) / len(columns)))
-    return to_svg(styled, name=name, description=f"{title}: darker where there are more")
+    styled = style_chart(chart, title=title, subtitle="the whole image; stronger colour where there are more")
+    return to_svg(styled, name=name, description=f"{title}: stronger colour where there are more")
 
 
 def heat_map(name: str, title: str, matrix: Sequence[Sequence[int]]) -> Markup:
@@ -211,7 +211,7 @@ def heat_map(name: str, title: str, matrix: Sequence[Sequence[int]]) -> Markup:
             opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.05, 1]), legend=None),
         )
     )
-    return to_svg(style_chart(chart, title=title, width=330, height=330), name=name, description=title)
+    return to_svg(style_chart(chart, title=title, height=340), name=name, description=title)
 
 
 def latency_chart(name: str, title: str, rows: Rows) -> Markup:
@@ -223,8 +223,8 @@ def latency_chart(name: str, title: str, rows: Rows) -> Markup:
     dots = base.mark_point(filled=True, size=70, opacity=1).encode(
         x=alt.X("ms:Q", title="milliseconds per frame", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5)),
         y=y,
-        color=_colours(["p50", "p95", "p99"]),
+        color=_colours(["p50", "p95", "p99"], "circle"),
     )
-    height = max(70, 30 * len(stages))
+    height = 100 + 30 * len(stages)
     described = ", ".join(f"{row['stage']} {row['percentile']} {row['ms']:.2f} ms" for row in rows)
     return to_svg(style_chart(span + dots, title=title, height=height), name=name, description=described)

@@ -39,7 +39,7 @@ def latency_section(record: RunRecord) -> Section:
             if row.get(key) is not None
         ]
         blocks.append(Charts([latency_chart("latency-stages", "Latency by stage", points)]))
-        cells = [
+        cells: list[list[Cell]] = [
             [str(row["stage"]), *(source.number(_LATENCY, i, key, style=_latency_style(key)) for key in _LATENCY_HEAD)]
             for i, row in enumerate(rows)
         ]

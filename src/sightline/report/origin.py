@@ -85,6 +85,6 @@ def recompute_section(record: RunRecord) -> Section:
     return Section(
         anchor="recompute",
         title="How to recompute each number",
-        intro="Every number on this page is shown rounded; resting on it shows its exact value and the file and key it was read from.",
+        intro="Numbers are shown rounded; point at one for its exact value and the file and key it was read from.",
         blocks=[Table(["numbers", "command"], rows)],
     )

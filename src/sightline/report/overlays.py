@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageColor
 
 from sightline.data.draw import PALETTE
 
@@ -29,9 +29,14 @@ __all__ = [
 ]
 
 Pixels = NDArray[np.uint8]
+Point = tuple[float, float]
 THUMBNAIL_SIDE = 560
+THUMBNAIL_MIN_SIDE = 480
 _JPEG_QUALITY = 82
 _MAX_LABELLED = 40
+_MAX_LETTERS = 24
+_LETTER_PX, _LABEL_PX = 12, 16
+_DARK = (0, 0, 0)
 # Blue, vermilion and yellow stay apart for every kind of colour vision; line styles say the same once more.
 COLOURS = {"right": (64, 156, 255), "wrong": (255, 98, 56), "missed": (255, 221, 51), "truth": (255, 255, 255)}
 
@@ -67,48 +72,52 @@ class DrawnBox:
         return self.kind in ("missed", "truth")
 
 
-def thumbnail(image: NDArray[Any]) -> tuple[Pixels, float]:
-    """The picture as RGB uint8 with its longer side at most `THUMBNAIL_SIDE`, and the scale from image to thumbnail."""
+def thumbnail(
+    image: NDArray[Any], max_side: int = THUMBNAIL_SIDE, min_side: int = THUMBNAIL_MIN_SIDE
+) -> tuple[Pixels, float]:
+    """The picture as RGB uint8, its longer side within `min_side`..`max_side` pixels, and the scale that took."""
     pixels = (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     height, width = pixels.shape[:2]
-    scale = min(1.0, THUMBNAIL_SIDE / max(height, width))
-    if scale < 1.0:
+    longer = max(height, width)
+    # Small images are enlarged as well, or lines and letters would cover them.
+    scale = max_side / longer if longer > max_side else max(1.0, min_side / longer)
+    if scale != 1.0:
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     return np.ascontiguousarray(pixels), scale
 
 
 def draw_boxes(pixels: Pixels, boxes: Sequence[DrawnBox]) -> Pixels:
     """The boxes on a darkened copy, ground truth below detections; labels only while there is room for them."""
-    scene = Image.fromarray((pixels * 0.88).astype(np.uint8))
-    draw = ImageDraw.Draw(scene)
-    font = ImageFont.load_default(size=12)
+    scene = np.ascontiguousarray((pixels * 0.88).astype(np.uint8))
     order = {"truth": 0, "right": 1, "wrong": 2, "missed": 3}
     for drawn in sorted(boxes, key=lambda b: order[b.kind]):
-        _outline(draw, drawn)
+        _outline(scene, drawn)
     if len(boxes) <= _MAX_LABELLED:
+        font = cv2.FontFace("sans")  # carried by OpenCV itself, with letters of many scripts
         for drawn in boxes:
             if drawn.label:
-                _label(draw, drawn, font, scene.size)
-    return np.asarray(scene)
+                _label(scene, drawn, font)
+    return scene
 
 
-def _outline(draw: ImageDraw.ImageDraw, drawn: DrawnBox) -> None:
+def _outline(scene: Pixels, drawn: DrawnBox) -> None:
     x1, y1, x2, y2 = drawn.box_xyxy
-    colour, dark = COLOURS[drawn.kind], (0, 0, 0)
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
     for start, stop in itertools.pairwise(corners):
         if not drawn.dashed:
-            draw.line([start, stop], fill=colour, width=2)
+            _line(scene, start, stop, COLOURS[drawn.kind], 2)
             continue
-        draw.line([start, stop], fill=dark, width=3)
+        _line(scene, start, stop, _DARK, 3)
         for a, b in _dashes(start, stop):
-            draw.line([a, b], fill=colour, width=2)
+            _line(scene, a, b, COLOURS[drawn.kind], 2)
 
 
-Point = tuple[float, float]
+def _line(scene: Pixels, start: Point, stop: Point, colour: tuple[int, int, int], width: int) -> None:
+    ends = [(round(start[0]), round(start[1])), (round(stop[0]), round(stop[1]))]
+    cv2.line(scene, ends[0], ends[1], colour, width)
 
 
 def _dashes(start: Point, stop: Point, length: float = 5.0) -> list[tuple[Point, Point]]:
@@ -122,15 +131,15 @@ def _dashes(start: Point, stop: Point, length: float = 5.0) -> list[tuple[Point,
     return [(at(ends[2 * i]), at(ends[2 * i + 1])) for i in range(count)]
 
 
-def _label(draw: ImageDraw.ImageDraw, drawn: DrawnBox, font: Any, size: tuple[int, int]) -> None:
-    text = drawn.label if len(drawn.label) <= 24 else drawn.label[:23] + "…"
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 6, bottom - top + 4
-    x = min(max(0.0, drawn.box_xyxy[0]), max(0.0, size[0] - width))
-    above = drawn.box_xyxy[1] - height
-    y = above if above >= 0 else min(drawn.box_xyxy[1], size[1] - height)
-    draw.rectangle((x, y, x + width, y + height), fill=COLOURS[drawn.kind])
-    draw.text((x + 3 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
+def _label(scene: Pixels, drawn: DrawnBox, font: Any) -> None:
+    height, width = scene.shape[:2]
+    text = drawn.label if len(drawn.label) <= _MAX_LETTERS else drawn.label[: _MAX_LETTERS - 1] + "…"
+    text_width = cv2.getTextSize((width, height), text, (0, 0), font, _LETTER_PX)[2]
+    x = round(min(max(0.0, drawn.box_xyxy[0] - 1), max(0.0, width - text_width - 6)))
+    above = round(drawn.box_xyxy[1]) - _LABEL_PX
+    y = above if above >= 0 else max(0, min(round(drawn.box_xyxy[1]), height - _LABEL_PX))
+    cv2.rectangle(scene, (x, y), (x + text_width + 5, y + _LABEL_PX - 1), COLOURS[drawn.kind], -1)
+    cv2.putText(scene, text, (x + 3, y + _LABEL_PX - 4), _DARK, font, _LETTER_PX)
 
 
 def tint_errors(pixels: Pixels, truth: NDArray[Any], prediction: NDArray[Any]) -> Pixels:

@@ -54,7 +54,7 @@ def write_report(
 ) -> ReportResult:
     """Write the page of a run folder to `out` (`report.html` in the folder by default).
 
-    `data` is where the data set lies now, if no longer where the run says. What the run did not measure is said to be so.
+    `data` is where the data set lies now, if no longer where the run says. What the run did not measure is said so.
     Raises DataError when there is no run, or a file of it is damaged.
     """
     record = read_run(run_folder)
@@ -112,7 +112,7 @@ def render_page(record: RunRecord, sections: list[Section]) -> str:
 def headline(record: RunRecord) -> list[Tile]:
     """The three to five numbers that lead the page; fewer where less was measured."""
     extra = [tile for tile in (tracking_tile(record), latency_tile(record)) if tile is not None]
-    return [*accuracy_tiles(record)[: MAX_TILES - len(extra)], *extra]
+    return [*accuracy_tiles(record, MAX_TILES - len(extra)), *extra]
 
 
 def _open_findings(record: RunRecord) -> str:

@@ -1,4 +1,4 @@
-"""The best and the worst evaluated pictures, with ground truth and prediction drawn in distinct styles."""
+"""The worst and the best evaluated pictures, with ground truth and prediction drawn in distinct styles."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +35,7 @@ from sightline.report.records import RunRecord
 __all__ = ["pictures_section"]
 
 PER_SIDE = 6
-_TITLE = "Best and worst pictures"
+_TITLE = "Worst and best pictures"
 _ANCHOR = "pictures"
 
 
@@ -93,9 +93,9 @@ def _detection_section(record: RunRecord, dataset: Dataset, predictions: Predict
 def _section(drawn: Any, best: list[int], worst: list[int], caption: str, key: Any) -> Section:
     if not best:
         return Section(_ANCHOR, _TITLE, missing="No evaluated image has objects or predictions to show.")
-    blocks: list[Block] = [Pictures("Best", drawn(best), caption, key)]
-    blocks.append(Pictures("Worst", drawn(worst)) if worst else Note("There is only one image with a score."))
-    return Section(_ANCHOR, _TITLE, "Pictures show what a mean hides: look at the worst ones first.", blocks)
+    blocks: list[Block] = [Pictures("Best", drawn(best), "" if worst else caption, () if worst else key)]
+    blocks.insert(0, Pictures("Worst", drawn(worst), caption, key) if worst else Note("Only one image has a score."))
+    return Section(_ANCHOR, _TITLE, "Pictures show what a mean hides.", blocks)
 
 
 def _detection_picture(image: DetectionImage, dataset: Dataset) -> Picture:
@@ -139,9 +139,10 @@ def _semantic_section(record: RunRecord, dataset: Dataset, predictions: Predicti
     best, worst = best_and_worst([row["image_dice"] for row in rows], [row["counted_pixels"] for row in rows], PER_SIDE)
     binary = len(dataset.class_names) == 2
     caption = "Ranked by the Dice of the image alone" + (
-        f" ({dataset.class_names[1]}); images without foreground in truth and prediction have no rank."
+        f" ({dataset.class_names[1]}); images without foreground in truth and prediction have no rank. "
+        "First the picture, then what was found."
         if binary
-        else ", mean over the classes that occur in it. Left: ground truth. Right: prediction."
+        else ", mean over the classes that occur in it. First the ground truth, then the prediction."
     )
     key = PIXEL_KEY if binary else tuple((class_colour(i), name) for i, name in enumerate(dataset.class_names))
 
@@ -162,9 +163,11 @@ def _semantic_picture(row: dict[str, Any], index: int, dataset: Dataset, predict
     small_truth = _shrink(read_truth(dataset, image["mask_path"], size_hw), pixels.shape[:2])
     small_predicted = _shrink(predicted, pixels.shape[:2])
     if len(dataset.class_names) == 2:
-        scene = tint_errors(pixels, small_truth, small_predicted)
+        panels = [pixels, tint_errors(pixels, small_truth, small_predicted)]
     else:
-        scene = np.hstack([tint_classes(pixels, small_truth), tint_classes(pixels, small_predicted)])
+        panels = [tint_classes(pixels, small_truth), tint_classes(pixels, small_predicted)]
+    # Side by side along the shorter side, so that both stay large.
+    scene = np.concatenate(panels, axis=0 if pixels.shape[1] > pixels.shape[0] else 1)
     dice = Number(row["image_dice"], f"evaluation.json per_image.{index}.image_dice")
     return _picture(scene, image["path"], f"{image['path']}: Dice {dice}", [("Dice", dice)])
 

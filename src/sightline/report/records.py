@@ -17,8 +17,8 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 class RunRecord:
     """The parts of `runs/<task>/<name>/`; None (or empty) where the run did not leave that part.
 
-    `run` is `run.json`, `config` the text of `config.yaml`, `epochs` the rows of `metrics.jsonl`; the others are the JSON
-    files of their names.
+    `run` is `run.json`, `config` the text of `config.yaml`, `epochs` the rows of `metrics.jsonl`; the others are
+    the JSON files of their names.
     """
 
     folder: Path

@@ -5,14 +5,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sightline.report.blocks import Block, Charts, Pairs, Section
+from sightline.data.decode import read_image
+from sightline.report.blocks import Block, Charts, Pairs, Picture, Pictures, Section
 from sightline.report.charts import curve_chart
 from sightline.report.numbers import Source
+from sightline.report.overlays import jpeg_uri, thumbnail
 from sightline.report.records import RunRecord
 from sightline.report.svg import SERIES
 
 __all__ = ["training_section"]
 
+_FIGURE_SIDE = 1400
 Points = list[tuple[float, float]]
 
 
@@ -24,12 +27,25 @@ def training_section(record: RunRecord) -> Section:
         blocks.append(Pairs(facts))
     if record.epochs:
         blocks.append(Charts(_charts(record)))
+    if record.figures:
+        blocks.append(_last_figure(record))
     return Section(
         anchor="training",
         title="Training",
         intro="How the model got there, epoch by epoch." if record.epochs else "",
         blocks=blocks,
         missing="" if record.epochs else "Training was not measured in this run: there is no metrics.jsonl.",
+    )
+
+
+def _last_figure(record: RunRecord) -> Pictures:
+    path = record.figures[-1]
+    pixels, _ = thumbnail(read_image(path), _FIGURE_SIDE, min_side=1)
+    picture = Picture(
+        jpeg_uri(pixels), pixels.shape[1], pixels.shape[0], path.name, f"predictions drawn in {path.name}"
+    )
+    return Pictures(
+        "Predictions during training", [picture], f"The last of {len(record.figures)} in figures/.", wide=True
     )
 
 
@@ -71,9 +87,10 @@ def _charts(record: RunRecord) -> list[Markup]:
     if val_losses:
         charts.append(_over_epochs("validation-losses", "Validation loss by term", val_losses, "loss"))
     for part, chunk in enumerate(_chunks(metrics)):
+        y_title = "value" if len(chunk) > 1 else next(iter(chunk))
         name, title = f"validation-metrics-{part}", "Validation metrics" if part == 0 else "More validation metrics"
         in_unit = all(0 <= y <= 1 for points in chunk.values() for _, y in points)
-        charts.append(_over_epochs(name, title, chunk, "value", unit_y=in_unit, marker=best))
+        charts.append(_over_epochs(name, title, chunk, y_title, unit_y=in_unit, marker=best))
     for key, title, y_title in (
         ("lr", "Learning rate", "rate"),
         ("images_per_s", "Speed", "training images per second"),

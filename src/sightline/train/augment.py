@@ -48,7 +48,7 @@ def augment_sample(sample: Sample, transforms: v2.Compose, seed: int) -> Sample:
         wrapped["mask"] = tv_tensors.Mask(sample["mask"])
     boxes = sample.get("boxes", torch.zeros(0, 4))
     # v2 reads the formats from these classes; a sample without boxes carries an empty list of them.
-    wrapped["boxes"] = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size_hw)  # type: ignore[call-overload]
+    wrapped["boxes"] = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size_hw)
     wrapped["labels"] = sample.get("labels", torch.zeros(0, dtype=torch.int64))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,8 +1,8 @@
-"""Training settings: every default is written here and nowhere else; command line and YAML are read into these models."""
+"""Training settings: every default is written here and nowhere else; command line and YAML are read into them."""
 
 from typing import Literal, Self
 
-import pydantic
+from pydantic import Field, model_validator
 
 from sightline.core.config import Config
 
@@ -14,59 +14,59 @@ _LR_BY_OPTIMIZER = {"adamw": 0.002, "sgd": 0.01}
 class Augmentation(Config):
     """What is changed at random in training images; labels follow. All strengths at 0 switch augmentation off."""
 
-    flip_lr: float = pydantic.Field(0.5, ge=0, le=1, description="probability of a left-right flip")
-    flip_ud: float = pydantic.Field(0.0, ge=0, le=1, description="probability of an up-down flip")
-    scale: float = pydantic.Field(0.5, ge=0, lt=1, description="scaling by 1 ± this share")
-    translate: float = pydantic.Field(0.1, ge=0, le=1, description="shift by ± this share of the side")
-    rotate: float = pydantic.Field(0.0, ge=0, le=180, description="rotation by ± these degrees")
-    brightness: float = pydantic.Field(0.3, ge=0, le=1, description="brightness by 1 ± this share")
-    contrast: float = pydantic.Field(0.3, ge=0, le=1, description="contrast by 1 ± this share")
-    saturation: float = pydantic.Field(0.4, ge=0, le=1, description="saturation by 1 ± this share")
-    min_side_px: float = pydantic.Field(
-        2.0, ge=1, description="boxes that end up narrower or lower than this many network pixels are left out"
+    flip_lr: float = Field(default=0.5, ge=0, le=1, description="probability of a left-right flip")
+    flip_ud: float = Field(default=0.0, ge=0, le=1, description="probability of an up-down flip")
+    scale: float = Field(default=0.5, ge=0, lt=1, description="scaling by 1 ± this share")
+    translate: float = Field(default=0.1, ge=0, le=1, description="shift by ± this share of the side")
+    rotate: float = Field(default=0.0, ge=0, le=180, description="rotation by ± these degrees")
+    brightness: float = Field(default=0.3, ge=0, le=1, description="brightness by 1 ± this share")
+    contrast: float = Field(default=0.3, ge=0, le=1, description="contrast by 1 ± this share")
+    saturation: float = Field(default=0.4, ge=0, le=1, description="saturation by 1 ± this share")
+    min_side_px: float = Field(
+        default=2.0, ge=1, description="boxes that end up narrower or lower than this many network pixels are left out"
     )
 
 
 class TrainConfig(Config):
     """One training run. `None` means: chosen from the task or the machine, stated in the log and in `run.json`."""
 
-    data: str = pydantic.Field(description="path of the data set")
-    model: str = pydantic.Field(description="name of a registered model")
-    weights: str | None = pydantic.Field(None, description="weights to start from: a .safetensors path or URL")
-    imgsz: int = pydantic.Field(640, ge=32, le=4096, description="side of the network's input in pixels")
-    epochs: int = pydantic.Field(100, ge=1, le=100_000, description="passes over the training images")
-    batch: int = pydantic.Field(16, ge=1, le=4096, description="images per step")
-    optimizer: Literal["adamw", "sgd"] = pydantic.Field("adamw", description="how weights are updated")
-    lr: float | None = pydantic.Field(None, gt=0, le=10, description="peak learning rate")
-    final_lr_ratio: float = pydantic.Field(0.01, ge=0, le=1, description="last learning rate over the peak")
-    momentum: float = pydantic.Field(0.937, ge=0, lt=1, description="SGD momentum, AdamW's first beta")
-    weight_decay: float | None = pydantic.Field(None, ge=0, le=1, description="on weights, not on biases and norms")
-    warmup_epochs: float | None = pydantic.Field(
-        None, ge=0, description="epochs of linear warm-up; 3, or a tenth of all where that is less"
+    data: str = Field(description="path of the data set")
+    model: str = Field(description="name of a registered model")
+    weights: str | None = Field(default=None, description="weights to start from: a .safetensors path or URL")
+    imgsz: int = Field(default=640, ge=32, le=4096, description="side of the network's input in pixels")
+    epochs: int = Field(default=100, ge=1, le=100_000, description="passes over the training images")
+    batch: int = Field(default=16, ge=1, le=4096, description="images per step")
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="how weights are updated")
+    lr: float | None = Field(default=None, gt=0, le=10, description="peak learning rate")
+    final_lr_ratio: float = Field(default=0.01, ge=0, le=1, description="last learning rate over the peak")
+    momentum: float = Field(default=0.937, ge=0, lt=1, description="SGD momentum, AdamW's first beta")
+    weight_decay: float | None = Field(default=None, ge=0, le=1, description="on weights, not on biases and norms")
+    warmup_epochs: float | None = Field(
+        default=None, ge=0, description="epochs of linear warm-up; 3, or a tenth of all where that is less"
     )
-    clip_norm: float = pydantic.Field(10.0, gt=0, description="gradients are scaled down to this norm")
-    ema_decay: float = pydantic.Field(0.9995, ge=0, lt=1, description="decay of the averaged weights; 0 switches off")
-    ema_ramp_steps: int = pydantic.Field(500, ge=1, description="steps over which the decay rises to its value")
-    patience: int = pydantic.Field(50, ge=1, description="epochs without a better metric before training stops")
-    precision: Literal["auto", "fp32", "bf16"] = pydantic.Field("auto", description="arithmetic of the network")
-    device: Literal["auto", "cpu", "cuda"] = pydantic.Field("auto", description="where the network runs")
-    workers: int | None = pydantic.Field(None, ge=0, le=64, description="loader processes")
-    cache: Literal["auto", "ram", "none"] = pydantic.Field("auto", description="where decoded images are kept")
-    seed: int = pydantic.Field(0, ge=0, le=2**31 - 1, description="seed of everything random")
-    split_train: str = pydantic.Field("train", description="split to learn from")
-    split_val: str = pydantic.Field("val", description="split to validate on")
-    val_fraction: float = pydantic.Field(
-        0.2, gt=0, lt=1, description="share held out where the data names no splits"
-    )
-    exclude: tuple[str, ...] = pydantic.Field((), description="images left out, by path or file name without suffix")
-    pictures_every: int = pydantic.Field(10, ge=0, description="epochs between prediction pictures; 0 for none")
+    clip_norm: float = Field(default=10.0, gt=0, description="gradients are scaled down to this norm")
+    ema_decay: float = Field(default=0.9995, ge=0, lt=1, description="decay of the averaged weights; 0 switches off")
+    ema_ramp_steps: int = Field(default=500, ge=1, description="steps over which the decay rises to its value")
+    patience: int = Field(default=50, ge=1, description="epochs without a better metric before training stops")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="arithmetic of the network")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the network runs")
+    workers: int | None = Field(default=None, ge=0, le=64, description="loader processes")
+    cache: Literal["auto", "ram", "none"] = Field(default="auto", description="where decoded images are kept")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="seed of everything random")
+    split_train: str = Field(default="train", description="split to learn from")
+    split_val: str = Field(default="val", description="split to validate on")
+    val_fraction: float = Field(default=0.2, gt=0, lt=1, description="share held out where the data names no splits")
+    exclude: tuple[str, ...] = Field(default=(), description="images left out, by path or file name without suffix")
+    pictures_every: int = Field(default=10, ge=0, description="epochs between prediction pictures; 0 for none")
     augment: Augmentation = Augmentation()
 
-    @pydantic.model_validator(mode="after")
+    @model_validator(mode="after")
     def _check(self) -> Self:
         if self.imgsz % 32:
             near = max(32, round(self.imgsz / 32) * 32)
             raise ValueError(f"imgsz must be a multiple of 32 (nearest: {near})")
+        if self.split_train == self.split_val:
+            raise ValueError(f"split_train and split_val must differ, got '{self.split_val}' for both")
         if self.warmup_epochs is not None and self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs must be at most epochs ({self.epochs})")
         return self

@@ -58,7 +58,7 @@ class TrainingModule(lightning.LightningModule):
         """Scale the gradients down to the norm limit; Lightning's own clipping refuses fused optimisers."""
         torch.nn.utils.clip_grad_norm_(as_module(self.model).parameters(), self.config.clip_norm)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """The optimiser and a schedule that is advanced after every step."""
         config = self.config
         groups = parameter_groups(self.model, config.decay)

@@ -21,7 +21,7 @@ _SHOWN = 6
 
 
 def draw_predictions(dataset: Dataset, predictions: Predictions, path: Path, conf: float) -> None:
-    """Write a JPEG of up to six images spread over the split: labels on the left, predictions of at least `conf` right."""
+    """Write a JPEG of up to six images spread over the split: labels left, predictions of at least `conf` right."""
     rows = np.unique(np.linspace(0, len(dataset) - 1, _SHOWN).round().astype(int))
     pairs: list[NDArray[np.uint8]] = []
     for row in rows.tolist():

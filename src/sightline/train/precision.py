@@ -32,9 +32,7 @@ class Arithmetic:
         return torch.autocast(self.device, dtype=torch.bfloat16)
 
 
-def choose_arithmetic(
-    device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16"]
-) -> Arithmetic:
+def choose_arithmetic(device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16"]) -> Arithmetic:
     """What the user asked for, or what this machine gains from: bf16 where the hardware multiplies it, else fp32.
 
     Raises ConfigError when a GPU is asked for and none can be used.

@@ -1,4 +1,4 @@
-"""What happens after each epoch: validate the averaged weights, log, keep the best, save the state, draw, maybe stop."""
+"""After each epoch: validate the averaged weights, log, keep the best, save the state, draw, maybe stop."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ class Watcher(Protocol):
 
 
 class Recorder(lightning.Callback):
-    """Keeps everything a run leaves behind; its state is part of `last.ckpt`, so a resumed run goes on as if never cut."""
+    """Keeps everything a run leaves behind; its state is part of `last.ckpt`, so a resumed run goes on unbroken."""
 
     def __init__(
         self,

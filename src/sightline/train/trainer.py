@@ -1,4 +1,4 @@
-"""One training run from a configuration to a folder with the best weights, their evaluation and everything behind it."""
+"""One training run: from a configuration to a folder with the best weights, their evaluation and all behind it."""
 
 import logging
 import time

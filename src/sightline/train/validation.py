@@ -67,9 +67,7 @@ class Validator:
         if self.dataset.task == "semantic":
             return semantic_rows(image_id, label_map(_array(decoded[i]), geometry))
         boxes, scores = decoded
-        return detection_rows(
-            image_id, select_detections(_array(boxes[i]), _array(scores[i]), thresholds, geometry)
-        )
+        return detection_rows(image_id, select_detections(_array(boxes[i]), _array(scores[i]), thresholds, geometry))
 
 
 def _array(values: Tensor) -> Any:

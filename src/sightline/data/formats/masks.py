@@ -112,7 +112,7 @@ def _folders(path: Path, options: MaskOptions) -> list[tuple[Path, Path, str | N
         return [(images, masks, split) for split, (images, masks) in options.parts.items()]
     if options.images is not None or options.masks is not None:
         images = options.images or subfolder(path, _IMAGE_FOLDERS)
-        masks = options.masks or subfolder(path, _MASK_FOLDERS)
+        masks = options.masks or _mask_folder(path, images)
         if images is None or masks is None or not images.is_dir() or not masks.is_dir():
             missing = "images" if images is None or not images.is_dir() else "masks"
             given = options.images if missing == "images" else options.masks
@@ -137,9 +137,13 @@ def _folders(path: Path, options: MaskOptions) -> list[tuple[Path, Path, str | N
 
 def _beside(path: Path) -> tuple[Path, Path] | None:
     images = subfolder(path, _IMAGE_FOLDERS)
-    named = [p.name for p in sorted(path.iterdir()) if p.is_dir() and "mask" in p.name.lower() and p != images]
-    masks = subfolder(path, (*_MASK_FOLDERS, *named))
+    masks = _mask_folder(path, images)
     return (images, masks) if images is not None and masks is not None else None
+
+
+def _mask_folder(path: Path, images: Path | None) -> Path | None:
+    named = [p.name for p in sorted(path.iterdir()) if p.is_dir() and "mask" in p.name.lower() and p != images]
+    return subfolder(path, (*_MASK_FOLDERS, *named))
 
 
 def _pair_folders(pairs: _Pairs, images: Path, masks: Path, split: str | None, suffix: str | None) -> None:

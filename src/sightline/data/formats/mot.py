@@ -226,7 +226,7 @@ class _Reader:
     def _read_names(self, file: Path, used: Iterable[int]) -> None:
         names = [n.strip() for n in read_text(file).splitlines() if n.strip()] if file.is_file() else []
         known = dict(enumerate(names or _CLASSES, start=1))
-        wanted = set(known) if names else set(used) | {1}
+        wanted = set(used) | (set(known) if names else {1})
         for number in sorted(wanted):
             name = known.get(number, f"class_{number}")
             if number not in known:
@@ -264,7 +264,7 @@ def _read_seqinfo(file: Path) -> _Info:
             section.get("imExt", ".jpg"),
             section.getfloat("frameRate", None),
             section.getint("seqLength", None),
-            (width, height) if 0 < min(width, height) and max(width, height) <= MAX_SIDE else None,
+            (width, height) if min(width, height) > 0 and max(width, height) <= MAX_SIDE else None,
         )
     except (configparser.Error, KeyError, ValueError) as error:
         message = str(error).splitlines()[0]

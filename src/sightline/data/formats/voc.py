@@ -121,7 +121,9 @@ def _splits(path: Path, files: dict[str, Path]) -> tuple[dict[str, list[str]], l
     unlisted = [stem for stem in files if stem not in splits]
     if splits and unlisted:
         message = f"{len(unlisted)} images are in no split"
-        findings.append(finding("split-unlisted", message, path=sorted(unlisted)[0], count=len(unlisted)))
+        findings.append(
+            finding("split-unlisted", message, path=relative(files[min(unlisted)], path), count=len(unlisted))
+        )
     return splits, findings
 
 

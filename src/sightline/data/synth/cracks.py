@@ -68,7 +68,7 @@ def _pool(samples: FloatImage) -> FloatImage:
 
 
 def _carve(surface: Surface, dark: FloatImage, coverage: FloatImage, rng: np.random.Generator) -> FloatImage:
-    """Return the surface's radiance with cracks in it: deep ones black, shallow ones part dust, one rim catching light."""
+    """Return the surface's radiance with cracks in it: deep ones black, faint ones dusty, one rim catching light."""
     azimuth = float(rng.uniform(0.0, 2 * np.pi))
     matrix = np.array([[1.0, 0.0, 1.1 * np.cos(azimuth)], [0.0, 1.0, 1.1 * np.sin(azimuth)]])
     size = (coverage.shape[1], coverage.shape[0])

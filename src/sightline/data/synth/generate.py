@@ -39,10 +39,11 @@ def generate(
     """Render a synthetic data set into the folder `out` and return what was written.
 
     `traffic` gives `images/train|val/*.jpg` with boxes and masks as COCO (the default) or YOLO; `cracks` gives
-    `images/train|val/*.jpg` and `masks/train|val/*.png` (0 and 255) with a `sightline.yaml`. With `video_frames`, traffic
-    also gives `video/traffic.mp4` (H.264) and, beside it, the MOTChallenge sequence `video/traffic/` with `gt/gt.txt`,
-    `seqinfo.ini` and, with `sequence_images`, the frames before compression in `img1/`. `synth.json` records how to make
-    the same again. Labels are exact by construction; see `sightline.data.synth.labels` for their definitions.
+    `images/train|val/*.jpg` and `masks/train|val/*.png` (0 and 255) with a `sightline.yaml`. With `video_frames`,
+    traffic also gives `video/traffic.mp4` (H.264) and, beside it, the MOTChallenge sequence `video/traffic/` with
+    `gt/gt.txt`, `seqinfo.ini` and, with `sequence_images`, the frames before compression in `img1/`. `synth.json`
+    records how to make the same again. Labels are exact by construction; see `sightline.data.synth.labels` for their
+    definitions.
 
     Image k depends on `seed`, `scene`, `size_hw` and k alone, so a larger set begins with the smaller one; the last
     `val_fraction` of the images is the split "val". `workers` threads change the speed, not a byte. `progress(done,
@@ -84,7 +85,7 @@ def generate(
 
 
 def _record(plan: Plan, result: SynthResult) -> dict[str, Any]:
-    """What it takes to make the same again, and what came out; no times or places, so that equal sets have equal files."""
+    """What it takes to make the same again, and what came out; no times or places, so equal sets have equal files."""
     return {
         "version": _RECORD_VERSION,
         "scene": plan.scene,

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sightline.data.synth.kernels import add_scaled, blend_layer
+from sightline.data.synth.kernels import add_scaled, blend_layer, tint
 from sightline.data.synth.paths import Points, ribbon
 from sightline.data.synth.roads import Layout
 from sightline.data.synth.textures import BLOTCHES, CLOUDS, GRAIN, ROUGH, FloatImage, floats, noise, smoothstep, texture
@@ -27,8 +27,8 @@ _YELLOW_PAINT: Final = (0.600, 0.400, 0.060)
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """`albedo` (H, W, 3) linear reflectance on the view's canvas (without border), and `road_distance` (H + 2b, W + 2b),
-    how many canvas pixels each pixel of the bordered canvas is away from asphalt.
+    """`albedo` (H, W, 3) linear reflectance on the view's canvas (without border), and `road_distance`,
+    (H + 2b, W + 2b), how many canvas pixels each pixel of the bordered canvas is away from asphalt.
     """
 
     albedo: FloatImage
@@ -40,8 +40,8 @@ def paint_ground(view: View, layout: Layout, surroundings: Surroundings, rng: np
     wide = view.with_border(BORDER_PX)
     road = (mask_of(wide, layout.asphalt) > 127).astype(np.uint8)
     road[mask_of(wide, layout.islands) > 127] = 0
-    outside: FloatImage = cv2.distanceTransform(1 - road, cv2.DIST_L2, 5)
-    inside: FloatImage = cv2.distanceTransform(road, cv2.DIST_L2, 5)
+    outside = floats(cv2.distanceTransform(1 - road, cv2.DIST_L2, 5))
+    inside = floats(cv2.distanceTransform(road, cv2.DIST_L2, 5))
     crop = (slice(BORDER_PX, -BORDER_PX), slice(BORDER_PX, -BORDER_PX))
     metres_out = outside[crop] / np.float32(view.canvas_px_per_m)
     metres_in = inside[crop] / np.float32(view.canvas_px_per_m)
@@ -51,14 +51,8 @@ def paint_ground(view: View, layout: Layout, surroundings: Surroundings, rng: np
     return Ground(albedo, outside)
 
 
-def _flat(size_hw: tuple[int, int], colour: tuple[float, ...], modulation: FloatImage) -> FloatImage:
-    flat = np.empty((*size_hw, 3), dtype=np.float32)
-    np.multiply(modulation[..., None], floats(colour), out=flat)
-    return flat
-
-
-def _weight(size: npt.NDArray[np.uint8]) -> FloatImage:
-    return size.astype(np.float32) * np.float32(1 / 255)
+def _weight(mask: npt.NDArray[np.uint8]) -> FloatImage:
+    return mask.astype(np.float32) * np.float32(1 / 255)
 
 
 def _verge(view: View, metres_out: FloatImage, surroundings: Surroundings, rng: np.random.Generator) -> FloatImage:
@@ -67,7 +61,7 @@ def _verge(view: View, metres_out: FloatImage, surroundings: Surroundings, rng: 
     clouds = noise(CLOUDS, size_hw, rng)
     rough = noise(ROUGH, size_hw, rng)
     leafy = texture(size_hw, {CLOUDS: 0.10, ROUGH: 0.24, GRAIN: 0.10}, rng)
-    albedo = _flat(size_hw, _GRASS, leafy)
+    albedo = tint(leafy, floats(_GRASS))
     dry = smoothstep(0.1, 1.9, clouds + np.float32(rng.uniform(-0.9, 0.9)))
     blend_layer(albedo, dry, floats(_DRY_GRASS), leafy)
     if surroundings == "rural":
@@ -203,7 +197,7 @@ def paint_deck(
     coverage = _weight(mask_of(view, [outline_m]))
     grain = texture(size_hw, {CLOUDS: 0.06, ROUGH: 0.06, GRAIN: 0.07}, rng)
     tone = float(rng.uniform(0.09, 0.14)) if road else float(rng.uniform(0.22, 0.34))
-    albedo = _flat(size_hw, (tone, tone, 0.98 * tone), grain)
+    albedo = tint(grain, floats([tone, tone, 0.98 * tone]))
     flat = np.ones(size_hw, dtype=np.float32)
     if lines_m:
         blend_layer(albedo, _weight(mask_of(view, lines_m)), floats(_WHITE_PAINT), flat)

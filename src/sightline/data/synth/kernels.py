@@ -25,6 +25,18 @@ def blend_layer(
 
 
 @njit(cache=True, nogil=True)
+def tint(modulation: FloatImage, colour: FloatImage) -> FloatImage:  # pragma: no cover - compiled
+    """Return `colour` (3,) times `modulation` (H, W), as (H, W, 3)."""
+    height, width = modulation.shape
+    result = np.empty((height, width, 3), dtype=np.float32)
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                result[y, x, c] = modulation[y, x] * colour[c]
+    return result
+
+
+@njit(cache=True, nogil=True)
 def add_scaled(total: FloatImage, field: FloatImage, amount: np.float32) -> None:  # pragma: no cover - compiled
     """Add `amount * field` to `total`, both (H, W)."""
     for y in range(total.shape[0]):
@@ -89,35 +101,68 @@ def over(radiance: FloatImage, layer: FloatImage, top: int, left: int) -> None: 
 
 
 @njit(cache=True, nogil=True)
-def cover_convex(
+def _span(points_xy: npt.NDArray[np.float64], line: float) -> tuple[float, float]:  # pragma: no cover - compiled
+    """Return where a horizontal line enters and leaves a convex polygon (N, 2); inf, -inf where it does not."""
+    left, right = np.inf, -np.inf
+    count = points_xy.shape[0]
+    for i in range(count):
+        x0, y0 = points_xy[i, 0], points_xy[i, 1]
+        x1, y1 = points_xy[(i + 1) % count, 0], points_xy[(i + 1) % count, 1]
+        if (y0 <= line) != (y1 <= line):
+            crossing = x0 + (line - y0) * (x1 - x0) / (y1 - y0)
+            left, right = min(left, crossing), max(right, crossing)
+    return left, right
+
+
+@njit(cache=True, nogil=True)
+def add_convex(
     coverage: FloatImage, points_xy: npt.NDArray[np.float64], rows_per_pixel: int
 ) -> None:  # pragma: no cover - compiled
-    """Raise `coverage` (H, W) to the covered fraction of each pixel by a convex polygon (N, 2) in pixel-edge units.
+    """Add to `coverage` (H, W) the covered fraction of each pixel by a convex polygon (N, 2) in pixel-edge units.
 
     Exact along x; along y the mean of `rows_per_pixel` scan lines through each pixel.
     """
     height, width = coverage.shape
-    count = points_xy.shape[0]
-    lowest, highest = points_xy[:, 1].min(), points_xy[:, 1].max()
-    row = np.zeros(width, dtype=np.float32)
-    for y in range(max(0, int(np.floor(lowest))), min(height, int(np.ceil(highest)))):
-        row[:] = 0.0
-        for k in range(rows_per_pixel):
-            line = y + (k + 0.5) / rows_per_pixel
-            left, right = np.inf, -np.inf
-            for i in range(count):
-                x0, y0 = points_xy[i, 0], points_xy[i, 1]
-                x1, y1 = points_xy[(i + 1) % count, 0], points_xy[(i + 1) % count, 1]
-                if (y0 <= line) != (y1 <= line):
-                    crossing = x0 + (line - y0) * (x1 - x0) / (y1 - y0)
-                    left, right = min(left, crossing), max(right, crossing)
-            left, right = max(left, 0.0), min(right, float(width))
-            if right <= left:
+    first = max(0, int(np.floor(points_xy[:, 1].min())) * rows_per_pixel)
+    last = min(height, int(np.ceil(points_xy[:, 1].max()))) * rows_per_pixel
+    for row in range(first, last):
+        left, right = _span(points_xy, (row + 0.5) / rows_per_pixel)
+        left, right = max(left, 0.0), min(right, float(width))
+        if right <= left:
+            continue
+        for x in range(int(left), min(width, int(np.ceil(right)))):
+            covered = min(right, x + 1.0) - max(left, float(x))
+            coverage[row // rows_per_pixel, x] += np.float32(covered / rows_per_pixel)
+
+
+@njit(cache=True, nogil=True)
+def _tapered_segment(
+    inside: npt.NDArray[np.bool_],
+    depth: FloatImage,
+    start: npt.NDArray[np.float64],
+    end: npt.NDArray[np.float64],
+    radii: npt.NDArray[np.float64],
+    strengths: npt.NDArray[np.float64],
+) -> None:  # pragma: no cover - compiled
+    height, width = inside.shape
+    along = end - start
+    length_sq = along[0] ** 2 + along[1] ** 2
+    reach = max(radii[0], radii[1]) + 0.5
+    y_first = max(0, int(np.floor(min(start[1], end[1]) - reach)))
+    y_last = min(height, int(np.ceil(max(start[1], end[1]) + reach)))
+    x_first = max(0, int(np.floor(min(start[0], end[0]) - reach)))
+    x_last = min(width, int(np.ceil(max(start[0], end[0]) + reach)))
+    for y in range(y_first, y_last):
+        for x in range(x_first, x_last):
+            px, py = x + 0.5 - start[0], y + 0.5 - start[1]
+            t = 0.0 if length_sq == 0.0 else min(1.0, max(0.0, (px * along[0] + py * along[1]) / length_sq))
+            radius = radii[0] + t * (radii[1] - radii[0])
+            ratio = ((px - t * along[0]) ** 2 + (py - t * along[1]) ** 2) / (radius * radius)
+            if ratio >= 1.0:
                 continue
-            for x in range(int(left), min(width, int(np.ceil(right)))):
-                row[x] += np.float32(min(right, x + 1.0) - max(left, float(x)))
-        for x in range(width):
-            coverage[y, x] = max(coverage[y, x], row[x] / np.float32(rows_per_pixel))
+            inside[y, x] = True
+            value = np.float32((strengths[0] + t * (strengths[1] - strengths[0])) * (1.0 - ratio))
+            depth[y, x] = max(depth[y, x], value)
 
 
 @njit(cache=True, nogil=True)
@@ -133,28 +178,9 @@ def tapered_stroke(
     `inside` (H, W) becomes True where a sample's distance to a segment is below the radius interpolated along it;
     `depth` (H, W) is raised to strength * (1 - (distance / radius)^2) there. All in grid units, samples at centres.
     """
-    height, width = inside.shape
     for i in range(points_xy.shape[0] - 1):
-        ax, ay = points_xy[i, 0], points_xy[i, 1]
-        bx, by = points_xy[i + 1, 0] - ax, points_xy[i + 1, 1] - ay
-        length_sq = bx * bx + by * by
-        reach = max(radii[i], radii[i + 1])
-        y_first = max(0, int(np.floor(min(ay, ay + by) - reach - 0.5)))
-        y_last = min(height, int(np.ceil(max(ay, ay + by) + reach + 0.5)))
-        x_first = max(0, int(np.floor(min(ax, ax + bx) - reach - 0.5)))
-        x_last = min(width, int(np.ceil(max(ax, ax + bx) + reach + 0.5)))
-        for y in range(y_first, y_last):
-            for x in range(x_first, x_last):
-                px, py = x + 0.5 - ax, y + 0.5 - ay
-                t = 0.0 if length_sq == 0.0 else min(1.0, max(0.0, (px * bx + py * by) / length_sq))
-                dx, dy = px - t * bx, py - t * by
-                radius = radii[i] + t * (radii[i + 1] - radii[i])
-                ratio = (dx * dx + dy * dy) / (radius * radius)
-                if ratio >= 1.0:
-                    continue
-                inside[y, x] = True
-                value = np.float32((strengths[i] + t * (strengths[i + 1] - strengths[i])) * (1.0 - ratio))
-                depth[y, x] = max(depth[y, x], value)
+        both = slice(i, i + 2)
+        _tapered_segment(inside, depth, points_xy[i], points_xy[i + 1], radii[both], strengths[both])
 
 
 @njit(cache=True, nogil=True)
@@ -198,7 +224,7 @@ def develop(
     saturation: np.float32,
     contrast: np.float32,
 ) -> ByteImage:  # pragma: no cover - compiled
-    """Return the 8-bit picture (H, W, 3) of linear radiance: gain, vignetting, sensor noise, tone curve, colour, contrast.
+    """Return the 8-bit picture (H, W, 3) of linear radiance: gain, vignetting, noise, tone curve, colour, contrast.
 
     `noise_levels` are the standard deviation in the dark and its growth with the square root of the signal;
     `tone_table` holds encoded values for linear values from 0 to `tone_range`.

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sightline.data.synth.kernels import cover_convex
+from sightline.data.synth.kernels import add_convex
 from sightline.data.synth.placement import Placed
 from sightline.data.synth.textures import FloatImage
 from sightline.data.synth.view import SUPERSAMPLE, View
@@ -30,11 +30,12 @@ _SCAN_LINES: Final = 4
 class SceneObject:
     """One labelled vehicle of a picture.
 
-    `box_xyxy` is the tight box of the visible mask (modal), in image pixels, x2 and y2 exclusive; of the full mask where
-    nothing is visible. `full_box_xyxy` is the tight box of the full mask inside the picture (amodal). `visible_area` and
-    `full_area` count pixels. `occlusion` = 1 - visible_area / full_area is hidden by something above; `truncation` is the
-    share of the vehicle's outline outside the picture. `ignore` is set where less than `MIN_VISIBILITY` of the whole
-    vehicle or fewer than `MIN_VISIBLE_PX` pixels can be seen. `mask_rle` is the visible mask (COCO compressed run lengths).
+    `box_xyxy` is the tight box of the visible mask (modal), in image pixels, x2 and y2 exclusive; of the full mask
+    where nothing is visible. `full_box_xyxy` is the tight box of the full mask inside the picture (amodal).
+    `visible_area` and `full_area` count pixels. `occlusion` = 1 - visible_area / full_area is hidden by something
+    above; `truncation` is the share of the vehicle's outline outside the picture. `ignore` is set where less than
+    `MIN_VISIBILITY` of the whole vehicle or fewer than `MIN_VISIBLE_PX` pixels can be seen. `mask_rle` is the visible
+    mask (COCO compressed run lengths).
     """
 
     class_id: int
@@ -60,8 +61,8 @@ class SceneObject:
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """A vehicle's outline on the canvas: `coverage` (h, w) in 0..1 at (`top`, `left`), both multiples of the supersampling
-    factor; `inside_share` of the outline lies in the picture.
+    """A vehicle's outline on the canvas: `coverage` (h, w) in 0..1 at (`top`, `left`), both multiples of the
+    supersampling factor; `inside_share` of the outline lies in the picture.
     """
 
     top: int
@@ -83,9 +84,7 @@ def trace(view: View, placed: Placed) -> Footprint | None:
         return None
     coverage = np.zeros((bottom - top, right - left), dtype=np.float32)
     for part in parts:
-        single = np.zeros_like(coverage)
-        cover_convex(single, part - (left, top), _SCAN_LINES)
-        coverage += single  # parts do not overlap: shares of one pixel add up
+        add_convex(coverage, part - (left, top), _SCAN_LINES)  # parts do not overlap: their shares add up
     np.minimum(coverage, 1.0, out=coverage)
     whole = placed.vehicle.area_m2 * view.canvas_px_per_m**2
     return Footprint(top, left, coverage, min(1.0, float(coverage.sum(dtype=np.float64)) / whole))

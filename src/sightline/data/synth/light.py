@@ -68,9 +68,9 @@ class Camera:
         """Return the photograph, RGB uint8 (H, W, 3), of linear radiance at final size."""
         picture = radiance
         if self.shake is not None:
-            picture = cv2.filter2D(picture, cv2.CV_32F, self.shake, borderType=cv2.BORDER_REFLECT)
+            picture = floats(cv2.filter2D(picture, cv2.CV_32F, self.shake, borderType=cv2.BORDER_REFLECT))
         if self.blur_px > 0.2:
-            picture = cv2.GaussianBlur(picture, (0, 0), self.blur_px)
+            picture = floats(cv2.GaussianBlur(picture, (0, 0), self.blur_px))
         developed: npt.NDArray[np.uint8] = develop(
             picture,
             rng.standard_normal(picture.shape, dtype=np.float32),
@@ -87,7 +87,7 @@ class Camera:
 
 def sample_camera(radiance: FloatImage, rng: np.random.Generator) -> Camera:
     """Return a camera set for a scene: metered on its mean radiance, off by up to a third of a stop or so."""
-    mean = float((radiance[::4, ::4].reshape(-1, 3) @ _LUMA).mean())
+    mean = float((radiance.reshape(-1, 3) @ _LUMA).mean())
     return Camera(
         exposure=float(0.20 / max(mean, 1e-3) * 2.0 ** rng.uniform(-0.45, 0.35)),
         balance_rgb=(1.0 + rng.uniform(-0.06, 0.06, size=3)).astype(np.float32),
@@ -113,7 +113,7 @@ def _shake_kernel(rng: np.random.Generator) -> FloatImage:
         kernel[min(top + 1, 4), left] += (1 - x + left) * (y - top)
         kernel[min(top + 1, 4), min(left + 1, 4)] += (x - left) * (y - top)
     kernel += kernel[::-1, ::-1]
-    return (kernel / kernel.sum()).astype(np.float32)
+    return floats(kernel / kernel.sum())
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,7 @@ class Path:
 
     @property
     def length_m(self) -> float:
+        """Arc length of the whole path."""
         return float(self.arc_m[-1])
 
     @cached_property

@@ -79,6 +79,7 @@ class Driver:
     wish_mps: float
 
     def place(self) -> Placed:
+        """Return where the vehicle is now."""
         return place_on_lane(self.vehicle, self.lane, self.arc_m, self.lateral_m, self.speed_mps)
 
 

@@ -66,6 +66,7 @@ class Plan:
 
     @property
     def format(self) -> SynthFormat:
+        """The format asked for, or the scene's own."""
         return self.requested_format or _FORMATS[self.scene][0]
 
     @property
@@ -80,6 +81,7 @@ class Plan:
 
     @property
     def images_by_split(self) -> dict[str, int]:
+        """How many images each split gets; empty splits are left out."""
         counts = {"train": self.images - self.validation, "val": self.validation}
         return {split: count for split, count in counts.items() if count}
 

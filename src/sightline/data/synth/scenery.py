@@ -65,8 +65,23 @@ def build_bridge(kind: BridgeKind, layout: Layout, reach_m: float, rng: np.rando
     return Bridge(kind, ribbon(axis, width), rails, lines, lanes, float(rng.uniform(5.0, 6.0)))
 
 
+@dataclass(frozen=True, eq=False)
+class _House:
+    """A rectangle on the ground: middle and half size in metres, rows of `frame` its long and short direction."""
+
+    view: View
+    centre_m: Points
+    half_m: Points
+    frame: Points
+
+    def outline(self, x1: float, y1: float, x2: float, y2: float) -> Points:
+        """Return the canvas corners (4, 2) of a part, given in -1..1 of the half size."""
+        corners = np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]) * self.half_m
+        return self.view.to_canvas(corners @ self.frame + self.centre_m)
+
+
 class SceneryBuilder:
-    """Places trees and buildings around roads and bridge, and collects the canopy and the shadow they throw on the ground.
+    """Places trees and buildings around roads and bridge; collects the canopy and the shadow on the ground.
 
     `shadow` (H, W) is in 0..1 on the canvas without border.
     """
@@ -148,42 +163,41 @@ class SceneryBuilder:
         fill(self._shadow, [hull])
 
     def _build(self, centre_m: Points, size_m: Points, angle: float, rng: np.random.Generator) -> None:
-        """Draw one house: a flat roof with parapet and plant, or a pitched roof of two tiled slopes."""
-        height_m = float(rng.uniform(4.0, 9.0))
+        """Draw one house and its shadow."""
         frame = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        house = _House(self.view, centre_m, size_m / 2, frame)
+        self._cast(house.outline(-1.0, -1.0, 1.0, 1.0), float(rng.uniform(4.0, 9.0)), 0.0)
+        if rng.random() < 0.5:
+            self._pitched_roof(house, rng)
+        else:
+            self._flat_roof(house, rng)
 
-        def outline(x1: float, y1: float, x2: float, y2: float) -> Points:
-            corners = np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)])
-            return self.view.to_canvas(corners @ frame + centre_m)
+    def _pitched_roof(self, house: _House, rng: np.random.Generator) -> None:
+        """Draw two tiled slopes, each lit as it faces the sun, and the ridge between them."""
+        colour = floats(_TILES[int(rng.integers(len(_TILES)))])
+        towards = np.array([np.cos(self.light.azimuth_rad), np.sin(self.light.azimuth_rad)])
+        course = 0.22 / house.half_m[1]
+        for sign in (-1.0, 1.0):
+            facing = float((house.frame[1] * sign @ self.view.rotation.T) @ towards)
+            lit = float(np.clip(0.86 + 0.5 * self.light.slope * facing, 0.15, 1.6))
+            self._roof(house.outline(-1.0, min(0.0, sign), 1.0, max(0.0, sign)), colour, lit, rng)
+            for share in np.arange(0.0, 1.0 - course, 2 * course):
+                low, high = sorted((sign * share, sign * (share + course)))
+                self._roof(house.outline(-1.0, low, 1.0, high), colour * np.float32(0.88), lit, rng)
+        self._roof(house.outline(-1.0, -0.5 * course, 1.0, 0.5 * course), colour * np.float32(0.7), 1.0, rng)
 
-        half_x, half_y = size_m / 2
-        walls = outline(-half_x, -half_y, half_x, half_y)
-        self._cast(walls, height_m, 0.0)
-        pitched = rng.random() < 0.5
-        if pitched:
-            colour = floats(_TILES[int(rng.integers(len(_TILES)))])
-            rows = [(y, y + 0.22) for y in np.arange(-half_y, half_y, 0.44)]
-            for sign in (-1.0, 1.0):
-                facing = frame[1] * sign @ self.view.rotation.T
-                towards = np.array([np.cos(self.light.azimuth_rad), np.sin(self.light.azimuth_rad)])
-                lit = float(np.clip(0.86 + 0.5 * self.light.slope * (facing @ towards), 0.15, 1.6))
-                self._roof(outline(-half_x, min(0.0, sign * half_y), half_x, max(0.0, sign * half_y)), colour, lit, rng)
-                for y1, y2 in rows:
-                    if y1 * sign >= 0:
-                        self._roof(outline(-half_x, y1, half_x, y2), colour * np.float32(0.88), lit, rng)
-            self._roof(outline(-half_x, -0.12, half_x, 0.12), colour * np.float32(0.7), 1.0, rng)
-            return
+    def _flat_roof(self, house: _House, rng: np.random.Generator) -> None:
+        """Draw a parapet, the roof inside it, and a few boxes of plant with their shadows."""
         colour = floats(_ROOFS[int(rng.integers(len(_ROOFS)))])
-        self._roof(walls, colour * np.float32(1.35), 1.0, rng)
-        self._roof(outline(-half_x + 0.35, -half_y + 0.35, half_x - 0.35, half_y - 0.35), colour, 1.0, rng)
+        self._roof(house.outline(-1.0, -1.0, 1.0, 1.0), colour * np.float32(1.35), 1.0, rng)
+        inner_x, inner_y = 1.0 - 0.35 / house.half_m
+        self._roof(house.outline(-inner_x, -inner_y, inner_x, inner_y), colour, 1.0, rng)
+        shift = (self.light.shadow_shift_m(0.9) @ self.view.rotation @ house.frame.T) / house.half_m
         for _ in range(int(rng.integers(2, 6))):
-            x, y = rng.uniform(-0.75, 0.75, size=2) * (half_x - 1.2, half_y - 1.2)
-            w, h = rng.uniform(0.4, 1.1, size=2)
-            shift = self.light.shadow_shift_m(0.9) @ self.view.rotation @ frame.T
-            self._roof(
-                outline(x - w + shift[0], y - h + shift[1], x + w + shift[0], y + h + shift[1]), colour, 0.15, rng
-            )
-            self._roof(outline(x - w, y - h, x + w, y + h), floats([0.42, 0.42, 0.41]), 1.0, rng)
+            centre = rng.uniform(-0.75, 0.75, size=2) * (1.0 - 1.2 / house.half_m)
+            reach = rng.uniform(0.4, 1.1, size=2) / house.half_m
+            self._roof(house.outline(*(centre + shift - reach), *(centre + shift + reach)), colour, 0.15, rng)
+            self._roof(house.outline(*(centre - reach), *(centre + reach)), floats([0.42, 0.42, 0.41]), 1.0, rng)
 
     def _roof(self, outline_px: Points, colour: FloatImage, lit: float, rng: np.random.Generator) -> None:
         height, width = self.view.canvas_hw
@@ -205,11 +219,11 @@ class SceneryBuilder:
         radius = radius_m * scale
         relief, coverage = _crown(radius, rng)
         size = relief.shape[0]
-        slope_y, slope_x = np.gradient(relief)
+        slope_y, slope_x = (floats(slope) for slope in np.gradient(relief))
         azimuth = self.light.azimuth_rad
         towards = -(slope_x * np.float32(np.cos(azimuth)) + slope_y * np.float32(np.sin(azimuth)))
-        lit = np.clip(0.75 + 0.55 * self.light.slope * towards, 0.12, 1.7)
-        depth = np.clip(0.45 + 0.75 * relief / max(float(relief.max()), 1e-6), 0.3, 1.1)
+        lit = floats(np.clip(0.75 + 0.55 * self.light.slope * towards, 0.12, 1.7))
+        depth = floats(np.clip(0.45 + 0.75 * relief / max(float(relief.max()), 1e-6), 0.3, 1.1))
         colour = floats(_LEAVES[int(rng.integers(len(_LEAVES)))]) * np.float32(rng.uniform(0.8, 1.25))
         leaves = texture((size, size), {ROUGH: 0.30, GRAIN: 0.22}, rng, floor=0.2)
         albedo = (leaves * coverage)[..., None] * colour

@@ -21,8 +21,9 @@ _FRAMES_AHEAD: Final = 8
 
 @dataclass(frozen=True, eq=False)
 class SequenceFrame:
-    """One frame: RGB uint8 (H, W, 3), 0-based index, seconds since the first, and the labels of all vehicles whose outline
-    is in the frame, wholly hidden ones included. Track ids count from 1 in order of first appearance.
+    """One frame: RGB uint8 (H, W, 3), 0-based index, seconds since the first, and the labels of all vehicles in it.
+
+    Wholly hidden vehicles are included. Track ids count from 1 in order of first appearance.
     """
 
     image: npt.NDArray[np.uint8]

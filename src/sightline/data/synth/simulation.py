@@ -146,8 +146,8 @@ def _follow(driver: Driver, gap_m: float, leader_mps: float) -> float:
 def _along(
     lane: Lane, centres: Points, headings: Points, sizes: Points, speeds: Points
 ) -> tuple[Points, Points, Points, Points, Points]:
-    """Return, for every vehicle seen from a lane's path: arc length, offset to the right, half extents along and across,
-    and speed along it.
+    """Return, for every vehicle seen from a lane's path: arc length, offset to the right, half extents along and
+    across, and speed along it.
     """
     path = lane.path
     nearest = np.argmin(((path.points[:, None] - centres[None]) ** 2).sum(axis=2), axis=0)

@@ -13,7 +13,7 @@ from sightline.data.synth.light import Camera, Light, sample_camera, sample_ligh
 from sightline.data.synth.placement import Placed
 from sightline.data.synth.roads import Lane, LayoutKind, build_layout
 from sightline.data.synth.scenery import BridgeKind, SceneryBuilder, build_bridge
-from sightline.data.synth.sprites import SPRITE_PX_PER_M, Sprite, lit_sprite
+from sightline.data.synth.sprites import MARGIN_M, SPRITE_PX_PER_M, Sprite, lit_sprite
 from sightline.data.synth.textures import FloatImage, floats
 from sightline.data.synth.view import View, fill
 
@@ -69,8 +69,7 @@ def build_stage(
         passing.insert(0, passing[0] * (1.0 - coverage))
         lanes += deck.lanes
     shutter_s = float(np.exp(rng.uniform(np.log(1 / 400), np.log(1 / 40))))
-    radiance = light_static(view, light, tuple(levels), canopy.layer)
-    camera = sample_camera(radiance, rng)
+    camera = sample_camera(_meter(light, levels, canopy.layer), rng)
     return Stage(view, light, tuple(levels), canopy.layer, tuple(passing), tuple(lanes), shutter_s, camera)
 
 
@@ -81,14 +80,14 @@ def _sample_view(kind: LayoutKind, size_hw: tuple[int, int], rng: np.random.Gene
     return View(size_hw, px_per_m, angle, (float(centre[0]), float(centre[1])))
 
 
-def light_static(view: View, light: Light, levels: tuple[Level, ...], canopy: FloatImage) -> FloatImage:
-    """Return the empty scene's radiance (H, W, 3) on the canvas, for metering."""
-    none = np.zeros(view.canvas_hw, dtype=np.uint8)
-    radiance = np.zeros((*view.canvas_hw, 3), dtype=np.float32)
+def _meter(light: Light, levels: Sequence[Level], canopy: FloatImage) -> FloatImage:
+    """Return the empty scene's radiance at every fourth canvas pixel, (H / 4, W / 4, 3), for setting the exposure."""
+    every = (slice(None, None, 4), slice(None, None, 4))
+    radiance = np.zeros((*canopy[every].shape[:2], 3), dtype=np.float32)
     for level in levels:
-        light_level(radiance, level.albedo, level.coverage, level.shadow, none, none, light.sun_rgb, light.sky_rgb)
-    over(radiance, canopy, 0, 0)
-    return radiance
+        lit = light.sun_rgb * (1.0 - level.shadow[every])[..., None] + light.sky_rgb
+        radiance += level.coverage[every][..., None] * (level.albedo[every] * lit - radiance)
+    return floats(radiance * (1.0 - canopy[every][..., 3:]) + canopy[every][..., :3])
 
 
 def draw(stage: Stage, placed: Sequence[Placed], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -126,20 +125,21 @@ def _shadows(view: View, light: Light, placed: Sequence[Placed]) -> tuple[npt.ND
 def _draw_vehicle(radiance: FloatImage, stage: Stage, level: Level, placed: Placed) -> None:
     view = stage.view
     heading = placed.heading_rad + view.angle_rad
-    azimuth = np.rad2deg(stage.light.azimuth_rad - heading) % 360.0
-    sprite = lit_sprite(placed.vehicle, round(azimuth / 3.0) % 120, stage.light.slope)
-    blur_px = placed.speed_mps * stage.shutter_s * SPRITE_PX_PER_M
-    albedo, direct = _smear(sprite, blur_px)
-    height, width = direct.shape
-    scale = view.canvas_px_per_m / SPRITE_PX_PER_M
-    turn = scale * np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
+    blur_m = placed.speed_mps * stage.shutter_s
+    length_m, width_m = placed.vehicle.length_m + 2 * MARGIN_M + blur_m, placed.vehicle.width_m + 2 * MARGIN_M
+    facing = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
     middle = view.to_canvas(placed.xy_m)
-    half = np.abs(turn) @ (width / 2, height / 2) + 1.0
+    half = np.abs(facing) @ (length_m / 2, width_m / 2) * view.canvas_px_per_m + 2.0
     canvas_h, canvas_w = view.canvas_hw
     left, top = (int(v) for v in np.maximum(np.floor(middle - half), 0))
     right, bottom = (int(v) for v in np.minimum(np.ceil(middle + half), (canvas_w, canvas_h)))
     if right <= left or bottom <= top:
         return
+    azimuth = np.rad2deg(stage.light.azimuth_rad - heading) % 360.0
+    sprite = lit_sprite(placed.vehicle, round(azimuth / 3.0) % 120, stage.light.slope)
+    albedo, direct = _smear(sprite, blur_m * SPRITE_PX_PER_M)
+    height, width = direct.shape
+    turn = facing * (view.canvas_px_per_m / SPRITE_PX_PER_M)
     # Pixel centres lie half a pixel from the edge the coordinates count from.
     shift = middle - (left, top) - turn @ (width / 2 - 0.5, height / 2 - 0.5) - 0.5
     matrix = np.column_stack([turn, shift])

@@ -56,7 +56,7 @@ def noise_tile(kind: tuple[float, int]) -> FloatImage:
     spectrum = np.fft.rfft2(white) * radius**-exponent
     spectrum[0, 0] = 0.0
     field = np.fft.irfft2(spectrum, s=(TILE_SIZE, TILE_SIZE))
-    tile = (field / field.std()).astype(np.float32)
+    tile = floats(field / field.std())
     tile.setflags(write=False)
     return tile
 
@@ -66,20 +66,24 @@ def noise(kind: tuple[float, int], size_hw: tuple[int, int], rng: np.random.Gene
 
     `zoom` above 1 magnifies: features become that many times larger. Windows larger than the tile repeat it.
     """
-    height, width = (max(2, int(np.ceil(n / zoom))) for n in size_hw)
+    source_hw = (max(2, int(np.ceil(size_hw[0] / zoom))), max(2, int(np.ceil(size_hw[1] / zoom))))
+    window = np.ascontiguousarray(_window(kind, source_hw, rng))
+    if source_hw == size_hw:
+        return window
+    return floats(cv2.resize(window, size_hw[::-1], interpolation=cv2.INTER_CUBIC))
+
+
+def _window(kind: tuple[float, int], size_hw: tuple[int, int], rng: np.random.Generator) -> FloatImage:
+    """Return a random part of a tile, mirrored half of the time; a view where it fits into the tile."""
+    height, width = size_hw
     tile = noise_tile(kind)
-    top, left = (int(rng.integers(max(1, TILE_SIZE - n + 1))) for n in (height, width))
-    if max(height, width) <= TILE_SIZE:
+    top, left = (int(rng.integers(max(1, TILE_SIZE - n + 1))) for n in size_hw)
+    if max(size_hw) <= TILE_SIZE:
         window = tile[top : top + height, left : left + width]
     else:
         rows, columns = np.arange(top, top + height) % TILE_SIZE, np.arange(left, left + width) % TILE_SIZE
         window = tile[rows][:, columns]
-    if rng.integers(0, 2):
-        window = window[:, ::-1]
-    if (height, width) == size_hw:
-        return np.ascontiguousarray(window)
-    resized: FloatImage = cv2.resize(np.ascontiguousarray(window), size_hw[::-1], interpolation=cv2.INTER_CUBIC)
-    return resized
+    return window[:, ::-1] if rng.integers(0, 2) else window
 
 
 def texture(
@@ -88,7 +92,7 @@ def texture(
     """Return a factor (H, W) around 1: one plus each kind of noise times its amount, not below `floor`."""
     total = np.ones(size_hw, dtype=np.float32)
     for kind, amount in amounts.items():
-        add_scaled(total, noise(kind, size_hw, rng), np.float32(amount))
+        add_scaled(total, _window(kind, size_hw, rng), np.float32(amount))
     return np.maximum(total, np.float32(floor), out=total)
 
 

@@ -63,10 +63,12 @@ class Vehicle:
 
     @property
     def class_name(self) -> str:
+        """Name of the class."""
         return CLASS_NAMES[self.class_id]
 
     @property
     def wheelbase_m(self) -> float:
+        """Distance between the axles that follow the lane."""
         return 0.62 * self.length_m
 
     @cached_property

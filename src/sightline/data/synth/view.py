@@ -36,6 +36,7 @@ class View:
 
     @property
     def canvas_px_per_m(self) -> float:
+        """Canvas pixels per metre."""
         return SUPERSAMPLE * self.px_per_m
 
     @property

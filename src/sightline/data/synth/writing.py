@@ -39,9 +39,9 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class SynthResult(Result):
-    """What was written. `root` is the data set's folder; `video` and `sequences` (a MOTChallenge folder) are None without a
-    video. `ignored` counts objects marked ignore, `hidden` vehicles without a visible pixel, `crack_fraction` is the mean
-    share of crack pixels (None for traffic).
+    """What was written. `root` is the data set's folder; `video` and `sequences` (a MOTChallenge folder) are None
+    without a video. `ignored` counts objects marked ignore, `hidden` vehicles without a visible pixel;
+    `crack_fraction` is the mean share of crack pixels (None for traffic).
     """
 
     root: Path
@@ -65,16 +65,12 @@ def _ordered(plan: Plan, work: Callable[[int], Item]) -> Iterator[Item]:
     """Yield `work(k)` for every image, in order, computed a few ahead in threads."""
     pending: deque[Future[Item]] = deque()
     with ThreadPoolExecutor(plan.workers) as pool:
-        try:
-            for k in range(plan.images):
-                pending.append(pool.submit(work, k))
-                if len(pending) > 2 * plan.workers:
-                    yield pending.popleft().result()
-            while pending:
+        for index in range(plan.images):
+            pending.append(pool.submit(work, index))
+            if len(pending) > 2 * plan.workers:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _save_jpeg(path: Path, image: npt.NDArray[np.uint8], quality: int) -> None:
@@ -202,4 +198,5 @@ def write_cracks(plan: Plan, folder: Path) -> SynthResult:
         sequences=None,
         video_frames=0,
         tracks=0,
+        conventions={"mask": _CONVENTIONS["mask"]},
     )

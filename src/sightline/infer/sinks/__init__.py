@@ -3,23 +3,25 @@
 from sightline.infer.sinks.pictures import PicturesSink
 from sightline.infer.sinks.protocol import FrameResult, RunInfo, Sink
 from sightline.infer.sinks.registry import SINKS, create_sinks
-from sightline.infer.sinks.tables import CocoSink, MotSink, ParquetSink
-from sightline.infer.sinks.text import AssociationSink, CsvSink, JsonLinesSink
+from sightline.infer.sinks.tables import TableSink, coco_sink, mot_sink, parquet_sink
+from sightline.infer.sinks.text import LineSink, association_sink, csv_sink, jsonl_sink
 from sightline.infer.sinks.video import VideoSettings, VideoSink
 
 __all__ = [
     "SINKS",
-    "AssociationSink",
-    "CocoSink",
-    "CsvSink",
     "FrameResult",
-    "JsonLinesSink",
-    "MotSink",
-    "ParquetSink",
+    "LineSink",
     "PicturesSink",
     "RunInfo",
     "Sink",
+    "TableSink",
     "VideoSettings",
     "VideoSink",
+    "association_sink",
+    "coco_sink",
     "create_sinks",
+    "csv_sink",
+    "jsonl_sink",
+    "mot_sink",
+    "parquet_sink",
 ]

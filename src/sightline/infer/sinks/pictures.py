@@ -17,6 +17,7 @@ _JPEG_QUALITY = 92
 class PicturesSink:
     """Writes `<frame>-<source name>.jpg` into the folder `path`; each file is complete as soon as it is there."""
 
+    kind = "pictures"
     needs_picture = True
 
     def __init__(self, path: str | Path) -> None:
@@ -39,7 +40,8 @@ class PicturesSink:
         self._written.append(target)
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Keep the pictures: a later `discard` does not touch them."""
+        self._written.clear()
 
     def discard(self) -> None:
         """Remove the pictures of this run, and the folder if it is then empty."""

@@ -10,12 +10,11 @@ import numpy.typing as npt
 import supervision as sv
 
 from sightline.core.dataset import Task
-from sightline.core.errors import ConfigError
 from sightline.core.files import atomic_path
 from sightline.core.frames import Frame, SemanticMap
 from sightline.track import FrameAssociation
 
-__all__ = ["FrameResult", "PendingFile", "RunInfo", "Sink", "refuse_semantic"]
+__all__ = ["FrameResult", "PendingFile", "RunInfo", "Sink"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,11 @@ class FrameResult:
 
 class Sink(Protocol):
     """Takes results frame by frame. `close` completes the file; `discard` leaves no trace of it."""
+
+    @property
+    def kind(self) -> str:
+        """Its name among `SINKS`."""
+        ...
 
     @property
     def path(self) -> Path:
@@ -88,11 +92,3 @@ class PendingFile:
         """Remove the temporary file."""
         reason = RuntimeError("discarded")
         self._stack.__exit__(RuntimeError, reason, None)
-
-
-def refuse_semantic(info: RunInfo, path: Path, kind: str) -> None:
-    """ConfigError when a file of boxes is asked for label maps."""
-    if info.task == "semantic":
-        raise ConfigError(
-            f"a {kind} file holds boxes, got a model of label maps", where=str(path), do="use jsonl or parquet"
-        )

@@ -7,8 +7,8 @@ from pathlib import Path
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.infer.sinks.pictures import PicturesSink
 from sightline.infer.sinks.protocol import Sink
-from sightline.infer.sinks.tables import CocoSink, MotSink, ParquetSink
-from sightline.infer.sinks.text import AssociationSink, CsvSink, JsonLinesSink
+from sightline.infer.sinks.tables import coco_sink, mot_sink, parquet_sink
+from sightline.infer.sinks.text import association_sink, csv_sink, jsonl_sink
 from sightline.infer.sinks.video import VideoSettings, VideoSink
 
 __all__ = ["SINKS", "SinkKind", "create_sinks"]
@@ -25,12 +25,12 @@ class SinkKind:
 SINKS: dict[str, SinkKind] = {
     "video": SinkKind(VideoSink, ".mp4"),
     "pictures": SinkKind(lambda path, _: PicturesSink(path), "-pictures"),
-    "jsonl": SinkKind(lambda path, _: JsonLinesSink(path), ".jsonl"),
-    "csv": SinkKind(lambda path, _: CsvSink(path), ".csv"),
-    "mot": SinkKind(lambda path, _: MotSink(path), ".txt"),
-    "coco": SinkKind(lambda path, _: CocoSink(path), ".coco.json"),
-    "parquet": SinkKind(lambda path, _: ParquetSink(path), ".parquet"),
-    "association": SinkKind(lambda path, _: AssociationSink(path), "-association.jsonl"),
+    "jsonl": SinkKind(lambda path, _: jsonl_sink(path), ".jsonl"),
+    "csv": SinkKind(lambda path, _: csv_sink(path), ".csv"),
+    "mot": SinkKind(lambda path, _: mot_sink(path), ".txt"),
+    "coco": SinkKind(lambda path, _: coco_sink(path), ".coco.json"),
+    "parquet": SinkKind(lambda path, _: parquet_sink(path), ".parquet"),
+    "association": SinkKind(lambda path, _: association_sink(path), "-association.jsonl"),
 }
 
 

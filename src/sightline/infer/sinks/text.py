@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,7 +14,7 @@ from sightline.core.files import plain
 from sightline.infer.sinks.protocol import FrameResult, PendingFile, RunInfo
 from sightline.ops import rle
 
-__all__ = ["AssociationSink", "CsvSink", "JsonLinesSink", "detection_records"]
+__all__ = ["LineSink", "association_sink", "csv_sink", "detection_records", "jsonl_sink"]
 
 CSV_COLUMNS = (
     "frame",
@@ -31,22 +32,35 @@ CSV_COLUMNS = (
 )
 
 
-class _LineSink:
-    """A text file that grows by whole lines."""
+class LineSink:
+    """A text file that grows by whole lines: `lines` turns one frame into them, `head` comes first."""
 
     needs_picture = False
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        kind: str,
+        lines: Callable[[FrameResult], str],
+        *,
+        head: str = "",
+        needs_tracker: bool = False,
+    ) -> None:
         self.path = Path(path)
+        self.kind = kind
+        self._lines = lines
+        self._head = head
+        self._needs_tracker = needs_tracker
         self._pending: PendingFile | None = None
         self._stream: TextIO | None = None
 
     def open(self, info: RunInfo) -> None:
-        """Create the temporary file."""
-        self._info = info
+        """Create the temporary file; ConfigError when a tracker's log is asked for and nothing is tracked."""
+        if self._needs_tracker and not info.tracked:
+            raise ConfigError("an association log must have a tracker to log, got none", where=str(self.path))
         self._pending = PendingFile(self.path)
         self._stream = self._pending.temporary.open("w", encoding="utf-8", newline="")
-        self._stream.write(self._head())
+        self._stream.write(self._head)
 
     def write(self, result: FrameResult) -> None:
         """Append the lines of one frame in one call."""
@@ -65,69 +79,60 @@ class _LineSink:
             self._stream.close()
             self._pending.discard()
 
-    def _head(self) -> str:
-        return ""
 
-    def _lines(self, result: FrameResult) -> str:
-        raise NotImplementedError
-
-
-class JsonLinesSink(_LineSink):
+def jsonl_sink(path: str | Path) -> LineSink:
     """One JSON object per frame, empty frames included: frame, time_s, source, and `detections` or `classes`.
 
     A detection has class_id, class_name, score, box_xyxy and track_id (null when not tracked); a class of a label map
     has class_id, class_name, area_px, box_xyxy and rle (COCO compressed counts) with size_hw.
     """
-
-    def _lines(self, result: FrameResult) -> str:
-        frame = result.frame
-        record: dict[str, Any] = {"frame": frame.index, "time_s": frame.time_s, "source": frame.source}
-        if result.semantic is not None:
-            record["classes"] = _class_records(result, with_rle=True)
-        else:
-            record["detections"] = detection_records(result)
-        return json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + "\n"
+    return LineSink(path, "jsonl", _json_line)
 
 
-class CsvSink(_LineSink):
+def csv_sink(path: str | Path) -> LineSink:
     """One row per detection, or per class that occurs in a label map (then without score and track).
 
     Frames without any leave no row.
     """
-
-    def _head(self) -> str:
-        return _csv_text([CSV_COLUMNS])
-
-    def _lines(self, result: FrameResult) -> str:
-        frame = result.frame
-        start = (frame.index, frame.time_s, frame.source)
-        if result.semantic is not None:
-            classes = _class_records(result, with_rle=False)
-            return _csv_text(
-                [(*start, None, c["class_id"], c["class_name"], None, *c["box_xyxy"], c["area_px"]) for c in classes]
-            )
-        rows = []
-        for d in detection_records(result):
-            x1, y1, x2, y2 = d["box_xyxy"]
-            area = (x2 - x1) * (y2 - y1)
-            rows.append((*start, d["track_id"], d["class_id"], d["class_name"], d["score"], x1, y1, x2, y2, area))
-        return _csv_text(rows)
+    return LineSink(path, "csv", _csv_lines, head=_csv_text([CSV_COLUMNS]))
 
 
-class AssociationSink(_LineSink):
+def association_sink(path: str | Path) -> LineSink:
     """The tracker's log as JSON Lines: for each detection and each lost track what was decided, and why."""
+    return LineSink(path, "association", _association_lines, needs_tracker=True)
 
-    def open(self, info: RunInfo) -> None:
-        """ConfigError when nothing is tracked."""
-        if not info.tracked:
-            raise ConfigError("an association log must have a tracker to log, got none", where=str(self.path))
-        super().open(info)
 
-    def _lines(self, result: FrameResult) -> str:
-        if result.association is None:
-            return ""
-        rows = (plain(row) | {"frame": result.frame.index} for row in result.association.to_rows())
-        return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+def _json_line(result: FrameResult) -> str:
+    frame = result.frame
+    record: dict[str, Any] = {"frame": frame.index, "time_s": frame.time_s, "source": frame.source}
+    if result.semantic is not None:
+        record["classes"] = _class_records(result, with_rle=True)
+    else:
+        record["detections"] = detection_records(result)
+    return json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _csv_lines(result: FrameResult) -> str:
+    frame = result.frame
+    start = (frame.index, frame.time_s, frame.source)
+    if result.semantic is not None:
+        classes = _class_records(result, with_rle=False)
+        return _csv_text(
+            [(*start, None, c["class_id"], c["class_name"], None, *c["box_xyxy"], c["area_px"]) for c in classes]
+        )
+    rows = []
+    for d in detection_records(result):
+        x1, y1, x2, y2 = d["box_xyxy"]
+        area = (x2 - x1) * (y2 - y1)
+        rows.append((*start, d["track_id"], d["class_id"], d["class_name"], d["score"], x1, y1, x2, y2, area))
+    return _csv_text(rows)
+
+
+def _association_lines(result: FrameResult) -> str:
+    if result.association is None:
+        return ""
+    rows = (plain(row) | {"frame": result.frame.index} for row in result.association.to_rows())
+    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
 def detection_records(result: FrameResult) -> list[dict[str, Any]]:

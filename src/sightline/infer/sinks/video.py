@@ -43,6 +43,7 @@ class VideoSink:
     ticks a second: times are then rounded to that).
     """
 
+    kind = "video"
     needs_picture = True
 
     def __init__(self, path: str | Path, settings: VideoSettings | None = None) -> None:
@@ -149,7 +150,8 @@ class VideoSink:
             case "h264":
                 return {"crf": str(min(settings.crf, 51)), "preset": settings.preset}
             case "av1":
-                return {"crf": str(settings.crf), "preset": str(12 - 2 * slowness), "svtav1-params": "lp=2"}
+                # Presets above 9 are not meant for viewing, says the encoder itself.
+                return {"crf": str(settings.crf), "preset": str(9 - slowness)}
             case "vp9":
                 return {"crf": str(settings.crf), "b": "0", "deadline": "realtime", "cpu-used": str(8 - slowness)}
             case "mpeg4":

@@ -99,33 +99,44 @@ def _open(location: str, demuxer: str | None = None) -> Any:
 
 def _read(container: Any, source: VideoSource | CameraSource) -> Iterator[Frame]:
     stream = container.streams.video[0]
+    reach = _Reach()
     start: Fraction | None = None
-    index, read_until_s = 0, 0.0
+    index = 0
     last = "no frame before it is good"
     try:
-        for packet in container.demux():
-            if packet.pts is not None and packet.time_base is not None:
-                read_until_s = max(read_until_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream is not stream:
-                continue
-            for picture in packet.decode():
-                if picture.is_corrupt:
-                    raise SourceError(f"frame {index} must be whole, got damaged data; {last}", where=source.name)
-                stamp = None if picture.pts is None else picture.pts * picture.time_base
-                start = stamp if start is None else start
-                yield _frame(picture, index, _time_s(stamp, start, index, source.fps), source.name)
-                last = f"frame {index}{'' if stamp is None else f' at {float(stamp):.3f} s'} is the last good one"
-                index += 1
+        for picture in _pictures(container, stream, reach):
+            if picture.is_corrupt:
+                raise SourceError(f"frame {index} must be whole, got damaged data; {last}", where=source.name)
+            stamp = None if picture.pts is None else picture.pts * picture.time_base
+            start = stamp if start is None else start
+            yield _frame(picture, index, _time_s(stamp, start, index, source.fps), source.name)
+            last = f"frame {index}{'' if stamp is None else f' at {float(stamp):.3f} s'} is the last good one"
+            index += 1
     except (av.FFmpegError, OSError) as error:
         of = f" of {source.frame_count}" if source.frame_count else ""
         raise SourceError(
             f"the video must be whole, got: {_reason(error)} after {index} frames{of}; {last}", where=source.name
         ) from None
-    missing = _missing(container, stream, read_until_s)
+    missing = _missing(container, stream, reach.until_s)
     if missing and isinstance(source, VideoSource):
         raise SourceError(f"the video must be whole, got {index} frames and then {missing}; {last}", where=source.name)
     if index == 0:
         raise SourceError("the video must hold frames, got none that can be decoded", where=source.name)
+
+
+@dataclass(slots=True)
+class _Reach:
+    """How far into the file, over all its streams, packets have been read."""
+
+    until_s: float = 0.0
+
+
+def _pictures(container: Any, stream: Any, reach: _Reach) -> Iterator[Any]:
+    for packet in container.demux():
+        if packet.pts is not None and packet.time_base is not None:
+            reach.until_s = max(reach.until_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if packet.stream is stream:
+            yield from packet.decode()
 
 
 def _missing(container: Any, stream: Any, read_until_s: float) -> str | None:

@@ -1,0 +1,169 @@
+"""`sightline demo`."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sightline.cli.console import JsonFlag, TrainWatcher, emit_json, note, progress_bar, show_table
+from sightline.cli.export import parity_images
+from sightline.core.errors import SightlineError
+from sightline.core.files import write_json_atomic
+from sightline.core.runs import RunFolder
+from sightline.data import audit_dataset, read_dataset
+from sightline.data.synth import SynthResult, generate
+from sightline.deploy import export_onnx
+from sightline.evaluate import TrackingResult, evaluate_mot_files
+from sightline.infer import create_sinks, open_predictor, open_source, run_pipeline
+from sightline.report import write_report
+from sightline.track import create_tracker
+from sightline.train import TrainConfig, train
+
+__all__ = ["demo"]
+
+_T = TypeVar("_T")
+
+
+def demo(
+    *,
+    out: str = "demo",
+    images: int = 320,
+    video_frames: int = 200,
+    epochs: int = 24,
+    imgsz: int = 256,
+    seed: int = 0,
+    json: JsonFlag = False,
+) -> int:
+    """Run the whole chain on generated data: audit, train, evaluate, export, track a video, report.
+
+    Parameters
+    ----------
+    out
+        Folder for everything; an earlier demo's data there is made anew.
+    images
+        Generated images, a quarter of them for validation.
+    video_frames
+        Frames of the generated video.
+    epochs
+        Training epochs.
+    imgsz
+        Side of the network's input.
+    seed
+        Seed of everything random.
+    json
+        Print the result as JSON.
+    """
+    chain = _Chain(Path(out), seed)
+    made = chain.stage("generate", lambda: chain.generate(images, video_frames))
+    chain.stage("audit", chain.audit)
+    chain.stage("train", lambda: chain.train(epochs, imgsz))
+    chain.stage("export", chain.export)
+    chain.stage("video", lambda: chain.video(made))
+    chain.stage("tracking", lambda: chain.tracking(made))
+    chain.stage("report", chain.report)
+    if json:
+        emit_json({"stages": chain.rows, "run": chain.run.path})
+    else:
+        rows = [(row["stage"], row["outcome"], row["seconds"]) for row in chain.rows]
+        show_table("the whole chain on generated data", ("stage", "outcome", "seconds"), rows)
+    return 0
+
+
+class _Chain:
+    """The stations in order; each leaves a row for the table and its record in the run's folder."""
+
+    def __init__(self, out: Path, seed: int) -> None:
+        self.out, self.seed = out, seed
+        self.data = out / "data"
+        self.run = RunFolder.create(out / "runs", "detect")
+        self.onnx = self.run.weights / "best.onnx"
+        self.rows: list[dict[str, Any]] = []
+        self.outcome = ""
+
+    def stage(self, name: str, work: Callable[[], _T]) -> _T:
+        """Run one station and note what came of it and how long it took."""
+        note(f"{name} ...")
+        started = time.perf_counter()
+        result = work()
+        seconds = round(time.perf_counter() - started, 1)
+        self.rows.append({"stage": name, "outcome": self.outcome, "seconds": seconds})
+        return result
+
+    def generate(self, images: int, video_frames: int) -> SynthResult:
+        """Images with boxes and masks, and a video with tracks."""
+        with progress_bar() as bar:
+            made = generate(
+                "traffic",
+                self.data,
+                images=images,
+                val_fraction=0.25,
+                size_hw=(320, 320),
+                seed=self.seed,
+                video_frames=video_frames,
+                overwrite=True,
+                progress=lambda done, total, what: bar(what, done, total),
+            )
+        objects = sum(made.objects_by_class.values())
+        self.outcome = f"{images} images, {objects} objects, {made.video_frames} video frames, {made.tracks} tracks"
+        return made
+
+    def audit(self) -> None:
+        """The labels and files are sound."""
+        result = audit_dataset(read_dataset(self.data))
+        write_json_atomic(self.run.path / "audit.json", result.to_dict())
+        serious = [f for f in result.findings if f.severity != "info"]
+        self.outcome = f"{result.images} images read, {len(serious)} findings of severity warning or above"
+
+    def train(self, epochs: int, imgsz: int) -> None:
+        """A detector from scratch, evaluated on the validation split."""
+        config = TrainConfig(data=str(self.data), model="yolo11n", epochs=epochs, imgsz=imgsz, seed=self.seed)
+        with TrainWatcher() as watcher:
+            result = train(config, self.run, watcher)
+        evaluation: Any = result.evaluation
+        self.outcome = (
+            f"yolo11n, {result.epochs} epochs at {result.images_per_s:.0f} images/s: "
+            f"mAP50 {evaluation['AP50']:.3f}, mAP50-95 {evaluation['AP']:.3f}"
+        )
+
+    def export(self) -> None:
+        """An ONNX file that gives the model's own answers."""
+        weights = self.run.weights / "best.safetensors"
+        result = export_onnx(weights, self.onnx, images=parity_images(str(self.data), 8))
+        write_json_atomic(self.run.path / "export.json", result.to_dict())
+        self.outcome = f"{self.onnx.name} agrees with the model on {result.parity.images} images"
+
+    def video(self, made: SynthResult) -> None:
+        """The exported detector with a tracker on the video."""
+        source = open_source(_require(made.video))
+        sinks = create_sinks(("video", "mot", "jsonl"), self.run.path / "video", _require(made.video).stem)
+        with progress_bar() as bar:
+            result = run_pipeline(
+                source,
+                open_predictor(self.onnx),
+                create_tracker("kalman-iou"),
+                list(sinks.values()),
+                progress=lambda done, total: bar("frames", done, total or 0),
+            )
+        write_json_atomic(self.run.path / "video.json", result.to_dict())
+        self.outcome = (
+            f"{result.frames} frames at {result.fps:.1f} frames/s, {result.tracks} tracks: {result.outputs['video']}"
+        )
+
+    def tracking(self, made: SynthResult) -> None:
+        """The tracks against the generator's own."""
+        sequence = _require(made.video).with_suffix("")
+        found = {sequence.name: self.run.path / "video" / f"{sequence.name}.txt"}
+        result: TrackingResult = evaluate_mot_files({sequence.name: sequence / "gt" / "gt.txt"}, found)
+        write_json_atomic(self.run.path / "tracking.json", result.to_dict())
+        self.outcome = f"HOTA {result['HOTA']:.3f}, MOTA {result['MOTA']:.3f}, IDF1 {result['IDF1']:.3f}"
+
+    def report(self) -> None:
+        """Everything on one page."""
+        page = write_report(self.run.path)
+        self.outcome = str(page.path)
+
+
+def _require(path: Path | None) -> Path:
+    if path is None:
+        raise SightlineError("the demo needs a video, got none", do="use --video-frames above 0")
+    return path

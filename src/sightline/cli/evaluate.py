@@ -1,0 +1,187 @@
+"""`sightline eval`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.core.dataset import Dataset
+from sightline.core.errors import ConfigError
+from sightline.core.files import write_json_atomic
+from sightline.core.predictions import Predictions
+from sightline.data import read_dataset
+from sightline.data.holdout import exclude_images, hold_out
+from sightline.data.prediction_files import read_coco_results, write_mot_predictions
+from sightline.evaluate import (
+    DetectionResult,
+    SemanticResult,
+    TrackingResult,
+    evaluate_detection,
+    evaluate_mot_files,
+    evaluate_semantic,
+    evaluate_tracking,
+)
+from sightline.infer import open_predictor, predict_dataset, track_dataset
+from sightline.ops.postprocess import EVALUATION
+from sightline.track import create_tracker
+
+__all__ = ["evaluate"]
+
+Result = DetectionResult | SemanticResult | TrackingResult
+
+
+def evaluate(
+    *,
+    data: str,
+    model: str | None = None,
+    predictions: str | None = None,
+    split: str = "val",
+    iou_type: Literal["bbox", "segm"] = "bbox",
+    track: str | None = None,
+    preprocessing: Literal["none", "mot15", "mot17", "mot20"] = "mot15",
+    conf: float | None = None,
+    exclude: tuple[str, ...] = (),
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    batch: int = 8,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int | None = None,
+    out: str | None = None,
+    json: JsonFlag = False,
+) -> int:
+    """Measure a model, or predictions made elsewhere, on a data set.
+
+    Parameters
+    ----------
+    data
+        Path of the data set.
+    model
+        A .safetensors or .onnx file of ours.
+    predictions
+        Predictions in place of a model: our Parquet, COCO results (.json), or MOTChallenge results (.txt, or a folder
+        of one .txt for each sequence).
+    split
+        Split to measure on; "all" for everything. Without splits in the data a share is held out as in training.
+    iou_type
+        Boxes or masks, for predictions with masks.
+    track
+        Name of a tracker: sequences are tracked and HOTA, CLEAR and Identity are measured.
+    preprocessing
+        Which benchmark's rules decide what ground truth of sequences counts.
+    conf
+        Operating point for precision, recall and confusion; for --track the least score of a detection. Without it the
+        best F1 on this split, or the model's own operating point for --track.
+    exclude
+        Images left out, by path or file name without suffix.
+    val_fraction
+        Share held out where the data names no splits.
+    seed
+        Seed of that choice.
+    batch
+        Images per forward pass.
+    device
+        Where a torch model runs.
+    threads
+        Threads the network may use.
+    out
+        Folder for evaluation.json (or tracking.json) and the predictions.
+    json
+        Print the result as JSON.
+    """
+    if (model is None) == (predictions is None):
+        raise ConfigError("exactly one of --model and --predictions must be given")
+    dataset = _choose(exclude_images(read_dataset(data), exclude), split, val_fraction, seed)
+    with progress_bar() as bar:
+        if predictions is not None:
+            result, found = _of_predictions(dataset, predictions, iou_type, preprocessing, conf)
+        else:
+            assert model is not None
+            progress: Callable[[int, int | None], None] = lambda done, total: bar("predicting", done, total or 0)  # noqa: E731
+            if track is not None:
+                predictor = open_predictor(model, conf=conf, device=device, threads=threads)
+                tracker = track
+                found = track_dataset(
+                    predictor, lambda: create_tracker(tracker), dataset, batch=batch, progress=progress
+                )
+                result = evaluate_tracking(dataset, found, preprocessing=preprocessing)
+            else:
+                predictor = open_predictor(
+                    model,
+                    conf=EVALUATION.conf,
+                    iou=EVALUATION.iou,
+                    max_det=EVALUATION.max_det,
+                    device=device,
+                    threads=threads,
+                )
+                found = predict_dataset(predictor, dataset, batch=batch, progress=progress)
+                result = _measure(dataset, found, iou_type, conf)
+    if out is not None:
+        _write(Path(out), dataset, result, found)
+    _show(result, json)
+    return 0
+
+
+def _choose(dataset: Dataset, split: str, val_fraction: float, seed: int) -> Dataset:
+    if split == "all" or (not dataset.splits and dataset.task == "track"):
+        return dataset
+    divided, said = hold_out(dataset, train="train", val="val", fraction=val_fraction, seed=seed)
+    for line in said:
+        note(line)
+    return divided.split(split)
+
+
+def _of_predictions(
+    dataset: Dataset,
+    path: str,
+    iou_type: Literal["bbox", "segm"],
+    preprocessing: Literal["none", "mot15", "mot17", "mot20"],
+    conf: float | None,
+) -> tuple[Result, Predictions | None]:
+    file = Path(path)
+    if file.is_dir() or file.suffix == ".txt":
+        names = dataset.images["group"].drop_nulls().unique(maintain_order=True).to_list()
+        truth = {name: _ground_truth(dataset, name) for name in names}
+        results = {name: file / f"{name}.txt" if file.is_dir() else file for name in names}
+        if not file.is_dir() and len(names) != 1:
+            raise ConfigError(
+                f"results of {len(names)} sequences must be a folder of .txt files, got one file", where=path
+            )
+        return evaluate_mot_files(truth, results, preprocessing=preprocessing), None
+    found = read_coco_results(file, dataset) if file.suffix == ".json" else Predictions.load(file)
+    if dataset.task == "track" and not found.table["track_id"].null_count():
+        return evaluate_tracking(dataset, found, preprocessing=preprocessing), found
+    return _measure(dataset, found, iou_type, conf), found
+
+
+def _ground_truth(dataset: Dataset, sequence: str) -> Path:
+    for candidate in (dataset.root / sequence / "gt" / "gt.txt", dataset.root / "gt" / "gt.txt"):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(f"sequence '{sequence}' must have gt/gt.txt to be measured, got none", where=str(dataset.root))
+
+
+def _measure(dataset: Dataset, found: Predictions, iou_type: Literal["bbox", "segm"], conf: float | None) -> Result:
+    if dataset.task == "semantic":
+        return evaluate_semantic(dataset, found)
+    return evaluate_detection(dataset, found, iou_type=iou_type, conf=conf)
+
+
+def _write(folder: Path, dataset: Dataset, result: Result, found: Predictions | None) -> None:
+    name = "tracking.json" if isinstance(result, TrackingResult) else "evaluation.json"
+    write_json_atomic(folder / name, result.to_dict())
+    if found is not None:
+        found.save(folder / "predictions.parquet")
+    if isinstance(result, TrackingResult) and found is not None:
+        write_mot_predictions(dataset, found, folder / "mot")
+
+
+def _show(result: Result, as_json: bool) -> None:
+    if as_json:
+        emit_json(result.to_dict())
+        return
+    frame = result.to_frame()
+    show_table("", frame.columns, frame.rows())
+    if not isinstance(result, TrackingResult):
+        show_table("by class", result.per_class.columns, result.per_class.rows())
+    for key, value in result.conventions.items():
+        note(f"{key}: {value}")

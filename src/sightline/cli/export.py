@@ -1,0 +1,60 @@
+"""`sightline export`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from sightline.cli.console import JsonFlag, emit_json, show_table
+from sightline.core.errors import DataError
+from sightline.core.files import write_json_atomic
+from sightline.data import read_dataset
+from sightline.deploy import export_onnx
+
+__all__ = ["export", "parity_images"]
+
+
+def export(
+    model: str,
+    *,
+    data: str,
+    out: str | None = None,
+    images: int = 8,
+    record: str | None = None,
+    json: JsonFlag = False,
+) -> int:
+    """Write an ONNX file of a model, only if it gives the model's own answers on real images.
+
+    Parameters
+    ----------
+    model
+        Weights to export (.safetensors).
+    data
+        Data set whose images are run through both.
+    out
+        The ONNX file; beside the weights without it.
+    images
+        How many images are compared, spread over the data set.
+    record
+        Folder of a run: the comparison is kept there as export.json, for its report.
+    json
+        Print the result as JSON.
+    """
+    target = Path(out) if out is not None else Path(model).with_suffix(".onnx")
+    result = export_onnx(model, target, images=parity_images(data, images))
+    if record is not None:
+        write_json_atomic(Path(record) / "export.json", result.to_dict())
+    if json:
+        emit_json(result.to_dict())
+    else:
+        frame = result.to_frame()
+        show_table(f"{target}: agrees with {model}", frame.columns, frame.rows())
+    return 0
+
+
+def parity_images(data: str, count: int) -> list[Path]:
+    """`count` image files spread evenly over a data set."""
+    dataset = read_dataset(data)
+    if not len(dataset):
+        raise DataError("a data set to compare on must have images, got none", where=data)
+    rows = np.unique(np.linspace(0, len(dataset) - 1, max(1, count)).round().astype(int))
+    return [dataset.image_path(dataset.images["path"][int(row)]) for row in rows]

@@ -1,0 +1,103 @@
+"""`sightline run`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.core.files import write_json_atomic
+from sightline.infer import VideoSettings, create_sinks, open_predictor, open_source, run_pipeline
+from sightline.track import create_tracker
+
+__all__ = ["run"]
+
+Output = Literal["video", "pictures", "jsonl", "csv", "mot", "coco", "parquet", "association"]
+
+
+def run(
+    model: str,
+    source: str,
+    *,
+    out: str = "outputs",
+    save: Annotated[tuple[Output, ...], Parameter(negative="")] = ("video", "jsonl"),
+    track: bool = True,
+    tracker: str = "kalman-iou",
+    conf: float | None = None,
+    iou: float | None = None,
+    max_det: int | None = None,
+    codec: Literal["h264", "av1", "vp9", "mpeg4"] = "h264",
+    batch: int = 1,
+    max_frames: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int | None = None,
+    allow_network: bool = False,
+    json: JsonFlag = False,
+) -> int:
+    """Run a model on an image, a folder, a sequence, a video or a camera.
+
+    Parameters
+    ----------
+    model
+        A .safetensors or .onnx file of ours.
+    source
+        Image, folder, MOTChallenge sequence, video file, or the number of a camera.
+    out
+        Folder for the outputs and video.json, the record of the run.
+    save
+        What to write: video, pictures, jsonl, csv, mot, coco, parquet, association (why each match was made).
+    track
+        Follow objects over time (--no-track for detections alone).
+    tracker
+        Name of the tracker.
+    conf
+        Least score; the model's own operating point without it.
+    iou
+        Greatest IoU two kept boxes of a class may have.
+    max_det
+        Most detections per frame.
+    codec
+        Of the review video.
+    batch
+        Frames per forward pass.
+    max_frames
+        Stop after so many frames.
+    device
+        Where a torch model runs.
+    threads
+        Threads the network may use.
+    allow_network
+        Allow rtsp:// and http:// sources.
+    json
+        Print the result as JSON.
+    """
+    predictor = open_predictor(model, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads)
+    opened = open_source(source, allow_network=allow_network)
+    follows = create_tracker(tracker) if track and predictor.task != "semantic" else None
+    stem = Path(source).stem if "://" not in source else "stream"
+    sinks = create_sinks(save, out, stem, VideoSettings(codec=codec))
+    with progress_bar() as bar:
+        result = run_pipeline(
+            opened,
+            predictor,
+            follows,
+            list(sinks.values()),
+            batch=batch,
+            max_frames=max_frames,
+            progress=lambda done, total: bar("frames", done, total or 0),
+        )
+    write_json_atomic(Path(out) / "video.json", result.to_dict())
+    if json:
+        emit_json(result.to_dict())
+    else:
+        counts = ", ".join(f"{n} {name}" for name, n in result.objects_by_class.items())
+        show_table(
+            f"{result.frames} frames at {result.fps:.1f} frames/s, {result.detections} detections ({counts}), "
+            f"{result.tracks} tracks; milliseconds per frame",
+            result.latency.columns,
+            result.latency.rows(),
+        )
+        show_table("", ("output", "file"), list(result.outputs.items()))
+    if result.interrupted:
+        note(f"interrupted after {result.frames} frames; the outputs are complete up to there")
+    return 0

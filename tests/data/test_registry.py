@@ -1,0 +1,97 @@
+"""The two doors, autodetection, and what is said when nothing fits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sightline.core.errors import ConfigError, DataError
+from sightline.data import FORMATS, detect_format, read_dataset, write_dataset
+
+
+def test_path_that_matches_nothing_lists_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as raised:
+        read_dataset(tmp_path)
+    for name, known in FORMATS.items():
+        assert f"{name}: {known.looked_for}" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_only_folder_is_descended_into(tmp_path: Path, save_image) -> None:
+    save_image("outer/inner/a.png")
+    (tmp_path / "outer/inner/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    assert read_dataset(tmp_path).root == tmp_path / "outer/inner"
+    (tmp_path / "outer/other").mkdir()
+    with pytest.raises(DataError, match="no known format"):
+        read_dataset(tmp_path)
+
+
+def test_wrong_names(tmp_path: Path, save_image) -> None:
+    with pytest.raises(DataError, match="a data set must exist, got no such file or folder"):
+        read_dataset(tmp_path / "gone")
+    with pytest.raises(ConfigError, match=r"unknown format 'yol' \(nearest: yolo"):
+        read_dataset(tmp_path, format="yol")
+    save_image("a.png")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    dataset = read_dataset(tmp_path)
+    with pytest.raises(ConfigError, match=r"unknown format to write 'voc'"):
+        write_dataset(dataset, tmp_path / "out", "voc")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match="cannot copy the image"):
+        write_dataset(dataset, tmp_path / "out", "coco")
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_each_reader_refuses_a_folder_of_something_else(tmp_path: Path, name: str) -> None:
+    (tmp_path / "notes.md").write_text("nothing to see")
+    assert FORMATS[name].detect(tmp_path) is None
+    with pytest.raises(DataError) as raised:
+        read_dataset(tmp_path, format=name)
+    assert str(tmp_path) in str(raised.value)
+
+
+def test_task_may_be_narrowed_and_not_invented(tmp_path: Path, save_image) -> None:
+    save_image("a.png")
+    (tmp_path / "a.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    assert read_dataset(tmp_path).task == "instance"
+    assert read_dataset(tmp_path, task="detect").task == "detect"
+    with pytest.raises(DataError, match=r"task must fit the labels \(instance\), got 'track'"):
+        read_dataset(tmp_path, task="track")
+    with pytest.raises(ConfigError, match="unknown task 'detection'"):
+        read_dataset(tmp_path, task="detection")  # type: ignore[arg-type]
+
+
+def test_description_applies_to_any_format(tmp_path: Path, save_image) -> None:
+    for name in ("a", "b", "c", "d"):
+        save_image(f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "sightline.yaml").write_text("format: yolo\nname: boxes\nexclude: [b]\nsplit: {val: [c]}\n")
+    dataset = read_dataset(tmp_path)
+    assert dataset.name == "boxes"
+    assert dataset.images.select("path", "split").rows() == [("a.png", "train"), ("c.png", "val"), ("d.png", "train")]
+    assert dataset.objects.height == 3
+
+
+def test_unreadable_image_can_be_excluded_and_is_then_silent(tmp_path: Path, save_image) -> None:
+    save_image("a.png")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "bad.png").write_bytes(b"x")
+    assert "image-unreadable" in {f.code for f in read_dataset(tmp_path).findings}
+    (tmp_path / "sightline.yaml").write_text("exclude: [bad]\n")
+    assert {f.code for f in read_dataset(tmp_path).findings} == {"class-names-missing", "layout-excluded"}
+
+
+def test_detection_prefers_the_surer_format(tmp_path: Path, save_image) -> None:
+    save_image("images/a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    save_image("masks/a.png", mode="L")
+    assert detect_format(tmp_path) == "yolo"
+    assert read_dataset(tmp_path, format="masks").task == "semantic"
+
+
+def test_data_needs_neither_torch_nor_matplotlib() -> None:
+    code = "import sightline.data, sys; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

@@ -1,0 +1,94 @@
+"""Small artefacts made without torch: an ONNX detector and an ONNX segmenter, and pictures that know their number."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from sightline.core.metadata import METADATA_KEY, ModelMetadata, OperatingPoint
+from sightline.core.preprocess import Preprocess
+
+SIZE_HW = (64, 96)
+BOXES = np.array([[8, 8, 40, 40], [9, 9, 41, 41], [50, 10, 90, 60], [60, 20, 62, 22]], np.float32)
+SCORES = np.array([[0.9, 0.1], [0.8, 0.1], [0.2, 0.7], [0.05, 0.02]], np.float32)
+
+
+def metadata(task: str = "detect", **changes: Any) -> ModelMetadata:
+    names = ("car", "bus") if task == "detect" else ("background", "bright")
+    values = {
+        "sightline_version": "0",
+        "architecture": "constant",
+        "arguments": {},
+        "task": task,
+        "class_names": names,
+        "preprocess": Preprocess(size_hw=SIZE_HW),
+        "operating_point": OperatingPoint(conf=0.5, iou=0.6, max_det=10),
+        "model_digest": "sha256:0",
+    }
+    return ModelMetadata.load({**values, **changes})
+
+
+def write_onnx(path: Path, meta: ModelMetadata | None, *, batch: int | str = "batch", shift_px: float = 0.0) -> Path:
+    """A detector whose boxes are constant and whose scores scale with the brightness of the image's first pixel, or a
+    segmenter that calls bright pixels bright."""
+    height, width = SIZE_HW
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, height, width])
+    if meta is not None and meta.task == "semantic":
+        nodes = [
+            helper.make_node("ReduceMean", ["images", "channel_axis"], ["bright"], keepdims=1),
+            helper.make_node("Sub", ["one", "bright"], ["dark"]),
+            helper.make_node("Concat", ["dark", "bright"], ["probabilities"], axis=1),
+        ]
+        constants = {"channel_axis": np.array([1], np.int64), "one": np.array(1, np.float32)}
+        outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [batch, 2, height, width])]
+    else:
+        nodes = [
+            helper.make_node("Slice", ["images", "starts", "ends", "axes"], ["corner"]),
+            helper.make_node("Reshape", ["corner", "column"], ["brightness"]),
+            helper.make_node("Mul", ["brightness", "base_scores"], ["scores"]),
+            helper.make_node("Mul", ["brightness", "nothing"], ["zero"]),
+            helper.make_node("Add", ["zero", "base_boxes"], ["boxes_xyxy"]),
+        ]
+        constants = {
+            "starts": np.array([0, 0, 0], np.int64),
+            "ends": np.array([1, 1, 1], np.int64),
+            "axes": np.array([1, 2, 3], np.int64),
+            "column": np.array([-1, 1, 1], np.int64),
+            "nothing": np.array(0, np.float32),
+            "base_scores": SCORES[None],
+            "base_boxes": BOXES[None] + np.float32(shift_px),
+        }
+        outputs = [
+            helper.make_tensor_value_info("boxes_xyxy", TensorProto.FLOAT, [batch, 4, 4]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 4, 2]),
+        ]
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [image], outputs, tensors),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    if meta is not None:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, meta.to_json()
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save_model(model, str(path))
+    return path
+
+
+def numbered_image(index: int, size_hw: tuple[int, int] = SIZE_HW) -> np.ndarray:
+    """Bright, with the frame's index as six black or white blocks (binary) and a red top-left corner."""
+    height, width = size_hw
+    image = np.full((height, width, 3), 255, np.uint8)
+    for bit in range(6):
+        if index >> bit & 1:
+            image[height // 2 : height // 2 + 16, 16 * bit : 16 * bit + 16] = 0
+    image[: height // 4, : width // 4] = (220, 30, 30)
+    return image
+
+
+def read_number(image: np.ndarray) -> int:
+    height = image.shape[0]
+    return sum(int(image[height // 2 + 8, 16 * bit + 8].mean() < 128) << bit for bit in range(6))

@@ -1,0 +1,48 @@
+"""The decoded network as ONNX with a free batch size gives torch's numbers in ONNX Runtime."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import sightline.models as models
+
+
+@pytest.mark.parametrize(
+    ("name", "class_names", "outputs"),
+    [
+        ("yolo11n", ["a", "b", "c"], ["boxes_xyxy", "scores"]),
+        ("unet-small", ["background", "crack"], ["probabilities"]),
+        ("unet-small", ["a", "b", "c"], ["probabilities"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
+def test_onnx_runtime_equals_torch(tmp_path, name, class_names, outputs):
+    torch.manual_seed(0)
+    model = models.create(name, class_names=class_names, imgsz=64)
+    for part in model.modules():
+        if isinstance(part, torch.nn.Conv2d):  # keep the signal alive through untrained layers
+            torch.nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+    decoded = models.Decoded(models.fuse(model))
+    path = tmp_path / "model.onnx"
+    torch.onnx.export(
+        decoded,
+        (torch.rand(2, 3, 64, 64),),
+        path,
+        dynamo=True,
+        input_names=["images"],
+        output_names=outputs,
+        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        verbose=False,
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    for batch in (1, 3):
+        images = torch.rand(batch, 3, 64, 64)
+        with torch.no_grad():
+            expected = decoded(images)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        for ours, theirs in zip(expected, session.run(outputs, {"images": images.numpy()}), strict=True):
+            assert ours.shape == theirs.shape
+            assert np.abs(ours.numpy() - theirs).max() < 1e-4  # pixels for boxes, 0..1 for scores and probabilities

@@ -1,0 +1,125 @@
+"""Fetching weights, against a local HTTP server: checksum, cache, offline, errors; nothing half-written stays."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+import sightline.models as models
+from sightline.core.errors import ConfigError, ModelError
+from sightline.models.pretrained import fetch_weights, resolve_weights
+
+CONTENT = bytes(range(256)) * 9000  # two chunks and a bit
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        body = self.server.files.get(self.path)
+        if body is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if self.path == "/cut.safetensors" else body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch) -> Iterator[ThreadingHTTPServer]:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SIGHTLINE_OFFLINE", raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        httpd.requests, httpd.files = [], {"/w.safetensors": CONTENT, "/cut.safetensors": CONTENT}
+        httpd.address = f"http://127.0.0.1:{httpd.server_port}"
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield httpd
+        httpd.shutdown()
+        thread.join()
+
+
+def cached_files(tmp_path) -> list[str]:
+    return sorted(p.name for p in (tmp_path / "cache").rglob("*") if p.is_file())
+
+
+def test_fetched_once_then_served_from_the_cache(server, tmp_path, monkeypatch):
+    seen = []
+    address = f"{server.address}/w.safetensors"
+    path = fetch_weights(address, SHA256, progress=lambda done, total: seen.append((done, total)))
+    assert path.read_bytes() == CONTENT
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    monkeypatch.setenv("SIGHTLINE_OFFLINE", "1")
+    assert resolve_weights(f"{address}#sha256={SHA256.upper()}") == path
+    assert server.requests == ["/w.safetensors"]
+
+
+def test_a_damaged_cache_is_fetched_again(server):
+    address = f"{server.address}/w.safetensors"
+    path = fetch_weights(address, SHA256)
+    path.write_bytes(CONTENT[:-1])
+    assert fetch_weights(address, SHA256).read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "sha256", "message"),
+    [
+        ("/w.safetensors", "0" * 64, f"checksum must be 0{{64}}, got {SHA256}"),
+        ("/absent.safetensors", SHA256, "HTTP 404"),
+        ("/cut.safetensors", SHA256, f"ended after {len(CONTENT) // 2} of {len(CONTENT)} bytes"),
+    ],
+)
+def test_what_goes_wrong_is_said_and_leaves_nothing(server, tmp_path, path, sha256, message):
+    with pytest.raises(ModelError, match=message):
+        fetch_weights(server.address + path, sha256)
+    assert cached_files(tmp_path) == []
+
+
+def test_an_interruption_leaves_nothing(server, tmp_path):
+    def interrupt(done: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch_weights(f"{server.address}/w.safetensors", SHA256, progress=interrupt)
+    assert cached_files(tmp_path) == []
+
+
+def test_offline_asks_nobody(server, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_OFFLINE", "1")
+    with pytest.raises(ModelError, match=r"SIGHTLINE_OFFLINE is set, got none for .* Unset SIGHTLINE_OFFLINE, or place"):
+        fetch_weights(f"{server.address}/w.safetensors", SHA256)
+    assert server.requests == []
+
+
+def test_an_unreachable_server_is_one_sentence(server, tmp_path):
+    with pytest.raises(ModelError, match=r"cannot fetch weights \(.*refused"):
+        fetch_weights("http://127.0.0.1:9/w.safetensors", SHA256)
+    assert cached_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("fragment", ["", "#md5=abc", "#sha256=abc", f"#sha256={'g' * 64}"])
+def test_an_address_needs_a_checksum(fragment):
+    with pytest.raises(ConfigError, match="must end in #sha256="):
+        resolve_weights(f"https://example.invalid/w.safetensors{fragment}")
+
+
+def test_a_model_is_loaded_and_started_from_an_address(server, tmp_path):
+    model = models.create("unet", class_names=["background", "crack"], imgsz=32, base_width=2)
+    model.head.bias.data.fill_(7.0)
+    models.save_weights(tmp_path / "w.safetensors", model)
+    data = (tmp_path / "w.safetensors").read_bytes()
+    server.files["/unet.safetensors"] = data
+    reference = f"{server.address}/unet.safetensors#sha256={hashlib.sha256(data).hexdigest()}"
+    assert models.load_model(reference).head.bias.item() == 7.0
+    started = models.create("unet", class_names=["background", "crack"], imgsz=64, base_width=2, weights=reference)
+    assert started.head.bias.item() == 7.0

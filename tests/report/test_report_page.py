@@ -1,0 +1,308 @@
+"""The page: self-contained, complete, honest about what is missing, and every number equal to the run's files."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from sightline.core.errors import DataError, SightlineError
+from sightline.core.files import write_json_atomic
+from sightline.core.predictions import Predictions
+from sightline.report import write_report
+
+SECTIONS = ["data", "training", "accuracy", "pictures", "latency", "export", "tracking", "origin", "recompute"]
+LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction"}
+VOID = {"meta", "img", "br", "hr", "input", "link"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: tags, attributes, texts by section, numbers with their sources."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.numbers: list[dict[str, str]] = []
+        self.sections: dict[str, str] = {}
+        self.open: list[str] = []
+        self._section = ""
+        self.feed(text)
+        assert not self.open, f"unclosed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        values = {k: v or "" for k, v in attrs}
+        self.tags.append((tag, values))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "section":
+            self._section = values["id"]
+            self.sections[self._section] = ""
+        if values.get("class") == "number":
+            self.numbers.append(values)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, {k: v or "" for k, v in attrs}))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+        if tag == "section":
+            self._section = ""
+
+    def handle_data(self, data):
+        if self._section:
+            self.sections[self._section] += data
+        if self.numbers and "shown" not in self.numbers[-1]:
+            self.numbers[-1]["shown"] = data
+
+
+@pytest.fixture(scope="module")
+def detect_page(detect_run):
+    result = write_report(detect_run.folder)
+    assert result.path == detect_run.folder / "report.html"
+    assert result.size_bytes == result.path.stat().st_size
+    return Page(result.path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def semantic_page(semantic_run):
+    return Page(write_report(semantic_run.folder).path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=["detect_page", "semantic_page"])
+def page(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_nothing_is_loaded_from_anywhere(page):
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base", "form")
+        for key, value in attributes.items():
+            assert not key.startswith("on"), f"event handler on <{tag}>"
+            if key in LOADING:
+                assert value.startswith(("data:image/jpeg;base64,", "#")), f"<{tag} {key}={value[:60]}>"
+            if key == "style":
+                assert "url(" not in value
+    assert not re.search(r"https?:", page.text)
+    assert "@import" not in page.text
+    assert not re.findall(r"url\((?!#)", page.text)
+
+
+def test_ids_are_unique_and_references_resolve(page):
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    used = re.findall(r"url\(#([^)]+)\)", page.text) + [a["href"][1:] for t, a in page.tags if t == "a"]
+    assert set(used) <= set(ids)
+
+
+def test_all_sections_are_there_in_order(page):
+    assert list(page.sections) == SECTIONS
+    assert [a["href"] for t, a in page.tags if t == "a"] == [f"#{name}" for name in SECTIONS]
+
+
+def test_hostile_names_are_text(detect_run, detect_page):
+    hostile = detect_run.dataset.class_names[0]
+    assert hostile == "<script>alert('x')</script>"
+    assert hostile not in detect_page.text
+    for section in ("data", "accuracy", "origin"):
+        assert hostile in detect_page.sections[section]
+    assert all("onload" not in attributes for _, attributes in detect_page.tags)
+    for name in detect_run.dataset.class_names:
+        assert name in detect_page.sections["accuracy"]
+
+
+def look_up(values, dotted: str):
+    for key in dotted.split("."):
+        values = values[int(key)] if isinstance(values, list) else values[key]
+    return values
+
+
+@pytest.mark.parametrize("which", ["detect", "semantic"])
+def test_every_number_equals_its_source(which, request):
+    folder = request.getfixturevalue(f"{which}_run").folder
+    page = request.getfixturevalue(f"{which}_page")
+    checked = 0
+    for number in page.numbers:
+        file, _, key = number["data-source"].partition(" ")
+        if not file.endswith(".json"):
+            continue
+        values = json.loads((folder / file).read_text(encoding="utf-8"))
+        head, _, rest = key.partition(" ")
+        values = look_up(values, head) if rest else values
+        expected = look_up(values, rest or key)
+        shown = number["data-value"]
+        assert (expected is None) == shown.startswith("not a number"), (file, key)
+        if expected is not None:
+            assert float(shown) == expected, (file, key)
+            if re.fullmatch(r"-?\d\.\d{4}", number["shown"]):
+                assert abs(float(number["shown"]) - expected) <= 0.500001e-4
+        checked += 1
+    assert checked > 50
+
+
+def test_shown_digits_are_the_rounded_value(detect_page, detect_run):
+    evaluation = json.loads((detect_run.folder / "evaluation.json").read_text(encoding="utf-8"))
+    text = detect_page.sections["accuracy"]
+    for value in (evaluation["metrics"]["AP50"], evaluation["operating_point"]["precision"]):
+        assert f"{value:.4f}" in text
+    header = detect_page.text.partition("<nav")[0]
+    assert f">{evaluation['metrics']['AP50']:.4f}<" in header
+    assert "HOTA" in header
+
+
+@pytest.mark.parametrize("which", ["detect", "semantic"])
+def test_every_convention_is_shown(which, request):
+    folder, page = request.getfixturevalue(f"{which}_run").folder, request.getfixturevalue(f"{which}_page")
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    for key in evaluation["conventions"]:
+        assert key.replace("_", " ") in page.sections["accuracy"]
+
+
+def test_pictures_are_small_jpegs(page):
+    pictures = [a for t, a in page.tags if t == "img"]
+    assert len(pictures) >= 10
+    assert all(a["src"].startswith("data:image/jpeg;base64,") and a["alt"] for a in pictures)
+    assert max(len(a["src"]) for a in pictures) < 300_000
+    assert len(page.text) < 5_000_000
+
+
+def test_unchanged_data_is_said(page):
+    assert "yes: the digest of every image and label is the run's" in page.sections["data"]
+
+
+def test_the_page_is_the_same_when_made_again(detect_run, detect_page, tmp_path):
+    again = write_report(detect_run.folder, tmp_path / "again.html")
+    assert again.path.read_text(encoding="utf-8") == detect_page.text
+
+
+def test_changed_data_is_said_and_not_drawn(detect_run, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(detect_run.data, data)
+    moved = Page(write_report(detect_run.folder, tmp_path / "moved.html", data=data).path.read_text(encoding="utf-8"))
+    assert "yes: the digest" in moved.sections["data"]
+    picture = data / "train" / "train00.png"
+    image = Image.open(picture).convert("RGB")
+    image.putpixel((0, 0), (1, 2, 3))
+    image.save(picture)
+    page = Page(write_report(detect_run.folder, tmp_path / "changed.html", data=data).path.read_text(encoding="utf-8"))
+    assert "NO: images or labels differ" in page.sections["data"]
+    assert "The data has changed since the run" in page.sections["pictures"]
+
+
+def test_absent_data_is_said(detect_run, tmp_path):
+    page = Page(write_report(detect_run.folder, tmp_path / "a.html", data=tmp_path / "none").path.read_text("utf-8"))
+    assert "the data could not be read" in page.sections["data"]
+    assert "objects: größe & co" in page.sections["data"], "the counts the run recorded are still there"
+    assert "The data could not be read" in page.sections["pictures"]
+
+
+def test_a_run_of_nothing_invents_nothing(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    result = write_report(tmp_path)
+    page = Page(result.path.read_text(encoding="utf-8"))
+    assert list(page.sections) == SECTIONS
+    assert page.numbers == []
+    for name in ("training", "accuracy", "latency", "tracking"):
+        assert "not measured in this run" in page.sections[name]
+        assert result.sections[name] is False
+    assert "No headline number was measured" in page.text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evaluation.json",
+        "metrics.jsonl",
+        "predictions.parquet",
+        "tracking.json",
+        "video.json",
+        "export.json",
+        "audit.json",
+    ],
+)
+def test_each_part_may_be_missing(detect_run, tmp_path, name):
+    folder = tmp_path / "run"
+    shutil.copytree(detect_run.folder, folder)
+    (folder / name).unlink()
+    page = Page(write_report(folder).path.read_text(encoding="utf-8"))
+    assert not any(number["data-source"].startswith(name) for number in page.numbers)
+    where = {"evaluation.json": "accuracy", "metrics.jsonl": "training", "predictions.parquet": "pictures"}
+    where |= {"tracking.json": "tracking", "video.json": "latency", "export.json": "export", "audit.json": "data"}
+    assert any(a.get("class") == "missing" for _, a in page.tags)
+    assert re.search(r"not measured|Nothing was exported|no predictions|No audit", page.sections[where[name]])
+
+
+def test_predictions_other_than_the_evaluated_ones_are_noticed(detect_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(detect_run.folder, folder)
+    predictions = Predictions.load(folder / "predictions.parquet")
+    Predictions(predictions.table.head(3), predictions.meta).save(folder / "predictions.parquet")
+    page = Page(write_report(folder).path.read_text(encoding="utf-8"))
+    assert re.search(r"evaluation is of these predictions\s*NO: of [0-9a-f]{64}", page.sections["origin"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "part"),
+    [
+        ("run.json", '{\n"a": 1,\n', "run.json:3: must be JSON"),
+        ("run.json", "[1]", "must be a JSON object, got a list"),
+        ("metrics.jsonl", '{"epoch": 1}\n{"epoch": 2', "metrics.jsonl:2: must be JSON"),
+        ("evaluation.json", "", "evaluation.json:1: must be JSON"),
+        ("predictions.parquet", "x", "must be a predictions file"),
+    ],
+)
+def test_damaged_parts_are_refused(detect_run, tmp_path, name, text, part):
+    folder = tmp_path / "run"
+    shutil.copytree(detect_run.folder, folder)
+    (folder / "report.html").unlink(missing_ok=True)
+    (folder / name).write_text(text)
+    with pytest.raises(DataError) as caught:
+        write_report(folder)
+    assert part in str(caught.value)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"must be a run folder with a run\.json"):
+        write_report(tmp_path)
+
+
+def test_an_output_that_cannot_be_written_is_said(detect_run, tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(SightlineError, match="cannot write the report"):
+        write_report(detect_run.folder, tmp_path / "taken")
+
+
+def test_many_classes_still_fit(detect_run, tmp_path):
+    """Eighty classes: a band instead of eighty curves, a heat map and the worst confusions instead of 6561 cells."""
+    folder = tmp_path / "run"
+    shutil.copytree(detect_run.folder, folder)
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    names = [f"class {i}" for i in range(80)]
+    evaluation["per_class"] = [{**evaluation["per_class"][0], "class_id": i, "class": n} for i, n in enumerate(names)]
+    evaluation["confusion"] = [[(r * c) % 7 for c in range(81)] for r in range(81)]
+    curves = evaluation["curves"]
+    curves["class_names"], curves["precision"] = names, [curves["precision"][0]] * 80
+    write_json_atomic(folder / "evaluation.json", evaluation)
+    page = Page(write_report(folder).path.read_text(encoding="utf-8"))
+    assert "The most frequent confusions" in page.sections["accuracy"]
+    assert not any(a.get("class") == "matrix" for _, a in page.tags)
+    assert len(page.text) < 5_000_000
+
+
+def test_an_evaluation_without_objects(detect_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(detect_run.folder, folder)
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    evaluation["metrics"] = dict.fromkeys(evaluation["metrics"])
+    for key in ("precision", "recall", "f1"):
+        evaluation["operating_point"][key] = None
+    curves = evaluation["curves"]
+    curves["precision"] = [[None] * 101] * 3
+    for key in ("mean_precision", "pooled_f1", "pooled_precision", "pooled_recall"):
+        curves[key] = [None] * 101
+    write_json_atomic(folder / "evaluation.json", evaluation)
+    page = Page(write_report(folder).path.read_text(encoding="utf-8"))
+    assert "–" in page.sections["accuracy"]
