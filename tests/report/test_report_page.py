@@ -12,6 +12,15 @@ from sightline.core.errors import DataError, SightlineError
 from sightline.core.files import write_json_atomic
 from sightline.core.predictions import Predictions
 from sightline.report import write_report
+from sightline.report.accuracy import accuracy_section
+from sightline.report.data_card import data_section
+from sightline.report.data_now import DataNow, read_data_now
+from sightline.report.operation import export_section, latency_section, tracking_section
+from sightline.report.origin import origin_section
+from sightline.report.page import headline
+from sightline.report.pictures import pictures_section
+from sightline.report.records import read_run
+from sightline.report.training import training_section
 
 SECTIONS = ["data", "training", "accuracy", "pictures", "latency", "export", "tracking", "origin", "recompute"]
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction"}
@@ -180,8 +189,7 @@ def test_the_page_is_the_same_when_made_again(detect_run, detect_page, tmp_path)
 def test_changed_data_is_said_and_not_drawn(detect_run, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(detect_run.data, data)
-    moved = Page(write_report(detect_run.folder, tmp_path / "moved.html", data=data).path.read_text(encoding="utf-8"))
-    assert "yes: the digest" in moved.sections["data"]
+    assert read_data_now(read_run(detect_run.folder), data).unchanged is True, "moved is not changed"
     picture = data / "train" / "train00.png"
     image = Image.open(picture).convert("RGB")
     image.putpixel((0, 0), (1, 2, 3))
@@ -211,27 +219,26 @@ def test_a_run_of_nothing_invents_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "part", "section"),
     [
-        "evaluation.json",
-        "metrics.jsonl",
-        "predictions.parquet",
-        "tracking.json",
-        "video.json",
-        "export.json",
-        "audit.json",
+        ("evaluation.json", "evaluation", accuracy_section),
+        ("metrics.jsonl", "epochs", training_section),
+        ("video.json", "video", latency_section),
+        ("export.json", "export", export_section),
+        ("tracking.json", "tracking", tracking_section),
+        ("audit.json", "audit", lambda record: data_section(record, DataNow(None, None, None, "not asked for"))),
+        ("predictions.parquet", "predictions", lambda record: pictures_section(record, read_data_now(record))),
     ],
 )
-def test_each_part_may_be_missing(detect_run, tmp_path, name):
+def test_each_part_may_be_missing(detect_run, tmp_path, name, part, section):
     folder = tmp_path / "run"
     shutil.copytree(detect_run.folder, folder)
+    assert getattr(read_run(folder), part)
     (folder / name).unlink()
-    page = Page(write_report(folder).path.read_text(encoding="utf-8"))
-    assert not any(number["data-source"].startswith(name) for number in page.numbers)
-    where = {"evaluation.json": "accuracy", "metrics.jsonl": "training", "predictions.parquet": "pictures"}
-    where |= {"tracking.json": "tracking", "video.json": "latency", "export.json": "export", "audit.json": "data"}
-    assert any(a.get("class") == "missing" for _, a in page.tags)
-    assert re.search(r"not measured|Nothing was exported|no predictions|No audit", page.sections[where[name]])
+    record = read_run(folder)
+    assert not getattr(record, part)
+    assert re.search(r"not measured|was exported|no predictions|No audit", section(record).missing)
+    assert headline(record), "what was measured still leads the page"
 
 
 def test_predictions_other_than_the_evaluated_ones_are_noticed(detect_run, tmp_path):
@@ -239,8 +246,9 @@ def test_predictions_other_than_the_evaluated_ones_are_noticed(detect_run, tmp_p
     shutil.copytree(detect_run.folder, folder)
     predictions = Predictions.load(folder / "predictions.parquet")
     Predictions(predictions.table.head(3), predictions.meta).save(folder / "predictions.parquet")
-    page = Page(write_report(folder).path.read_text(encoding="utf-8"))
-    assert re.search(r"evaluation is of these predictions\s*NO: of [0-9a-f]{64}", page.sections["origin"])
+    rows = [row for block in origin_section(read_run(folder)).blocks for row in getattr(block, "rows", ())]
+    verdict = dict(row for row in rows if row[0] == "evaluation is of these predictions")
+    assert re.fullmatch(r"NO: of [0-9a-f]{64}", verdict["evaluation is of these predictions"])
 
 
 @pytest.mark.parametrize(
@@ -286,10 +294,11 @@ def test_many_classes_still_fit(detect_run, tmp_path):
     curves = evaluation["curves"]
     curves["class_names"], curves["precision"] = names, [curves["precision"][0]] * 80
     write_json_atomic(folder / "evaluation.json", evaluation)
-    page = Page(write_report(folder).path.read_text(encoding="utf-8"))
-    assert "The most frequent confusions" in page.sections["accuracy"]
-    assert not any(a.get("class") == "matrix" for _, a in page.tags)
-    assert len(page.text) < 5_000_000
+    blocks = accuracy_section(read_run(folder)).blocks
+    assert "The most frequent confusions" in [getattr(block, "caption", "") for block in blocks]
+    assert "matrix" not in [block.kind for block in blocks]
+    charts = [chart for block in blocks if block.kind == "charts" for chart in block.charts]
+    assert sum(map(len, charts)) < 3_000_000
 
 
 def test_an_evaluation_without_objects(detect_run, tmp_path):
@@ -304,5 +313,6 @@ def test_an_evaluation_without_objects(detect_run, tmp_path):
     for key in ("mean_precision", "pooled_f1", "pooled_precision", "pooled_recall"):
         curves[key] = [None] * 101
     write_json_atomic(folder / "evaluation.json", evaluation)
-    page = Page(write_report(folder).path.read_text(encoding="utf-8"))
-    assert "–" in page.sections["accuracy"]
+    record = read_run(folder)
+    assert [block.kind for block in accuracy_section(record).blocks].count("charts") == 0
+    assert [tile.label for tile in headline(record)] == ["HOTA", "Slowest stage, p95"]

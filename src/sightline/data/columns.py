@@ -29,8 +29,15 @@ def integers(values: Sequence[Any]) -> tuple[Ints, Bools]:
 
 def floats(values: Sequence[Any]) -> tuple[Floats, Bools]:
     """The values as float64 and a mask of those that are no finite number (NaN in the array)."""
-    rows, bad = float_rows([[v] for v in values], 1)
-    return rows[:, 0], bad
+    try:
+        column = np.array(values, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        column = np.zeros((0, 0))
+    if column.ndim != 1:  # lists among the numbers
+        column = np.array([_float_row([v], 1)[0] for v in values], dtype=np.float64)
+    bad: Bools = np.asarray(~np.isfinite(column))
+    column[bad] = np.nan
+    return column, bad
 
 
 def float_rows(rows: Sequence[Any], width: int) -> tuple[Floats, Bools]:

@@ -33,8 +33,9 @@ def accuracy_section(record: RunRecord) -> Section:
         blocks.append(_operating_point(source))
     if evaluation.get("per_class"):
         blocks.append(_per_class(source))
-    if evaluation.get("curves"):
-        blocks.append(Charts(_curves(evaluation), _curves_caption(evaluation)))
+    charts = _curves(evaluation) if evaluation.get("curves") else []
+    if charts:
+        blocks.append(Charts(charts, _curves_caption(evaluation)))
     if evaluation.get("confusion"):
         blocks += _confusion(source)
     conventions = evaluation.get("conventions") or {}
@@ -56,7 +57,7 @@ def accuracy_tiles(record: RunRecord, room: int) -> list[Tile]:
     tiles = [_tile(key, source.number("metrics", key)) for key in wanted if metrics.get(key) is not None]
     for key in ("precision", "recall") if len(tiles) + 2 <= room else ("f1",):
         number = source.optional("operating_point", key)
-        if number is not None:
+        if number is not None and number.value is not None:
             tiles.append(_tile(key, number))
     return tiles[:room]
 

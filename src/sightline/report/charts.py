@@ -120,21 +120,23 @@ def stacked_bars(name: str, title: str, rows: Rows, *, order: Sequence[str], par
     totals: dict[str, float] = {}
     for row in rows:
         totals[row["label"]] = totals.get(row["label"], 0) + row["value"]
-    base = alt.Chart(_data(rows))
-    sort = alt.EncodingSortField(field="place", order="ascending")
-    placed = [{**row, "place": order.index(row["label"]), "part": list(parts).index(row["series"])} for row in rows]
-    base = alt.Chart(_data(placed))
-    bars = base.mark_bar(height={"band": 0.7}).encode(
-        y=alt.Y("label:N", sort=sort, title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK)),
-        x=alt.X("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~s"), stack="zero"),
-        color=_colours(parts, "square") if len(parts) > 1 else alt.value(SERIES[0]),
-        order=alt.Order("part:Q"),
+    placed = [{**row, "part": list(parts).index(row["series"])} for row in rows]
+    y = alt.Y("label:N", sort=list(order), title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK))
+    bars = (
+        alt.Chart(_data(placed))
+        .mark_bar(height={"band": 0.7})
+        .encode(
+            y=y,
+            x=alt.X("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~s"), stack="zero"),
+            color=_colours(parts, "square") if len(parts) > 1 else alt.value(SERIES[0]),
+            order=alt.Order("part:Q"),
+        )
     )
-    ends = [{"label": label, "total": total, "place": order.index(label)} for label, total in totals.items()]
+    ends = [{"label": label, "total": total} for label, total in totals.items()]
     text = (
         alt.Chart(_data(ends))
         .mark_text(align="left", dx=4, fontSize=11, color=MUTED)
-        .encode(y=alt.Y("label:N", sort=sort), x="total:Q", text=alt.Text("total:Q", format=",d"))
+        .encode(y=y, x="total:Q", text=alt.Text("total:Q", format=",d"))
     )
     height = 80 + 24 * len(order)
     described = ", ".join(f"{label} {total:g}" for label, total in totals.items())

@@ -1,15 +1,14 @@
 """The run's data set read again, as it is today: the same images left out, the same division, and is it unchanged?"""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import polars as pl
-import yaml
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import InputError
-from sightline.data import read_dataset, split_dataset
+from sightline.data import read_dataset
+from sightline.data.holdout import exclude_images, hold_out
 from sightline.report.records import RunRecord
 
 __all__ = ["DataNow", "evaluated_part", "read_data_now"]
@@ -54,22 +53,15 @@ def evaluated_part(dataset: Dataset, record: RunRecord) -> Dataset:
 
 def _as_used(dataset: Dataset, record: RunRecord) -> Dataset:
     """Training leaves out what `exclude` names and divides data without splits; both stand in the run's settings."""
-    kept = _without(dataset, record.part.get("excluded") or ())
-    settings = yaml.safe_load(record.config) if record.config else None
-    if kept.splits or not isinstance(settings, dict) or "val_fraction" not in settings:
+    kept = exclude_images(dataset, tuple(map(str, record.part.get("excluded") or ())))
+    settings = record.settings
+    if "val_fraction" not in settings:
         return kept
-    held_out = float(settings["val_fraction"])
-    fractions = {str(settings["split_train"]): 1.0 - held_out, str(settings["split_val"]): held_out}
-    return split_dataset(kept, fractions, int(settings["seed"]))
-
-
-def _without(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    out = set(names)
-    if not out:
-        return dataset
-    keep = [
-        image_id
-        for image_id, path in dataset.images.select("image_id", "path").iter_rows()
-        if not out & {path, PurePosixPath(path).name, PurePosixPath(path).stem}
-    ]
-    return dataset.select(keep)
+    divided, _ = hold_out(
+        kept,
+        train=str(settings["split_train"]),
+        val=str(settings["split_val"]),
+        fraction=float(settings["val_fraction"]),
+        seed=int(settings["seed"]),
+    )
+    return divided

@@ -61,30 +61,52 @@ def _digests(record: RunRecord) -> list[tuple[str, Cell]]:
 
 def recompute_section(record: RunRecord) -> Section:
     """For each kind of number the command that makes it again; only of what this run has."""
-    folder = shlex.quote(record.folder.as_posix())
-    data = shlex.quote(str(record.part.get("path") or "DATA"))
+    folder = record.folder.as_posix()
+    data = str(record.part.get("path") or "DATA")
     weights = f"{folder}/weights/best.safetensors"
     steps: list[tuple[bool, str, str]] = [
-        (True, "counts and audit findings", f"sightline audit {data}"),
+        (True, "counts and audit findings", shlex.join(["sightline", "audit", data])),
+        (bool(record.epochs), "training curves, weights", _command(record.run)),
         (
-            bool(record.epochs),
-            "training curves and weights",
-            _command(record.run) or f"sightline train --config {folder}/config.yaml",
+            record.evaluation is not None,
+            "accuracy",
+            shlex.join(["sightline", "eval", *_evaluated(record, data, weights)]),
         ),
-        (record.evaluation is not None, "accuracy", f"sightline eval {weights} --data {data}"),
-        (record.export is not None, "export parity", f"sightline export {weights}"),
-        (record.video is not None, "latency by stage", f"sightline run {weights} VIDEO --track"),
-        (
-            record.tracking is not None,
-            "tracking",
-            f"sightline eval {folder}/predictions.parquet --data {data} --task track",
-        ),
-        (True, "this page", f"sightline report {folder}"),
+        (record.export is not None, "export parity", shlex.join(["sightline", "export", weights, "--data", data])),
+        (record.video is not None, "latency by stage", shlex.join(["sightline", "run", weights, _source(record)])),
+        (record.tracking is not None, "tracking", shlex.join(["sightline", "eval", *_tracked(record, weights)])),
+        (True, "this page", shlex.join(["sightline", "report", folder])),
     ]
-    rows = [(what, command) for there, what, command in steps if there]
+    rows = [(what, command or "not recorded") for there, what, command in steps if there]
     return Section(
         anchor="recompute",
         title="How to recompute each number",
-        intro="Numbers are shown rounded; point at one for its exact value and the file and key it was read from.",
+        intro="Numbers are shown rounded; point at one for its exact value and the file and key it was read from. "
+        "A word in capitals stands for a path the run did not record.",
         blocks=[Table(["numbers", "command"], rows)],
     )
+
+
+def _evaluated(record: RunRecord, data: str, weights: str) -> list[str]:
+    """The options with which `sightline eval` measures on the images the evaluation is of."""
+    options = ["--model", weights, "--data", data]
+    split = str(((record.evaluation or {}).get("conventions") or {}).get("split") or "")
+    if split:
+        options += ["--split", split]
+    for name in record.part.get("excluded") or ():
+        options += ["--exclude", str(name)]
+    for key in ("val_fraction", "seed"):
+        if key in record.settings:
+            options += [f"--{key.replace('_', '-')}", str(record.settings[key])]
+    return options
+
+
+def _source(record: RunRecord) -> str:
+    return str((record.video or {}).get("source") or "VIDEO")
+
+
+def _tracked(record: RunRecord, weights: str) -> list[str]:
+    """From the MOT file of the video run where there is one, else with a tracker on the sequences."""
+    written = ((record.video or {}).get("outputs") or {}).get("mot")
+    found = ["--predictions", str(written)] if written else ["--model", weights, "--track", "kalman-iou"]
+    return ["--data", "SEQUENCES", *found]

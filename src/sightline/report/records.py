@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from sightline.core.errors import DataError, at
 from sightline.core.predictions import Predictions
 
@@ -44,6 +46,12 @@ class RunRecord:
         return dict(self.run.get("data") or {})
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What `config.yaml` says, empty without it."""
+        value = yaml.safe_load(self.config) if self.config else None
+        return value if isinstance(value, dict) else {}
+
+    @property
     def data_digest(self) -> str | None:
         """The digest of the data as it was when the run used it."""
         digest = self.part.get("digest") or self.run.get("data_digest")
@@ -58,7 +66,7 @@ def read_run(folder: str | Path) -> RunRecord:
         raise DataError(
             "must be a run folder with a run.json, got none",
             where=str(path),
-            do="give the folder that 'sightline train' or 'sightline eval' wrote",
+            do="give the folder that 'sightline train' made",
         )
     predictions = path / "predictions.parquet"
     figures = path / "figures"

@@ -1,6 +1,7 @@
 """Labels against independent measurements: point sampling of the outline, and the pictures themselves."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from sightline.data.synth import MIN_VISIBILITY, MIN_VISIBLE_PX, render_traffic
 from sightline.data.synth.labels import label, label_all, masks_of, trace
 from sightline.data.synth.placement import Placed
-from sightline.data.synth.stage import build_stage, draw
+from sightline.data.synth.sprites import Sprite, lit_sprite
+from sightline.data.synth.stage import _draw_vehicle, build_stage, draw
 from sightline.data.synth.vehicles import CLASS_NAMES, Vehicle, sample_vehicle
 from sightline.data.synth.view import View
 from sightline.ops import rle
@@ -31,24 +33,25 @@ def at_pixel(x, y, heading=0.5, class_name="car", seed=0):
     return Placed(vehicle_of(class_name, seed), VIEW.to_world([2.0 * x, 2.0 * y]), heading, 0.0)
 
 
-def sampled_coverage(placed, samples=12):
+def sampled_coverage(placed, samples=10):
     """Covered share of each final pixel, by testing a grid of points against the outline's half-planes."""
-    height, width = SIZE
+    outlines = [VIEW.to_canvas(placed.to_world(outline)) / 2 for outline, _ in placed.vehicle.outlines]
+    left, top = np.floor(np.concatenate(outlines).min(axis=0)).astype(int)
+    right, bottom = np.ceil(np.concatenate(outlines).max(axis=0)).astype(int)
     offsets = (np.arange(samples) + 0.5) / samples
-    x = (np.arange(width)[:, None] + offsets).ravel()
-    y = (np.arange(height)[:, None] + offsets).ravel()
-    grid = np.stack(np.meshgrid(x, y), axis=-1)
-    covered = np.zeros(grid.shape[:2], dtype=bool)
-    for outline, _ in placed.vehicle.outlines:
-        points = VIEW.to_canvas(placed.to_world(outline)) / 2
-        inside_left = np.ones_like(covered)
-        inside_right = np.ones_like(covered)
-        for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
-            side = (b[0] - a[0]) * (grid[..., 1] - a[1]) - (b[1] - a[1]) * (grid[..., 0] - a[0])
-            inside_left &= side >= 0
-            inside_right &= side <= 0
-        covered |= inside_left | inside_right
-    return covered.reshape(height, samples, width, samples).mean(axis=(1, 3))
+    x = (np.arange(left, right)[:, None] + offsets).ravel()
+    y = (np.arange(top, bottom)[:, None] + offsets).ravel()
+    grid_x, grid_y = np.meshgrid(x, y)
+    covered = np.zeros(grid_x.shape, dtype=bool)
+    for points in outlines:
+        sides = [
+            (b[0] - a[0]) * (grid_y - a[1]) - (b[1] - a[1]) * (grid_x - a[0]) for a, b in pairwise([*points, points[0]])
+        ]
+        covered |= np.all([s >= 0 for s in sides], axis=0) | np.all([s <= 0 for s in sides], axis=0)
+    shares = np.zeros(SIZE)
+    blocks = covered.reshape(bottom - top, samples, right - left, samples)
+    shares[top:bottom, left:right] = blocks.mean(axis=(1, 3))
+    return shares
 
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
@@ -185,6 +188,32 @@ def _grown(mask):
     padded = np.pad(mask, 1)
     return np.max([padded[1 + dy : -1 + dy or None, 1 + dx : -1 + dx or None]
                    for dy in (-1, 0, 1) for dx in (-1, 0, 1)], axis=0)  # fmt: skip
+
+
+@pytest.mark.parametrize("heading", [0.0, 0.35, 2.0])
+@pytest.mark.parametrize("at", [(161.0, 127.0), (160.5, 127.5), (9.2, 40.8)])
+def test_the_drawn_outline_is_the_labelled_one_to_a_tenth_of_a_pixel(bare_stage, monkeypatch, heading, at):
+    def flat(*arguments):
+        sprite = lit_sprite(*arguments)
+        return Sprite(np.repeat(sprite.albedo[..., 3:], 4, axis=2), sprite.direct)
+
+    monkeypatch.setattr("sightline.data.synth.stage.lit_sprite", flat)
+    view, ones = bare_stage.view, np.ones(3, dtype=np.float32)
+    stage = replace(bare_stage, light=replace(bare_stage.light, sun_rgb=0 * ones, sky_rgb=ones))
+    level = replace(stage.levels[0], shadow=0 * stage.levels[0].shadow)
+    placed = Placed(vehicle_of("truck", 1), view.to_world(at), heading, 0.0)
+    drawn = np.zeros((*view.canvas_hw, 3), dtype=np.float32)
+    _draw_vehicle(drawn, stage, level, placed)
+    footprint = trace(view, placed)
+    labelled = np.zeros(view.canvas_hw, dtype=np.float32)
+    height, width = footprint.coverage.shape
+    labelled[footprint.top : footprint.top + height, footprint.left : footprint.left + width] = footprint.coverage
+    assert drawn[..., 0].sum() == pytest.approx(labelled.sum(), rel=0.01)
+    for axis in (0, 1):
+        places = np.arange(drawn.shape[1 - axis])
+        middles = [(image.sum(axis=axis) * places).sum() / image.sum() for image in (drawn[..., 0], labelled)]
+        assert middles[0] == pytest.approx(middles[1], abs=0.1)  # canvas pixels are half pixels of the picture
+    assert np.abs(drawn[..., 0] - labelled).mean() < 0.004
 
 
 def test_labels_keep_the_order_and_ids_of_the_vehicles():

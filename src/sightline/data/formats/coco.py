@@ -3,7 +3,7 @@
 Recognised: a single JSON file with its images near it; a folder with such files, or with `annotations/*.json`;
 Roboflow's export (`train|valid|test/_annotations.coco.json`, images beside the file).
 
-Ids: image and object ids are the file's own (renumbered where several files use the same ones); class ids are contiguous
+Ids: image and object ids are the file's own (renumbered where several files use the same); class ids are contiguous
 in the order of the file's category ids, which stay in `source_id`. Boxes are `x, y, width, height` from the pixel edge,
 so `x2 = x + width` is exclusive already.
 """

@@ -1,5 +1,6 @@
 """The annotations of one COCO file as columns."""
 
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -119,32 +120,34 @@ class _Masks:
         return rings
 
     def _read_polygons(self, values: list[Any]) -> pl.Series:
-        kind = pl.List(pl.List(pl.Float64))
-        lists = [v if isinstance(v, list) and v else None for v in values]
-        try:
-            polygons = pl.Series(lists, dtype=kind, strict=True)
-        except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
-            polygons = pl.Series([self._read_polygon(row, v) for row, v in enumerate(lists)], dtype=kind)
-        # Whole columns: one row per ring, then one per coordinate.
-        rings = pl.DataFrame({"row": np.arange(len(lists)), "ring": polygons}).drop_nulls().explode("ring")
-        points = rings.explode("ring").filter(pl.col("ring").is_null() | ~pl.col("ring").is_finite())["row"]
-        short = rings.filter((pl.col("ring").list.len() < 6) | (pl.col("ring").list.len() % 2 == 1))["row"]
-        wrong = sorted({*points.to_list(), *short.to_list()})
-        for row in wrong:
+        lists = [v if isinstance(v, list) and v else [] for v in values]
+        rows, rings = _rings_of(lists)
+        flat = _flatten(rings)
+        if flat is None:  # something is no list of lists of numbers: find out what, and read the others
+            lists = [self._clean(row, v) for row, v in enumerate(lists)]
+            rows, rings = _rings_of(lists)
+            flat = np.array([c for ring in rings for c in ring], dtype=np.float64)
+        lengths = np.array([len(r) for r in rings], dtype=np.int64)
+        of_ring = np.repeat(np.arange(len(rings)), lengths)
+        bad = (lengths < 6) | (lengths % 2 == 1)
+        bad[of_ring[~np.isfinite(flat)]] = True
+        wrong = np.unique(rows[bad])
+        for row in wrong.tolist():
             self._problem(row, "must be polygons of at least three finite points each")
-        if not wrong:
-            return polygons
-        keep = ~pl.Series(range(len(lists)), dtype=pl.Int64).is_in(wrong)
-        return pl.select(pl.when(keep).then(polygons)).to_series()
+        kept = ~np.isin(rows, wrong)
+        # Nested lists out of flat columns: one group per ring, then one per object; building them row by row is slow.
+        points = pl.DataFrame({"ring": of_ring, "polygon": flat}).filter(pl.Series(kept[of_ring]))
+        table = points.group_by("ring", maintain_order=True).agg("polygon").with_columns(row=pl.Series(rows[kept]))
+        table = table.group_by("row", maintain_order=True).agg("polygon")
+        whole = pl.DataFrame({"row": np.arange(len(values))})
+        return whole.join(table, on="row", how="left", maintain_order="left")["polygon"]
 
-    def _read_polygon(self, row: int, rings: list[Any] | None) -> Polygon | None:
-        if rings is None:
-            return None
+    def _clean(self, row: int, rings: list[Any]) -> Polygon:
         table = [float_rows([r], len(r)) if isinstance(r, list) and r else None for r in rings]
         read = [t[0][0].tolist() for t in table if t is not None and not t[1][0]]
         if len(read) < len(rings):
             self._problem(row, "must be a list of lists of numbers")
-            return None
+            return []
         return read
 
     def _read_rle(self, row: int, value: dict[str, Any]) -> bytes | None:
@@ -170,6 +173,22 @@ class _Masks:
         self.problems.append(
             (Problem("label-bad-segmentation", index, f"segmentation of object {label!r:.20} {what}"), row)
         )
+
+
+def _rings_of(lists: list[list[Any]]) -> tuple[Ints, list[Any]]:
+    """All rings of all objects, and the row each belongs to."""
+    counts = np.array([len(v) for v in lists], dtype=np.int64)
+    return np.repeat(np.arange(len(lists)), counts), list(chain.from_iterable(lists))
+
+
+def _flatten(rings: list[Any]) -> Floats | None:
+    """The coordinates of all rings one after the other, or None when a ring is no list of numbers."""
+    if not set(map(type, rings)) <= {list}:
+        return None
+    try:
+        return np.fromiter(chain.from_iterable(rings), np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _unusable(entry: dict[str, Any], index: int, image_id: int, class_id: int) -> Problem:

@@ -231,8 +231,10 @@ class SceneryBuilder:
         stamp = np.dstack([radiance, coverage]).astype(np.float32)
         left, top = np.round(spot_px - size / 2).astype(int)
         over_premultiplied(self.layer, stamp, int(top), int(left))
-        shift = self.light.shadow_shift_m(height_m) * scale
-        _stamp_maximum(self._shadow, (coverage * 235).astype(np.uint8), int(top + shift[1]), int(left + shift[0]))
+        shade = (coverage * 235).astype(np.uint8)
+        for share in (0.4, 0.7, 1.0):  # a crown is as deep as it is wide: its shadow reaches back towards the trunk
+            shift = self.light.shadow_shift_m(share * height_m) * scale
+            _stamp_maximum(self._shadow, shade, int(top + shift[1]), int(left + shift[0]))
 
 
 def over_premultiplied(layer: FloatImage, stamp: FloatImage, top: int, left: int) -> None:

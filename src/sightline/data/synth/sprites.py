@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sightline.data.synth.paths import Points, rounded_rectangle
+from sightline.data.synth.kernels import add_convex
+from sightline.data.synth.paths import rounded_rectangle
 from sightline.data.synth.textures import FloatImage, floats, linear_from_srgb
 from sightline.data.synth.vehicles import Colour, Vehicle, truck_parts_m
 
@@ -34,7 +35,7 @@ class Sprite:
 
 
 class _Pen:
-    """Fills polygons given in metres on a colour, a relief and an outline image."""
+    """Fills polygons given in metres on a colour and a relief image."""
 
     def __init__(self, vehicle: Vehicle) -> None:
         self.half_x = vehicle.length_m / 2 + MARGIN_M
@@ -43,7 +44,6 @@ class _Pen:
         self.centre_px = np.array([size_hw[1] / 2, size_hw[0] / 2])
         self.colour = np.full((*size_hw, 3), vehicle.colour, dtype=np.uint8)
         self.relief = np.zeros(size_hw, dtype=np.float32)
-        self.outline = np.zeros(size_hw, dtype=np.uint8)
 
     def _pixels(self, points: npt.ArrayLike) -> npt.NDArray[np.int32]:
         scaled = (np.asarray(points, dtype=np.float64) * DRAW_PX_PER_M + self.centre_px - 0.5) * 16
@@ -77,9 +77,6 @@ class _Pen:
     ) -> None:
         """Fill a symmetric trapezoid between half width `half1` at x1 and `half2` at x2."""
         self.fill([(x1, -half1), (x1, half1), (x2, half2), (x2, -half2)], colour, height_m)
-
-    def mark_outline(self, points: Points) -> None:
-        cv2.fillPoly(self.outline, [self._pixels(points)], 255, shift=4)
 
 
 def shade_of(colour: Colour, factor: float) -> Colour:
@@ -213,11 +210,12 @@ def _unlit(vehicle: Vehicle) -> tuple[FloatImage, FloatImage]:
     """Return premultiplied albedo with coverage (h, w, 4) and relief in metres (h, w), at the sprite's scale."""
     pen = _Pen(vehicle)
     _DRAW[vehicle.class_name](pen, vehicle, np.random.default_rng(vehicle.seed))
-    for points, _ in vehicle.outlines:
-        pen.mark_outline(points)
     scale = SPRITE_PX_PER_M / DRAW_PX_PER_M
-    size_wh = tuple(round(n * scale) for n in pen.outline.shape[::-1])
-    coverage = cv2.resize(pen.outline, size_wh, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
+    size_wh = tuple(round(n * scale) for n in pen.relief.shape[::-1])
+    coverage = np.zeros(size_wh[::-1], dtype=np.float32)
+    for points, _ in vehicle.outlines:
+        add_convex(coverage, (points * DRAW_PX_PER_M + pen.centre_px) * scale, 8)
+    np.minimum(coverage, 1.0, out=coverage)
     colour = linear_from_srgb(cv2.resize(pen.colour, size_wh, interpolation=cv2.INTER_AREA))
     albedo = np.empty((*coverage.shape, 4), dtype=np.float32)
     np.multiply(colour, coverage[..., None], out=albedo[..., :3])

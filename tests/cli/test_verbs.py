@@ -1,0 +1,123 @@
+"""The verbs as a user meets them: results on stdout, one sentence on stderr, exit codes 0, 1, 2."""
+
+import json
+
+import pytest
+
+from sightline.cli import main as cli_main
+from sightline.core.predictions import Predictions, predictions_from_rows
+from sightline.data import read_dataset
+
+
+def test_help_names_every_verb_and_loads_none(sightline):
+    done = sightline("--help")
+    assert done.returncode == 0
+    assert all(f" {verb} " in done.stdout for verb in cli_main.VERBS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["audt"], "unknown verb 'audt' (nearest: audit)"),
+        (["audit", "nowhere"], "nowhere: a data set must exist"),
+        (["models", "yolo11q"], "unknown model 'yolo11q'"),
+        (["train", "--data", "x", "--model", "unet", "--epoch", "3"], "--epochs"),
+        (["train", "--data", "x", "--model", "unet", "--imgsz", "100"], "imgsz must be a multiple of 32"),
+        (["train", "--data", "x"], "--model must be given"),
+        (["train", "--resume", "nowhere"], "must be the folder of an interrupted training run"),
+        (["run", "model.pt", "x.mp4"], "must end in"),
+        (["report", "nowhere"], "nowhere"),
+        (["eval", "--data", "."], "exactly one of --model and --predictions"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(sightline, arguments, sentence):
+    done = sightline(*arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_audit_counts_and_exit_code_by_severity(sightline, traffic):
+    done = sightline("audit", traffic, "--json")
+    assert done.returncode == 0
+    result = json.loads(done.stdout)
+    assert result["images"] == 8
+    assert result["objects_by_class"] == read_dataset(traffic).counts_by_class()
+    assert not [f for f in result["findings"] if f["severity"] != "info"]
+    assert sightline("audit", traffic, "--fail-on", "warning").returncode == 0
+
+
+def test_audit_fails_on_a_planted_fault(sightline, traffic, tmp_path):
+    done = sightline("convert", traffic, "yolo", "--to", "yolo", "--json")
+    assert done.returncode == 0, done.stderr
+    label = next((tmp_path / "yolo").rglob("labels/train/*.txt"))
+    label.write_text(label.read_text() + "0 0.5 0.5 0.0 0.1\n")
+    done = sightline("audit", "yolo", "--json", "--fail-on", "error")
+    assert done.returncode == 1
+    found = [f for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"]
+    assert [f["code"] for f in found] == ["label-degenerate-box"]
+    assert found[0]["line"] == len(label.read_text().splitlines())
+
+
+def test_synth_is_reproducible_and_refuses_to_overwrite(sightline, tmp_path):
+    for name in ("one", "two"):
+        assert sightline("synth", name, "--images", "2", "--height", "64", "--width", "64").returncode == 0
+    one, two = (read_dataset(tmp_path / name) for name in ("one", "two"))
+    assert one.digest() == two.digest()
+    done = sightline("synth", "one", "--images", "2")
+    assert done.returncode == 2
+    assert "new or empty" in done.stderr
+
+
+def test_eval_of_predictions_equal_to_the_labels_is_perfect(sightline, traffic, tmp_path):
+    dataset = read_dataset(traffic).split("val")
+    rows = dataset.usable_objects.select("image_id", "class_id", "x1", "y1", "x2", "y2").with_columns(score=1.0)
+    predictions_from_rows(rows, {"class_names": dataset.class_names}).save(tmp_path / "p.parquet")
+    done = sightline("eval", "--data", traffic, "--predictions", "p.parquet", "--out", "o", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["metrics"]["AP"] == pytest.approx(1.0)
+    assert result["operating_point"]["recall"] == 1.0
+    assert json.loads((tmp_path / "o" / "evaluation.json").read_text()) == result
+    assert len(Predictions.load(tmp_path / "o" / "predictions.parquet")) == rows.height
+
+
+def test_eval_reads_coco_results_and_names_a_bad_entry(sightline, traffic, tmp_path):
+    dataset = read_dataset(traffic).split("val")
+    source = dict(dataset.classes.select("class_id", "source_id").iter_rows())
+    results = [
+        {"image_id": o["image_id"], "category_id": source[o["class_id"]], "score": 0.9,
+         "bbox": [o["x1"], o["y1"], o["x2"] - o["x1"], o["y2"] - o["y1"]]}
+        for o in dataset.usable_objects.iter_rows(named=True)
+    ]  # fmt: skip
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    done = sightline("eval", "--data", traffic, "--predictions", "results.json", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["AP"] == pytest.approx(1.0)
+    results[1]["category_id"] = 99
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    done = sightline("eval", "--data", traffic, "--predictions", "results.json")
+    assert done.returncode == 2
+    assert "entry 1: category_id must be one of" in done.stderr
+
+
+def test_eval_of_mot_results_equal_to_the_ground_truth_is_perfect(sightline, traffic, tmp_path):
+    sequence = traffic / "video" / "traffic"
+    (tmp_path / "traffic.txt").write_text((sequence / "gt" / "gt.txt").read_text())
+    done = sightline("eval", "--data", sequence, "--predictions", "traffic.txt", "--preprocessing", "none", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["combined"]["metrics"]["HOTA"] == pytest.approx(1.0)
+
+
+def test_models_counts_parameters(sightline):
+    done = sightline("models", "yolo11n", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["models"][0]["parameters"] == 2_624_080
+
+
+def test_doctor_finds_this_environment_sound(sightline):
+    done = sightline("doctor", "--json")
+    assert done.returncode == 0, done.stdout
+    assert {"torch", "video codecs", "processor", "threads"} <= {c["name"] for c in json.loads(done.stdout)["checks"]}
