@@ -42,7 +42,8 @@ def lively(name: str, class_names: Sequence[str]) -> Model:
     with torch.no_grad():
         for key, tensor in model.named_parameters():
             if tensor.shape[0] == len(class_names):
-                tensor.copy_(torch.randn_like(tensor) * (0.5 if key.endswith("weight") else 0.2))
+                spread = tensor[0].numel() ** -0.5 if key.endswith("weight") else 0.2
+                tensor.copy_(torch.randn_like(tensor) * spread)
     return model
 
 
@@ -74,7 +75,7 @@ def test_the_detector_agrees_with_its_model(
     parity = result.parity
     assert parity.images == 3
     assert parity.detections > 5
-    # This network amplifies rounding far more than a trained one, which stays below 1e-3.
+    # Without training the network amplifies rounding; far below any visible difference all the same.
     assert parity.max_abs_error["boxes_xyxy"] < 0.03
     assert parity.max_abs_error["scores"] < 1e-4
     assert parity.max_box_px < 0.03

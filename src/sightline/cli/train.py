@@ -59,7 +59,7 @@ def train(
             result = _interruptible(lambda: resume(resume_from, watcher, command), resume_from)
         else:
             settings = _settings(options, config)
-            task = create(settings.model, class_names=("a", "b"), imgsz=settings.imgsz).task
+            task = create(settings.model, class_names=("background", "object")).task
             run = RunFolder.create(runs, task, name)
             note(f"run folder: {run.path}")
             result = _interruptible(lambda: train_run(settings, run, watcher, command), str(run.path))

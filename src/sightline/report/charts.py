@@ -21,6 +21,7 @@ __all__ = [
 
 Rows = Sequence[Mapping[str, Any]]
 _GREY = MUTED
+_MAX_NAMED = 11
 
 
 def _data(rows: Rows) -> Any:
@@ -162,11 +163,12 @@ def bar_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: str) 
 def stepped_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: str) -> Markup:
     """A column for each whole number: rows have x (text, in order) and value."""
     order = [row["x"] for row in rows]
+    named = order[:: max(1, -(-len(order) // _MAX_NAMED))]
     chart = (
         alt.Chart(_data(rows))
         .mark_bar(color=SERIES[0])
         .encode(
-            x=alt.X("x:N", sort=order, title=x_title, axis=alt.Axis(labelAngle=0, labelOverlap=True, ticks=False)),
+            x=alt.X("x:N", sort=order, title=x_title, axis=alt.Axis(labelAngle=0, values=named, ticks=False)),
             y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~s")),
         )
     )

@@ -33,7 +33,9 @@ class TrainConfig(Config):
     data: str = Field(description="path of the data set")
     model: str = Field(description="name of a registered model")
     weights: str | None = Field(default=None, description="weights to start from: a .safetensors path or URL")
-    imgsz: int = Field(default=640, ge=32, le=4096, description="side of the network's input in pixels")
+    imgsz: int | None = Field(
+        default=None, ge=32, le=4096, description="side of the network's input in pixels; the model's usual one without"
+    )
     epochs: int = Field(default=100, ge=1, le=100_000, description="passes over the training images")
     batch: int = Field(default=16, ge=1, le=4096, description="images per step")
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="how weights are updated")
@@ -62,7 +64,7 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.imgsz % 32:
+        if self.imgsz is not None and self.imgsz % 32:
             near = max(32, round(self.imgsz / 32) * 32)
             raise ValueError(f"imgsz must be a multiple of 32 (nearest: {near})")
         if self.split_train == self.split_val:

@@ -108,9 +108,8 @@ def _prepare(config: TrainConfig, run: RunFolder, watcher: Watcher, command: lis
 
 
 def _build_model(config: TrainConfig, dataset: Dataset) -> Model:
-    if config.weights is None:
-        return create(config.model, class_names=dataset.class_names, imgsz=config.imgsz)
-    return create(config.model, class_names=dataset.class_names, imgsz=config.imgsz, weights=config.weights)
+    size = {} if config.imgsz is None else {"imgsz": config.imgsz}
+    return create(config.model, class_names=dataset.class_names, weights=config.weights, **size)
 
 
 def _fit(session: _Session, watcher: Watcher, checkpoint: Path | None) -> TrainResult:
