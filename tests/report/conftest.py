@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from sightline.core.dataset import Dataset
+from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.files import write_json_atomic, write_text_atomic
 from sightline.core.predictions import predictions_from_rows
 from sightline.core.runs import provenance
@@ -150,8 +150,6 @@ def tracking_result():
         for i in range(20)
         for t in range(2)
     ]
-    from sightline.core.dataset import dataset_from_rows
-
     dataset = dataset_from_rows(
         images, objects, [{"class_id": 0, "name": "car"}], root=".", name="clip", task="track", format="mot"
     )

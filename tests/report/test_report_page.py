@@ -316,3 +316,14 @@ def test_an_evaluation_without_objects(detect_run, tmp_path):
     record = read_run(folder)
     assert [block.kind for block in accuracy_section(record).blocks].count("charts") == 0
     assert [tile.label for tile in headline(record)] == ["HOTA", "Slowest stage, p95"]
+
+
+def test_the_confusion_matrix_is_not_turned(detect_run):
+    record = read_run(detect_run.folder)
+    (matrix,) = [block for block in accuracy_section(record).blocks if block.kind == "matrix"]
+    expected = record.evaluation["confusion"]
+    assert [[cell.value for cell in row] for row in matrix.cells] == expected
+    assert expected != [list(column) for column in zip(*expected, strict=True)]
+    assert matrix.names == [*detect_run.dataset.class_names, "background"]
+    for row, shares in zip(expected, matrix.shares, strict=True):
+        assert shares == [value / sum(row) for value in row]

@@ -5,7 +5,9 @@ from typing import Literal
 
 from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_line, show_table
 from sightline.core.errors import at
+from sightline.core.files import write_json_atomic
 from sightline.core.findings import SEVERITIES, Severity, worst_severity
+from sightline.core.runs import RunFolder
 from sightline.data import AuditResult, audit_dataset, read_dataset
 
 __all__ = ["audit"]
@@ -19,6 +21,7 @@ def audit(
     format: str | None = None,  # noqa: A002 - the option's name
     fail_on: Literal["info", "warning", "error", "never"] = "never",
     workers: int = 2,
+    record: str | None = None,
     json: JsonFlag = False,
 ) -> int:
     """Read every label and every image of a data set and list what is wrong, with file and line.
@@ -33,12 +36,16 @@ def audit(
         Exit with code 1 when a finding of this severity or above is there.
     workers
         Threads that read files.
+    record
+        Folder of a run: the audit is kept there as audit.json, for its report.
     json
         Print the result as JSON.
     """
     dataset = read_dataset(data, format=format)
     with progress_bar() as bar:
         result = audit_dataset(dataset, workers=workers, progress=lambda done, total: bar("reading files", done, total))
+    if record is not None:
+        write_json_atomic(RunFolder.open(record).path / "audit.json", result.to_dict())
     if json:
         emit_json(result.to_dict())
     else:

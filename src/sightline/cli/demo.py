@@ -13,8 +13,9 @@ from sightline.core.runs import RunFolder
 from sightline.data import audit_dataset, read_dataset
 from sightline.data.synth import SynthResult, generate
 from sightline.deploy import export_onnx
-from sightline.evaluate import TrackingResult, evaluate_mot_files
-from sightline.infer import create_sinks, open_predictor, open_source, run_pipeline
+from sightline.evaluate import TrackingResult, evaluate_detection, evaluate_mot_files
+from sightline.infer import create_sinks, open_predictor, open_source, predict_dataset, run_pipeline
+from sightline.ops.postprocess import EVALUATION
 from sightline.report import write_report
 from sightline.track import create_tracker
 from sightline.train import TrainConfig, train
@@ -57,6 +58,7 @@ def demo(
     made = chain.stage("generate", lambda: chain.generate(images, video_frames))
     chain.stage("audit", chain.audit)
     chain.stage("train", lambda: chain.train(epochs, imgsz))
+    chain.stage("evaluate", chain.evaluate)
     chain.stage("export", chain.export)
     chain.stage("video", lambda: chain.video(made))
     chain.stage("tracking", lambda: chain.tracking(made))
@@ -76,7 +78,8 @@ class _Chain:
         self.out, self.seed = out, seed
         self.data = out / "data"
         self.run = RunFolder.create(out / "runs", "detect")
-        self.onnx = self.run.weights / "best.onnx"
+        self.weights = self.run.weights / "best.safetensors"
+        self.onnx = self.weights.with_suffix(".onnx")
         self.rows: list[dict[str, Any]] = []
         self.outcome = ""
 
@@ -119,16 +122,26 @@ class _Chain:
         config = TrainConfig(data=str(self.data), model="yolo11n", epochs=epochs, imgsz=imgsz, seed=self.seed)
         with TrainWatcher() as watcher:
             result = train(config, self.run, watcher)
-        evaluation: Any = result.evaluation
         self.outcome = (
-            f"yolo11n, {result.epochs} epochs at {result.images_per_s:.0f} images/s: "
-            f"mAP50 {evaluation['AP50']:.3f}, mAP50-95 {evaluation['AP']:.3f}"
+            f"yolo11n, {result.epochs} epochs, {result.images_per_s:.0f} images/s, best epoch {result.best_epoch}"
         )
+
+    def evaluate(self) -> None:
+        """The weights, read back from their file, on the validation split."""
+        dataset = read_dataset(self.data).split("val")
+        predictor = open_predictor(self.weights, conf=EVALUATION.conf)
+        with progress_bar() as bar:
+            found = predict_dataset(
+                predictor, dataset, progress=lambda done, total: bar("predicting", done, total or 0)
+            )
+        result = evaluate_detection(dataset, found)
+        found.save(self.run.path / "predictions.parquet")
+        write_json_atomic(self.run.path / "evaluation.json", result.to_dict())
+        self.outcome = f"mAP50 {result['AP50']:.3f}, mAP50-95 {result['AP']:.3f} on {len(dataset)} validation images"
 
     def export(self) -> None:
         """An ONNX file that gives the model's own answers."""
-        weights = self.run.weights / "best.safetensors"
-        result = export_onnx(weights, self.onnx, images=parity_images(str(self.data), 8))
+        result = export_onnx(self.weights, self.onnx, images=parity_images(str(self.data), 8))
         write_json_atomic(self.run.path / "export.json", result.to_dict())
         self.outcome = f"{self.onnx.name} agrees with the model on {result.parity.images} images"
 

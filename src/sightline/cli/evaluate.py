@@ -84,7 +84,7 @@ def evaluate(
     threads
         Threads the network may use.
     out
-        Folder for evaluation.json (or tracking.json) and the predictions.
+        Folder for evaluation.json (or tracking.json) and the predictions; that of a run, for its report, will do.
     json
         Print the result as JSON.
     """

@@ -7,6 +7,7 @@ import numpy as np
 from sightline.cli.console import JsonFlag, emit_json, show_table
 from sightline.core.errors import DataError
 from sightline.core.files import write_json_atomic
+from sightline.core.runs import RunFolder
 from sightline.data import read_dataset
 from sightline.deploy import export_onnx
 
@@ -42,7 +43,7 @@ def export(
     target = Path(out) if out is not None else Path(model).with_suffix(".onnx")
     result = export_onnx(model, target, images=parity_images(data, images))
     if record is not None:
-        write_json_atomic(Path(record) / "export.json", result.to_dict())
+        write_json_atomic(RunFolder.open(record).path / "export.json", result.to_dict())
     if json:
         emit_json(result.to_dict())
     else:

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.files import write_json_atomic
+from sightline.core.runs import RunFolder
 from sightline.infer import VideoSettings, create_sinks, open_predictor, open_source, run_pipeline
 from sightline.track import create_tracker
 
@@ -32,6 +33,7 @@ def run(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
     allow_network: bool = False,
+    record: str | None = None,
     json: JsonFlag = False,
 ) -> int:
     """Run a model on an image, a folder, a sequence, a video or a camera.
@@ -68,9 +70,12 @@ def run(
         Threads the network may use.
     allow_network
         Allow rtsp:// and http:// sources.
+    record
+        Folder of a run: video.json is kept there too, for its report.
     json
         Print the result as JSON.
     """
+    keep = RunFolder.open(record) if record is not None else None
     predictor = open_predictor(model, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads)
     opened = open_source(source, allow_network=allow_network)
     follows = create_tracker(tracker) if track and predictor.task != "semantic" else None
@@ -86,7 +91,8 @@ def run(
             max_frames=max_frames,
             progress=lambda done, total: bar("frames", done, total or 0),
         )
-    write_json_atomic(Path(out) / "video.json", result.to_dict())
+    for folder in [Path(out)] if keep is None else [Path(out), keep.path]:
+        write_json_atomic(folder / "video.json", result.to_dict())
     if json:
         emit_json(result.to_dict())
     else:

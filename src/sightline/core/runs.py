@@ -50,6 +50,13 @@ class RunFolder:
             f"run '{name}' exists already", where=str(base), do="choose another --name, or continue it with --resume"
         )
 
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """An existing run; ConfigError where there is no run.json."""
+        if not (Path(path) / "run.json").is_file():
+            raise ConfigError("must be the folder of a run with its run.json, got none", where=str(path))
+        return cls(Path(path))
+
     @property
     def weights(self) -> Path:
         """`weights/`, made when first asked for."""

@@ -25,9 +25,12 @@ from sightline.infer.predictor import Image
 from sightline.infer.torch_predictor import predictor_from_model
 from sightline.models import Decoded, Model, describe_weights, fuse, load_model, read_weights_meta
 
-__all__ = ["DEFAULT_OPSET", "ExportResult", "export_onnx"]
+__all__ = ["DEFAULT_OPSET", "LEAST_CONF", "ExportResult", "export_onnx"]
 
 DEFAULT_OPSET = 18
+LEAST_CONF = 0.05
+"""Final detections are compared at the operating point but not below this score: among thousands of boxes scored near
+0, as of a hardly trained model, rank and suppression hang on the last bit. Raw outputs are compared at any score."""
 _PARITY_BATCH = 2
 
 
@@ -70,9 +73,11 @@ def export_onnx(
     limits = tolerance if tolerance is not None else ParityTolerance()
     pictures = [read_image(i) if isinstance(i, (str, Path)) else i for i in images]
     reference = predictor_from_model(live, metadata=described, device="cpu")
+    point = reference.thresholds
+    reference = reference.at(point.model_copy(update={"conf": max(point.conf, LEAST_CONF)}))
     with atomic_path(target) as temporary:
         _write(live, described, temporary, opset, dynamic_batch)
-        candidate = open_onnx(temporary)
+        candidate = open_onnx(temporary).at(reference.thresholds)
         batch = _PARITY_BATCH if dynamic_batch else 1
         report = check_parity(reference, candidate, pictures, limits, batch=batch)
         data = temporary.read_bytes()

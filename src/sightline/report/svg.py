@@ -1,6 +1,5 @@
 """A chart as inline SVG: drawn without network, coloured by the page's own light or dark theme, safe to embed."""
 
-import re
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -79,28 +78,26 @@ def style_chart(chart: Any, *, title: str, subtitle: str = "", height: int = 230
 def to_svg(chart: Any, *, name: str, description: str) -> Markup:
     """The chart as an `<svg>` element for the page; nothing but drawing elements passes, whatever names the data has.
 
-    `name` keeps its ids apart from other charts'; `description` is read aloud by screen readers.
+    `name` is its id, by which a link can point at it; `description` is read aloud by screen readers.
     """
     text = vl_convert.vegalite_to_svg(
         chart.to_dict(validate=False), vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
     )
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
-    return Markup(_clean(ET.fromstring(text), description))  # noqa: S314, S704 - our own renderer's output, and cleaned
+    return Markup(_clean(ET.fromstring(text), name, description))  # noqa: S314, S704 - our own renderer's output, and cleaned
 
 
-def _clean(root: ET.Element, description: str) -> str:
+def _clean(root: ET.Element, name: str, description: str) -> str:
     """The tree as text: no namespace declarations, scripts, links or event handlers, sized by the page."""
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG_NAMESPACE)
-        if element.tag not in _ALLOWED_TAGS:
-            raise AssertionError(f"a chart must hold only drawing elements, got <{element.tag}>")
+        if element.tag not in _ALLOWED_TAGS or "id" in element.attrib:  # ids would meet those of other charts
+            raise AssertionError(f"a chart must hold only drawing elements without ids, got <{element.tag}>")
         for key in list(element.attrib):
             if key.startswith(("on", "{", "aria-")) or key in ("href", "role"):
                 del element.attrib[key]
     for key in ("width", "height"):
         root.attrib.pop(key)
-    root.attrib.update({"role": "img", "aria-label": description})
+    root.attrib.update({"id": name, "role": "img", "aria-label": description})
     return ET.tostring(root, encoding="unicode")
