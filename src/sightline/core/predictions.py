@@ -46,7 +46,17 @@ class Predictions:
     def digest(self) -> str:
         """SHA-256 (hex) of the rows and of `meta`."""
         total = hashlib.sha256(json.dumps(plain(self.meta), sort_keys=True).encode())
-        total.update("\n".join(map(repr, self.table.iter_rows())).encode())
+        for name in PREDICTIONS_SCHEMA:
+            column = self.table[name]
+            total.update(f"{name}:{len(column)}:".encode())
+            total.update(column.is_null().to_numpy().tobytes())
+            present = column.drop_nulls()
+            if column.dtype == pl.Binary:
+                # Lengths first: without them two codes could be cut at another place and look the same.
+                total.update(present.bin.size().to_numpy().tobytes())
+                total.update(b"".join(present))
+            else:
+                total.update(present.to_numpy().tobytes())
         return total.hexdigest()
 
     def save(self, path: str | Path) -> None:
