@@ -7,7 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from artefacts import SIZE_HW, metadata, numbered_image, write_onnx
+
+from .artefacts import SIZE_HW, metadata, numbered_image, write_onnx
 
 
 @pytest.fixture

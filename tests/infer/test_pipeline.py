@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import supervision as sv
-from artefacts import SIZE_HW, numbered_image
 from PIL import Image
 
 from sightline.core.errors import ConfigError, SourceError
@@ -20,6 +19,8 @@ from sightline.data.formats.mot_txt import read_mot_txt
 from sightline.infer import SINKS, RunResult, create_sinks, open_predictor, open_source, run_pipeline
 from sightline.ops import rle
 from sightline.track import KalmanIouTracker, TrackerConfig
+
+from .artefacts import SIZE_HW, numbered_image
 
 DETECT_SINKS = ("video", "pictures", "jsonl", "csv", "mot", "coco", "parquet", "association")
 

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 import supervision as sv
-from artefacts import BOXES, SIZE_HW, metadata, write_onnx
 from PIL import Image
 
 from sightline.core.dataset import Dataset, dataset_from_rows
@@ -21,6 +20,8 @@ from sightline.core.preprocess import Preprocess
 from sightline.infer import NetworkPredictor, check_predictor, open_predictor, predict_dataset, track_dataset
 from sightline.ops import rle
 from sightline.track import KalmanIouTracker, TrackerConfig
+
+from .artefacts import BOXES, SIZE_HW, metadata, write_onnx
 
 WHITE = np.full((*SIZE_HW, 3), 255, np.uint8)
 

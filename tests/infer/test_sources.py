@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from artefacts import SIZE_HW, numbered_image, read_number
 from PIL import Image
 
 from sightline.core.errors import SourceError
 from sightline.infer import open_source
+
+from .artefacts import SIZE_HW, numbered_image, read_number
 
 VFR = (0, 3000, 6500, 12000, 12900, 20000, 21000, 30000)
 

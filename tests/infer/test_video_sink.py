@@ -7,12 +7,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from artefacts import numbered_image, read_number
 
 from sightline.core.errors import ConfigError, SourceError
 from sightline.core.frames import Frame
 from sightline.infer import FrameResult, RunInfo, VideoSettings, open_source
 from sightline.infer.sinks import VideoSink
+
+from .artefacts import numbered_image, read_number
 
 VFR = (0, 3000, 6500, 12000, 12900, 20000, 21000, 30000, 90000)
 

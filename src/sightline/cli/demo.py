@@ -119,7 +119,7 @@ class _Chain:
 
     def train(self, epochs: int, imgsz: int) -> None:
         """A detector from scratch, evaluated on the validation split."""
-        config = TrainConfig(data=str(self.data), model="yolo11n", epochs=epochs, imgsz=imgsz, seed=self.seed)
+        config = TrainConfig(data=str(self.data), model="yolo11n", epochs=epochs, imgsz=(imgsz, imgsz), seed=self.seed)
         with TrainWatcher() as watcher:
             result = train(config, self.run, watcher)
         self.outcome = (

@@ -21,6 +21,10 @@ _Options: Any = pydantic.create_model(
     "TrainOptions",
     __base__=TrainConfig,
     data=(str | None, pydantic.Field(None, description="path of the data set")),
+    imgsz=(
+        str | tuple[int, int] | None,
+        pydantic.Field(None, description=TrainConfig.model_fields["imgsz"].description),
+    ),
     model=(str | None, pydantic.Field(None, description="name of a registered model, see 'sightline models'")),
 )
 

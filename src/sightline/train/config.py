@@ -1,8 +1,8 @@
 """Training settings: every default is written here and nowhere else; command line and YAML are read into them."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sightline.core.config import Config
 
@@ -33,8 +33,9 @@ class TrainConfig(Config):
     data: str = Field(description="path of the data set")
     model: str = Field(description="name of a registered model")
     weights: str | None = Field(default=None, description="weights to start from: a .safetensors path or URL")
-    imgsz: int | None = Field(
-        default=None, ge=32, le=4096, description="side of the network's input in pixels; the model's usual one without"
+    imgsz: tuple[int, int] | None = Field(
+        default=None,
+        description="the network's input in pixels, one side or HEIGHTxWIDTH; the model's usual one without",
     )
     epochs: int = Field(default=100, ge=1, le=100_000, description="passes over the training images")
     batch: int = Field(default=16, ge=1, le=4096, description="images per step")
@@ -62,11 +63,23 @@ class TrainConfig(Config):
     pictures_every: int = Field(default=10, ge=0, description="epochs between prediction pictures; 0 for none")
     augment: Augmentation = Augmentation()
 
+    @field_validator("imgsz", mode="before")
+    @classmethod
+    def _sides(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value, value)
+        if isinstance(value, str):
+            sides = value.lower().split("x")
+            if not all(side.isdecimal() for side in sides) or len(sides) > 2:
+                raise ValueError("must be one side or HEIGHTxWIDTH in pixels")
+            return (int(sides[0]), int(sides[-1]))
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.imgsz is not None and self.imgsz % 32:
-            near = max(32, round(self.imgsz / 32) * 32)
-            raise ValueError(f"imgsz must be a multiple of 32 (nearest: {near})")
+        if self.imgsz is not None and any(side % 32 or not 32 <= side <= 4096 for side in self.imgsz):
+            near = " x ".join(str(min(4096, max(32, round(side / 32) * 32))) for side in self.imgsz)
+            raise ValueError(f"imgsz must be a multiple of 32 from 32 to 4096 (nearest: {near}), got {self.imgsz}")
         if self.split_train == self.split_val:
             raise ValueError(f"split_train and split_val must differ, got '{self.split_val}' for both")
         if self.warmup_epochs is not None and self.warmup_epochs > self.epochs:
