@@ -57,7 +57,6 @@ PACKAGES = {
     ],
     "infer": [
         "BACKENDS",
-        "Drawer",
         "FrameResult",
         "NetworkPredictor",
         "Predictor",
@@ -70,7 +69,6 @@ PACKAGES = {
         "StagedPredictor",
         "VideoSettings",
         "check_predictor",
-        "class_colours",
         "create_sinks",
         "open_predictor",
         "open_source",

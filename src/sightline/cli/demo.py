@@ -18,7 +18,7 @@ from sightline.infer import create_sinks, open_predictor, open_source, predict_d
 from sightline.ops.postprocess import EVALUATION
 from sightline.report import write_report
 from sightline.track import create_tracker
-from sightline.train import TrainConfig, train
+from sightline.train import Augmentation, TrainConfig, train
 
 __all__ = ["demo"]
 
@@ -30,7 +30,7 @@ def demo(
     out: str = "demo",
     images: int = 320,
     video_frames: int = 200,
-    epochs: int = 24,
+    epochs: int = 44,
     imgsz: int = 256,
     seed: int = 0,
     json: JsonFlag = False,
@@ -119,7 +119,16 @@ class _Chain:
 
     def train(self, epochs: int, imgsz: int) -> None:
         """A detector from scratch, evaluated on the validation split."""
-        config = TrainConfig(data=str(self.data), model="yolo11n", epochs=epochs, imgsz=(imgsz, imgsz), seed=self.seed)
+        config = TrainConfig(
+            data=str(self.data),
+            model="yolo11n",
+            epochs=epochs,
+            imgsz=(imgsz, imgsz),
+            batch=8,  # many small steps: a run this short needs steps more than smooth gradients
+            seed=self.seed,
+            augment=Augmentation(scale=0.3),  # all scenes are seen from about one height
+            pictures_every=epochs,
+        )
         with TrainWatcher() as watcher:
             result = train(config, self.run, watcher)
         self.outcome = (

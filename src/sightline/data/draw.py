@@ -1,83 +1,141 @@
-"""Drawing labels and predictions onto images: boxes, masks, names; and grids of pictures. RGB uint8 in and out."""
+"""Drawing predictions: boxes, labels and traces by supervision's annotators, label maps as a tinted overlay."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import supervision as sv
-from numpy.typing import NDArray
 
-__all__ = ["PALETTE", "detections_of_rows", "draw_caption", "draw_detections", "draw_semantic", "tile"]
+from sightline.core.frames import SemanticMap
 
-Image = NDArray[np.uint8]
-PALETTE = sv.ColorPalette.from_hex(
-    ["#E6194B", "#1F9BDE", "#F5A623", "#3CB44B", "#9B59F0", "#00B8A9", "#F032E6", "#A0C61D", "#FF7A59", "#5B6CFF"]
-)
-"""Colours by class id (or track id), repeated when there are more."""
+__all__ = ["PALETTE", "Drawer", "class_colours", "detections_of_rows"]
+
+Picture = npt.NDArray[np.uint8]
+PALETTE = sv.ColorPalette.from_hex([
+    "#2EC4B6", "#FF9F1C", "#E71D36", "#4D96FF", "#9B5DE5", "#6BCB77", "#FFD93D", "#F15BB5",
+    "#00B4D8", "#FB5607", "#8AC926", "#C77DFF", "#FF7096", "#43AA8B", "#F9C74F", "#577590",
+])  # fmt: skip
+"""Colours by class id or track id, repeated when there are more."""
+_BACKGROUND = ("background", "void", "unlabelled", "unlabeled")
+_REFERENCE_HEIGHT = 720.0  # the size the line widths below are meant for
+_TRACE_FRAMES = 40
+_TINT = 0.45
 
 
-def draw_detections(image: Image, detections: sv.Detections, *, captions: Sequence[str] | None = None) -> Image:
-    """A copy with boxes (and masks, where there are any), coloured by track where tracked, else by class.
+class Drawer:
+    """Draws one stream of frames of one size; keeps the trace of each track, so use a new one for every video.
 
-    `captions` has a text for each box; None draws none. Line and text sizes follow the image's size.
+    Objects are coloured by track where they have one, else by class.
     """
-    scene = np.ascontiguousarray(image).copy()
-    if len(detections) == 0:
-        return scene
-    size_wh = (image.shape[1], image.shape[0])
-    tracked = detections.tracker_id is not None
-    lookup = sv.ColorLookup.TRACK if tracked else sv.ColorLookup.CLASS
-    thickness = max(1, round(min(size_wh) / 350))
-    if detections.mask is not None:
-        scene = sv.MaskAnnotator(color=_rgb_palette(), opacity=0.4, color_lookup=lookup).annotate(scene, detections)
-    scene = sv.BoxAnnotator(color=_rgb_palette(), thickness=thickness, color_lookup=lookup).annotate(scene, detections)
-    if captions is not None:
-        labels = sv.LabelAnnotator(
-            color=_rgb_palette(),
-            text_scale=max(0.32, min(size_wh) / 1300),
-            text_thickness=1,
-            text_padding=max(2, round(min(size_wh) / 200)),
-            color_lookup=lookup,
+
+    def __init__(self, size_hw: tuple[int, int], class_names: Sequence[str]) -> None:
+        self.class_names = tuple(class_names)
+        scale = float(np.clip(min(size_hw) / _REFERENCE_HEIGHT, 0.55, 3.0))
+        self._scale = scale
+        self._annotators = {
+            by: (
+                sv.BoxAnnotator(PALETTE, thickness=max(1, round(2 * scale + 0.3)), color_lookup=lookup),
+                sv.LabelAnnotator(
+                    PALETTE,
+                    color_lookup=lookup,
+                    text_color=sv.Color.BLACK,
+                    text_scale=max(0.36, 0.5 * scale),
+                    text_thickness=max(1, round(1.1 * scale)),
+                    text_padding=max(2, round(4 * scale)),
+                ),
+            )
+            for by, lookup in (("class", sv.ColorLookup.CLASS), ("track", sv.ColorLookup.TRACK))
+        }
+        self._trace = sv.TraceAnnotator(
+            PALETTE,
+            position=sv.Position.BOTTOM_CENTER,
+            trace_length=_TRACE_FRAMES,
+            thickness=max(1, round(2 * scale)),
+            color_lookup=sv.ColorLookup.TRACK,
         )
-        scene = labels.annotate(scene, detections, labels=list(captions))
-    return np.asarray(scene, np.uint8)
+
+    def draw(
+        self, image: Picture, detections: sv.Detections | None = None, semantic: SemanticMap | None = None
+    ) -> Picture:
+        """A copy of the RGB image (H, W, 3) with the predictions drawn on it."""
+        drawn = image.copy() if semantic is None else self._tint(image, semantic)
+        if detections is None:
+            return drawn
+        # The annotators think in BGR; a swapped copy is cheaper than swapped palettes are to explain.
+        canvas: npt.NDArray[np.uint8] = np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), np.uint8)
+        tracked = detections.tracker_id is not None and len(detections) > 0
+        boxes, labels = self._annotators["track" if tracked else "class"]
+        if tracked:
+            canvas = self._trace.annotate(canvas, detections)
+        canvas = boxes.annotate(canvas, detections)
+        canvas = labels.annotate(canvas, detections, labels=self._captions(detections))
+        return np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def _captions(self, detections: sv.Detections) -> list[str]:
+        count = len(detections)
+        names = detections.data.get("class_name")
+        if names is None:
+            ids = detections.class_id if detections.class_id is not None else [None] * count
+            names = [self._name(i) for i in ids]
+        scores = detections.confidence if detections.confidence is not None else [None] * count
+        tracks = detections.tracker_id if detections.tracker_id is not None else [None] * count
+        captions = []
+        for name, score, track in zip(names, scores, tracks, strict=True):
+            parts = [str(name)] if name else []
+            parts += [] if track is None else [f"#{int(track)}"]
+            parts += [] if score is None else [f"{score:.2f}"]
+            captions.append(" ".join(parts))
+        return captions
+
+    def _name(self, class_id: Any) -> str:
+        known = class_id is not None and 0 <= int(class_id) < len(self.class_names)
+        return self.class_names[int(class_id)] if known else ("" if class_id is None else f"class {class_id}")
+
+    def _tint(self, image: Picture, semantic: SemanticMap) -> Picture:
+        """The image with every class but the background tinted and outlined, and a legend of the classes present."""
+        colours = class_colours(semantic.class_names)
+        ids = semantic.class_ids
+        painted = np.array([n.lower() not in _BACKGROUND for n in semantic.class_names])
+        shown = painted[ids]
+        blend = cv2.addWeighted(image, 1 - _TINT, colours[ids], _TINT, 0.0)
+        drawn = np.where(shown[..., None], blend, image)
+        for class_id in np.unique(ids[shown]).tolist():
+            outlines, _ = cv2.findContours((ids == class_id).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            colour = tuple(int(c) for c in colours[class_id])
+            cv2.drawContours(drawn, outlines, -1, colour, max(1, round(self._scale)), cv2.LINE_AA)
+        self._legend(drawn, ids, semantic.class_names, colours, painted)
+        return np.asarray(drawn, np.uint8)
+
+    def _legend(
+        self,
+        drawn: Picture,
+        ids: npt.NDArray[np.integer],
+        names: Sequence[str],
+        colours: Picture,
+        painted: npt.NDArray[np.bool_],
+    ) -> None:
+        shares = np.bincount(ids.reshape(-1), minlength=len(names)) / ids.size
+        present = [i for i in np.argsort(-shares, kind="stable").tolist() if painted[i] and shares[i] > 0]
+        step, font, size = round(24 * self._scale), cv2.FONT_HERSHEY_SIMPLEX, max(0.36, 0.5 * self._scale)
+        thickness = max(1, round(1.1 * self._scale))
+        for row, class_id in enumerate(present[: max(1, drawn.shape[0] // (2 * step))]):
+            text = f"{names[class_id]} {shares[class_id]:.1%}"
+            (width, height), base = cv2.getTextSize(text, font, size, thickness)
+            left, top = step // 3, step // 3 + row * step
+            bottom = top + step - 2
+            right = left + step + width + step // 3
+            cv2.rectangle(drawn, (left, top), (right, bottom), (24, 24, 24), cv2.FILLED)
+            swatch = tuple(int(c) for c in colours[class_id])
+            cv2.rectangle(drawn, (left + 3, top + 3), (left + step - 5, bottom - 3), swatch, cv2.FILLED)
+            middle = (top + bottom + height - base // 2) // 2
+            cv2.putText(drawn, text, (left + step, middle), font, size, (245, 245, 245), thickness, cv2.LINE_AA)
 
 
-def draw_semantic(image: Image, class_ids: NDArray[np.integer], *, opacity: float = 0.5, background: int = 0) -> Image:
-    """A copy with every class but `background` tinted in its colour; ids of 255 (ignored) are left as they are."""
-    scene = image.astype(np.float32)
-    for class_id in np.unique(class_ids):
-        if class_id in (background, 255):
-            continue
-        colour = np.array(PALETTE.by_idx(int(class_id)).as_rgb(), np.float32)
-        where = class_ids == class_id
-        scene[where] = scene[where] * (1 - opacity) + colour * opacity
-    return scene.round().astype(np.uint8)
-
-
-def draw_caption(image: Image, text: str) -> Image:
-    """A copy with a line of text on a dark strip above the image."""
-    strip = np.full((22, image.shape[1], 3), 24, np.uint8)
-    cv2.putText(strip, text, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (235, 235, 235), 1, cv2.LINE_AA)
-    return np.concatenate([strip, image])
-
-
-def tile(images: Sequence[Image], columns: int, cell_hw: tuple[int, int]) -> Image:
-    """The images in a grid, each scaled to fit a cell, on a light ground."""
-    rows = math.ceil(len(images) / columns)
-    gap = 4
-    height, width = cell_hw
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 244, np.uint8)
-    for i, image in enumerate(images):
-        factor = min(height / image.shape[0], width / image.shape[1])
-        size_wh = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-        small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-        top = gap + (i // columns) * (height + gap) + (height - size_wh[1]) // 2
-        left = gap + (i % columns) * (width + gap) + (width - size_wh[0]) // 2
-        sheet[top : top + size_wh[1], left : left + size_wh[0]] = small
-    return sheet
+def class_colours(class_names: Sequence[str]) -> Picture:
+    """(C, 3) RGB, one colour per class, the same for the same class id everywhere."""
+    return np.array([PALETTE.by_idx(i).as_rgb() for i in range(len(class_names))], np.uint8).reshape(-1, 3)
 
 
 def detections_of_rows(rows: Any) -> sv.Detections:
@@ -91,8 +149,3 @@ def detections_of_rows(rows: Any) -> sv.Detections:
         confidence=rows["score"].to_numpy() if "score" in rows.columns else None,
         tracker_id=rows["track_id"].to_numpy().astype(int) if tracked else None,
     )
-
-
-def _rgb_palette() -> sv.ColorPalette:
-    # supervision draws in OpenCV's channel order; our images are RGB, so the colours are turned round instead.
-    return sv.ColorPalette([sv.Color(r=c.b, g=c.g, b=c.r) for c in PALETTE.colors])

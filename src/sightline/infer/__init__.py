@@ -1,7 +1,6 @@
 """Running a model: predictors of every backend, sources, sinks, drawing and the video pipeline. Works without torch."""
 
 from sightline.infer.dataset import predict_dataset
-from sightline.infer.draw import Drawer, class_colours
 from sightline.infer.network_predictor import NetworkPredictor
 from sightline.infer.opening import BACKENDS, open_predictor
 from sightline.infer.pipeline import RunResult, run_pipeline
@@ -14,7 +13,6 @@ from sightline.infer.tracking import track_dataset
 __all__ = [
     "BACKENDS",
     "SINKS",
-    "Drawer",
     "FrameResult",
     "NetworkPredictor",
     "Predictor",
@@ -26,7 +24,6 @@ __all__ = [
     "StagedPredictor",
     "VideoSettings",
     "check_predictor",
-    "class_colours",
     "create_sinks",
     "open_predictor",
     "open_source",

@@ -9,10 +9,12 @@ from PIL import Image as PillowImage
 
 from sightline.core.dataset import Dataset
 from sightline.core.files import atomic_path
+from sightline.core.frames import SemanticMap
 from sightline.core.predictions import Predictions
+from sightline.data.contact_sheet import draw_caption, tile
 from sightline.data.decode import read_image
-from sightline.data.draw import detections_of_rows, draw_caption, draw_detections, draw_semantic, tile
-from sightline.data.labels import read_class_mask
+from sightline.data.draw import Drawer, detections_of_rows
+from sightline.data.labels import MASK_IGNORE, read_class_mask
 from sightline.ops.rle import decode
 
 __all__ = ["draw_predictions"]
@@ -39,11 +41,10 @@ def draw_predictions(dataset: Dataset, predictions: Predictions, path: Path, con
 def _detection_pair(
     dataset: Dataset, image: dict[str, object], pixels: NDArray[np.uint8], found: pl.DataFrame, conf: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    objects = dataset.objects.filter(pl.col("image_id") == image["image_id"])
-    sure = found.filter(pl.col("score") >= conf)
-    captions = [f"{dataset.class_names[c]} {s:.2f}" for c, s in sure.select("class_id", "score").iter_rows()]
-    truth = draw_detections(pixels, detections_of_rows(objects.drop("track_id")))
-    return truth, draw_detections(pixels, detections_of_rows(sure.drop("track_id")), captions=captions)
+    objects = dataset.objects.filter(pl.col("image_id") == image["image_id"]).drop("track_id")
+    sure = found.filter(pl.col("score") >= conf).drop("track_id")
+    drawer = Drawer((pixels.shape[0], pixels.shape[1]), dataset.class_names)
+    return drawer.draw(pixels, detections_of_rows(objects)), drawer.draw(pixels, detections_of_rows(sure))
 
 
 def _semantic_pair(
@@ -54,7 +55,12 @@ def _semantic_pair(
     for class_id, rle in found.select("class_id", "rle").iter_rows():
         predicted[decode(rle, size_hw)] = class_id
     truth = read_class_mask(dataset.root / str(image["mask_path"]), dataset)
-    return draw_semantic(pixels, truth), draw_semantic(pixels, predicted)
+    # Pixels that never count are shown as what was predicted there: the difference is then only what is judged.
+    truth = np.where(truth == MASK_IGNORE, predicted, truth)
+    drawer = Drawer(size_hw, dataset.class_names)
+    both = (SemanticMap(ids, dataset.class_names) for ids in (truth, predicted))
+    first, second = (drawer.draw(pixels, semantic=ids) for ids in both)
+    return first, second
 
 
 def _rgb8(image: NDArray[np.integer]) -> NDArray[np.uint8]:

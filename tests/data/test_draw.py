@@ -5,7 +5,7 @@ import pytest
 import supervision as sv
 
 from sightline.core.frames import SemanticMap
-from sightline.infer import Drawer, class_colours
+from sightline.data.draw import Drawer, class_colours
 
 GRAY = np.full((240, 320, 3), 90, np.uint8)
 
