@@ -30,10 +30,10 @@ demo: $(STAMP)
 	$(BIN)/sightline demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
 # The promise to who only measures: everything below, without torch installed.
 $(BASE_STAMP): pyproject.toml constraints.txt

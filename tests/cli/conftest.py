@@ -1,15 +1,25 @@
 """A small generated data set and a way to call the command as a user does."""
 
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from sightline.cli.main import main
 from sightline.data.synth import generate
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+
+@dataclass
+class Done:
+    """What a call of the command left: exit code, results, log."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +32,15 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sightline(tmp_path: Path) -> Run:
-    """Runs `sightline ...` in an empty folder of its own."""
+def sightline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `sightline ...` in an empty folder, in this process: importing torch anew for each call takes seconds."""
+    monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "sightline", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240, check=False)
+    def run(*arguments: object) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(a) for a in arguments])
+        written = capsys.readouterr()
+        return Done(int(ended.value.code or 0), written.out, written.err)
 
     return run

@@ -1,18 +1,29 @@
 """The verbs as a user meets them: results on stdout, one sentence on stderr, exit codes 0, 1, 2."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
+from sightline import __version__
 from sightline.cli import main as cli_main
 from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.data import read_dataset
 
 
-def test_help_names_every_verb_and_loads_none(sightline):
-    done = sightline("--help")
-    assert done.returncode == 0
+def test_help_names_every_verb_and_loads_none():
+    code = (
+        "import sys\nfrom sightline.cli.main import main\ntry: main(['--help'])\nfinally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert all(f" {verb} " in done.stdout for verb in cli_main.VERBS)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_the_module_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "sightline", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __version__
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def convert(
     losses = write_dataset(dataset, target, to, copy_images=copy_images)
     written = {"path": out, "format": to, "images": len(dataset), "objects": dataset.objects.height}
     if json:
-        emit_json({**written, "losses": losses, "read_findings": dataset.findings})
+        found = {"losses": losses, "read_findings": dataset.findings}
+        emit_json({**written, **{name: [f.to_dict() for f in several] for name, several in found.items()}})
         return 0
     show_table("", ("written", "value"), list(written.items()))
     kinds = Counter[tuple[str, str]]()

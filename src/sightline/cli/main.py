@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         missing = _missing_module(error)
         if missing not in _EXTRA_OF:
             raise
-        do = f"pip install 'sightline[{_EXTRA_OF[missing]}]'"
+        do = f"run: pip install 'sightline[{_EXTRA_OF[missing]}]'"
         fail(str(MissingExtraError(f"this verb needs '{missing}', which is not installed", do=do)), 2)
     except KeyboardInterrupt:
         STDERR.print("[yellow]interrupted[/]")

@@ -46,7 +46,7 @@ def open_predictor(
         raise MissingExtraError(
             f"running a {suffix} file needs the package '{error.name}', got an installation without it",
             where=str(path),
-            do="pip install 'sightline[train]', or export the model to ONNX and run that",
+            do="run pip install 'sightline[train]', or export the model to ONNX and run that",
         ) from None
     opened = getattr(module, function_name)(path, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads)
     return cast("NetworkPredictor", opened)
