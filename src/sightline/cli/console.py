@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sightline.core.files import plain
+from sightline.core.results import format_cell
 
 __all__ = [
     "STDERR",
@@ -52,7 +53,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
         numeric = all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
         table.add_column(column, justify="right" if numeric and rows else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_cell(value)) for value in row))
+        table.add_row(*(escape(format_cell(value)) for value in row))
     STDOUT.print(table)
     STDOUT.print()
 
@@ -125,9 +126,3 @@ def _bar() -> Progress:
         transient=True,
         disable=not STDERR.is_terminal,
     )
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN is not equal to itself
-        return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ import polars as pl
 
 from sightline.core.files import plain
 
-__all__ = ["Result", "markdown_table"]
+__all__ = ["Result", "format_cell", "markdown_table"]
 
 
 class Result:
@@ -43,7 +43,8 @@ class Result:
         frame = self.to_frame()
         head = "".join(f"<th>{html.escape(c)}</th>" for c in frame.columns)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_cell(v))}</td>" for v in row) + "</tr>" for row in frame.iter_rows()
+            "<tr>" + "".join(f"<td>{html.escape(format_cell(v))}</td>" for v in row) + "</tr>"
+            for row in frame.iter_rows()
         )
         notes = html.escape("; ".join(f"{k}: {v}" for k, v in self.conventions.items()))
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p><small>{notes}</small></p>"
@@ -51,14 +52,15 @@ class Result:
 
 def markdown_table(frame: pl.DataFrame) -> str:
     """`frame` as a Markdown table; floats with four significant decimals, missing values as an en dash."""
-    lines = [frame.columns, *([_cell(v) for v in row] for row in frame.iter_rows())]
+    lines = [frame.columns, *([format_cell(v) for v in row] for row in frame.iter_rows())]
     head, *body = (
         "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines
     )
     return "\n".join([head, "|" + "---|" * frame.width, *body])
 
 
-def _cell(value: Any) -> str:
+def format_cell(value: Any) -> str:
+    """A value as tables show it: floats with four decimals, None and NaN as an en dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

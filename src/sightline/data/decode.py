@@ -26,6 +26,8 @@ from sightline.data.image_header import ImageHeader, parse_header, read_header
 
 __all__ = [
     "COLOUR_BASE",
+    "as_rgb8",
+    "as_uint8",
     "colour_of_id",
     "decode_image",
     "decode_mask",
@@ -202,3 +204,14 @@ def _upright(pixels: Array, orientation: int) -> Array:
     if orientation in {2, 3, 6, 7}:
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def as_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """The picture with 8 bits per value; of 16 the upper ones."""
+    return (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.astype(np.uint8, copy=False)
+
+
+def as_rgb8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """A decoded picture, (H, W) or (H, W, 3) of 8 or 16 bits, as RGB uint8 (H, W, 3)."""
+    pixels = as_uint8(image)
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from sightline.data.decode import as_rgb8
 from sightline.data.draw import PALETTE
 
 __all__ = [
@@ -76,16 +77,16 @@ def thumbnail(
     image: NDArray[Any], max_side: int = THUMBNAIL_SIDE, min_side: int = THUMBNAIL_MIN_SIDE
 ) -> tuple[Pixels, float]:
     """The picture as RGB uint8, its longer side within `min_side`..`max_side` pixels, and the scale that took."""
-    pixels = (image // 257).astype(np.uint8) if image.dtype == np.uint16 else image
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    pixels = as_rgb8(image)
     height, width = pixels.shape[:2]
     longer = max(height, width)
     # Small images are enlarged as well, or lines and letters would cover them.
     scale = max_side / longer if longer > max_side else max(1.0, min_side / longer)
     if scale != 1.0:
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        pixels = np.asarray(
+            cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8
+        )
     return np.ascontiguousarray(pixels), scale
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.preprocess import Geometry, Preprocess
-from sightline.data.decode import read_image
+from sightline.data.decode import as_uint8, read_image
 from sightline.data.labels import read_class_mask
 from sightline.train.augment import IGNORE, Sample, augment_sample, build_transforms
 from sightline.train.config import Augmentation
@@ -87,7 +87,8 @@ class NetworkImages(TorchDataset[Sample]):
         geometry = self.geometries[row]
         image = read_image(self.paths[row])
         _require_size(self.paths[row], image.shape[:2], geometry.source_hw)
-        warped = self.preprocess.warp(_as_uint8(image), geometry)
+        # Augmentation works on 8 bits: 16-bit images lose their low byte in training, never in evaluation or export.
+        warped = self.preprocess.warp(as_uint8(image), geometry)
         sample: Sample = {"image": torch.from_numpy(np.ascontiguousarray(warped.transpose(2, 0, 1)))}
         mask_path = self.mask_paths[row]
         if self.dataset.task == "semantic" and mask_path is not None:
@@ -163,11 +164,6 @@ def _require_size(path: Path, got_hw: tuple[int, ...], expected_hw: tuple[int, i
         raise DataError(
             f"size must be {expected_hw[1]}x{expected_hw[0]} as labelled, got {got_hw[1]}x{got_hw[0]}", where=str(path)
         )
-
-
-def _as_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
-    # Augmentation works on 8 bits; 16-bit images lose their low byte in training, never in evaluation or export.
-    return (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
 
 
 def _labels_by_row(

@@ -12,7 +12,7 @@ from sightline.core.files import atomic_path
 from sightline.core.frames import SemanticMap
 from sightline.core.predictions import Predictions
 from sightline.data.contact_sheet import draw_caption, tile
-from sightline.data.decode import read_image
+from sightline.data.decode import as_rgb8, read_image
 from sightline.data.draw import Drawer, detections_of_rows
 from sightline.data.labels import MASK_IGNORE, read_class_mask
 from sightline.ops.rle import decode
@@ -28,7 +28,7 @@ def draw_predictions(dataset: Dataset, predictions: Predictions, path: Path, con
     pairs: list[NDArray[np.uint8]] = []
     for row in rows.tolist():
         image = dataset.images.row(row, named=True)
-        pixels = _rgb8(read_image(dataset.root / image["path"]))
+        pixels = as_rgb8(read_image(dataset.root / image["path"]))
         found = predictions.table.filter(pl.col("image_id") == image["image_id"])
         draw = _semantic_pair if dataset.task == "semantic" else _detection_pair
         truth, predicted = draw(dataset, image, pixels, found, conf)
@@ -61,8 +61,3 @@ def _semantic_pair(
     both = (SemanticMap(ids, dataset.class_names) for ids in (truth, predicted))
     first, second = (drawer.draw(pixels, semantic=ids) for ids in both)
     return first, second
-
-
-def _rgb8(image: NDArray[np.integer]) -> NDArray[np.uint8]:
-    eight = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.astype(np.uint8)
-    return np.repeat(eight[..., None], 3, axis=2) if eight.ndim == 2 else eight

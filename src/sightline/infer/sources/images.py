@@ -6,14 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from sightline.core.errors import DataError, SourceError
 from sightline.core.frames import Frame
-from sightline.data.decode import image_size, read_image
+from sightline.data.decode import as_rgb8, image_size, read_image
 
-__all__ = ["IMAGE_SUFFIXES", "ImageSource", "as_rgb8", "open_folder", "open_sequence"]
+__all__ = ["IMAGE_SUFFIXES", "ImageSource", "open_folder", "open_sequence"]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -49,12 +46,6 @@ class ImageSource:
                 last = f"the last good image is '{self.paths[index - 1].name}'" if index else "there is none before it"
                 raise SourceError(f"{error.what}; {last} ({index} of {len(self.paths)})", where=error.where) from None
             yield Frame(as_rgb8(image), index, None if self.fps is None else index / self.fps, path.name)
-
-
-def as_rgb8(image: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """A decoded picture, (H, W) or (H, W, 3) of 8 or 16 bit, as the RGB uint8 (H, W, 3) of a `Frame`."""
-    pixels = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.astype(np.uint8, copy=False)  # type: ignore[operator]
-    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
 def open_folder(folder: Path) -> ImageSource:
