@@ -1,6 +1,6 @@
 """`sightline eval`."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,13 +21,15 @@ from sightline.evaluate import (
     evaluate_semantic,
     evaluate_tracking,
 )
-from sightline.infer import open_predictor, predict_dataset, track_dataset
+from sightline.infer import NetworkPredictor, open_predictor, predict_dataset, track_dataset
 from sightline.ops.postprocess import EVALUATION
 from sightline.track import create_tracker
 
 __all__ = ["evaluate"]
 
 Result = DetectionResult | SemanticResult | TrackingResult
+IouType = Literal["bbox", "segm"]
+Preprocessing = Literal["none", "mot15", "mot17", "mot20"]
 
 
 def evaluate(
@@ -36,9 +38,9 @@ def evaluate(
     model: str | None = None,
     predictions: str | None = None,
     split: str = "val",
-    iou_type: Literal["bbox", "segm"] = "bbox",
+    iou_type: IouType = "bbox",
     track: str | None = None,
-    preprocessing: Literal["none", "mot15", "mot17", "mot20"] = "mot15",
+    preprocessing: Preprocessing = "mot15",
     conf: float | None = None,
     exclude: tuple[str, ...] = (),
     val_fraction: float = 0.2,
@@ -88,37 +90,43 @@ def evaluate(
     json
         Print the result as JSON.
     """
-    if (model is None) == (predictions is None):
-        raise ConfigError("exactly one of --model and --predictions must be given")
     dataset = _choose(exclude_images(read_dataset(data), exclude), split, val_fraction, seed)
-    with progress_bar() as bar:
-        if predictions is not None:
-            result, found = _of_predictions(dataset, predictions, iou_type, preprocessing, conf)
-        else:
-            assert model is not None
-            progress: Callable[[int, int | None], None] = lambda done, total: bar("predicting", done, total or 0)  # noqa: E731
-            if track is not None:
-                predictor = open_predictor(model, conf=conf, device=device, threads=threads)
-                tracker = track
-                found = track_dataset(
-                    predictor, lambda: create_tracker(tracker), dataset, batch=batch, progress=progress
-                )
-                result = evaluate_tracking(dataset, found, preprocessing=preprocessing)
-            else:
-                predictor = open_predictor(
-                    model,
-                    conf=EVALUATION.conf,
-                    iou=EVALUATION.iou,
-                    max_det=EVALUATION.max_det,
-                    device=device,
-                    threads=threads,
-                )
-                found = predict_dataset(predictor, dataset, batch=batch, progress=progress)
-                result = _measure(dataset, found, iou_type, conf)
+    if dataset.task == "semantic" and conf is not None:
+        raise ConfigError("--conf is for detections, got a data set of label maps")
+    if model is not None and predictions is None:
+        whole = {} if track is not None else EVALUATION.model_dump()
+        predictor = open_predictor(model, **({"conf": conf} | whole), device=device, threads=threads)
+        result, found = _of_model(dataset, predictor, track, iou_type, preprocessing, conf, batch)
+    elif predictions is not None and model is None and track is None:
+        result, found = _of_predictions(dataset, predictions, iou_type, preprocessing, conf)
+    else:
+        raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
     if out is not None:
         _write(Path(out), dataset, result, found)
     _show(result, json)
     return 0
+
+
+def _of_model(
+    dataset: Dataset,
+    predictor: NetworkPredictor,
+    track: str | None,
+    iou_type: IouType,
+    preprocessing: Preprocessing,
+    conf: float | None,
+    batch: int,
+) -> tuple[Result, Predictions | None]:
+    with progress_bar() as bar:
+
+        def progress(done: int, total: int | None) -> None:
+            bar("predicting", done, total or 0)
+
+        if track is not None:
+            tracker = partial(create_tracker, track)
+            found = track_dataset(predictor, tracker, dataset, batch=batch, progress=progress)
+            return evaluate_tracking(dataset, found, preprocessing=preprocessing), found
+        found = predict_dataset(predictor, dataset, batch=batch, progress=progress)
+        return _measure(dataset, found, iou_type, conf), found
 
 
 def _choose(dataset: Dataset, split: str, val_fraction: float, seed: int) -> Dataset:
@@ -133,8 +141,8 @@ def _choose(dataset: Dataset, split: str, val_fraction: float, seed: int) -> Dat
 def _of_predictions(
     dataset: Dataset,
     path: str,
-    iou_type: Literal["bbox", "segm"],
-    preprocessing: Literal["none", "mot15", "mot17", "mot20"],
+    iou_type: IouType,
+    preprocessing: Preprocessing,
     conf: float | None,
 ) -> tuple[Result, Predictions | None]:
     file = Path(path)
@@ -160,7 +168,7 @@ def _ground_truth(dataset: Dataset, sequence: str) -> Path:
     raise ConfigError(f"sequence '{sequence}' must have gt/gt.txt to be measured, got none", where=str(dataset.root))
 
 
-def _measure(dataset: Dataset, found: Predictions, iou_type: Literal["bbox", "segm"], conf: float | None) -> Result:
+def _measure(dataset: Dataset, found: Predictions, iou_type: IouType, conf: float | None) -> Result:
     if dataset.task == "semantic":
         return evaluate_semantic(dataset, found)
     return evaluate_detection(dataset, found, iou_type=iou_type, conf=conf)

@@ -60,10 +60,12 @@ def markdown_table(frame: pl.DataFrame) -> str:
 
 
 def format_cell(value: Any) -> str:
-    """A value as tables show it: floats with four decimals, None and NaN as an en dash."""
+    """A value as tables show it: floats with four decimals (tiny ones as powers), None and NaN as an en dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
 def _plain_field(value: Any) -> Any:

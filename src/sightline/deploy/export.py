@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import polars as pl
 import torch
 from torch import nn
 
@@ -47,6 +48,23 @@ class ExportResult(Result):
     dynamic_batch: bool
     parity: ParityReport
     conventions: dict[str, Any] = field(default_factory=dict)
+
+    def to_frame(self) -> pl.DataFrame:
+        """What was compared and the greatest differences found, as `metric`, `value`."""
+        parity = self.parity
+        values: dict[str, float] = {"images compared": parity.images}
+        values |= {f"{name}: greatest difference": error for name, error in parity.max_abs_error.items()}
+        if parity.label_agreement is None:
+            values |= {
+                "detections compared": parity.detections,
+                "on one side by rounding": parity.borderline,
+                "box difference, pixels": parity.max_box_px,
+                "score difference": parity.max_score_difference,
+            }
+        else:
+            values["share of equal pixels"] = parity.label_agreement
+        values["megabytes"] = self.file_bytes / 1e6
+        return pl.DataFrame({"metric": list(values), "value": list(map(float, values.values()))})
 
 
 def export_onnx(
