@@ -109,7 +109,9 @@ class TrainWatcher:
     def epoch(self, row: Mapping[str, float], best: bool) -> None:
         """An epoch ended with these numbers."""
         parts = [f"epoch {int(row['epoch'])}"]
-        parts += [f"{key.split('/')[1]} {row[key]:.3f}" for key in row if "/" in key]
+        for group in ("train", "val"):
+            named = [f"{key.split('/')[1]} {value:.3f}" for key, value in row.items() if key.startswith(f"{group}/")]
+            parts.append(f"{'loss' if group == 'train' else group}: {' '.join(named)}")
         parts.append(f"{row['images_per_s']:.1f} images/s")
         mark = " [green]best[/]" if best else ""
         self.bar.console.print("  ".join(parts) + mark, soft_wrap=True, highlight=False)

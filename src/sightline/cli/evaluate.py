@@ -187,9 +187,13 @@ def _show(result: Result, as_json: bool) -> None:
     if as_json:
         emit_json(result.to_dict())
         return
-    frame = result.to_frame()
-    show_table("", frame.columns, frame.rows())
-    if not isinstance(result, TrackingResult):
+    if isinstance(result, TrackingResult):
+        # A column for each sequence: thirty metrics do not fit beside each other.
+        columns = [*result.sequences, result.combined]
+        rows = [(metric, *(c.metrics[metric] for c in columns)) for metric in result.combined.metrics]
+        show_table("", ("metric", *(c.name for c in columns)), rows)
+    else:
+        show_table("", ("metric", "value"), result.to_frame().rows())
         show_table("by class", result.per_class.columns, result.per_class.rows())
     for key, value in result.conventions.items():
         note(f"{key}: {value}")
