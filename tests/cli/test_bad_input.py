@@ -55,11 +55,12 @@ def test_another_number_of_classes(sightline, traffic, tmp_path):
     one_sentence(sightline("eval", "--data", traffic, "--model", "two.safetensors"), "classes", "car, tree")
 
 
-def test_a_truncated_video_keeps_the_frames_before_the_damage(sightline, traffic, weights, tmp_path):
+def test_a_video_cut_before_its_index_or_empty_leaves_no_output(sightline, traffic, weights, tmp_path):
     whole = (traffic / "video" / "traffic.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
     done = sightline("run", weights, "cut.mp4", "--out", "o", "--save", "jsonl")
     one_sentence(done, "cut.mp4")
+    assert not (tmp_path / "o").exists()
     (tmp_path / "empty.mp4").write_bytes(b"")
     one_sentence(sightline("run", weights, "empty.mp4", "--out", "o"), "empty.mp4")
 

@@ -53,7 +53,7 @@ def test_a_taken_run_name_is_refused_before_any_work(sightline, traffic, trained
 def test_tracking_a_data_set_of_sequences(sightline, traffic, trained, tmp_path):
     sequence = traffic / "video" / "traffic"
     done = sightline("eval", "--data", sequence, "--model", trained / "weights" / "best.safetensors",
-                     "--track", "kalman-iou", "--out", "t", "--json")  # fmt: skip
+                     "--track", "kalman-iou", "--conf", "0", "--out", "t", "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     again = sightline("eval", "--data", sequence, "--predictions", "t/mot", "--json")
     assert again.returncode == 0, again.stderr

@@ -1,15 +1,23 @@
 """The verbs as a user meets them: results on stdout, one sentence on stderr, exit codes 0, 1, 2."""
 
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
+import supervision as sv
 
 from sightline import __version__
+from sightline.cli import evaluate as cli_evaluate
 from sightline.cli import main as cli_main
+from sightline.cli import run as cli_run
 from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.data import read_dataset
+from sightline.infer import run_pipeline
+from sightline.models import create, save_weights
 
 
 def test_help_names_every_verb_and_loads_none():
@@ -39,6 +47,12 @@ def test_the_module_runs_as_the_command():
         (["run", "model.pt", "x.mp4"], "must end in"),
         (["report", "nowhere"], "nowhere"),
         (["eval", "--data", "."], "exactly one of --model and --predictions"),
+        (["train", "--resume", "nowhere", "--runs", "other"], "takes no other options"),
+        (["run", "m.onnx", "x.mp4", "--batch", "0"], "--batch"),
+        (["run", "m.onnx", "x.mp4", "--max-frames", "-1"], "--max-frames"),
+        (["models", "--classes", "0"], "--classes"),
+        (["demo", "--epochs", "0"], "'epochs'"),
+        (["demo", "--imgsz", "100"], "imgsz must be a multiple of 32"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(sightline, arguments, sentence):
@@ -132,3 +146,87 @@ def test_doctor_finds_this_environment_sound(sightline):
     done = sightline("doctor", "--json")
     assert done.returncode == 0, done.stdout
     assert {"torch", "video codecs", "processor", "threads"} <= {c["name"] for c in json.loads(done.stdout)["checks"]}
+
+
+def test_a_settings_file_without_augmentation_is_one_sentence(sightline, tmp_path):
+    (tmp_path / "s.yaml").write_text("augment:\n")
+    done = sightline("train", "--config", "s.yaml", "--data", "x", "--model", "unet")
+    assert done.returncode == 2
+    assert "'augment'" in done.stderr
+
+
+def test_a_data_path_that_is_wrong_leaves_no_run_folder(sightline, tmp_path):
+    assert sightline("train", "--data", "nowhere", "--model", "yolo11n").returncode == 2
+    assert not list((tmp_path / "runs" / "detect").iterdir())
+
+
+def test_options_that_would_be_ignored_are_refused(sightline, traffic, tmp_path):
+    sequence = traffic / "video" / "traffic"
+    done = sightline("eval", "--data", sequence, "--predictions", sequence / "gt" / "gt.txt", "--conf", "0.5")
+    assert done.returncode == 2
+    assert "--conf is for detections" in done.stderr
+    assert sightline("synth", "c", "--scene", "cracks", "--images", "4", "--height", "64").returncode == 0
+    done = sightline("eval", "--data", "c", "--predictions", "p.parquet", "--iou-type", "segm")
+    assert done.returncode == 2
+    assert "--iou-type are for detections" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX pipes")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_is_gone_is_no_failure(options, traffic):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "sightline", "audit", str(traffic), *options]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.returncode == 0, done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_a_full_disk_is_one_sentence(sightline, traffic, monkeypatch):
+    def fail(folder, *others):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "evaluation.json"))
+
+    dataset = read_dataset(traffic)
+    predictions_from_rows([], {"class_names": dataset.class_names}).save("p.parquet")
+    monkeypatch.setattr(cli_evaluate, "_write", fail)
+    done = sightline("eval", "--data", traffic, "--predictions", "p.parquet", "--out", "o")
+    assert done.returncode == 1
+    sentence = "error: o/evaluation.json: cannot be written or read (No space left on device)."
+    assert done.stderr.strip().splitlines() == [sentence]
+
+
+def test_ctrl_c_in_run_keeps_the_frames_done_and_says_so(sightline, traffic, tmp_path, monkeypatch):
+    def interrupted(source, predictor, tracker, sinks, **options):
+        return run_pipeline(source, Interrupting(), tracker, sinks)
+
+    class Interrupting:
+        task = "detect"
+        class_names = read_dataset(traffic).class_names
+
+        def __call__(self, images):
+            signal.raise_signal(signal.SIGINT)
+            return [sv.Detections.empty() for _ in images]
+
+    monkeypatch.setattr(cli_run, "open_predictor", lambda path, **options: Interrupting())
+    monkeypatch.setattr(cli_run, "run_pipeline", interrupted)
+    done = sightline("run", "m.onnx", traffic / "video" / "traffic.mp4", "--out", "o", "--save", "jsonl", "--json")
+    assert done.returncode == 130
+    assert json.loads(done.stdout)["frames"] == 1
+    assert "interrupted after 1 frames" in done.stderr
+
+
+def test_coco_results_with_an_id_of_a_wrong_kind_name_the_entry(sightline, traffic, tmp_path):
+    (tmp_path / "r.json").write_text(
+        json.dumps([{"image_id": [1], "category_id": 1, "score": 1, "bbox": [0, 0, 1, 1]}])
+    )
+    done = sightline("eval", "--data", traffic, "--predictions", "r.json")
+    assert done.returncode == 2
+    assert "entry 0: image_id must be one of the data set's" in done.stderr
+
+
+def test_detection_thresholds_are_refused_for_label_maps(sightline, traffic, tmp_path):
+    save_weights(tmp_path / "u.safetensors", create("unet-small", class_names=("background", "crack"), imgsz=64))
+    done = sightline("run", "u.safetensors", traffic / "video" / "traffic.mp4", "--conf", "0.5")
+    assert done.returncode == 2
+    assert "--conf, --iou and --max-det are for detections" in done.stderr

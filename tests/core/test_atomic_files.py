@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sightline.core.errors import ConfigError
 from sightline.core.files import atomic_path, plain, write_bytes_atomic, write_json_atomic, write_text_atomic
 
 
@@ -121,3 +122,11 @@ def test_a_value_that_is_no_json_leaves_the_old_file(tmp_path):
 def test_sets_are_written_in_a_fixed_order():
     assert plain({"delta", "alpha", "charlie", "bravo"}) == ["alpha", "bravo", "charlie", "delta"]
     assert plain(frozenset({3, 1, 2})) == [1, 2, 3]
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(ConfigError, match="must be a folder that exists or can be made") as caught:
+        write_bytes_atomic(tmp_path / "taken" / "a.bin", b"one")
+    assert caught.value.where == str(tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "mine"

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.core.dataset import dataset_from_rows
+from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.findings import Finding
 from sightline.data import read_dataset, write_dataset
@@ -298,3 +298,26 @@ def test_writing_labels_only_needs_the_images_in_place(folder: Path, tmp_path: P
         write_dataset(dataset, tmp_path / "elsewhere", "yolo", copy_images=False)
     write_dataset(dataset, folder, "yolo", copy_images=False)
     assert read_dataset(folder).objects.height == 3
+
+
+def _images_only(root: Path, *paths: str) -> Dataset:
+    images = [{"image_id": i, "path": p, "width": 32, "height": 24} for i, p in enumerate(paths)]
+    classes = [{"class_id": 0, "name": "x"}]
+    return dataset_from_rows(images, [], classes, root=root, name="x", task="detect", format="none")
+
+
+@pytest.mark.parametrize("format_name", ["coco", "yolo"])
+def test_a_missing_image_is_refused_before_anything_is_written(tmp_path: Path, save_image, format_name: str) -> None:
+    save_image("a.png")
+    with pytest.raises(DataError, match="got 1 of 2 missing"):
+        write_dataset(_images_only(tmp_path, "a.png", "gone.png"), tmp_path / "out", format_name)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("other", ["a.jpg", "images/a.png"])
+def test_images_that_would_share_a_label_file_are_refused(tmp_path: Path, save_image, other: str) -> None:
+    save_image("a.png")
+    save_image(other)
+    with pytest.raises(DataError, match="YOLO has one label file for a name"):
+        write_dataset(_images_only(tmp_path, "a.png", other), tmp_path / "out", "yolo")
+    assert not (tmp_path / "out").exists()

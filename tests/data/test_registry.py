@@ -38,7 +38,7 @@ def test_wrong_names(tmp_path: Path, save_image) -> None:
     with pytest.raises(ConfigError, match=r"unknown format to write 'voc'"):
         write_dataset(dataset, tmp_path / "out", "voc")
     (tmp_path / "a.png").unlink()
-    with pytest.raises(DataError, match="cannot copy the image"):
+    with pytest.raises(DataError, match="images must exist to be copied"):
         write_dataset(dataset, tmp_path / "out", "coco")
 
 

@@ -128,6 +128,14 @@ def test_a_truncated_source_leaves_complete_outputs(make_video: Callable[..., Pa
     assert len(Predictions.load(tmp_path / "out" / "r.parquet")) == len(records)
 
 
+def test_a_source_without_one_good_frame_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match="there is none before it"):
+        run(tmp_path / "in", tmp_path / "out", ["jsonl", "csv", "pictures"])
+    assert not [p for p in tmp_path.rglob("out/**/*") if p.is_file()]
+
+
 def test_interrupting_leaves_complete_outputs(make_video: Callable[..., Path], tmp_path: Path) -> None:
     def interrupt(index: int) -> None:
         if index == 4:

@@ -35,6 +35,12 @@ def test_thresholds_come_from_the_artefact_unless_given(detector_path: Path) -> 
         open_predictor(detector_path, conf=1.5)
 
 
+@pytest.mark.parametrize("threads", [0, -1, 10_000_000])
+def test_an_absurd_number_of_threads_is_refused(detector_path: Path, threads: int) -> None:
+    with pytest.raises(ConfigError, match=f"threads must be in 1..[0-9]+ on this machine, got {threads}"):
+        open_predictor(detector_path, threads=threads)
+
+
 def test_an_artefact_without_operating_point_uses_the_defaults(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "m.onnx", metadata(operating_point=None))
     assert open_predictor(path).thresholds == OperatingPoint()

@@ -1,21 +1,32 @@
 """Whole runs on tiny data: what they leave behind, resuming, refusing."""
 
+import errno
 import json
 import shutil
+from dataclasses import replace
 
+import lightning
 import polars as pl
 import pytest
 import torch
 
 from sightline.core.errors import ConfigError, DataError, SightlineError
 from sightline.core.predictions import Predictions
+from sightline.core.preprocess import Preprocess
 from sightline.core.runs import RunFolder
-from sightline.data import read_dataset
+from sightline.data import read_dataset, write_dataset
 from sightline.evaluate import evaluate_detection
 from sightline.models import load_model
+from sightline.models.weights_file import read_weights
 from sightline.models.yolo11 import YOLO11
 from sightline.train import TrainConfig, resume, train
+from sightline.train import recorder as recorder_module
+from sightline.train import splits as splits_module
+from sightline.train import trainer as trainer_module
+from sightline.train.images import NetworkImages
 from sightline.train.recorder import Recorder
+from sightline.train.splits import prepare_data
+from sightline.train.validation import Validator
 
 
 def settings(data, **values):
@@ -43,6 +54,18 @@ def test_a_run_leaves_everything_behind(traffic, tmp_path, watcher):
     again = evaluate_detection(read_dataset(traffic).split("val"), saved)
     assert again.to_dict()["metrics"] == result.evaluation.to_dict()["metrics"]
     assert load_model(result.weights).class_names == read_dataset(traffic).class_names
+
+
+@pytest.mark.parametrize("found", [0, 3])
+def test_an_operating_point_is_kept_only_where_something_was_found(traffic, tmp_path, watcher, monkeypatch, found):
+    def evaluate(validator, predictions):
+        result = evaluate_detection(validator.dataset, predictions)
+        return replace(result, operating_point=replace(result.operating_point, conf=0.4, true_positives=found))
+
+    monkeypatch.setattr(Validator, "evaluate", evaluate)
+    result = train(settings(traffic, epochs=1, pictures_every=0), RunFolder.create(tmp_path, "detect"), watcher)
+    point = read_weights(result.weights)[0].operating_point
+    assert (None if point is None else point.conf) == (0.4 if found else None)
 
 
 def interrupt_in_second_epoch(recorder, trainer, pl_module, outputs, batch, batch_idx):
@@ -107,5 +130,132 @@ def test_a_loss_that_is_not_a_number_names_the_images(traffic, tmp_path, watcher
 
 
 def test_resuming_what_is_no_run_is_refused(tmp_path, watcher):
-    with pytest.raises(ConfigError, match=r"last\.ckpt"):
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
         resume(tmp_path, watcher)
+
+
+def test_a_run_cut_before_its_first_step_starts_over(traffic, tmp_path, watcher, monkeypatch):
+    def interrupt(self, workers, progress):
+        raise KeyboardInterrupt
+
+    run = RunFolder.create(tmp_path, "detect")
+    with monkeypatch.context() as patch:
+        patch.setattr(NetworkImages, "fill_cache", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(traffic, epochs=1), run, watcher)
+    assert not (run.weights / "last.ckpt").exists()
+    assert resume(run.path, watcher).epochs == 1
+
+
+def test_a_resumed_run_keeps_its_first_command_and_its_data(traffic, tmp_path, watcher, monkeypatch):
+    copied = tmp_path / "copied"
+    shutil.copytree(traffic, copied)
+    run = RunFolder.create(tmp_path, "detect")
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "on_train_batch_end", interrupt_in_second_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(copied), run, watcher, ["sightline", "train", "first"])
+    first = json.loads((run.path / "run.json").read_text())
+    image = next((copied / "images" / "train").glob("*.jpg"))
+    whole = image.read_bytes()
+    image.write_bytes(whole + b"\0")
+    with pytest.raises(DataError, match="must be the one the run began with"):
+        resume(run.path, watcher)
+    image.write_bytes(whole)
+    resume(run.path, watcher, ["sightline", "train", "--resume"])
+    facts = json.loads((run.path / "run.json").read_text())
+    assert facts["status"] == "finished"
+    assert (facts["command"], facts["started"]) == (["sightline", "train", "first"], first["started"])
+    assert [r["command"] for r in facts["resumed"]] == [["sightline", "train", "--resume"]]
+    assert facts["duration_s"] >= sum(row["seconds"] for row in watcher.epochs[:1])
+    with pytest.raises(ConfigError, match="got a finished one"):
+        resume(run.path, watcher)
+
+
+def metrics_of(*values):
+    """A stand-in for the headline numbers: one value for each epoch."""
+    left = iter(values)
+    return lambda evaluation: {"mAP50-95": next(left)}
+
+
+def test_a_metric_that_is_not_a_number_does_not_block_a_later_best(traffic, tmp_path, watcher, monkeypatch):
+    monkeypatch.setattr(recorder_module, "headline", metrics_of(float("nan"), 0.1, float("nan")))
+    run = RunFolder.create(tmp_path, "detect")
+    assert train(settings(traffic, epochs=3, pictures_every=0), run, watcher).best_epoch == 2
+    facts = json.loads((run.path / "run.json").read_text())
+    assert facts["best"] == {"epoch": 2, "metric": "mAP50-95", "value": 0.1}
+    assert "nan" not in (run.path / "metrics.jsonl").read_text().lower()
+
+
+def test_training_stops_early_and_does_not_go_on_when_resumed(traffic, tmp_path, watcher, monkeypatch):
+    monkeypatch.setattr(recorder_module, "headline", metrics_of(0.1, 0.3, 0.2, 0.3, 0.9, 0.9))
+    run = RunFolder.create(tmp_path, "detect")
+
+    def interrupt(session, watcher, seconds):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "_finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(traffic, epochs=9, patience=2, pictures_every=0), run, watcher)
+    assert [row["epoch"] for row in watcher.epochs] == [1, 2, 3, 4]
+    assert "stopping early" in watcher.notes[-1]
+    result = resume(run.path, watcher)
+    assert (result.epochs, result.best_epoch) == (4, 2)
+    assert json.loads((run.path / "run.json").read_text())["best"]["metric"] == "mAP50-95"
+
+
+def test_a_full_disk_leaves_the_last_state_as_it_was(traffic, tmp_path, watcher, monkeypatch):
+    run = RunFolder.create(tmp_path, "detect")
+    kept = []
+
+    def fail(trainer, path, *args, **kwargs):
+        if trainer.current_epoch == 1:
+            kept.append((run.weights / "last.ckpt").read_bytes())
+            path.write_bytes(b"half of a state")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save_state(trainer, path, *args, **kwargs)
+
+    save_state = lightning.Trainer.save_checkpoint
+    monkeypatch.setattr(lightning.Trainer, "save_checkpoint", fail)
+    with pytest.raises(OSError, match="No space left"):
+        train(settings(traffic, pictures_every=0), run, watcher)
+    assert [path.name for path in sorted(run.weights.iterdir())] == ["best.safetensors", "last.ckpt"]
+    assert (run.weights / "last.ckpt").read_bytes() == kept[0]
+    assert json.loads((run.path / "run.json").read_text())["status"] == "failed"
+
+
+def test_data_of_another_task_is_refused_and_leaves_no_run(traffic, cracks, tmp_path, watcher):
+    for data, model in ((cracks, "yolo11n"), (traffic, "unet-small")):
+        run = RunFolder.create(tmp_path, "any", "one")
+        with pytest.raises(ConfigError, match=r"must fit data of task"):
+            train(settings(data, model=model), run, watcher)
+        assert not run.path.exists()
+
+
+def test_what_is_labelled_and_not_learned_is_counted(traffic, tmp_path, watcher):
+    dataset = read_dataset(traffic).split("train")
+    dataset = replace(dataset, objects=dataset.objects.with_columns(ignore=pl.int_range(pl.len()) < 2))
+    images = NetworkImages(dataset, Preprocess(size_hw=(192, 192)))  # twice the images' own size
+    sides = dataset.usable_objects.select(
+        pl.min_horizontal(pl.col("x2") - pl.col("x1"), pl.col("y2") - pl.col("y1"))
+    ).to_series()
+    limit = 2 * float(sides.median()) + 0.25
+    small = int((sides * 2 < limit).sum())
+    assert 0 < small < dataset.usable_objects.height
+    first, second = trainer_module._describe_labels(images, settings(traffic, augment={"min_side_px": limit}))
+    assert first.startswith("2 crowd or ignored objects of the training split")
+    assert second.startswith(f"{small} training objects are below")
+
+
+def test_a_split_without_objects_or_images_of_no_split_are_said(traffic, tmp_path, monkeypatch):
+    made = tmp_path / "yolo"
+    write_dataset(read_dataset(traffic), made, "yolo")
+    for label in (made / "labels" / "val").glob("*.txt"):
+        label.write_text("")
+    with pytest.raises(DataError, match="split 'val' must have usable objects"):
+        prepare_data(settings(made))
+    whole = read_dataset(traffic)
+    third = whole.images.with_columns(split=pl.when(pl.int_range(pl.len()) == 0).then(None).otherwise(pl.col("split")))
+    monkeypatch.setattr(splits_module, "read_dataset", lambda path: replace(whole, images=third))
+    assert prepare_data(settings(traffic)).notes == ("1 images are in neither 'train' nor 'val' and not used",)

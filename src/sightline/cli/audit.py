@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Literal
 
-from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_line, show_table
+from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_line, show_table
 from sightline.core.errors import at
 from sightline.core.files import write_json_atomic
 from sightline.core.findings import SEVERITIES, Severity, worst_severity
@@ -20,7 +20,7 @@ def audit(
     *,
     format: str | None = None,  # noqa: A002 - the option's name
     fail_on: Literal["info", "warning", "error", "never"] = "never",
-    workers: int = 2,
+    workers: Count = 2,
     record: str | None = None,
     json: JsonFlag = False,
 ) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +17,10 @@ from sightline.core.files import plain
 from sightline.core.results import format_cell
 
 __all__ = [
+    "INTERRUPTED",
     "STDERR",
     "STDOUT",
+    "Count",
     "JsonFlag",
     "TrainWatcher",
     "emit_json",
@@ -29,8 +31,19 @@ __all__ = [
 ]
 
 _PIPE_WIDTH = 160  # a pipe has no width of its own; this is enough for every table here
+INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+"""A number of things there must be at least one of."""
+
+
+class _ResultConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process with code 1; `main` knows that nothing is wrong."""
+        raise BrokenPipeError
+
+
 STDERR = Console(stderr=True)
-STDOUT = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+STDOUT = _ResultConsole(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 JsonFlag = Annotated[bool, Parameter(name="--json", negative="", help="print the result as JSON")]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sightline.cli.console import JsonFlag, TrainWatcher, emit_json, note, progress_bar, show_table
+from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, progress_bar, show_table
 from sightline.cli.export import parity_images
 from sightline.core.errors import SightlineError
 from sightline.core.files import write_json_atomic
@@ -28,8 +28,8 @@ _T = TypeVar("_T")
 def demo(
     *,
     out: str = "demo",
-    images: int = 320,
-    video_frames: int = 200,
+    images: Count = 320,
+    video_frames: Count = 200,
     epochs: int = 44,
     imgsz: int = 256,
     seed: int = 0,
@@ -54,10 +54,11 @@ def demo(
     json
         Print the result as JSON.
     """
+    settings = _settings(Path(out) / "data", epochs, imgsz, seed)
     chain = _Chain(Path(out), seed)
     made = chain.stage("generate", lambda: chain.generate(images, video_frames))
     chain.stage("audit", chain.audit)
-    chain.stage("train", lambda: chain.train(epochs, imgsz))
+    chain.stage("train", lambda: chain.train(settings))
     chain.stage("evaluate", chain.evaluate)
     chain.stage("export", chain.export)
     chain.stage("video", lambda: chain.video(made))
@@ -69,6 +70,20 @@ def demo(
         rows = [(row["stage"], row["outcome"], row["seconds"]) for row in chain.rows]
         show_table("the whole chain on generated data", ("stage", "outcome", "seconds"), rows)
     return 0
+
+
+def _settings(data: Path, epochs: int, imgsz: int, seed: int) -> TrainConfig:
+    values = {
+        "data": str(data),
+        "model": "yolo11n",
+        "epochs": epochs,
+        "imgsz": imgsz,
+        "batch": 8,  # many small steps: a run this short needs steps more than smooth gradients
+        "seed": seed,
+        "augment": Augmentation(scale=0.3),  # all scenes are seen from about one height
+        "pictures_every": epochs,
+    }
+    return TrainConfig.load(values)
 
 
 class _Chain:
@@ -117,20 +132,10 @@ class _Chain:
         serious = [f for f in result.findings if f.severity != "info"]
         self.outcome = f"{result.images} images read, {len(serious)} findings of severity warning or above"
 
-    def train(self, epochs: int, imgsz: int) -> None:
+    def train(self, settings: TrainConfig) -> None:
         """A detector from scratch, evaluated on the validation split."""
-        config = TrainConfig(
-            data=str(self.data),
-            model="yolo11n",
-            epochs=epochs,
-            imgsz=(imgsz, imgsz),
-            batch=8,  # many small steps: a run this short needs steps more than smooth gradients
-            seed=self.seed,
-            augment=Augmentation(scale=0.3),  # all scenes are seen from about one height
-            pictures_every=epochs,
-        )
         with TrainWatcher() as watcher:
-            result = train(config, self.run, watcher)
+            result = train(settings, self.run, watcher)
         self.outcome = (
             f"yolo11n, {result.epochs} epochs, {result.images_per_s:.0f} images/s, best epoch {result.best_epoch}"
         )

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
@@ -45,9 +45,9 @@ def evaluate(
     exclude: tuple[str, ...] = (),
     val_fraction: float = 0.2,
     seed: int = 0,
-    batch: int = 8,
+    batch: Count = 8,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    threads: int | None = None,
+    threads: Count | None = None,
     out: str | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -90,17 +90,18 @@ def evaluate(
     json
         Print the result as JSON.
     """
+    if (model is None) == (predictions is None) or (track is not None and model is None):
+        raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
     dataset = _choose(exclude_images(read_dataset(data), exclude), split, val_fraction, seed)
-    if dataset.task == "semantic" and conf is not None:
-        raise ConfigError("--conf is for detections, got a data set of label maps")
-    if model is not None and predictions is None:
+    if dataset.task == "semantic" and (conf is not None or iou_type != "bbox"):
+        raise ConfigError("--conf and --iou-type are for detections, got a data set of label maps")
+    if model is not None:
         whole = {} if track is not None else EVALUATION.model_dump()
         predictor = open_predictor(model, **({"conf": conf} | whole), device=device, threads=threads)
         result, found = _of_model(dataset, predictor, track, iou_type, preprocessing, conf, batch)
-    elif predictions is not None and model is None and track is None:
-        result, found = _of_predictions(dataset, predictions, iou_type, preprocessing, conf)
     else:
-        raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
+        assert predictions is not None
+        result, found = _of_predictions(dataset, predictions, iou_type, preprocessing, conf)
     if out is not None:
         _write(Path(out), dataset, result, found)
     _show(result, json)
@@ -147,6 +148,7 @@ def _of_predictions(
 ) -> tuple[Result, Predictions | None]:
     file = Path(path)
     if file.is_dir() or file.suffix == ".txt":
+        _refuse_conf(conf)
         names = dataset.images["group"].drop_nulls().unique(maintain_order=True).to_list()
         truth = {name: _ground_truth(dataset, name) for name in names}
         results = {name: file / f"{name}.txt" if file.is_dir() else file for name in names}
@@ -157,8 +159,14 @@ def _of_predictions(
         return evaluate_mot_files(truth, results, preprocessing=preprocessing), None
     found = read_coco_results(file, dataset) if file.suffix == ".json" else Predictions.load(file)
     if dataset.task == "track" and not found.table["track_id"].null_count():
+        _refuse_conf(conf)
         return evaluate_tracking(dataset, found, preprocessing=preprocessing), found
     return _measure(dataset, found, iou_type, conf), found
+
+
+def _refuse_conf(conf: float | None) -> None:
+    if conf is not None:
+        raise ConfigError("--conf is for detections, got tracks, which are measured as they are")
 
 
 def _ground_truth(dataset: Dataset, sequence: str) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.cli.console import JsonFlag, emit_json, show_table
+from sightline.cli.console import Count, JsonFlag, emit_json, show_table
 from sightline.core.errors import DataError
 from sightline.core.files import write_json_atomic
 from sightline.core.runs import RunFolder
@@ -19,7 +19,7 @@ def export(
     *,
     data: str,
     out: str | None = None,
-    images: int = 8,
+    images: Count = 8,
     record: str | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -57,5 +57,5 @@ def parity_images(data: str, count: int) -> list[Path]:
     dataset = read_dataset(data)
     if not len(dataset):
         raise DataError("a data set to compare on must have images, got none", where=data)
-    rows = np.unique(np.linspace(0, len(dataset) - 1, max(1, count)).round().astype(int))
+    rows = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))
     return [dataset.image_path(dataset.images["path"][int(row)]) for row in rows]

@@ -1,5 +1,7 @@
 """The command `sightline`: verbs are loaded when called, so that measuring needs no torch and help is instant."""
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -9,7 +11,7 @@ import pydantic
 from rich.markup import escape
 
 import sightline
-from sightline.cli.console import STDERR
+from sightline.cli.console import INTERRUPTED, STDERR
 from sightline.core.config import validation_sentence
 from sightline.core.errors import InputError, MissingExtraError, SightlineError, unknown_name
 
@@ -28,7 +30,7 @@ VERBS = {
     "run": ("run:run", "Run a model on images, a video or a camera, with tracking."),
     "report": ("report:report", "Write one offline HTML page of a run."),
 }
-INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
+_OUTSIDE_US = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 _EXTRA_OF = {"torch": "train", "torchvision": "train", "lightning": "train", "onnx": "train", "onnxscript": "train"}
 
 
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             print_error=False,
             result_action="return_value",
         )
+        sys.stdout.flush()  # here, where a reader that is gone can still be met with grace
     except SightlineError as error:
         fail(str(error), error.exit_code)
     except cyclopts.CycloptsError as error:
@@ -69,8 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (head, say) is gone: nothing is wrong, and nothing more can be said.
-        sys.stderr.close()
+        # The interpreter flushes stdout once more when it ends; what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _OUTSIDE_US:
+            raise
+        fail(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", SightlineError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

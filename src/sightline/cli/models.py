@@ -5,7 +5,7 @@ from typing import Annotated
 import polars as pl
 from cyclopts import Parameter
 
-from sightline.cli.console import JsonFlag, emit_json, show_table
+from sightline.cli.console import Count, JsonFlag, emit_json, show_table
 from sightline.models import create, describe_model, list_models
 
 __all__ = ["models"]
@@ -15,9 +15,9 @@ def models(
     name: str | None = None,
     *,
     imgsz: Annotated[
-        int | None, Parameter(help="side of the input in pixels; the model's own default without it")
+        Count | None, Parameter(help="side of the input in pixels; the model's own default without it")
     ] = None,
-    classes: int = 80,
+    classes: Count = 80,
     json: JsonFlag = False,
 ) -> int:
     """List the registered models with parameters, MACs and FLOPs, or describe one of them.

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.cli.console import INTERRUPTED, Count, JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.runs import RunFolder
 from sightline.infer import VideoSettings, create_sinks, open_predictor, open_source, run_pipeline
@@ -26,17 +27,17 @@ def run(
     tracker: str = "kalman-iou",
     conf: float | None = None,
     iou: float | None = None,
-    max_det: int | None = None,
+    max_det: Count | None = None,
     codec: Literal["h264", "av1", "vp9", "mpeg4"] = "h264",
-    batch: int = 1,
-    max_frames: int | None = None,
+    batch: Count = 1,
+    max_frames: Count | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    threads: int | None = None,
+    threads: Count | None = None,
     allow_network: bool = False,
     record: str | None = None,
     json: JsonFlag = False,
 ) -> int:
-    """Run a model on an image, a folder, a sequence, a video or a camera.
+    """Run a model on an image, a folder, a sequence, a video or a camera. Ctrl-C keeps the frames done (exit code 130).
 
     Parameters
     ----------
@@ -77,9 +78,11 @@ def run(
     """
     keep = RunFolder.open(record) if record is not None else None
     predictor = open_predictor(model, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads)
+    if predictor.task == "semantic" and (conf, iou, max_det) != (None, None, None):
+        raise ConfigError("--conf, --iou and --max-det are for detections, got a model of label maps", where=model)
     opened = open_source(source, allow_network=allow_network)
     follows = create_tracker(tracker) if track and predictor.task != "semantic" else None
-    stem = Path(source).stem if "://" not in source else "stream"
+    stem = Path(source).resolve().stem if "://" not in source else "stream"
     sinks = create_sinks(save, out, stem, VideoSettings(codec=codec))
     with progress_bar() as bar:
         result = run_pipeline(
@@ -106,4 +109,5 @@ def run(
         show_table("", ("output", "file"), list(result.outputs.items()))
     if result.interrupted:
         note(f"interrupted after {result.frames} frames; the outputs are complete up to there")
+        return INTERRUPTED
     return 0

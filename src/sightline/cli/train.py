@@ -16,6 +16,8 @@ from sightline.train import train as train_run
 
 __all__ = ["train"]
 
+_RUNS = "runs"
+
 # What a file or --resume may give instead is optional here; everything else is TrainConfig as it stands.
 _Options: Any = pydantic.create_model(
     "TrainOptions",
@@ -35,7 +37,7 @@ def train(
     config: str | None = None,
     resume_from: Annotated[str | None, Parameter(name="--resume")] = None,
     name: str | None = None,
-    runs: str = "runs",
+    runs: str = _RUNS,
     json: JsonFlag = False,
 ) -> int:
     """Train a model on a data set.
@@ -58,7 +60,7 @@ def train(
     command = ["sightline", *sys.argv[1:]]
     with TrainWatcher() as watcher:
         if resume_from is not None:
-            if options is not None or config is not None or name is not None:
+            if options is not None or config is not None or name is not None or runs != _RUNS:
                 raise ConfigError("--resume continues a run with its own settings and takes no other options")
             result = _interruptible(lambda: resume(resume_from, watcher, command), resume_from)
         else:
@@ -75,8 +77,9 @@ def _settings(options: Any, config: str | None) -> TrainConfig:
     values = read_yaml(config) if config is not None else {}
     if options is not None:
         given = options.model_dump(exclude_unset=True)
-        augment = {**values.get("augment", {}), **given.pop("augment", {})}
-        values = {**values, **given, **({"augment": augment} if augment else {})}
+        if isinstance(kept := values.get("augment"), dict) and "augment" in given:
+            given["augment"] = {**kept, **given["augment"]}
+        values = {**values, **given}
     for key in ("data", "model"):
         if values.get(key) is None:
             raise ConfigError(f"--{key} must be given, got nothing", do="see 'sightline train --help'")

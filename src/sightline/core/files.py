@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from sightline.core.errors import ConfigError
+
 __all__ = ["atomic_path", "plain", "write_bytes_atomic", "write_json_atomic", "write_text_atomic"]
 
 
@@ -18,10 +20,15 @@ __all__ = ["atomic_path", "plain", "write_bytes_atomic", "write_json_atomic", "w
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` with the same suffix; renamed to it on success, removed on any exception.
 
-    The folder is made if needed. The rename replaces an existing file in one step (POSIX and Windows).
+    The folder is made if needed. The rename replaces an existing file in one step (POSIX and Windows). ConfigError
+    where no folder can be made: a file of that name, or a place that takes none.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError) as error:
+        message = f"must be a folder that exists or can be made, got: {error.strerror}"
+        raise ConfigError(message, where=str(target.parent), do="Choose another folder to write to") from None
     handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
     os.close(handle)
     temporary = Path(name)

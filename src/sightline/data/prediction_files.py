@@ -59,9 +59,9 @@ def _row(entry: Any, where: str, class_of: dict[int, int], sizes: dict[int, tupl
     if not isinstance(entry, dict) or not {"image_id", "category_id", "score"} <= entry.keys():
         raise DataError("must have image_id, category_id and score, got an entry without", where=where)
     image_id, category_id, score = entry["image_id"], entry["category_id"], entry["score"]
-    if image_id not in sizes:
+    if not _is_key(image_id, sizes):
         raise DataError(f"image_id must be one of the data set's, got {image_id!r}", where=where)
-    if category_id not in class_of:
+    if not _is_key(category_id, class_of):
         raise DataError(f"category_id must be one of {sorted(class_of)[:20]}, got {category_id!r}", where=where)
     row: dict[str, Any] = {"image_id": image_id, "class_id": class_of[category_id], "score": score, "rle": None}
     try:
@@ -82,6 +82,10 @@ def _row(entry: Any, where: str, class_of: dict[int, int], sizes: dict[int, tupl
             f"bbox, segmentation and score must be numbers as COCO has them, got: {error}", where=where
         ) from None
     return row | dict(zip(("x1", "y1", "x2", "y2"), box.tolist(), strict=True))
+
+
+def _is_key(value: Any, table: dict[int, Any]) -> bool:
+    return isinstance(value, (int, float)) and value in table
 
 
 def _counts(segmentation: Any, size_hw: tuple[int, int]) -> bytes:

@@ -1,10 +1,11 @@
 """From an artefact on disk to a predictor, without knowing what runs it."""
 
 import importlib
+import os
 from pathlib import Path
 from typing import cast
 
-from sightline.core.errors import MissingExtraError, ModelError
+from sightline.core.errors import ConfigError, MissingExtraError, ModelError
 from sightline.infer.network_predictor import NetworkPredictor
 
 __all__ = ["BACKENDS", "open_predictor"]
@@ -16,6 +17,7 @@ BACKENDS: dict[str, str] = {
 """Suffix of an artefact → `module:function` that opens it. Imported when first needed, so that torch stays optional."""
 
 _TRAIN_PACKAGES = ("torch", "torchvision")
+_THREADS_PER_CPU = 8  # generous; a runtime asked for tens of thousands of threads hangs while it starts them
 
 
 def open_predictor(
@@ -31,8 +33,11 @@ def open_predictor(
 
     `conf`, `iou` and `max_det` default to the operating point stored in the artefact, else to those of
     `OperatingPoint`; measure with `conf=0.001`. Raises ModelError for a file that is not ours, MissingExtraError where
-    torch is needed and absent.
+    torch is needed and absent, ConfigError for a number of threads no machine like this one gains from.
     """
+    most = _THREADS_PER_CPU * (os.cpu_count() or 1)
+    if threads is not None and not 1 <= threads <= most:
+        raise ConfigError(f"threads must be in 1..{most} on this machine, got {threads}")
     suffix = Path(path).suffix.lower()
     if suffix not in BACKENDS:
         known = ", ".join(BACKENDS)

@@ -71,8 +71,9 @@ def run_pipeline(
     """Run every frame of `source`; each sink gets exactly one result per frame, in order.
 
     Ctrl-C stops after the frame in work and completes all outputs (`interrupted` is then true). When the source turns
-    out to be damaged, outputs are completed with the frames before the damage and the SourceError is raised; any other
-    error discards them. Reading is done ahead in a thread; results do not depend on the clock.
+    out to be damaged, outputs are completed with the frames before the damage and the SourceError is raised; without
+    such frames, and on any other error, outputs are discarded. Reading is done ahead in a thread; results do not
+    depend on the clock.
     """
     if tracker is not None and predictor.task == "semantic":
         raise ConfigError("a tracker must be given detections, got a model of label maps", do="run without a tracker")
@@ -83,12 +84,12 @@ def run_pipeline(
             sink.open(run.info)
         with _InterruptFlag() as flag:
             run.all_frames(batch, max_frames, progress, flag)
-    except (SourceError, KeyboardInterrupt):
-        _finish(sinks)
-        raise
-    except BaseException:
-        for sink in sinks:
-            sink.discard()
+    except BaseException as error:
+        if isinstance(error, (SourceError, KeyboardInterrupt)) and run.frames:
+            _finish(sinks)
+        else:
+            for sink in sinks:
+                sink.discard()
         raise
     _finish(sinks)
     return run.result(perf_counter() - start, flag.raised)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import time
 from typing import Any, Protocol
 
@@ -55,12 +56,14 @@ class Recorder(lightning.Callback):
         self.rows: list[dict[str, float]] = []
         self.best_value = float("-inf")
         self.best_epoch = 0
+        self.seconds_before = 0.0  # spent on the epochs before this run was resumed
         self._epoch_started = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """What must survive an interruption."""
         return {
             "rows": self.rows,
+            "metric": self.metric,
             "best_value": self.best_value,
             "best_epoch": self.best_epoch,
             "average": self.average.state_dict() if self.average is not None else None,
@@ -68,15 +71,19 @@ class Recorder(lightning.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.rows = list(state_dict["rows"])
+        self.rows, self.metric = list(state_dict["rows"]), state_dict["metric"]
+        self.seconds_before = sum(row["seconds"] for row in self.rows)
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
         if self.average is not None:
             self.average.load_state_dict(state_dict["average"])
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save the state before the first step, so that even an early interruption can be resumed."""
+        assert isinstance(pl_module, TrainingModule)
         if not (self.run.weights / "last.ckpt").exists():
             self._save_state(trainer)
+        # A run cut after its early stop, during the final evaluation, must not train on when resumed.
+        trainer.should_stop = self._is_exhausted(pl_module)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Tell the sampler which epoch it is and start the clock."""
@@ -106,8 +113,8 @@ class Recorder(lightning.Callback):
         row |= {f"val/{name}": value for name, value in numbers.items()}
         row["seconds"] = time.perf_counter() - self._epoch_started
         self.metric, value = next(iter(numbers.items()))
-        # A metric that is not a number (no ground truth of any class) must not block the first best.
-        is_best = value > self.best_value or not self.rows
+        # A metric that is not a number is kept as the first best, and never blocks a later one that is.
+        is_best = not self.rows or value > self.best_value or (math.isnan(self.best_value) and not math.isnan(value))
         if is_best:
             self.best_value, self.best_epoch = value, trainer.current_epoch + 1
             self.save_best(judged)
@@ -120,9 +127,12 @@ class Recorder(lightning.Callback):
         self._save_state(trainer)
         pl_module.train()  # Lightning itself does so only at the start
         self.watcher.epoch(row, is_best)
-        if trainer.current_epoch + 1 - self.best_epoch >= pl_module.config.patience:
+        if self._is_exhausted(pl_module):
             self.watcher.note(f"stopping early: no better {self.metric} in {pl_module.config.patience} epochs")
             trainer.should_stop = True
+
+    def _is_exhausted(self, module: TrainingModule) -> bool:
+        return len(self.rows) - self.best_epoch >= module.config.patience
 
     def _training_row(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
         batches: Any = trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from sightline.core.dataset import Dataset
-from sightline.core.errors import DataError
+from sightline.core.errors import DataError, at
 from sightline.data import check_split_overlap, read_dataset
 from sightline.data.holdout import exclude_images, hold_out
 from sightline.train.config import TrainConfig
@@ -33,15 +33,21 @@ def prepare_data(config: TrainConfig) -> TrainingData:
     notes += said
     check_split_overlap(dataset, config.split_train, config.split_val)
     train, val = dataset.split(config.split_train), dataset.split(config.split_val)
-    _require_labels(dataset)
+    unused = len(dataset) - len(train) - len(val)
+    if unused:
+        notes.append(f"{unused} images are in neither '{config.split_train}' nor '{config.split_val}' and not used")
+    for part, name in ((train, config.split_train), (val, config.split_val)):
+        _require_labels(part, name)
     faults = [f for f in dataset.findings if f.severity != "info"]
     if faults:
         total = sum(f.count for f in faults)
-        notes.append(f"{total} findings in the labels, first: {faults[0].message}; 'sightline audit' lists them")
+        place = faults[0].path
+        first = faults[0].message if place is None else f"{at(place, faults[0].line)}: {faults[0].message}"
+        notes.append(f"{total} findings in the labels, first: {first}; 'sightline audit' lists them")
     return TrainingData(dataset, train, val, tuple(notes))
 
 
-def _require_labels(dataset: Dataset) -> None:
+def _require_labels(dataset: Dataset, split: str) -> None:
     if dataset.task == "semantic":
         bare = dataset.images.filter(pl.col("mask_path").is_null())
         if not bare.is_empty():
@@ -51,4 +57,4 @@ def _require_labels(dataset: Dataset) -> None:
                 do="add the masks or leave these images out with --exclude",
             )
     elif dataset.usable_objects.is_empty():
-        raise DataError("a data set to train on must have usable objects, got none", where=str(dataset.root))
+        raise DataError(f"split '{split}' must have usable objects to train with, got none", where=str(dataset.root))

@@ -1,17 +1,20 @@
 """One training run: from a configuration to a folder with the best weights, their evaluation and all behind it."""
 
+import contextlib
+import json
 import logging
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 
 from sightline.core.dataset import Dataset
-from sightline.core.errors import ConfigError
+from sightline.core.errors import ConfigError, DataError, InputError
 from sightline.core.files import write_json_atomic
 from sightline.core.metadata import OperatingPoint
 from sightline.core.runs import RunFolder, provenance
@@ -62,22 +65,59 @@ class _Session:
 
 
 def train(config: TrainConfig, run: RunFolder, watcher: Watcher, command: list[str] | None = None) -> TrainResult:
-    """Train from the start into `run`. KeyboardInterrupt leaves a run that `resume` continues."""
+    """Train from the start into `run`. KeyboardInterrupt leaves a run that `resume` continues.
+
+    Input that cannot be used (InputError) before the first step leaves no run: a new folder is removed again.
+    """
     config.save(run.path / "config.yaml")
-    return _fit(_prepare(config, run, watcher, command), watcher, checkpoint=None)
+    try:
+        session = _prepare(config, run, watcher, command)
+    except InputError:
+        (run.path / "config.yaml").unlink()
+        with contextlib.suppress(OSError):  # a folder that holds more than the settings stays
+            run.path.rmdir()
+        raise
+    return _fit(session, watcher, checkpoint=None)
 
 
 def resume(run_path: str | Path, watcher: Watcher, command: list[str] | None = None) -> TrainResult:
-    """Continue an interrupted run from its last finished epoch, with its own configuration."""
+    """Continue an interrupted run from its last finished epoch, with its own configuration.
+
+    A run cut before its first step starts over. Raises ConfigError for a folder that is no run or a finished one, and
+    DataError where the data set is no longer the one the run began with.
+    """
     run = RunFolder(Path(run_path))
     state, config_path = run.path / "weights" / "last.ckpt", run.path / "config.yaml"
-    if not config_path.is_file() or not state.is_file():
+    if not config_path.is_file():
         raise ConfigError(
-            "must be the folder of an interrupted training run with config.yaml and weights/last.ckpt, got none",
-            where=str(run_path),
+            "must be the folder of an interrupted training run with its config.yaml, got none", where=str(run_path)
         )
-    config = TrainConfig.read(config_path)
-    return _fit(_prepare(config, run, watcher, command), watcher, checkpoint=state)
+    earlier = _earlier_record(run)
+    if earlier.get("status") == "finished":
+        raise ConfigError("must be the folder of an interrupted training run, got a finished one", where=str(run_path))
+    session = _prepare(TrainConfig.read(config_path), run, watcher, command)
+    facts = session.facts
+    if earlier.get("data_digest", facts["data_digest"]) != facts["data_digest"]:
+        raise DataError(
+            "the data set must be the one the run began with, got another digest",
+            where=session.config.data,
+            do="start a new run",
+        )
+    this_time = {key: facts[key] for key in ("command", "started", "git")}
+    facts |= {key: earlier[key] for key in ("command", "started") if key in earlier}
+    facts["resumed"] = [*earlier.get("resumed", []), this_time]
+    return _fit(session, watcher, checkpoint=state if state.is_file() else None)
+
+
+def _earlier_record(run: RunFolder) -> dict[str, Any]:
+    path = run.path / "run.json"
+    try:
+        record = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError as error:
+        raise ConfigError(f"must be JSON, got: {error}", where=str(path)) from None
+    if not isinstance(record, dict):
+        raise ConfigError(f"must be a JSON object, got a {type(record).__name__}", where=str(path))
+    return record
 
 
 def _prepare(config: TrainConfig, run: RunFolder, watcher: Watcher, command: list[str] | None) -> _Session:
@@ -92,6 +132,10 @@ def _prepare(config: TrainConfig, run: RunFolder, watcher: Watcher, command: lis
     cache = config.cache == "ram" or (config.cache == "auto" and fits_in_memory(len(data.whole), model.preprocess))
     workers = config.workers if config.workers is not None else 0
     images = NetworkImages(data.train, model.preprocess, config.augment, cache=cache)
+    said = _describe_labels(images, config)
+    for line in said:
+        watcher.note(line)
+    data = replace(data, notes=(*data.notes, *said))
     batches = SeededBatches(len(images), config.batch, config.seed, shuffle=True)
     validator = Validator(data.val, model, config.batch, cache, 0)
     module = TrainingModule(model, config, len(batches), data.train.images["path"].to_list())
@@ -109,7 +153,32 @@ def _prepare(config: TrainConfig, run: RunFolder, watcher: Watcher, command: lis
 
 def _build_model(config: TrainConfig, dataset: Dataset) -> Model:
     size = {} if config.imgsz is None else {"imgsz": config.imgsz}
-    return create(config.model, class_names=dataset.class_names, weights=config.weights, **size)
+    model = create(config.model, class_names=dataset.class_names, weights=config.weights, **size)
+    if (model.task == "semantic") != (dataset.task == "semantic"):
+        raise ConfigError(
+            f"the model must fit data of task '{dataset.task}', got '{model.name}' of task '{model.task}'",
+            where=config.data,
+            do="'sightline models' lists models and their tasks",
+        )
+    return model
+
+
+def _describe_labels(images: NetworkImages, config: TrainConfig) -> list[str]:
+    """What the network does not learn from, though it is labelled."""
+    if images.dataset.task == "semantic":
+        return []
+    notes = []
+    ignored = images.dataset.objects.height - images.dataset.usable_objects.height
+    if ignored:
+        notes.append(f"{ignored} crowd or ignored objects of the training split count as background")
+    sides = np.concatenate(images.boxes)
+    small = int(((sides[:, 2:] - sides[:, :2]) < config.augment.min_side_px).any(axis=1).sum())
+    if small:
+        notes.append(
+            f"{small} training objects are below {config.augment.min_side_px:g} pixels at the network's size "
+            "and left out where augmentation does not enlarge them"
+        )
+    return notes
 
 
 def _fit(session: _Session, watcher: Watcher, checkpoint: Path | None) -> TrainResult:
@@ -133,7 +202,7 @@ def _fit(session: _Session, watcher: Watcher, checkpoint: Path | None) -> TrainR
     finally:
         if status != "finished":
             run.record({**session.facts, "status": status, "epochs_done": len(recorder.rows)})
-    return _finish(session, watcher, time.perf_counter() - started)
+    return _finish(session, watcher, recorder.seconds_before + time.perf_counter() - started)
 
 
 def _lightning_trainer(session: _Session) -> lightning.Trainer:
@@ -164,7 +233,8 @@ def _finish(session: _Session, watcher: Watcher, seconds: float) -> TrainResult:
     watcher.phase("evaluating the best weights", len(validator.images))
     predictions = validator.predict(best, plain_arithmetic, watcher.advance)
     evaluation = validator.evaluate(predictions)
-    if isinstance(evaluation, DetectionResult):
+    # Where nothing was found right there is no best threshold; the model then runs at the usual one.
+    if isinstance(evaluation, DetectionResult) and evaluation.operating_point.true_positives:
         recorder.save_best(best, OperatingPoint(conf=evaluation.operating_point.conf))
     predictions.save(run.path / "predictions.parquet")
     write_json_atomic(run.path / "evaluation.json", evaluation.to_dict())

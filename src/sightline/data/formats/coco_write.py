@@ -30,6 +30,8 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     """
     if dataset.task == "semantic":
         raise DataError("COCO instances need objects, got a data set of semantic masks", do="Keep it as mask folders")
+    if copy_images:
+        copy_files((dataset.image_path(p), folder / p) for p in dataset.images["path"])
     categories = _categories(dataset)
     objects = dataset.objects.join(
         dataset.images.select("image_id", "split", "width", "height"), on="image_id", maintain_order="left"
@@ -46,8 +48,6 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
         }
         name = "instances.json" if split is None else f"instances_{split}.json"
         write_json_atomic(folder / "annotations" / name, document, indent=None)
-    if copy_images:
-        copy_files((dataset.image_path(p), folder / p) for p in dataset.images["path"])
     lost = {c: dataset.objects.height - dataset.objects[c].null_count() for c in _LOST}
     lost["group, frame and time"] = dataset.images.height - dataset.images["frame"].null_count()
     told = ", ".join(f"{name} of {count}" for name, count in lost.items() if count)

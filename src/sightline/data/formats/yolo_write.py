@@ -44,6 +44,11 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     if strange:
         raise DataError(f"YOLO knows the splits train, val and test, got {sorted(strange)}", do="Rename the splits")
     targets = {path: _target(path) for path in dataset.images["path"]}
+    stems: dict[Path, str] = {}
+    for path, target in targets.items():
+        other = stems.setdefault(Path(target).with_suffix(""), path)
+        if other != path:
+            raise DataError(f"YOLO has one label file for a name, got '{other}' and '{path}'", do="Rename one of them")
     if copy_images:
         copy_files((dataset.image_path(path), folder / target) for path, target in targets.items())
     else:
