@@ -37,6 +37,13 @@ def test_train_export_eval_run_report(sightline, traffic, trained):
     assert len(frames) == 6
     assert all(np.ptp(frame) > 50 for frame in frames)
 
+    stills = traffic / "images" / "val"
+    done = sightline("run", onnx, stills, "--out", "stills", "--conf", "0", "--max-det", "5", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["detections"] == 5 * result["frames"]
+    assert (result["tracks"], sorted(result["outputs"])) == (0, ["jsonl", "pictures"])
+
     done = sightline("report", trained)
     assert done.returncode == 0, done.stderr
     page = (trained / "report.html").read_text()

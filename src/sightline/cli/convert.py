@@ -10,6 +10,9 @@ from sightline.data import read_dataset, write_dataset
 
 __all__ = ["convert"]
 
+_LOST_WHOLE = ("loss-crowd", "loss-ignore")
+"""Codes of objects that are not written at all; other losses are of a part."""
+
 
 def convert(
     data: str,
@@ -42,7 +45,8 @@ def convert(
         raise ConfigError("the output must be a new or empty folder, got one with files in it", where=out)
     dataset = read_dataset(data, format=format)
     losses = write_dataset(dataset, target, to, copy_images=copy_images)
-    written = {"path": out, "format": to, "images": len(dataset), "objects": dataset.objects.height}
+    lost = sum(finding.count for finding in losses if finding.code in _LOST_WHOLE)
+    written = {"path": out, "format": to, "images": len(dataset), "objects": dataset.objects.height - lost}
     if json:
         found = {"losses": losses, "read_findings": dataset.findings}
         emit_json({**written, **{name: [f.to_dict() for f in several] for name, several in found.items()}})

@@ -30,7 +30,8 @@ VERBS = {
     "run": ("run:run", "Run a model on images, a video or a camera, with tracking."),
     "report": ("report:report", "Write one offline HTML page of a run."),
 }
-_OUTSIDE_US = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 _EXTRA_OF = {"torch": "train", "torchvision": "train", "lightning": "train", "onnx": "train", "onnxscript": "train"}
 
 
@@ -76,9 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        if error.errno not in _OUTSIDE_US:
+        if error.errno not in (*_FULL, *_WRONG_PLACE):
             raise
-        fail(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", SightlineError.exit_code)
+        kind = InputError if error.errno in _WRONG_PLACE else SightlineError
+        fail(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", kind.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -3,9 +3,9 @@
 from typing import Annotated
 
 import polars as pl
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
-from sightline.cli.console import Count, JsonFlag, emit_json, show_table
+from sightline.cli.console import JsonFlag, emit_json, show_table
 from sightline.models import create, describe_model, list_models
 
 __all__ = ["models"]
@@ -14,10 +14,8 @@ __all__ = ["models"]
 def models(
     name: str | None = None,
     *,
-    imgsz: Annotated[
-        Count | None, Parameter(help="side of the input in pixels; the model's own default without it")
-    ] = None,
-    classes: Count = 80,
+    imgsz: Annotated[int | None, Parameter(validator=validators.Number(gte=32, lte=4096))] = None,
+    classes: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000))] = 80,
     json: JsonFlag = False,
 ) -> int:
     """List the registered models with parameters, MACs and FLOPs, or describe one of them.
@@ -27,7 +25,7 @@ def models(
     name
         A model's name; all models without it.
     imgsz
-        Side of the input in pixels.
+        Side of the input in pixels; the model's own default without it.
     classes
         Number of classes the model is built for.
     json

@@ -10,6 +10,7 @@ from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.runs import RunFolder
 from sightline.infer import VideoSettings, create_sinks, open_predictor, open_source, run_pipeline
+from sightline.infer.sources import ImageSource
 from sightline.track import create_tracker
 
 __all__ = ["run"]
@@ -22,8 +23,8 @@ def run(
     source: str,
     *,
     out: str = "outputs",
-    save: Annotated[tuple[Output, ...], Parameter(negative="")] = ("video", "jsonl"),
-    track: bool = True,
+    save: Annotated[tuple[Output, ...], Parameter(negative="")] = (),
+    track: bool | None = None,
     tracker: str = "kalman-iou",
     conf: float | None = None,
     iou: float | None = None,
@@ -48,9 +49,10 @@ def run(
     out
         Folder for the outputs and video.json, the record of the run.
     save
-        What to write: video, pictures, jsonl, csv, mot, coco, parquet, association (why each match was made).
+        What to write: video, pictures, jsonl, csv, mot, coco, parquet, association (why each match was made). Without
+        it jsonl, and a video or, of stills, pictures.
     track
-        Follow objects over time (--no-track for detections alone).
+        Follow objects over time; without it whatever has a time is tracked, stills are not.
     tracker
         Name of the tracker.
     conf
@@ -81,9 +83,12 @@ def run(
     if predictor.task == "semantic" and (conf, iou, max_det) != (None, None, None):
         raise ConfigError("--conf, --iou and --max-det are for detections, got a model of label maps", where=model)
     opened = open_source(source, allow_network=allow_network)
-    follows = create_tracker(tracker) if track and predictor.task != "semantic" else None
+    stills = isinstance(opened, ImageSource) and opened.fps is None
+    if track is None:
+        track = not stills and predictor.task != "semantic"
+    follows = create_tracker(tracker) if track else None
     stem = Path(source).resolve().stem if "://" not in source else "stream"
-    sinks = create_sinks(save, out, stem, VideoSettings(codec=codec))
+    sinks = create_sinks(save or ("pictures" if stills else "video", "jsonl"), out, stem, VideoSettings(codec=codec))
     with progress_bar() as bar:
         result = run_pipeline(
             opened,

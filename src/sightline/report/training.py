@@ -54,7 +54,7 @@ def _facts(record: RunRecord) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for label, keys, style in (
         ("best epoch", ("best", "epoch"), "count"),
-        ("value of the best epoch", ("best", "value"), "score"),
+        ("its value while training", ("best", "value"), "score"),
         ("epochs done", ("epochs_done",), "count"),
         ("duration", ("duration_s",), "seconds"),
         ("training images per second", ("images_per_s",), "plain"),
