@@ -22,15 +22,17 @@ from sightline.train import Augmentation, TrainConfig, train
 
 __all__ = ["demo"]
 
+_LEAST_CONF = 0.1
+
 _T = TypeVar("_T")
 
 
 def demo(
     *,
     out: str = "demo",
-    images: Count = 320,
+    images: Count = 540,
     video_frames: Count = 200,
-    epochs: int = 44,
+    epochs: Count = 28,
     imgsz: int = 256,
     seed: int = 0,
     json: JsonFlag = False,
@@ -42,7 +44,7 @@ def demo(
     out
         Folder for everything; an earlier demo's data there is made anew.
     images
-        Generated images, a quarter of them for validation.
+        Generated images, a ninth of them for validation.
     video_frames
         Frames of the generated video.
     epochs
@@ -114,10 +116,11 @@ class _Chain:
                 "traffic",
                 self.data,
                 images=images,
-                val_fraction=0.25,
+                val_fraction=1 / 9,
                 size_hw=(320, 320),
                 seed=self.seed,
                 video_frames=video_frames,
+                video_size_hw=(320, 320),  # the network sees vehicles as large as in the images
                 overwrite=True,
                 progress=lambda done, total, what: bar(what, done, total),
             )
@@ -162,12 +165,14 @@ class _Chain:
     def video(self, made: SynthResult) -> None:
         """The exported detector with a tracker on the video."""
         source = open_source(_require(made.video))
+        predictor = open_predictor(self.onnx)
+        point = predictor.thresholds  # chosen on the validation split: scores below it continue tracks but start none
         sinks = create_sinks(("video", "mot", "jsonl"), self.run.path / "video", _require(made.video).stem)
         with progress_bar() as bar:
             result = run_pipeline(
                 source,
-                open_predictor(self.onnx),
-                create_tracker("kalman-iou"),
+                predictor.at(point.model_copy(update={"conf": _LEAST_CONF})),
+                create_tracker("kalman-iou", high_conf=point.conf, low_conf=_LEAST_CONF, min_iou=0.15),
                 list(sinks.values()),
                 progress=lambda done, total: bar("frames", done, total or 0),
             )
