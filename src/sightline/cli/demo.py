@@ -34,7 +34,7 @@ def demo(
     video_frames: Count = 200,
     epochs: Count = 28,
     imgsz: int = 256,
-    seed: int = 0,
+    seed: int = 1,
     json: JsonFlag = False,
 ) -> int:
     """Run the whole chain on generated data: audit, train, evaluate, export, track a video, report.
@@ -172,7 +172,7 @@ class _Chain:
             result = run_pipeline(
                 source,
                 predictor.at(point.model_copy(update={"conf": _LEAST_CONF})),
-                create_tracker("kalman-iou", high_conf=point.conf, low_conf=_LEAST_CONF, min_iou=0.15),
+                create_tracker("kalman-iou", high_conf=point.conf, low_conf=_LEAST_CONF, min_iou=0.15, min_hits=2),
                 list(sinks.values()),
                 progress=lambda done, total: bar("frames", done, total or 0),
             )
