@@ -327,3 +327,13 @@ def test_the_confusion_matrix_is_not_turned(detect_run):
     assert matrix.names == [*detect_run.dataset.class_names, "background"]
     for row, shares in zip(expected, matrix.shares, strict=True):
         assert shares == [value / sum(row) for value in row]
+
+
+def test_remarks_that_repeat_are_cut_and_counted(detect_run, tmp_path):
+    remark = {"code": "label-tiny", "severity": "info", "message": "small", "count": 1, "do": ""}
+    fault = {**remark, "code": "label-malformed", "severity": "error", "message": "broken"}
+    shutil.copytree(detect_run.folder, tmp_path / "run")
+    write_json_atomic(tmp_path / "run" / "audit.json", {"images": 1, "findings": [remark] * 9 + [fault] * 5})
+    page = write_report(tmp_path / "run").path.read_text()
+    assert (page.count("label-tiny"), page.count("label-malformed")) == (3, 5)
+    assert "14 in all; 6 more in audit.json" in page

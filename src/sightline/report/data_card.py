@@ -1,5 +1,6 @@
 """The data section: how much of what there is, how large, where, how crowded, and what the audit found."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = ["data_section"]
 
 _MAX_CLASSES = 30
 _MAX_FINDINGS = 100
+_MAX_ALIKE = 3
 _CROWD_LIMIT = 30
 _SIZE_BINS = 20
 _MAP_ROWS, _MAP_COLUMNS = 12, 16
@@ -183,7 +185,14 @@ def _audit_blocks(record: RunRecord) -> list[Block]:
     if not findings:
         return [Note("The audit found nothing to report.", "good")]
     ranked = sorted(enumerate(findings), key=lambda item: -SEVERITIES.index(item[1]["severity"]))
-    rows = [_finding_row(finding, index) for index, finding in ranked[:_MAX_FINDINGS]]
+    shown: list[tuple[int, Mapping[str, Any]]] = []
+    alike = Counter[str]()
+    for index, finding in ranked:
+        alike[finding["code"]] += 1
+        # Faults are listed; of remarks that repeat, a few show what they look like.
+        if finding["severity"] != "info" or alike[finding["code"]] <= _MAX_ALIKE:
+            shown.append((index, finding))
+    rows = [_finding_row(finding, index) for index, finding in shown[:_MAX_FINDINGS]]
     rest = len(findings) - len(rows)
     caption = f"Audit findings, {len(findings)} in all" + (f"; {rest} more in audit.json" if rest else "")
     return [Table(["severity", "finding", "where", "count", "what to do"], rows, caption)]
