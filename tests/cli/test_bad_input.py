@@ -46,7 +46,8 @@ def test_an_onnx_file_without_our_metadata(sightline, traffic, tmp_path):
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, shape)],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "other.onnx")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "other.onnx")
     one_sentence(sightline("eval", "--data", traffic, "--model", "other.onnx"), "other.onnx", "metadata")
 
 

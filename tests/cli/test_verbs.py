@@ -51,7 +51,7 @@ def test_the_module_runs_as_the_command():
         (["run", "m.onnx", "x.mp4", "--batch", "0"], "--batch"),
         (["run", "m.onnx", "x.mp4", "--max-frames", "-1"], "--max-frames"),
         (["models", "--classes", "0"], "--classes"),
-        (["demo", "--epochs", "0"], "'epochs'"),
+        (["demo", "--epochs", "0"], "--epochs"),
         (["demo", "--imgsz", "100"], "imgsz must be a multiple of 32"),
     ],
 )
