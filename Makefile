@@ -42,7 +42,7 @@ $(BASE_STAMP): pyproject.toml constraints.txt
 	touch $@
 
 test-base: $(BASE_STAMP) $(STAMP)
-	SIGHTLINE_BASE_PYTHON=$(BASE_VENV)/bin/python $(BIN)/python -m pytest tests/cli/test_base_install.py
+	SIGHTLINE_BASE_PYTHON=$(CURDIR)/$(BASE_VENV)/bin/python $(BIN)/python -m pytest tests/cli/test_base_install.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks
