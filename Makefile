@@ -18,7 +18,7 @@ help:
 
 setup: $(STAMP)
 
-# supervision asks for opencv-python, which needs a display library; the headless build is put in its place, last.
+# trackeval (an oracle of the tests) asks for opencv-python, which needs a display library; ours takes its place, last.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
