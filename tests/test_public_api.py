@@ -16,6 +16,12 @@ DOOR = [
     "Preprocess",
     "SightlineError",
     "__version__",
+    "audit_dataset",
+    "evaluate_detection",
+    "evaluate_semantic",
+    "evaluate_tracking",
+    "open_predictor",
+    "read_dataset",
 ]
 PACKAGES = {
     "data": [

@@ -17,6 +17,12 @@ _DOOR = {
     "Predictions": "sightline.core.predictions",
     "Preprocess": "sightline.core.preprocess",
     "SightlineError": "sightline.core.errors",
+    "audit_dataset": "sightline.data",
+    "evaluate_detection": "sightline.evaluate",
+    "evaluate_semantic": "sightline.evaluate",
+    "evaluate_tracking": "sightline.evaluate",
+    "open_predictor": "sightline.infer",
+    "read_dataset": "sightline.data",
 }
 
 __all__ = ["__version__", *_DOOR]  # noqa: PLE0604 - the door's keys are strings

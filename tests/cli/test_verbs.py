@@ -46,6 +46,10 @@ def test_the_module_runs_as_the_command():
         (["train", "--resume", "nowhere"], "must be the folder of an interrupted training run"),
         (["run", "model.pt", "x.mp4"], "must end in"),
         (["report", "nowhere"], "nowhere"),
+        (
+            ["eval", "--data", ".", "--predictions", "p", "--batch", "4"],
+            "--batch, --device and --threads are for a model",
+        ),
         (["eval", "--data", "."], "exactly one of --model and --predictions"),
         (["train", "--resume", "nowhere", "--runs", "other"], "takes no other options"),
         (["run", "m.onnx", "x.mp4", "--batch", "0"], "--batch"),
@@ -166,7 +170,7 @@ def test_options_that_would_be_ignored_are_refused(sightline, traffic, tmp_path)
     sequence = traffic / "video" / "traffic"
     done = sightline("eval", "--data", sequence, "--predictions", sequence / "gt" / "gt.txt", "--conf", "0.5")
     assert done.returncode == 2
-    assert "--conf is for detections" in done.stderr
+    assert "--conf and --iou-type must be left out" in done.stderr
     assert sightline("synth", "c", "--scene", "cracks", "--images", "4", "--height", "64").returncode == 0
     done = sightline("eval", "--data", "c", "--predictions", "p.parquet", "--iou-type", "segm")
     assert done.returncode == 2
@@ -232,3 +236,15 @@ def test_detection_thresholds_are_refused_for_label_maps(sightline, traffic, tmp
     done = sightline("run", "u.safetensors", traffic / "video" / "traffic.mp4", "--conf", "0.5")
     assert done.returncode == 2
     assert "--conf, --iou and --max-det are for detections" in done.stderr
+
+
+def test_rules_for_tracks_are_refused_for_boxes(sightline, traffic, tmp_path):
+    (tmp_path / "results.json").write_text("[]")
+    done = sightline("eval", "--data", traffic, "--predictions", "results.json", "--preprocessing", "mot17")
+    assert done.returncode == 2
+    assert "--preprocessing is for tracks" in done.stderr
+    sequence = traffic / "video" / "traffic"
+    (tmp_path / "traffic.txt").write_text((sequence / "gt" / "gt.txt").read_text())
+    done = sightline("eval", "--data", sequence, "--predictions", "traffic.txt", "--iou-type", "segm")
+    assert done.returncode == 2
+    assert "--iou-type must be left out" in done.stderr

@@ -30,6 +30,8 @@ __all__ = ["evaluate"]
 Result = DetectionResult | SemanticResult | TrackingResult
 IouType = Literal["bbox", "segm"]
 Preprocessing = Literal["none", "mot15", "mot17", "mot20"]
+_RULES: Preprocessing = "mot15"
+_BATCH = 8
 
 
 def evaluate(
@@ -40,13 +42,13 @@ def evaluate(
     split: str = "val",
     iou_type: IouType = "bbox",
     track: str | None = None,
-    preprocessing: Preprocessing = "mot15",
+    preprocessing: Preprocessing | None = None,
     conf: float | None = None,
     exclude: tuple[str, ...] = (),
     val_fraction: float = 0.2,
     seed: int = 0,
-    batch: Count = 8,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    batch: Count | None = None,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
     threads: Count | None = None,
     out: str | None = None,
     json: JsonFlag = False,
@@ -69,7 +71,7 @@ def evaluate(
     track
         Name of a tracker: sequences are tracked and HOTA, CLEAR and Identity are measured.
     preprocessing
-        Which benchmark's rules decide what ground truth of sequences counts.
+        Which benchmark's rules decide what ground truth of sequences counts; mot15 without it.
     conf
         Operating point for precision, recall and confusion; for --track the least score of a detection. Without it the
         best F1 on this split, or the model's own operating point for --track.
@@ -80,7 +82,7 @@ def evaluate(
     seed
         Seed of that choice.
     batch
-        Images per forward pass.
+        Images per forward pass; 8 without it.
     device
         Where a torch model runs.
     threads
@@ -92,13 +94,15 @@ def evaluate(
     """
     if (model is None) == (predictions is None) or (track is not None and model is None):
         raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
+    if predictions is not None and (batch, device, threads) != (None, None, None):
+        raise ConfigError("--batch, --device and --threads are for a model to run, got --predictions")
     dataset = _choose(exclude_images(read_dataset(data), exclude), split, val_fraction, seed)
     if dataset.task == "semantic" and (conf is not None or iou_type != "bbox"):
         raise ConfigError("--conf and --iou-type are for detections, got a data set of label maps")
     if model is not None:
         whole = {} if track is not None else EVALUATION.model_dump()
-        predictor = open_predictor(model, **({"conf": conf} | whole), device=device, threads=threads)
-        result, found = _of_model(dataset, predictor, track, iou_type, preprocessing, conf, batch)
+        predictor = open_predictor(model, **({"conf": conf} | whole), device=device or "auto", threads=threads)
+        result, found = _of_model(dataset, predictor, track, iou_type, preprocessing, conf, batch or _BATCH)
     else:
         assert predictions is not None
         result, found = _of_predictions(dataset, predictions, iou_type, preprocessing, conf)
@@ -113,10 +117,14 @@ def _of_model(
     predictor: NetworkPredictor,
     track: str | None,
     iou_type: IouType,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None,
     conf: float | None,
     batch: int,
 ) -> tuple[Result, Predictions | None]:
+    if track is not None:
+        _refuse_beside_tracks("--iou-type", iou_type != "bbox")
+    else:
+        _refuse_without_tracks(preprocessing)
     with progress_bar() as bar:
 
         def progress(done: int, total: int | None) -> None:
@@ -125,7 +133,7 @@ def _of_model(
         if track is not None:
             tracker = partial(create_tracker, track)
             found = track_dataset(predictor, tracker, dataset, batch=batch, progress=progress)
-            return evaluate_tracking(dataset, found, preprocessing=preprocessing), found
+            return evaluate_tracking(dataset, found, preprocessing=preprocessing or _RULES), found
         found = predict_dataset(predictor, dataset, batch=batch, progress=progress)
         return _measure(dataset, found, iou_type, conf), found
 
@@ -143,12 +151,12 @@ def _of_predictions(
     dataset: Dataset,
     path: str,
     iou_type: IouType,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None,
     conf: float | None,
 ) -> tuple[Result, Predictions | None]:
     file = Path(path)
     if file.is_dir() or file.suffix == ".txt":
-        _refuse_conf(conf)
+        _refuse_beside_tracks("--conf and --iou-type", conf is not None or iou_type != "bbox")
         names = dataset.images["group"].drop_nulls().unique(maintain_order=True).to_list()
         truth = {name: _ground_truth(dataset, name) for name in names}
         results = {name: file / f"{name}.txt" if file.is_dir() else file for name in names}
@@ -156,17 +164,23 @@ def _of_predictions(
             raise ConfigError(
                 f"results of {len(names)} sequences must be a folder of .txt files, got one file", where=path
             )
-        return evaluate_mot_files(truth, results, preprocessing=preprocessing), None
+        return evaluate_mot_files(truth, results, preprocessing=preprocessing or _RULES), None
     found = read_coco_results(file, dataset) if file.suffix == ".json" else Predictions.load(file)
     if dataset.task == "track" and not found.table["track_id"].null_count():
-        _refuse_conf(conf)
-        return evaluate_tracking(dataset, found, preprocessing=preprocessing), found
+        _refuse_beside_tracks("--conf and --iou-type", conf is not None or iou_type != "bbox")
+        return evaluate_tracking(dataset, found, preprocessing=preprocessing or _RULES), found
+    _refuse_without_tracks(preprocessing)
     return _measure(dataset, found, iou_type, conf), found
 
 
-def _refuse_conf(conf: float | None) -> None:
-    if conf is not None:
-        raise ConfigError("--conf is for detections, got tracks, which are measured as they are")
+def _refuse_beside_tracks(options: str, given: bool) -> None:
+    if given:
+        raise ConfigError(f"{options} must be left out where tracks are measured as they are")
+
+
+def _refuse_without_tracks(preprocessing: Preprocessing | None) -> None:
+    if preprocessing is not None:
+        raise ConfigError("--preprocessing is for tracks, got none to measure", do="use --track with a model")
 
 
 def _ground_truth(dataset: Dataset, sequence: str) -> Path:

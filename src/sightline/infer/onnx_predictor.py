@@ -11,7 +11,7 @@ from sightline.core.errors import ConfigError, ModelError
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
 from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor, choose_thresholds
 
-__all__ = ["INPUT_NAME", "OnnxNetwork", "open_onnx", "read_onnx_metadata"]
+__all__ = ["INPUT_NAME", "OnnxNetwork", "open_onnx"]
 
 INPUT_NAME = "images"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -60,11 +60,6 @@ def open_onnx(
     network = OnnxNetwork(session, OUTPUT_NAMES.get(metadata.task, ()), where)
     thresholds = choose_thresholds(metadata, conf=conf, iou=iou, max_det=max_det, where=where)
     return NetworkPredictor(network, metadata, thresholds, where=where, max_batch=max_batch)
-
-
-def read_onnx_metadata(path: str | Path) -> ModelMetadata:
-    """What an ONNX file says about itself; ModelError when it is damaged or has no metadata of ours."""
-    return _metadata(_open_session(str(path), _PROVIDERS["cpu"], 1), str(path))
 
 
 def _provider(device: str) -> str:
