@@ -25,6 +25,7 @@ DOOR = [
 ]
 PACKAGES = {
     "data": [
+        "AuditOptions",
         "AuditResult",
         "CODES",
         "FORMATS",

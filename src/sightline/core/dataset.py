@@ -31,7 +31,7 @@ __all__ = [
     "dataset_from_rows",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Task = Literal["detect", "instance", "semantic", "track"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -62,12 +62,15 @@ OBJECTS_SCHEMA: dict[str, Any] = {
     "track_id": pl.Int64,
     "rle": pl.Binary,  # COCO compressed run lengths at image size
     "polygon": pl.List(pl.List(pl.Float64)),  # rings of x0, y0, x1, y1, ...
+    "keypoints": pl.List(pl.Float64),  # x, y, v of each in the order of the class's names; v: 0 none, 1 hidden, 2 seen
 }
 CLASSES_SCHEMA: dict[str, Any] = {
     "class_id": pl.Int32,
     "name": pl.String,
     "source_id": pl.Int64,
-    "thing": pl.Boolean,
+    "thing": pl.Boolean,  # countable objects; false for stuff such as road or sky
+    "keypoint_names": pl.List(pl.String),
+    "skeleton": pl.List(pl.List(pl.Int64)),  # pairs of 0-based keypoint indices that are joined
 }
 _REQUIRED = {
     "images": ("image_id", "path", "width", "height"),

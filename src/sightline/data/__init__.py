@@ -1,6 +1,6 @@
 """Data sets: reading, writing, decoding, splitting, auditing. The names below are the public door."""
 
-from sightline.data.audit import AuditResult, audit_dataset
+from sightline.data.audit import AuditOptions, AuditResult, audit_dataset
 from sightline.data.codes import CODES
 from sightline.data.decode import image_size, read_image, read_mask
 from sightline.data.formats.mot import write_mot_gt
@@ -15,6 +15,7 @@ __all__ = [
     "FORMATS",
     "MASK_IGNORE",
     "MAX_PIXELS",
+    "AuditOptions",
     "AuditResult",
     "ImageHeader",
     "audit_dataset",
