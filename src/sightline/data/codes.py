@@ -23,6 +23,12 @@ CODES: dict[str, Code] = {
     # files
     "image-missing": Code("error", "a listed image does not exist", "Restore the file or remove its entry"),
     "image-unreadable": Code("error", "an image cannot be decoded in full", "Replace or exclude the file"),
+    "image-empty-file": Code("error", "an image file has no bytes", "Restore the file or remove its entry"),
+    "image-truncated": Code("error", "an image ends before its picture does", "Restore the file from its source"),
+    "image-corrupt": Code("error", "an image's compressed data is damaged", "Restore the file from its source"),
+    "image-too-large": Code(
+        "error", "an image claims more pixels than any camera gives", "Check where the file comes from; tile it if real"
+    ),
     "image-size-mismatch": Code(
         "error",
         "the label file gives another size than the image has",
@@ -43,6 +49,27 @@ CODES: dict[str, Code] = {
     "image-animated": Code("warning", "a file holds several frames, of which the first is used", "Extract the frames"),
     "image-trailing-bytes": Code("warning", "a file goes on after the picture's end", "Export the image again"),
     "image-duplicate": Code("warning", "two files of one split have identical content", "Keep one of the copies"),
+    "image-near-duplicate": Code(
+        "info", "images of one split look the same up to size, compression, flips and turns", "Keep one of each"
+    ),
+    "image-stem-in-two-folders": Code(
+        "info", "images in different folders share a name", "Keep the folders in every list of names"
+    ),
+    "image-dark": Code("info", "an image is almost black", "Look at it; exclude it if nothing can be seen"),
+    "image-bright": Code("info", "an image is almost white", "Look at it; exclude it if nothing can be seen"),
+    "image-flat": Code("info", "an image has hardly any contrast", "Look at it; exclude it if nothing can be seen"),
+    "image-blurred": Code(
+        "info", "an image is far less sharp than the others", "Look at it; keep it if such images will come"
+    ),
+    "image-blocky": Code(
+        "info", "an image shows the blocks of strong JPEG compression", "Use the original if there is one"
+    ),
+    "image-odd-size": Code(
+        "info", "an image's size or aspect is far from the others'", "Check that it belongs to the data set"
+    ),
+    "image-odd-colour": Code(
+        "info", "an image's colours are far from the others'", "Check its channels and white balance"
+    ),
     # labels
     "label-malformed": Code("error", "an entry cannot be read", "Correct or delete the entry"),
     "label-missing-file": Code(
@@ -64,6 +91,30 @@ CODES: dict[str, Code] = {
         "warning", "two nearly identical boxes (IoU ≥ 0.9) of one class", "Keep the better of the two"
     ),
     "label-tiny": Code("info", "a box has a side below 2 pixels", "Check that it is meant"),
+    "label-small-at-size": Code(
+        "info",
+        "objects are only a few pixels wide at the network's input size",
+        "Train at a larger size, or on tiles",
+    ),
+    "label-extreme-aspect": Code("info", "a box is more than 20 times as long as wide", "Check that it is meant"),
+    "label-crowd": Code("info", "objects are marked as crowds", "Nothing; they are neither learnt nor scored"),
+    "label-ignored": Code("info", "objects are marked to be ignored", "Nothing; they are neither learnt nor scored"),
+    "label-mixed-coordinates": Code(
+        "error",
+        "some labels are relative (0..1) and others in pixels",
+        "Write all labels in the one way the format asks for",
+    ),
+    "label-polygon-crossing": Code("warning", "a polygon crosses itself", "Redraw the outline"),
+    "label-box-mismatch": Code("warning", "a box is not the box of its own mask", "Redraw one of the two"),
+    "label-overlooked": Code(
+        "warning", "the model is sure of an object where no label is", "Look; add the label if the object is there"
+    ),
+    "label-badly-located": Code(
+        "warning", "the model places the object elsewhere than its label", "Look; redraw the box if it is off"
+    ),
+    "label-swapped": Code(
+        "warning", "the model is sure that an object is of another class", "Look; correct the class if it is wrong"
+    ),
     "label-duplicate-id": Code("error", "an id is used twice", "Give every entry an id of its own"),
     "label-bad-segmentation": Code(
         "error", "a segmentation cannot be read; the object's box is kept", "Redraw the mask"
@@ -76,21 +127,99 @@ CODES: dict[str, Code] = {
     "class-conflict": Code("error", "one class id has different names in different files", "Use one class list"),
     "class-duplicate-name": Code("warning", "two class ids share one name and are read as one class", "Merge the ids"),
     "class-unused": Code("info", "a declared class has no object", "Nothing, or remove it from the class list"),
+    "class-off-by-one": Code(
+        "error",
+        "class ids run from 1 to the number of classes, where the format counts from 0",
+        "Subtract 1 from every id, or add the missing first class",
+    ),
+    "class-similar-names": Code("warning", "class names differ only in case, spaces or hyphens", "Merge the classes"),
+    "class-imbalance": Code(
+        "info", "the commonest class has 100 times the objects of the rarest", "Report metrics per class; get more data"
+    ),
     # masks
     "mask-size-mismatch": Code("error", "a mask has another size than its image", "Export the mask at image size"),
     "mask-unreadable": Code("error", "a mask cannot be decoded", "Export the mask again as PNG"),
     "mask-unexpected-value": Code("error", "a mask holds values of no class", "Add the value to `classes` or correct"),
     "mask-empty": Code("info", "a mask holds background only", "Nothing, if the image is a true negative"),
+    "mask-full": Code("info", "a mask holds no background", "Check that the mask is not inverted"),
+    "mask-inverted": Code(
+        "warning", "a mask's foreground and background are exchanged against the others", "Invert the mask"
+    ),
+    "mask-interpolated": Code(
+        "error",
+        "a mask was resized with interpolation: ids between the classes stand along the edges",
+        "Resize the original mask with nearest-neighbour interpolation",
+    ),
+    "mask-unlisted-segment": Code(
+        "error", "a mask holds an instance id that no list gives a class", "List the segment or clear its pixels"
+    ),
+    "mask-missing-segment": Code(
+        "error", "a listed segment has no pixel in its mask", "Remove the entry or restore the pixels"
+    ),
+    "pair-order-differs": Code(
+        "warning",
+        "the image and mask folders sort differently: pairing them by position would mix them up",
+        "Name masks like their images",
+    ),
     "mask-ignored-value": Code("info", "mask pixels of this value never count", "Nothing, or change `ignore_values`"),
     "mask-several-sets": Code("info", "there are several masks per image and one set is used", "Set `mask_suffix`"),
     # sequences
     "track-duplicate-id": Code("error", "one track id on two boxes in a frame", "Give each object its own id"),
     "track-frame-range": Code("error", "an entry's frame is outside the sequence", "Correct seqLength or the entry"),
+    "track-ids-reset": Code(
+        "error", "track ids begin anew in every frame", "Label identities, or read the data as detection"
+    ),
+    "track-gap": Code("info", "a track is absent for some frames", "Nothing, if the object was out of sight"),
+    "track-jump": Code(
+        "warning", "a track moves further between two frames than its size allows", "Check for exchanged identities"
+    ),
+    "track-occluded": Code("info", "objects are marked as hidden", "Nothing; see the evaluation's rules"),
+    "sequence-frame-missing": Code("warning", "a sequence lacks frames", "Restore the frames or correct the numbering"),
+    "sequence-frame-duplicate": Code(
+        "warning", "a frame shows exactly what the frame before it shows", "Remove the copy, or record anew"
+    ),
+    "sequence-time-irregular": Code(
+        "warning", "the time between frames is not constant", "Give trackers the frames' own times"
+    ),
     # splits and layout
     "split-unlisted": Code("info", "images are in none of the splits", "Add them to a split or exclude them"),
     "split-unknown-image": Code("error", "a split lists an image that does not exist", "Correct the list"),
     "split-overlap-path": Code("error", "an image is in two splits", "Remove it from one"),
     "split-overlap-bytes": Code("error", "two splits hold files of identical content", "Keep one of the copies"),
+    "split-overlap-near": Code(
+        "warning",
+        "two splits hold near-duplicates: the same picture up to size, compression, flips and turns",
+        "Keep the images of such a group in one split: `sightline split`",
+    ),
+    "split-overlap-group": Code(
+        "error", "one video, patient or scene is in two splits", "Split by group: `sightline split`"
+    ),
+    "split-identical": Code("error", "two splits are the same images", "Hold out a part of the data"),
+    "split-label-conflict": Code(
+        "warning", "images that look the same have different labels", "Correct the labels of one of them"
+    ),
+    "split-class-absent": Code(
+        "warning", "a class occurs in one split and not in the other", "Split again, stratified by class"
+    ),
+    "split-class-shift": Code(
+        "warning", "the shares of the classes differ between splits", "Split again, stratified by class"
+    ),
+    "split-size-shift": Code(
+        "warning", "the sizes of the objects differ between splits", "Split again, stratified by size"
+    ),
+    "split-changed": Code(
+        "warning", "a split is not the one that was recorded", "Compare metrics only on one and the same split"
+    ),
+    "group-undeclared": Code(
+        "warning",
+        "images are consecutive frames of one scene, and nothing says so",
+        "Give `group` in a sightline.yaml, or split with `sightline split --group-by`",
+    ),
+    "baseline-strong": Code(
+        "warning",
+        "a prediction that ignores the image scores suspiciously well",
+        "Report a metric under which it does not, and compare with it",
+    ),
     "layout-elsewhere": Code("info", "a path was found at another place than the file says", "Correct the path"),
     "layout-unknown-key": Code("info", "a key in the data file is not used", "Nothing, or remove it"),
     "layout-excluded": Code("info", "images are excluded by the data description", "Nothing"),
@@ -100,6 +229,16 @@ CODES: dict[str, Code] = {
     "loss-parts": Code("warning", "of masks of several parts the largest is written", "Use COCO to keep them"),
     "loss-outline": Code("warning", "run-length masks are written as outlines", "Use COCO to keep them exactly"),
     "loss-attributes": Code("info", "occlusion, truncation, track ids or times are left out", "Use MOT to keep them"),
+    "loss-masks": Code("warning", "masks are left out, boxes are kept", "Use COCO to keep them"),
+    "loss-boxes": Code("warning", "boxes are replaced by the box of the mask", "Use COCO to keep them"),
+    "loss-overlap": Code("warning", "pixels of overlapping objects go to one of them", "Use COCO to keep them"),
+    "loss-rounding": Code("info", "coordinates are rounded", "Use COCO to keep them exactly"),
+    "loss-keypoints": Code("warning", "keypoints are left out", "Use COCO to keep them"),
+    "loss-splits": Code("warning", "splits are left out", "Use COCO, YOLO or VOC to keep them"),
+    "loss-groups": Code("info", "groups are left out", "Use MOT to keep them"),
+    "loss-classes": Code("warning", "classes without an object are left out", "Use COCO to keep them"),
+    "loss-empty-images": Code("warning", "images without an object are left out", "Use COCO to keep them"),
+    "loss-ids": Code("info", "object ids are numbered anew", "Use COCO to keep them"),
 }
 
 
