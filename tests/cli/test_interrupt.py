@@ -44,4 +44,4 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(sightline, traffic, tmp_path):
     done = sightline("train", "--resume", run)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == list(range(1, TrainConfig.read(run / "config.yaml").epochs + 1))
+    assert [row["epoch"] for row in rows] == list(range(1, TrainConfig.read(run / "config.yaml").schedule.epochs + 1))

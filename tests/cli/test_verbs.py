@@ -41,7 +41,7 @@ def test_the_module_runs_as_the_command():
         (["audit", "nowhere"], "nowhere: a data set must exist"),
         (["models", "yolo11q"], "unknown model 'yolo11q'"),
         (["train", "--data", "x", "--model", "unet", "--epoch", "3"], "--epochs"),
-        (["train", "--data", "x", "--model", "unet", "--imgsz", "100"], "imgsz must be a multiple of 32"),
+        (["train", "--data", "x", "--model", "unet", "--imgsz", "100"], "imgsz': must be a multiple of 32"),
         (["train", "--data", "x"], "--model must be given"),
         (["train", "--resume", "nowhere"], "must be the folder of an interrupted training run"),
         (["run", "model.pt", "x.mp4"], "must end in"),
@@ -56,7 +56,7 @@ def test_the_module_runs_as_the_command():
         (["run", "m.onnx", "x.mp4", "--max-frames", "-1"], "--max-frames"),
         (["models", "--classes", "0"], "--classes"),
         (["demo", "--epochs", "0"], "--epochs"),
-        (["demo", "--imgsz", "100"], "imgsz must be a multiple of 32"),
+        (["demo", "--imgsz", "100"], "imgsz': must be a multiple of 32"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(sightline, arguments, sentence):

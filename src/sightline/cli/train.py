@@ -4,35 +4,43 @@ import sys
 from typing import Annotated, Any
 
 import pydantic
+import yaml
 from cyclopts import Parameter
 
 from sightline.cli.console import JsonFlag, TrainWatcher, emit_json, note, show_table
-from sightline.core.config import read_yaml
+from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
 from sightline.models import create
 from sightline.train import TrainConfig, TrainResult, resume
 from sightline.train import train as train_run
+from sightline.train.config import SHORT_NAMES, nest_settings
 
 __all__ = ["train"]
 
 _RUNS = "runs"
 
-# What a file or --resume may give instead is optional here; everything else is TrainConfig as it stands.
-_Options: Any = pydantic.create_model(
-    "TrainOptions",
-    __base__=TrainConfig,
-    data=(str | None, pydantic.Field(None, description="path of the data set")),
-    imgsz=(
-        str | tuple[int, int] | None,
-        pydantic.Field(None, description=TrainConfig.model_fields["imgsz"].description),
-    ),
-    model=(str | None, pydantic.Field(None, description="name of a registered model, see 'sightline models'")),
-)
+
+def _options() -> dict[str, Any]:
+    """A field for every setting by its short name; those without a default may be given by a file instead."""
+    fields: dict[str, Any] = {}
+    for short, (section, name) in sorted(SHORT_NAMES.items(), key=lambda item: item[0] not in {"data", "model"}):
+        field = TrainConfig.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
+        default = "" if field.is_required() or field.default in {None, ()} else f" [default: {field.default}]"
+        described = pydantic.Field(default=None, description=f"{field.description}{default}")
+        fields[short] = (field.annotation | None, described)
+    for name, field in TrainConfig.model_fields.items():
+        if name not in {section for section, _ in SHORT_NAMES.values()}:
+            fields[name] = (field.annotation, field)
+    fields["imgsz"] = (str | tuple[int, int] | None, fields["imgsz"][1])
+    return fields
+
+
+_Options: Any = pydantic.create_model("TrainOptions", __base__=Config, **_options())
 
 
 def train(
-    *,
+    *assignments: str,
     options: Annotated[_Options | None, Parameter(name="*")] = None,
     config: str | None = None,
     resume_from: Annotated[str | None, Parameter(name="--resume")] = None,
@@ -44,10 +52,12 @@ def train(
 
     Parameters
     ----------
+    assignments
+        Settings as KEY=VALUE: lr=0.01, schedule.epochs=30, augment.rotate=10.
     options
         The run's settings.
     config
-        YAML file of settings (a run's own config.yaml will do); options given here win over it.
+        YAML file of settings (a run's own config.yaml will do); what is given here wins over it.
     resume_from
         Folder of an interrupted run to continue.
     name
@@ -60,12 +70,12 @@ def train(
     command = ["sightline", *sys.argv[1:]]
     with TrainWatcher() as watcher:
         if resume_from is not None:
-            if options is not None or config is not None or name is not None or runs != _RUNS:
+            if assignments or options is not None or config is not None or name is not None or runs != _RUNS:
                 raise ConfigError("--resume continues a run with its own settings and takes no other options")
             result = _interruptible(lambda: resume(resume_from, watcher, command), resume_from)
         else:
-            settings = _settings(options, config)
-            task = create(settings.model, class_names=("background", "object")).task
+            settings = _settings(options, assignments, config)
+            task = create(settings.model.name, class_names=("background", "object")).task
             run = RunFolder.create(runs, task, name)
             note(f"run folder: {run.path}")
             result = _interruptible(lambda: train_run(settings, run, watcher, command), str(run.path))
@@ -73,17 +83,37 @@ def train(
     return 0
 
 
-def _settings(options: Any, config: str | None) -> TrainConfig:
-    values = read_yaml(config) if config is not None else {}
-    if options is not None:
-        given = options.model_dump(exclude_unset=True)
-        if isinstance(kept := values.get("augment"), dict) and "augment" in given:
-            given["augment"] = {**kept, **given["augment"]}
-        values = {**values, **given}
-    for key in ("data", "model"):
-        if values.get(key) is None:
+def _settings(options: Any, assignments: tuple[str, ...], config: str | None) -> TrainConfig:
+    try:
+        values = nest_settings(read_yaml(config)) if config is not None else {}
+    except ValueError as error:
+        raise ConfigError(str(error), where=config) from None
+    given = dict(_parse_assignment(text) for text in assignments)
+    flags = options.model_dump(exclude_unset=True) if options is not None else {}
+    twice = set(given) & set(flags)
+    if twice:
+        raise ConfigError(f"a setting must be given once, got '{min(twice)}' as an option and as KEY=VALUE")
+    try:
+        chosen = nest_settings(given | flags)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    for key, part in chosen.items():
+        kept = values.get(key)
+        values[key] = {**kept, **part} if isinstance(kept, dict) and isinstance(part, dict) else part
+    for key, (section, name) in {k: SHORT_NAMES[k] for k in ("data", "model")}.items():
+        if (values.get(section) or {}).get(name) is None:
             raise ConfigError(f"--{key} must be given, got nothing", do="see 'sightline train --help'")
     return TrainConfig.load(values, where=config)
+
+
+def _parse_assignment(text: str) -> tuple[str, Any]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"a setting must be given as KEY=VALUE or --key value, got '{text}'")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"the value of '{key}' must be a number, a word or a [list], got '{value}'") from None
 
 
 def _interruptible(work: Any, run: str) -> TrainResult:

@@ -47,9 +47,12 @@ class RunRecord:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What `config.yaml` says, empty without it."""
+        """What `config.yaml` says, without its sections: each setting by its short name; empty without the file."""
         value = yaml.safe_load(self.config) if self.config else None
-        return value if isinstance(value, dict) else {}
+        flat: dict[str, Any] = {}
+        for key, part in (value if isinstance(value, dict) else {}).items():
+            flat |= part if isinstance(part, dict) else {key: part}
+        return flat
 
     @property
     def data_digest(self) -> str | None:

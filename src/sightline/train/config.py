@@ -1,14 +1,111 @@
-"""Training settings: every default is written here and nowhere else; command line and YAML are read into them."""
+"""Training settings, one model per concern: every default is written here and nowhere else.
 
+Each setting has one short name (`epochs`, `lr`, `val_fraction`), which the command line, `key=value` and YAML all take;
+`config.yaml` holds them by section (`schedule: {epochs: 100}`), and either form is accepted back.
+"""
+
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from sightline.core.config import Config
+from sightline.core.errors import unknown_name
 
-__all__ = ["Augmentation", "TrainConfig"]
+__all__ = ["SHORT_NAMES", "Augmentation", "TrainConfig", "nest_settings"]
 
 _LR_BY_OPTIMIZER = {"adamw": 0.002, "sgd": 0.01}
+_DECAY_BY_OPTIMIZER = {"adamw": 0.01, "sgd": 5e-4}
+
+
+class DataConfig(Config):
+    """Which images are learnt from and which are held out."""
+
+    path: str = Field(description="path of the data set")
+    split_train: str = Field(default="train", description="split to learn from")
+    split_val: str = Field(default="val", description="split to validate on")
+    val_fraction: float = Field(default=0.2, gt=0, lt=1, description="share held out where the data names no splits")
+    exclude: tuple[str, ...] = Field(default=(), description="images left out, by path or file name without suffix")
+    workers: int | None = Field(default=None, ge=0, le=64, description="loader processes")
+    cache: Literal["auto", "ram", "none"] = Field(default="auto", description="where decoded images are kept")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.split_train == self.split_val:
+            raise ValueError(f"split_train and split_val must differ, got '{self.split_val}' for both")
+        return self
+
+
+class ModelConfig(Config):
+    """Which network, and what it starts from."""
+
+    name: str = Field(description="name of a registered model, see 'sightline models'")
+    weights: str | None = Field(default=None, description="weights to start from: a .safetensors path or URL")
+    imgsz: tuple[int, int] | None = Field(
+        default=None,
+        description="the network's input in pixels, one side or HEIGHTxWIDTH; the model's usual one without",
+    )
+
+    @field_validator("imgsz", mode="before")
+    @classmethod
+    def _sides(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value, value)
+        if isinstance(value, str):
+            sides = value.lower().split("x")
+            if not all(side.isdecimal() for side in sides) or len(sides) > 2:
+                raise ValueError("must be one side or HEIGHTxWIDTH in pixels")
+            return (int(sides[0]), int(sides[-1]))
+        return value
+
+    @field_validator("imgsz", mode="after")
+    @classmethod
+    def _multiples(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and any(side % 32 or not 32 <= side <= 4096 for side in value):
+            near = " x ".join(str(min(4096, max(32, round(side / 32) * 32))) for side in value)
+            raise ValueError(f"must be a multiple of 32 from 32 to 4096 (nearest: {near})")
+        return value
+
+
+class OptimizerConfig(Config):
+    """How the weights follow the gradients."""
+
+    name: Literal["adamw", "sgd"] = Field(default="adamw", description="how weights are updated")
+    lr: float | None = Field(default=None, gt=0, le=10, description="peak learning rate")
+    momentum: float = Field(default=0.937, ge=0, lt=1, description="SGD momentum, AdamW's first beta")
+    weight_decay: float | None = Field(default=None, ge=0, le=1, description="on weights, not on biases and norms")
+    clip_norm: float = Field(default=10.0, gt=0, description="gradients are scaled down to this norm")
+
+    @property
+    def peak_lr(self) -> float:
+        """`lr`, or the optimiser's usual value."""
+        return self.lr if self.lr is not None else _LR_BY_OPTIMIZER[self.name]
+
+    @property
+    def decay(self) -> float:
+        """`weight_decay`, or the optimiser's usual value."""
+        return self.weight_decay if self.weight_decay is not None else _DECAY_BY_OPTIMIZER[self.name]
+
+
+class ScheduleConfig(Config):
+    """How long, and how the learning rate moves."""
+
+    epochs: int = Field(default=100, ge=1, le=100_000, description="passes over the training images")
+    warmup_epochs: float | None = Field(
+        default=None, ge=0, description="epochs of linear warm-up; 3, or a tenth of all where that is less"
+    )
+    final_lr_ratio: float = Field(default=0.01, ge=0, le=1, description="last learning rate over the peak")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.warmup_epochs is not None and self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs must be at most epochs ({self.epochs})")
+        return self
+
+    @property
+    def warmup(self) -> float:
+        """`warmup_epochs`, or the usual length."""
+        return self.warmup_epochs if self.warmup_epochs is not None else min(3.0, self.epochs / 10)
 
 
 class Augmentation(Config):
@@ -27,78 +124,89 @@ class Augmentation(Config):
     )
 
 
+class CheckpointConfig(Config):
+    """Which weights are kept, and when training stops."""
+
+    patience: int = Field(default=50, ge=1, description="epochs without a better metric before training stops")
+    ema_decay: float = Field(default=0.9995, ge=0, lt=1, description="decay of the averaged weights; 0 switches off")
+    ema_ramp_steps: int = Field(default=500, ge=1, description="steps over which the decay rises to its value")
+
+
+class LoggingConfig(Config):
+    """What is written beside the weights."""
+
+    pictures_every: int = Field(default=10, ge=0, description="epochs between prediction pictures; 0 for none")
+
+
 class TrainConfig(Config):
     """One training run. `None` means: chosen from the task or the machine, stated in the log and in `run.json`."""
 
-    data: str = Field(description="path of the data set")
-    model: str = Field(description="name of a registered model")
-    weights: str | None = Field(default=None, description="weights to start from: a .safetensors path or URL")
-    imgsz: tuple[int, int] | None = Field(
-        default=None,
-        description="the network's input in pixels, one side or HEIGHTxWIDTH; the model's usual one without",
-    )
-    epochs: int = Field(default=100, ge=1, le=100_000, description="passes over the training images")
+    data: DataConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    augment: Augmentation = Augmentation()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
     batch: int = Field(default=16, ge=1, le=4096, description="images per step")
-    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="how weights are updated")
-    lr: float | None = Field(default=None, gt=0, le=10, description="peak learning rate")
-    final_lr_ratio: float = Field(default=0.01, ge=0, le=1, description="last learning rate over the peak")
-    momentum: float = Field(default=0.937, ge=0, lt=1, description="SGD momentum, AdamW's first beta")
-    weight_decay: float | None = Field(default=None, ge=0, le=1, description="on weights, not on biases and norms")
-    warmup_epochs: float | None = Field(
-        default=None, ge=0, description="epochs of linear warm-up; 3, or a tenth of all where that is less"
-    )
-    clip_norm: float = Field(default=10.0, gt=0, description="gradients are scaled down to this norm")
-    ema_decay: float = Field(default=0.9995, ge=0, lt=1, description="decay of the averaged weights; 0 switches off")
-    ema_ramp_steps: int = Field(default=500, ge=1, description="steps over which the decay rises to its value")
-    patience: int = Field(default=50, ge=1, description="epochs without a better metric before training stops")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="arithmetic of the network")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the network runs")
-    workers: int | None = Field(default=None, ge=0, le=64, description="loader processes")
-    cache: Literal["auto", "ram", "none"] = Field(default="auto", description="where decoded images are kept")
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="seed of everything random")
-    split_train: str = Field(default="train", description="split to learn from")
-    split_val: str = Field(default="val", description="split to validate on")
-    val_fraction: float = Field(default=0.2, gt=0, lt=1, description="share held out where the data names no splits")
-    exclude: tuple[str, ...] = Field(default=(), description="images left out, by path or file name without suffix")
-    pictures_every: int = Field(default=10, ge=0, description="epochs between prediction pictures; 0 for none")
-    augment: Augmentation = Augmentation()
 
-    @field_validator("imgsz", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _sides(cls, value: Any) -> Any:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return (value, value)
-        if isinstance(value, str):
-            sides = value.lower().split("x")
-            if not all(side.isdecimal() for side in sides) or len(sides) > 2:
-                raise ValueError("must be one side or HEIGHTxWIDTH in pixels")
-            return (int(sides[0]), int(sides[-1]))
-        return value
+    def _by_section(cls, value: Any) -> Any:
+        return nest_settings(value) if isinstance(value, Mapping) else value
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.imgsz is not None and any(side % 32 or not 32 <= side <= 4096 for side in self.imgsz):
-            near = " x ".join(str(min(4096, max(32, round(side / 32) * 32))) for side in self.imgsz)
-            raise ValueError(f"imgsz must be a multiple of 32 from 32 to 4096 (nearest: {near}), got {self.imgsz}")
-        if self.split_train == self.split_val:
-            raise ValueError(f"split_train and split_val must differ, got '{self.split_val}' for both")
-        if self.warmup_epochs is not None and self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs must be at most epochs ({self.epochs})")
-        return self
 
-    @property
-    def warmup(self) -> float:
-        """`warmup_epochs`, or the usual length."""
-        return self.warmup_epochs if self.warmup_epochs is not None else min(3.0, self.epochs / 10)
+_SECTIONS: dict[str, type[Config]] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+    "checkpoint": CheckpointConfig,
+    "logging": LoggingConfig,
+}
+_NAMESAKES = {"data": "path", "model": "name", "optimizer": "name"}
+"""Sections whose own name, given a single value, means this field."""
 
-    @property
-    def peak_lr(self) -> float:
-        """`lr`, or the optimiser's usual value."""
-        return self.lr if self.lr is not None else _LR_BY_OPTIMIZER[self.optimizer]
+SHORT_NAMES: dict[str, tuple[str, str]] = {
+    field: (section, field)
+    for section, model in _SECTIONS.items()
+    for field in model.model_fields
+    if field != _NAMESAKES.get(section)
+} | {section: (section, field) for section, field in _NAMESAKES.items()}
+"""Short name → section and field."""
 
-    @property
-    def decay(self) -> float:
-        """`weight_decay`, or the optimiser's usual value."""
-        if self.weight_decay is not None:
-            return self.weight_decay
-        return 0.01 if self.optimizer == "adamw" else 5e-4
+
+def nest_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by section, from short names, dotted names and sections in any mixture.
+
+    ValueError for a name that is none, naming the nearest, and for a setting that is given twice.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        section, dot, field = key.partition(".")
+        if dot:
+            _put(nested, section, {field: value})
+        elif key in {*_SECTIONS, "augment"} and (isinstance(value, (Mapping, Config)) or key not in _NAMESAKES):
+            _put(nested, key, value.model_dump(exclude_unset=True) if isinstance(value, Config) else value)
+        elif key in SHORT_NAMES:
+            section, field = SHORT_NAMES[key]
+            _put(nested, section, {field: value})
+        elif key in TrainConfig.model_fields:
+            nested[key] = value
+        else:
+            raise ValueError(unknown_name("setting", key, [*SHORT_NAMES, *TrainConfig.model_fields]))
+    return nested
+
+
+def _put(nested: dict[str, Any], section: str, values: Any) -> None:
+    if not isinstance(values, Mapping):
+        nested[section] = values  # refused by the section's own type
+        return
+    kept = nested.setdefault(section, {})
+    twice = set(kept) & set(values)
+    if twice:
+        raise ValueError(f"a setting must be given once, got '{section}.{min(twice)}' twice")
+    kept.update(values)

@@ -56,18 +56,24 @@ class TrainingModule(lightning.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Scale the gradients down to the norm limit; Lightning's own clipping refuses fused optimisers."""
-        torch.nn.utils.clip_grad_norm_(as_module(self.model).parameters(), self.config.clip_norm)
+        torch.nn.utils.clip_grad_norm_(as_module(self.model).parameters(), self.config.optimizer.clip_norm)
 
     def configure_optimizers(self) -> Any:
         """The optimiser and a schedule that is advanced after every step."""
         config = self.config
-        groups = parameter_groups(self.model, config.decay)
+        groups = parameter_groups(self.model, config.optimizer.decay)
         optimizer: torch.optim.Optimizer
-        if config.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(groups, lr=config.peak_lr, betas=(config.momentum, 0.999), fused=True)
+        if config.optimizer.name == "adamw":
+            optimizer = torch.optim.AdamW(
+                groups, lr=config.optimizer.peak_lr, betas=(config.optimizer.momentum, 0.999), fused=True
+            )
         else:
             optimizer = torch.optim.SGD(
-                groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True
+                groups,
+                lr=config.optimizer.peak_lr,
+                momentum=config.optimizer.momentum,
+                nesterov=config.optimizer.momentum > 0,
+                fused=True,
             )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, config, self.steps_per_epoch)
@@ -77,12 +83,14 @@ class TrainingModule(lightning.LightningModule):
 
 def learning_rate_factor(step: int, config: TrainConfig, steps_per_epoch: int) -> float:
     """Share of the peak rate at a step: a linear rise over the warm-up, then half a cosine down to the final ratio."""
-    warmup = config.warmup * steps_per_epoch
-    total = config.epochs * steps_per_epoch
+    warmup = config.schedule.warmup * steps_per_epoch
+    total = config.schedule.epochs * steps_per_epoch
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = min(1.0, (step - warmup) / max(1.0, total - warmup))
-    return config.final_lr_ratio + (1.0 - config.final_lr_ratio) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return config.schedule.final_lr_ratio + (1.0 - config.schedule.final_lr_ratio) * 0.5 * (
+        1.0 + math.cos(math.pi * progress)
+    )
 
 
 def parameter_groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:

@@ -120,7 +120,7 @@ class Recorder(lightning.Callback):
             self.save_best(judged)
         self.rows.append(row)
         self._write_logs()
-        every = pl_module.config.pictures_every
+        every = pl_module.config.logging.pictures_every
         if every and (trainer.current_epoch + 1) % every == 0:
             path = self.run.figures / f"epoch-{trainer.current_epoch + 1:04d}.jpg"
             draw_predictions(self.validator.dataset, predictions, path, OperatingPoint().conf)
@@ -128,11 +128,13 @@ class Recorder(lightning.Callback):
         pl_module.train()  # Lightning itself does so only at the start
         self.watcher.epoch(row, is_best)
         if self._is_exhausted(pl_module):
-            self.watcher.note(f"stopping early: no better {self.metric} in {pl_module.config.patience} epochs")
+            self.watcher.note(
+                f"stopping early: no better {self.metric} in {pl_module.config.checkpoint.patience} epochs"
+            )
             trainer.should_stop = True
 
     def _is_exhausted(self, module: TrainingModule) -> bool:
-        return len(self.rows) - self.best_epoch >= module.config.patience
+        return len(self.rows) - self.best_epoch >= module.config.checkpoint.patience
 
     def _training_row(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
         batches: Any = trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]

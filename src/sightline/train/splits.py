@@ -24,19 +24,20 @@ class TrainingData:
 
 
 def prepare_data(config: TrainConfig) -> TrainingData:
-    """Read `config.data`, leave out what is excluded, divide it where it names no splits, refuse overlapping parts."""
-    dataset = exclude_images(read_dataset(config.data), config.exclude)
-    notes = [f"left out as asked: {', '.join(config.exclude)}"] if config.exclude else []
+    """Read the data, leave out what is excluded, divide it where it names no splits, refuse overlapping parts."""
+    chosen = config.data
+    dataset = exclude_images(read_dataset(chosen.path), chosen.exclude)
+    notes = [f"left out as asked: {', '.join(chosen.exclude)}"] if chosen.exclude else []
     dataset, said = hold_out(
-        dataset, train=config.split_train, val=config.split_val, fraction=config.val_fraction, seed=config.seed
+        dataset, train=chosen.split_train, val=chosen.split_val, fraction=chosen.val_fraction, seed=config.seed
     )
     notes += said
-    check_split_overlap(dataset, config.split_train, config.split_val)
-    train, val = dataset.split(config.split_train), dataset.split(config.split_val)
+    check_split_overlap(dataset, chosen.split_train, chosen.split_val)
+    train, val = dataset.split(chosen.split_train), dataset.split(chosen.split_val)
     unused = len(dataset) - len(train) - len(val)
     if unused:
-        notes.append(f"{unused} images are in neither '{config.split_train}' nor '{config.split_val}' and not used")
-    for part, name in ((train, config.split_train), (val, config.split_val)):
+        notes.append(f"{unused} images are in neither '{chosen.split_train}' nor '{chosen.split_val}' and not used")
+    for part, name in ((train, chosen.split_train), (val, chosen.split_val)):
         _require_labels(part, name)
     faults = [f for f in dataset.findings if f.severity != "info"]
     if faults:

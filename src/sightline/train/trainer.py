@@ -100,7 +100,7 @@ def resume(run_path: str | Path, watcher: Watcher, command: list[str] | None = N
     if earlier.get("data_digest", facts["data_digest"]) != facts["data_digest"]:
         raise DataError(
             "the data set must be the one the run began with, got another digest",
-            where=session.config.data,
+            where=session.config.data.path,
             do="start a new run",
         )
     this_time = {key: facts[key] for key in ("command", "started", "git")}
@@ -127,10 +127,12 @@ def _prepare(config: TrainConfig, run: RunFolder, watcher: Watcher, command: lis
     arithmetic = choose_arithmetic(config.device, config.precision)
     lightning.seed_everything(config.seed, verbose=False)
     model = _build_model(config, data.train)
-    watcher.note(f"{config.model} in {arithmetic.precision} on {arithmetic.device}: {arithmetic.reason}")
+    watcher.note(f"{config.model.name} in {arithmetic.precision} on {arithmetic.device}: {arithmetic.reason}")
     digest = data.whole.digest()
-    cache = config.cache == "ram" or (config.cache == "auto" and fits_in_memory(len(data.whole), model.preprocess))
-    workers = config.workers if config.workers is not None else 0
+    cache = config.data.cache == "ram" or (
+        config.data.cache == "auto" and fits_in_memory(len(data.whole), model.preprocess)
+    )
+    workers = config.data.workers if config.data.workers is not None else 0
     images = NetworkImages(data.train, model.preprocess, config.augment, cache=cache)
     said = _describe_labels(images, config)
     for line in said:
@@ -139,7 +141,11 @@ def _prepare(config: TrainConfig, run: RunFolder, watcher: Watcher, command: lis
     batches = SeededBatches(len(images), config.batch, config.seed, shuffle=True)
     validator = Validator(data.val, model, config.batch, cache, 0)
     module = TrainingModule(model, config, len(batches), data.train.images["path"].to_list())
-    average = WeightAverage(as_module(model), config.ema_decay, config.ema_ramp_steps) if config.ema_decay else None
+    average = (
+        WeightAverage(as_module(model), config.checkpoint.ema_decay, config.checkpoint.ema_ramp_steps)
+        if config.checkpoint.ema_decay
+        else None
+    )
     recorder = Recorder(run, validator, average, arithmetic, digest, watcher)
     facts = provenance(seeds={"train": config.seed}, data_digest=digest, command=command)
     facts |= _describe(config, data, digest, model, arithmetic, cache)
@@ -152,12 +158,12 @@ def _prepare(config: TrainConfig, run: RunFolder, watcher: Watcher, command: lis
 
 
 def _build_model(config: TrainConfig, dataset: Dataset) -> Model:
-    size = {} if config.imgsz is None else {"imgsz": config.imgsz}
-    model = create(config.model, class_names=dataset.class_names, weights=config.weights, **size)
+    size = {} if config.model.imgsz is None else {"imgsz": config.model.imgsz}
+    model = create(config.model.name, class_names=dataset.class_names, weights=config.model.weights, **size)
     if (model.task == "semantic") != (dataset.task == "semantic"):
         raise ConfigError(
             f"the model must fit data of task '{dataset.task}', got '{model.name}' of task '{model.task}'",
-            where=config.data,
+            where=config.data.path,
             do="'sightline models' lists models and their tasks",
         )
     return model
@@ -212,7 +218,7 @@ def _lightning_trainer(session: _Session) -> lightning.Trainer:
         accelerator="gpu" if session.arithmetic.device == "cuda" else "cpu",
         devices=1,
         precision=session.arithmetic.lightning,
-        max_epochs=session.config.epochs,
+        max_epochs=session.config.schedule.epochs,
         callbacks=[session.recorder],
         logger=False,
         enable_checkpointing=False,
@@ -263,13 +269,13 @@ def _describe(
             "class_names": list(model.class_names),
         },
         "data": {
-            "path": str(config.data),
+            "path": config.data.path,
             "format": data.whole.format,
             "name": data.whole.name,
             "digest": digest,
             "images_by_split": {"train": len(data.train), "val": len(data.val)},
             "objects_by_class": data.whole.counts_by_class(),
-            "excluded": list(config.exclude),
+            "excluded": list(config.data.exclude),
         },
         "preprocess": model.preprocess.model_dump(mode="json"),
         "precision": {"precision": arithmetic.precision, "device": arithmetic.device, "reason": arithmetic.reason},
