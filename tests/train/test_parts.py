@@ -15,7 +15,6 @@ from sightline.train.augment import IGNORE, augment_sample, build_transforms
 from sightline.train.config import Augmentation, TrainConfig
 from sightline.train.ema import WeightAverage
 from sightline.train.images import NetworkImages, SeededBatches, normalise_batch
-from sightline.train.module import learning_rate_factor
 from sightline.train.precision import choose_arithmetic
 
 
@@ -50,12 +49,12 @@ def test_average_copies_integer_buffers_and_survives_saving():
 
 def test_learning_rate_rises_then_falls_to_its_last_value():
     settings = config(epochs=10, warmup_epochs=2, final_lr_ratio=0.05)
-    factors = [learning_rate_factor(step, settings, 10) for step in range(100)]
+    factors = [settings.schedule.factor(step, 10) for step in range(100)]
     assert factors[0] == pytest.approx(1 / 21)
     assert max(factors) == factors[20] == pytest.approx(1.0)
     assert all(a < b for a, b in itertools.pairwise(factors[:21]))
     assert all(a > b for a, b in itertools.pairwise(factors[20:]))
-    assert learning_rate_factor(100, settings, 10) == pytest.approx(0.05)
+    assert settings.schedule.factor(100, 10) == pytest.approx(0.05)
 
 
 def test_batches_cover_every_image_once_and_depend_on_seed_and_epoch_alone():

@@ -5,17 +5,18 @@ Each setting has one short name (`epochs`, `lr`, `val_fraction`), which the comm
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from sightline.core.config import Config
 from sightline.core.errors import unknown_name
+from sightline.train.schedules import ONE_CYCLE_RISE, ScheduleName, rate_factor
 
 __all__ = ["SHORT_NAMES", "Augmentation", "TrainConfig", "nest_settings"]
 
-_LR_BY_OPTIMIZER = {"adamw": 0.002, "sgd": 0.01}
-_DECAY_BY_OPTIMIZER = {"adamw": 0.01, "sgd": 5e-4}
+_LR_BY_OPTIMIZER = {"adamw": 0.002, "sgd": 0.01, "muon": 0.002}
+_DECAY_BY_OPTIMIZER = {"adamw": 0.01, "sgd": 5e-4, "muon": 0.01}
 
 
 class DataConfig(Config):
@@ -45,6 +46,7 @@ class ModelConfig(Config):
         default=None,
         description="the network's input in pixels, one side or HEIGHTxWIDTH; the model's usual one without",
     )
+    freeze: int = Field(default=0, ge=0, description="stages, from the input on, that are not trained")
 
     @field_validator("imgsz", mode="before")
     @classmethod
@@ -70,11 +72,15 @@ class ModelConfig(Config):
 class OptimizerConfig(Config):
     """How the weights follow the gradients."""
 
-    name: Literal["adamw", "sgd"] = Field(default="adamw", description="how weights are updated")
+    name: Literal["adamw", "sgd", "muon"] = Field(default="adamw", description="how weights are updated")
     lr: float | None = Field(default=None, gt=0, le=10, description="peak learning rate")
-    momentum: float = Field(default=0.937, ge=0, lt=1, description="SGD momentum, AdamW's first beta")
+    momentum: float = Field(default=0.937, ge=0, lt=1, description="of SGD and Muon; AdamW's first beta")
     weight_decay: float | None = Field(default=None, ge=0, le=1, description="on weights, not on biases and norms")
     clip_norm: float = Field(default=10.0, gt=0, description="gradients are scaled down to this norm")
+    accumulate: int = Field(default=1, ge=1, le=1024, description="batches whose gradients make one step")
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="learning rate of each stage over that of the stage behind it"
+    )
 
     @property
     def peak_lr(self) -> float:
@@ -90,22 +96,47 @@ class OptimizerConfig(Config):
 class ScheduleConfig(Config):
     """How long, and how the learning rate moves."""
 
+    name: ScheduleName = Field(default="cosine", description="how the learning rate falls")
     epochs: int = Field(default=100, ge=1, le=100_000, description="passes over the training images")
     warmup_epochs: float | None = Field(
-        default=None, ge=0, description="epochs of linear warm-up; 3, or a tenth of all where that is less"
+        default=None,
+        ge=0,
+        description="epochs in which the rate rises; 3, or a tenth of all where that is less, and 30 % of one-cycle",
     )
-    final_lr_ratio: float = Field(default=0.01, ge=0, le=1, description="last learning rate over the peak")
+    final_lr_ratio: float | None = Field(
+        default=None, ge=0, le=1, description="last learning rate over the peak, of cosine, linear and one-cycle; 0.01"
+    )
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
+        default=None, description="shares of the run at which 'step' divides the rate by ten; 0.6 and 0.85"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.warmup_epochs is not None and self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs must be at most epochs ({self.epochs})")
+        if self.milestones is not None and self.name != "step":
+            raise ValueError(f"milestones belong to the schedule 'step', not to '{self.name}'")
+        if self.final_lr_ratio is not None and self.name in {"step", "constant"}:
+            raise ValueError(f"final_lr_ratio belongs to cosine, linear and one-cycle, not to '{self.name}'")
         return self
 
     @property
     def warmup(self) -> float:
         """`warmup_epochs`, or the usual length."""
-        return self.warmup_epochs if self.warmup_epochs is not None else min(3.0, self.epochs / 10)
+        if self.warmup_epochs is not None:
+            return self.warmup_epochs
+        return ONE_CYCLE_RISE * self.epochs if self.name == "one-cycle" else min(3.0, self.epochs / 10)
+
+    def factor(self, step: int, steps_per_epoch: int) -> float:
+        """The share of the peak rate, 0..1, at an optimiser step."""
+        return rate_factor(
+            self.name,
+            step,
+            warmup=self.warmup * steps_per_epoch,
+            total=self.epochs * steps_per_epoch,
+            final=0.01 if self.final_lr_ratio is None else self.final_lr_ratio,
+            milestones=(0.6, 0.85) if self.milestones is None else self.milestones,
+        )
 
 
 class Augmentation(Config):
@@ -146,10 +177,13 @@ class TrainConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     augment: Augmentation = Augmentation()
+    loss: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field(
+        default={}, description="factors on the model's loss terms by name, 1 where none is given"
+    )
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
     batch: int = Field(default=16, ge=1, le=4096, description="images per step")
-    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="arithmetic of the network")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="arithmetic of the network")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the network runs")
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="seed of everything random")
 
@@ -167,7 +201,7 @@ _SECTIONS: dict[str, type[Config]] = {
     "checkpoint": CheckpointConfig,
     "logging": LoggingConfig,
 }
-_NAMESAKES = {"data": "path", "model": "name", "optimizer": "name"}
+_NAMESAKES = {"data": "path", "model": "name", "optimizer": "name", "schedule": "name"}
 """Sections whose own name, given a single value, means this field."""
 
 SHORT_NAMES: dict[str, tuple[str, str]] = {
@@ -189,7 +223,7 @@ def nest_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         section, dot, field = key.partition(".")
         if dot:
             _put(nested, section, {field: value})
-        elif key in {*_SECTIONS, "augment"} and (isinstance(value, (Mapping, Config)) or key not in _NAMESAKES):
+        elif key in {*_SECTIONS, "augment", "loss"} and (isinstance(value, (Mapping, Config)) or key not in _NAMESAKES):
             _put(nested, key, value.model_dump(exclude_unset=True) if isinstance(value, Config) else value)
         elif key in SHORT_NAMES:
             section, field = SHORT_NAMES[key]

@@ -1,18 +1,21 @@
 """The Lightning module: one training step, the optimiser, the learning-rate schedule. Everything else is a callback."""
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import lightning
 import torch
 from torch import Tensor, nn
 
-from sightline.core.errors import SightlineError
+from sightline.core.errors import ConfigError, SightlineError, unknown_name
 from sightline.models import Model
 from sightline.train.config import TrainConfig
 from sightline.train.images import Batch, normalise_batch
+from sightline.train.optimizers import build_optimizer
+from sightline.train.stages import freeze_stages
 
-__all__ = ["TrainingModule", "learning_rate_factor", "parameter_groups"]
+__all__ = ["TrainingModule", "as_module", "check_loss_factors"]
 
 
 class TrainingModule(lightning.LightningModule):
@@ -24,13 +27,15 @@ class TrainingModule(lightning.LightningModule):
         self.config = config
         self.steps_per_epoch = steps_per_epoch
         self.image_names = image_names
+        self.frozen = freeze_stages(as_module(model), config.model.freeze)
         self.term_sums: dict[str, float] = {}
         self.step_count = 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the loss terms of one batch; SightlineError when a term is not a number."""
         images = normalise_batch(batch.images, self.model.preprocess)
-        terms = self.model.loss(self.model(images), batch.targets)
+        plain_terms = self.model.loss(self.model(images), batch.targets)
+        terms = {name: value * self.config.loss.get(name, 1.0) for name, value in plain_terms.items()}
         values = {name: float(value.detach()) for name, value in terms.items()}
         for name, value in values.items():
             if not math.isfinite(value):
@@ -60,46 +65,37 @@ class TrainingModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser and a schedule that is advanced after every step."""
-        config = self.config
-        groups = parameter_groups(self.model, config.optimizer.decay)
-        optimizer: torch.optim.Optimizer
-        if config.optimizer.name == "adamw":
-            optimizer = torch.optim.AdamW(
-                groups, lr=config.optimizer.peak_lr, betas=(config.optimizer.momentum, 0.999), fused=True
-            )
-        else:
-            optimizer = torch.optim.SGD(
-                groups,
-                lr=config.optimizer.peak_lr,
-                momentum=config.optimizer.momentum,
-                nesterov=config.optimizer.momentum > 0,
-                fused=True,
-            )
+        # Scaled gradients of fp16 have to be unscaled before they are clipped, which fused optimisers do too late.
+        fused = self.config.precision != "fp16"
+        optimizer = build_optimizer(as_module(self.model), self.config.optimizer, fused=fused)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, config, self.steps_per_epoch)
+            optimizer, lambda step: self.config.schedule.factor(step, self.steps_per_epoch)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-
-def learning_rate_factor(step: int, config: TrainConfig, steps_per_epoch: int) -> float:
-    """Share of the peak rate at a step: a linear rise over the warm-up, then half a cosine down to the final ratio."""
-    warmup = config.schedule.warmup * steps_per_epoch
-    total = config.schedule.epochs * steps_per_epoch
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    progress = min(1.0, (step - warmup) / max(1.0, total - warmup))
-    return config.schedule.final_lr_ratio + (1.0 - config.schedule.final_lr_ratio) * 0.5 * (
-        1.0 + math.cos(math.pi * progress)
-    )
+    def train(self, mode: bool = True) -> Self:
+        """As torch's; frozen stages stay in evaluation mode, so that their batch statistics do not drift."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
 
-def parameter_groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights of convolutions and matrices with decay; biases and normalisation without, as is usual."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def check_loss_factors(model: Model, factors: Mapping[str, float]) -> None:
+    """ConfigError for a factor on a term that the model's loss does not have."""
+    if not factors:
+        return
+    size = tuple(model.preprocess.size_hw)
+    targets = {
+        "detect": {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "batch_index": torch.zeros(0).long()},
+        "semantic": {"mask": torch.zeros(1, *size, dtype=torch.int64)},
+    }
+    with torch.no_grad():
+        terms = model.eval().loss(model(torch.zeros(1, model.preprocess.channel_count, *size)), targets[model.task])
+    model.train()
+    for name in factors:
+        if name not in terms:
+            raise ConfigError(unknown_name(f"loss term of {model.name}", name, terms))
 
 
 def as_module(model: Model) -> nn.Module:

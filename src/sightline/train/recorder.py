@@ -97,7 +97,7 @@ class Recorder(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the averaged weights along."""
-        if self.average is not None:
+        if self.average is not None and trainer.global_step > self.average.steps:  # not between accumulated batches
             self.average.update(as_module(pl_module.model))
         self.watcher.advance(batch_idx * self.validator_batch(trainer) + len(batch.rows))
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from sightline.models import Model, create, load_model
 from sightline.train.config import TrainConfig
 from sightline.train.ema import WeightAverage
 from sightline.train.images import NetworkImages, SeededBatches, build_loader, fits_in_memory
-from sightline.train.module import TrainingModule, as_module
+from sightline.train.module import TrainingModule, as_module, check_loss_factors
 from sightline.train.precision import Arithmetic, choose_arithmetic
 from sightline.train.recorder import Recorder, Watcher
 from sightline.train.splits import TrainingData, prepare_data
@@ -127,6 +128,7 @@ def _prepare(config: TrainConfig, run: RunFolder, watcher: Watcher, command: lis
     arithmetic = choose_arithmetic(config.device, config.precision)
     lightning.seed_everything(config.seed, verbose=False)
     model = _build_model(config, data.train)
+    check_loss_factors(model, config.loss)
     watcher.note(f"{config.model.name} in {arithmetic.precision} on {arithmetic.device}: {arithmetic.reason}")
     digest = data.whole.digest()
     cache = config.data.cache == "ram" or (
@@ -140,7 +142,8 @@ def _prepare(config: TrainConfig, run: RunFolder, watcher: Watcher, command: lis
     data = replace(data, notes=(*data.notes, *said))
     batches = SeededBatches(len(images), config.batch, config.seed, shuffle=True)
     validator = Validator(data.val, model, config.batch, cache, 0)
-    module = TrainingModule(model, config, len(batches), data.train.images["path"].to_list())
+    steps = math.ceil(len(batches) / config.optimizer.accumulate)
+    module = TrainingModule(model, config, steps, data.train.images["path"].to_list())
     average = (
         WeightAverage(as_module(model), config.checkpoint.ema_decay, config.checkpoint.ema_ramp_steps)
         if config.checkpoint.ema_decay
@@ -197,6 +200,7 @@ def _fit(session: _Session, watcher: Watcher, checkpoint: Path | None) -> TrainR
         with warnings.catch_warnings():
             # Lightning advises more loader processes; with images in memory there is nothing for them to do.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")  # frozen stages are, on purpose
             warnings.filterwarnings("ignore", message=".*tensorboardX.*|.*litlogger.*|.*LeafSpec.*")
             trainer.fit(session.module, train_dataloaders=session.loader, ckpt_path=checkpoint, weights_only=True)
         if trainer.interrupted:
@@ -219,6 +223,7 @@ def _lightning_trainer(session: _Session) -> lightning.Trainer:
         devices=1,
         precision=session.arithmetic.lightning,
         max_epochs=session.config.schedule.epochs,
+        accumulate_grad_batches=session.config.optimizer.accumulate,
         callbacks=[session.recorder],
         logger=False,
         enable_checkpointing=False,
