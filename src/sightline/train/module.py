@@ -13,6 +13,7 @@ from sightline.models import Model
 from sightline.train.config import TrainConfig
 from sightline.train.images import Batch, normalise_batch
 from sightline.train.optimizers import build_optimizer
+from sightline.train.signals import GradientMeter
 from sightline.train.stages import freeze_stages
 
 __all__ = ["TrainingModule", "as_module", "check_loss_factors"]
@@ -28,6 +29,7 @@ class TrainingModule(lightning.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.image_names = image_names
         self.frozen = freeze_stages(as_module(model), config.model.freeze)
+        self.gradients = GradientMeter()
         self.term_sums: dict[str, float] = {}
         self.step_count = 0
 
@@ -61,7 +63,7 @@ class TrainingModule(lightning.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Scale the gradients down to the norm limit; Lightning's own clipping refuses fused optimisers."""
-        torch.nn.utils.clip_grad_norm_(as_module(self.model).parameters(), self.config.optimizer.clip_norm)
+        self.gradients.clip(as_module(self.model), self.config.optimizer.clip_norm)
 
     def configure_optimizers(self) -> Any:
         """The optimiser and a schedule that is advanced after every step."""

@@ -14,12 +14,17 @@ from sightline.core.metadata import OperatingPoint
 from sightline.core.runs import RunFolder
 from sightline.models import Model, save_weights
 from sightline.train.ema import WeightAverage
+from sightline.train.images import Batch
 from sightline.train.module import TrainingModule, as_module
 from sightline.train.pictures import draw_predictions
 from sightline.train.precision import Arithmetic
-from sightline.train.validation import Validator, headline
+from sightline.train.rules import RunFacts, watch
+from sightline.train.signals import OutputMeter
+from sightline.train.validation import Validator, by_class, headline, watched
 
 __all__ = ["Recorder", "Watcher"]
+
+_CLASS_TERMS = ("cls", "ce", "bce")
 
 
 class Watcher(Protocol):
@@ -56,6 +61,7 @@ class Recorder(lightning.Callback):
         self.rows: list[dict[str, float]] = []
         self.best_value = float("-inf")
         self.best_epoch = 0
+        self.watched: list[dict[str, Any]] = []  # what the rules have said, see `sightline.train.rules`
         self.seconds_before = 0.0  # spent on the epochs before this run was resumed
         self._epoch_started = 0.0
 
@@ -66,12 +72,14 @@ class Recorder(lightning.Callback):
             "metric": self.metric,
             "best_value": self.best_value,
             "best_epoch": self.best_epoch,
+            "watched": self.watched,
             "average": self.average.state_dict() if self.average is not None else None,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.rows, self.metric = list(state_dict["rows"]), state_dict["metric"]
+        self.watched = list(state_dict["watched"])
         self.seconds_before = sum(row["seconds"] for row in self.rows)
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
         if self.average is not None:
@@ -107,10 +115,14 @@ class Recorder(lightning.Callback):
         row = self._training_row(trainer, pl_module)
         judged = self.judged_model(pl_module.model)
         self.watcher.phase("validating", len(self.validator.images))
-        predictions = self.validator.predict(judged, self.arithmetic, self.watcher.advance)
+        observer = _Observer(judged)
+        predictions = self.validator.predict(judged, self.arithmetic, self.watcher.advance, observe=observer)
         evaluation = self.validator.evaluate(predictions)
         numbers = headline(evaluation)
         row |= {f"val/{name}": value for name, value in numbers.items()}
+        row |= {f"class/{name}": value for name, value in by_class(evaluation).items()}
+        row |= observer.take() | {f"watch/{k}": v for k, v in watched(evaluation).items()}
+        row["watch/metric"] = next(iter(numbers.values()))
         row["seconds"] = time.perf_counter() - self._epoch_started
         self.metric, value = next(iter(numbers.items()))
         # A metric that is not a number is kept as the first best, and never blocks a later one that is.
@@ -119,6 +131,7 @@ class Recorder(lightning.Callback):
             self.best_value, self.best_epoch = value, trainer.current_epoch + 1
             self.save_best(judged)
         self.rows.append(row)
+        self._judge(pl_module)
         self._write_logs()
         every = pl_module.config.logging.pictures_every
         if every and (trainer.current_epoch + 1) % every == 0:
@@ -133,6 +146,22 @@ class Recorder(lightning.Callback):
             )
             trainer.should_stop = True
 
+    def _judge(self, module: TrainingModule) -> None:
+        """Let the rules look at the epochs so far, and say what they found."""
+        config, model = module.config, module.model
+        terms = [key.removeprefix("train/") for key in self.rows[-1] if key.startswith("train/")]
+        facts = RunFacts(
+            task=model.task,
+            epochs=config.schedule.epochs,
+            class_count=len(model.class_names),
+            class_term=next((name for name in _CLASS_TERMS if name in terms), terms[0]),
+            clip_norm=config.optimizer.clip_norm,
+            peak_lr=config.optimizer.peak_lr,
+        )
+        for found in watch(self.rows, facts, {f["code"] for f in self.watched}):
+            self.watched.append(found.to_dict())
+            self.watcher.note(f"{found.severity}: {found.message} [{found.code}]. {found.do}.")
+
     def _is_exhausted(self, module: TrainingModule) -> bool:
         return len(self.rows) - self.best_epoch >= module.config.checkpoint.patience
 
@@ -140,6 +169,7 @@ class Recorder(lightning.Callback):
         batches: Any = trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         row |= {f"train/{name}": value for name, value in module.take_mean_terms().items()}
+        row |= {f"watch/{name}": value for name, value in module.gradients.take().items()}
         row["images_per_s"] = batches.count / (time.perf_counter() - self._epoch_started)
         return row
 
@@ -174,3 +204,25 @@ class Recorder(lightning.Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         write_text_atomic(self.run.path / "results.csv", table.getvalue())
+
+
+class _Observer:
+    """Collects the loss and the range of the outputs over the validation images."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._meter = OutputMeter(model.task)
+        self._sums: dict[str, float] = {}
+        self._images = 0
+
+    def __call__(self, raw: Any, decoded: Any, batch: Batch) -> None:
+        count = len(batch.rows)
+        for name, value in self._model.loss(raw, batch.targets).items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value) * count
+        self._images += count
+        self._meter.update(decoded)
+
+    def take(self) -> dict[str, float]:
+        """The mean of each loss term over the images, and what the meter saw."""
+        means = {f"valloss/{name}": total / max(1, self._images) for name, total in self._sums.items()}
+        return means | {f"watch/{name}": value for name, value in self._meter.take().items()}

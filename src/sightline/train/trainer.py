@@ -211,7 +211,9 @@ def _fit(session: _Session, watcher: Watcher, checkpoint: Path | None) -> TrainR
         raise KeyboardInterrupt from None
     finally:
         if status != "finished":
-            run.record({**session.facts, "status": status, "epochs_done": len(recorder.rows)})
+            run.record(
+                {**session.facts, "status": status, "epochs_done": len(recorder.rows), "watched": recorder.watched}
+            )
     return _finish(session, watcher, recorder.seconds_before + time.perf_counter() - started)
 
 
@@ -254,6 +256,7 @@ def _finish(session: _Session, watcher: Watcher, seconds: float) -> TrainResult:
     outcome = {
         "status": "finished",
         "epochs_done": len(rows),
+        "watched": recorder.watched,
         "best": {"epoch": recorder.best_epoch, "metric": recorder.metric, "value": recorder.best_value},
         "duration_s": round(seconds, 1),
         "images_per_s": round(speed, 2),

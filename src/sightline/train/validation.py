@@ -13,10 +13,10 @@ from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
 from sightline.models import Model
 from sightline.ops.postprocess import EVALUATION, detection_rows, label_map, select_detections, semantic_rows
-from sightline.train.images import NetworkImages, SeededBatches, build_loader, normalise_batch
+from sightline.train.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
 from sightline.train.precision import Arithmetic
 
-__all__ = ["Evaluation", "Validator", "headline"]
+__all__ = ["Evaluation", "Validator", "by_class", "headline", "watched"]
 
 Evaluation = DetectionResult | SemanticResult
 
@@ -35,14 +35,21 @@ class Validator:
         arithmetic: Arithmetic,
         progress: Callable[[int], None] = lambda done: None,
         thresholds: OperatingPoint = EVALUATION,
+        observe: Callable[[Any, Any, Batch], None] = lambda raw, decoded, batch: None,
     ) -> Predictions:
-        """Predictions of every validation image, in image pixels. `model` must be in evaluation mode."""
+        """Predictions of every validation image, in image pixels. `model` must be in evaluation mode.
+
+        `observe` is given the raw and decoded outputs of each batch beside it.
+        """
         image_ids = self.dataset.images["image_id"].to_list()
         tables: list[pl.DataFrame] = []
-        for batch in self.loader:
-            images = normalise_batch(batch.images.to(arithmetic.device), model.preprocess)
+        for loaded in self.loader:
+            batch = loaded.to(torch.device(arithmetic.device))
+            images = normalise_batch(batch.images, model.preprocess)
             with torch.inference_mode(), arithmetic.autocast():
-                decoded = model.decode(model(images))
+                raw = model(images)
+                decoded = model.decode(raw)
+                observe(raw, decoded, batch)
             for i, row in enumerate(batch.rows):
                 tables.append(self._rows(image_ids[row], row, decoded, i, thresholds))
             progress(len(tables))
@@ -87,3 +94,19 @@ def headline(evaluation: Evaluation) -> dict[str, float]:
         "precision": point.precision,
         "recall": point.recall,
     }
+
+
+def by_class(evaluation: Evaluation) -> dict[str, float]:
+    """AP, or IoU, of each class, as `name/AP`; NaN where the split has no such object or pixel."""
+    metric = "iou" if isinstance(evaluation, SemanticResult) else "AP"
+    rows = evaluation.per_class.select("class", metric).iter_rows()
+    return {f"{name}/{metric}": float("nan") if value is None else value for name, value in rows}
+
+
+def watched(evaluation: Evaluation) -> dict[str, float]:
+    """What the rules look at beside the headline: accuracy and the mean IoU of every class but the background."""
+    if not isinstance(evaluation, SemanticResult):
+        return {}
+    ious = evaluation.per_class["iou"][1:].drop_nulls().drop_nans()
+    mean = float(ious.mean()) if len(ious) else float("nan")  # type: ignore[arg-type]
+    return {"accuracy": evaluation.metrics["pixel_accuracy"], "foreground_iou": mean}

@@ -1,0 +1,211 @@
+"""The rules that watch a run: each looks at the epochs so far and says what is going wrong, with its evidence.
+
+A rule is a function of the rows of `metrics.jsonl` and a few facts of the run, so it judges a resumed run as it would
+have judged the whole one. Each is silent until it has seen enough, and speaks once.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from sightline.core.findings import Severity
+
+__all__ = ["RULES", "RunFacts", "WatchFinding", "watch"]
+
+Row = Mapping[str, float]
+COLLAPSE_IOU, COLLAPSE_ACCURACY = 0.10, 0.88
+PATIENT_EPOCHS = 5  # no verdict on learning before this many, or before 15 % of the run
+PATIENT_SHARE = 0.15
+STREAK = 3  # epochs in a row a symptom must show
+PLATEAU_CHANGE, PLATEAU_LEVEL, PLATEAU_LR = 0.01, 0.5, 0.1
+DIVERGENCE_RISE, DIVERGENCE_FALL, DIVERGENCE_EPOCHS = 1.10, 0.95, 5
+EXPLOSION_FACTOR = 20.0
+DEAD_SHARE, DEAD_NORM = 0.25, 1e-7
+SAME_OUTPUT = 1e-4
+SLACK = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What the rules must know about the run besides its epochs."""
+
+    task: str
+    epochs: int
+    class_count: int
+    class_term: str  # the loss term of classification: cls, ce or bce
+    clip_norm: float
+    peak_lr: float
+
+
+@dataclass(frozen=True, slots=True)
+class WatchFinding:
+    """One rule's verdict: when, on which numbers, and what to do."""
+
+    code: str
+    severity: Severity
+    message: str
+    do: str
+    epoch: int
+    evidence: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return asdict(self)
+
+
+class Rule(NamedTuple):
+    """A rule's severity, what it found in the rows (a sentence and its numbers, or None), and what to do then."""
+
+    severity: Severity
+    judge: Callable[[Sequence[Row], RunFacts], tuple[str, dict[str, float]] | None]
+    do: str
+
+
+def watch(rows: Sequence[Row], facts: RunFacts, told: set[str]) -> list[WatchFinding]:
+    """The findings of the rules that have not spoken yet (`told`) after the last of `rows`."""
+    found = []
+    for code, rule in RULES.items():
+        verdict = None if code in told else rule.judge(rows, facts)
+        if verdict is not None:
+            message, evidence = verdict
+            found.append(WatchFinding(code, rule.severity, message, rule.do, int(rows[-1]["epoch"]), evidence))
+    return found
+
+
+def _is_early(rows: Sequence[Row], facts: RunFacts, least: int = PATIENT_EPOCHS) -> bool:
+    return len(rows) < max(least, math.ceil(PATIENT_SHARE * facts.epochs))
+
+
+def _foreground_collapse(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, float]] | None:
+    last = rows[-STREAK:]
+    if facts.task != "semantic" or _is_early(rows, facts) or len(last) < STREAK:
+        return None
+    if any(r["watch/foreground_iou"] >= COLLAPSE_IOU or r["watch/accuracy"] <= COLLAPSE_ACCURACY for r in last):
+        return None
+    iou, accuracy = last[-1]["watch/foreground_iou"], last[-1]["watch/accuracy"]
+    message = (
+        f"the foreground has collapsed: accuracy {accuracy:.3f} looks good, foreground IoU is {iou:.3f} "
+        f"in {STREAK} epochs in a row"
+    )
+    return message, {"foreground_iou": iou, "accuracy": accuracy}
+
+
+def _class_plateau(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, float]] | None:
+    window = max(PATIENT_EPOCHS, facts.epochs // 10)
+    if len(rows) < 2 * window or rows[-1]["lr"] < PLATEAU_LR * facts.peak_lr:
+        return None
+    values = [r[f"train/{facts.class_term}"] for r in rows]
+    before, now = (sum(part) / window for part in (values[-2 * window : -window], values[-window:]))
+    if values[0] <= 0 or now < PLATEAU_LEVEL * values[0] or abs(now - before) > PLATEAU_CHANGE * before:
+        return None
+    message = (
+        f"the class loss stands still: '{facts.class_term}' is {now:.4f} after {before:.4f} {window} epochs ago, "
+        f"{now / values[0]:.0%} of where it began, while the learning rate is still high"
+    )
+    return message, {"now": now, "before": before, "first": values[0]}
+
+
+def _divergence(rows: Sequence[Row], _: RunFacts) -> tuple[str, dict[str, float]] | None:
+    if len(rows) < 2 * DIVERGENCE_EPOCHS:
+        return None
+    held, learnt = [_total(r, "valloss/") for r in rows], [_total(r, "train/") for r in rows]
+    best = min(range(len(held)), key=held.__getitem__)
+    metric = [r["watch/metric"] for r in rows]
+    best_metric = max(range(len(metric)), key=metric.__getitem__)
+    since = len(rows) - 1 - DIVERGENCE_EPOCHS
+    if best > since or best_metric > since or min(held[since + 1 :]) < DIVERGENCE_RISE * held[best]:
+        return None
+    if learnt[-1] > DIVERGENCE_FALL * learnt[best]:
+        return None
+    message = (
+        f"training and validation part: since epoch {best + 1} the validation loss rose from {held[best]:.3f} to "
+        f"{held[-1]:.3f} while the training loss fell from {learnt[best]:.3f} to {learnt[-1]:.3f}, "
+        f"and the metric has not improved since epoch {best_metric + 1}"
+    )
+    return message, {"best_epoch": best + 1, "validation_loss": held[-1], "validation_loss_best": held[best]}
+
+
+def _exploding(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, float]] | None:
+    medians = [r["watch/gradient_median"] for r in rows]
+    if not math.isfinite(medians[-1]):
+        return "the gradients are no longer numbers", {"gradient_median": medians[-1]}
+    usual = sorted(medians[:-1])[(len(medians) - 1) // 2] if len(medians) > STREAK else math.inf
+    if medians[-1] <= EXPLOSION_FACTOR * usual or medians[-1] <= facts.clip_norm:
+        return None
+    message = f"the gradients explode: their median norm is {medians[-1]:.3g} after {usual:.3g} in the epochs before"
+    return message, {"gradient_median": medians[-1], "usual": usual}
+
+
+def _dead(rows: Sequence[Row], _: RunFacts) -> tuple[str, dict[str, float]] | None:
+    share, norm = rows[-1]["watch/gradient_dead"], rows[-1]["watch/gradient_median"]
+    if share <= DEAD_SHARE and norm >= DEAD_NORM:
+        return None
+    message = f"{share:.0%} of the weight tensors had no gradient in the whole epoch (median norm {norm:.3g})"
+    return message, {"share": share, "gradient_median": norm}
+
+
+def _double_activation(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, float]] | None:
+    """A sigmoid of values in 0..1 lies in 0.5..0.731, a softmax of them in 1/(e + C - 1)..e/(e + C - 1)."""
+    others = facts.class_count - 1
+    softmax = facts.task == "semantic" and facts.class_count > 2
+    lowest = 1 / (math.e + others) if softmax else 0.5
+    highest = math.e / (math.e + others) if softmax else 1 / (1 + math.exp(-1))
+    last = rows[-2:]
+    if len(last) < 2:
+        return None
+    if any(r["watch/output_min"] < lowest - SLACK or r["watch/output_max"] > highest + SLACK for r in last):
+        return None
+    low, high = last[-1]["watch/output_min"], last[-1]["watch/output_max"]
+    message = (
+        f"an activation is applied twice: every probability lies in {low:.3f}..{high:.3f}, "
+        f"as when values that already are probabilities are taken for logits"
+    )
+    return message, {"output_min": low, "output_max": high}
+
+
+def _nothing_found(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, float]] | None:
+    last = rows[-STREAK:]
+    if _is_early(rows, facts, 2 * PATIENT_EPOCHS if facts.task == "detect" else PATIENT_EPOCHS) or len(last) < STREAK:
+        return None
+    if any(r["watch/found"] > 0 for r in last):
+        return None
+    what = "pixel is predicted to be foreground" if facts.task == "semantic" else "score above 0.25 is predicted"
+    message = f"everything is background: no {what} in any validation image, {STREAK} epochs in a row"
+    return message, {"found": 0.0, "output_max": last[-1]["watch/output_max"]}
+
+
+def _constant_output(rows: Sequence[Row], _: RunFacts) -> tuple[str, dict[str, float]] | None:
+    last = [r["watch/output_spread"] for r in rows[-STREAK:]]
+    if len(last) < STREAK or any(math.isnan(s) or s >= SAME_OUTPUT for s in last):
+        return None
+    message = f"the prediction does not depend on the image: it varies by {last[-1]:.2g} between validation images"
+    return message, {"output_spread": last[-1]}
+
+
+def _total(row: Row, prefix: str) -> float:
+    return sum(value for key, value in row.items() if key.startswith(prefix))
+
+
+RULES: dict[str, Rule] = {
+    "foreground-collapse": Rule(
+        "error", _foreground_collapse, "Train with a Dice term, or weight the foreground; judge by foreground IoU"
+    ),
+    "class-loss-plateau": Rule(
+        "warning", _class_plateau, "Check class names and labels for mix-ups; raise the weight of the class term"
+    ),
+    "train-val-divergence": Rule(
+        "warning", _divergence, "Stop here, augment more, or check that the splits come from one source"
+    ),
+    "gradient-exploding": Rule("warning", _exploding, "Lower the learning rate or --clip-norm, or warm up longer"),
+    "gradient-dead": Rule(
+        "error", _dead, "Check for detached or unused parts, saturated activations and frozen layers"
+    ),
+    "activation-twice": Rule(
+        "error", _double_activation, "Let the network end in logits: its loss and decode activate"
+    ),
+    "prediction-empty": Rule(
+        "error", _nothing_found, "Check labels and class ids; raise the learning rate or the foreground's weight"
+    ),
+    "prediction-constant": Rule("error", _constant_output, "Check preprocessing, the learning rate and dead layers"),
+}

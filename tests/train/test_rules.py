@@ -1,0 +1,143 @@
+"""The watching rules: each speaks on the course it is made for, and none on a healthy one."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from sightline.core.runs import RunFolder
+from sightline.models import create
+from sightline.models.unet import UNet
+from sightline.train import TrainConfig, train, trainer
+from sightline.train.rules import RULES, RunFacts, watch
+from sightline.train.signals import GradientMeter, OutputMeter
+
+SEMANTIC = RunFacts("semantic", epochs=30, class_count=2, class_term="bce", clip_norm=10.0, peak_lr=0.002)
+DETECT = RunFacts("detect", epochs=30, class_count=3, class_term="cls", clip_norm=10.0, peak_lr=0.002)
+
+
+def healthy(count, term="bce"):
+    """Losses that fall, a metric that rises, gradients of one size."""
+    rows = []
+    for i in range(count):
+        share = math.exp(-i / 8)
+        rows.append(
+            {
+                "epoch": i + 1, "lr": 0.002 * (1 - i / 30),
+                f"train/{term}": 0.1 + share, f"valloss/{term}": 0.2 + share,
+                "watch/metric": 0.8 * (1 - share), "watch/accuracy": 0.97,
+                "watch/foreground_iou": 0.02 + 0.7 * (1 - share),
+                "watch/gradient_median": 2.0, "watch/gradient_max": 5.0, "watch/gradient_dead": 0.0,
+                "watch/output_min": 1e-5, "watch/output_max": 0.9, "watch/output_spread": 0.05, "watch/found": 0.02,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def spoken(rows, facts):
+    """Codes in the order they are said over a run."""
+    told = []
+    for end in range(1, len(rows) + 1):
+        told += [f.code for f in watch(rows[:end], facts, set(told))]
+    return told
+
+
+def changed(rows, start, **values):
+    return [
+        {**row, **({k.replace("__", "/"): v for k, v in values.items()} if i >= start else {})}
+        for i, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize(("facts", "term"), [(SEMANTIC, "bce"), (DETECT, "cls")])
+def test_a_healthy_course_is_silent(facts, term):
+    assert spoken(healthy(30, term), facts) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "start", "values"),
+    [
+        ("foreground-collapse", 3, {"watch__foreground_iou": 0.04}),
+        ("class-loss-plateau", 0, {"train__bce": 0.69, "lr": 0.002}),
+        ("gradient-exploding", 12, {"watch__gradient_median": 900.0}),
+        ("gradient-dead", 4, {"watch__gradient_dead": 0.4}),
+        ("activation-twice", 0, {"watch__output_min": 0.5, "watch__output_max": 0.731}),
+        ("prediction-empty", 2, {"watch__found": 0.0}),
+        ("prediction-constant", 2, {"watch__output_spread": 1e-7}),
+    ],
+)
+def test_each_rule_speaks_once_on_its_own_symptom(code, start, values):
+    assert spoken(changed(healthy(30), start, **values), SEMANTIC) == [code]
+
+
+def test_divergence_needs_a_metric_that_no_longer_improves():
+    rows = healthy(30)
+    for i in range(10, 30):
+        rows[i] |= {"valloss/bce": rows[9]["valloss/bce"] * (1 + 0.05 * (i - 9))}
+    assert spoken(rows, SEMANTIC) == []
+    for i in range(10, 30):
+        rows[i] |= {"watch/metric": rows[9]["watch/metric"] - 0.01}
+    assert spoken(rows, SEMANTIC) == ["train-val-divergence"]
+
+
+def test_a_resumed_run_is_judged_like_the_whole():
+    rows = changed(healthy(30), 3, watch__foreground_iou=0.04)
+    first = next(f for end in range(1, 31) for f in watch(rows[:end], SEMANTIC, set()))
+    assert watch(rows[: first.epoch], SEMANTIC, set()) == [first]
+    assert watch(rows, SEMANTIC, {first.code}) == []
+
+
+def test_the_gradient_meter_clips_as_torch_does_and_finds_what_is_dead():
+    """torch 2.14 `clip_grad_norm_` is the reference."""
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)) for _ in range(2)]
+    for model in models:
+        for i, p in enumerate(model.parameters()):
+            p.grad = torch.full_like(p, 0.0 if i == 0 else float(i))
+    meter = GradientMeter()
+    meter.clip(models[0], 1.0)
+    expected = torch.nn.utils.clip_grad_norm_(models[1].parameters(), 1.0)
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)
+    assert meter.take() == {
+        "gradient_median": float(expected), "gradient_max": float(expected), "gradient_dead": 0.25
+    }  # fmt: skip
+
+
+def test_the_output_meter_sees_range_spread_and_foreground():
+    meter = OutputMeter("semantic")
+    foreground = torch.zeros(2, 1, 32, 32)
+    foreground[1, :, :16] = 0.9
+    meter.update(torch.cat((1 - foreground, foreground), 1))
+    seen = meter.take()
+    assert (seen["output_min"], seen["output_max"]) == (0.0, pytest.approx(0.9))
+    assert seen["found"] == pytest.approx(0.25)
+    assert seen["output_spread"] > 0.1
+
+
+class EndsInSigmoid(UNet):
+    """A U-Net whose author applied the sigmoid that the loss applies too."""
+
+    def forward(self, images):
+        return super().forward(images).sigmoid()
+
+
+def test_a_double_sigmoid_is_named_in_the_run(cracks, tmp_path, watcher, monkeypatch):
+    def build(name, **arguments):
+        model = create(name, **arguments)
+        model.__class__ = EndsInSigmoid
+        return model
+
+    monkeypatch.setattr(trainer, "create", build)
+    values = {"model": "unet-small", "imgsz": 64, "batch": 4, "epochs": 3, "precision": "fp32", "pictures_every": 0}
+    run = RunFolder.create(tmp_path, "semantic")
+    train(TrainConfig.load({"data": str(cracks), **values}), run, watcher)
+    found = json.loads((run.path / "run.json").read_text())["watched"]
+    assert [f["code"] for f in found] == ["activation-twice"]
+    assert sum("activation-twice" in line for line in watcher.notes) == 1
+
+
+def test_every_rule_has_advice():
+    assert all(rule.do and rule.severity in {"warning", "error"} for rule in RULES.values())
