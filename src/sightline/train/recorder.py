@@ -15,6 +15,7 @@ from sightline.core.runs import RunFolder
 from sightline.models import Model, save_weights
 from sightline.train.ema import WeightAverage
 from sightline.train.images import Batch
+from sightline.train.loggers import RunLogger, open_loggers
 from sightline.train.module import TrainingModule, as_module
 from sightline.train.pictures import draw_predictions
 from sightline.train.precision import Arithmetic
@@ -61,6 +62,7 @@ class Recorder(lightning.Callback):
         self.rows: list[dict[str, float]] = []
         self.best_value = float("-inf")
         self.best_epoch = 0
+        self.loggers: list[RunLogger] = []
         self.watched: list[dict[str, Any]] = []  # what the rules have said, see `sightline.train.rules`
         self.seconds_before = 0.0  # spent on the epochs before this run was resumed
         self._epoch_started = 0.0
@@ -90,6 +92,8 @@ class Recorder(lightning.Callback):
         assert isinstance(pl_module, TrainingModule)
         if not (self.run.weights / "last.ckpt").exists():
             self._save_state(trainer)
+        settings = pl_module.config.model_dump(mode="json")
+        self.loggers = open_loggers(pl_module.config.logging.loggers, self.run.path, settings, len(self.rows))
         # A run cut after its early stop, during the final evaluation, must not train on when resumed.
         trainer.should_stop = self._is_exhausted(pl_module)
 
@@ -133,6 +137,8 @@ class Recorder(lightning.Callback):
         self.rows.append(row)
         self._judge(pl_module)
         self._write_logs()
+        for logger in self.loggers:
+            logger.epoch(row)
         every = pl_module.config.logging.pictures_every
         if every and (trainer.current_epoch + 1) % every == 0:
             path = self.run.figures / f"epoch-{trainer.current_epoch + 1:04d}.jpg"
@@ -145,6 +151,12 @@ class Recorder(lightning.Callback):
                 f"stopping early: no better {self.metric} in {pl_module.config.checkpoint.patience} epochs"
             )
             trainer.should_stop = True
+
+    def close_loggers(self, finished: bool) -> None:
+        """Tell the loggers that the run has ended, or was cut."""
+        for logger in self.loggers:
+            logger.close(finished)
+        self.loggers = []
 
     def _judge(self, module: TrainingModule) -> None:
         """Let the rules look at the epochs so far, and say what they found."""

@@ -210,6 +210,7 @@ def _fit(session: _Session, watcher: Watcher, checkpoint: Path | None) -> TrainR
         status = "interrupted"
         raise KeyboardInterrupt from None
     finally:
+        recorder.close_loggers(status == "finished")
         if status != "finished":
             run.record(
                 {**session.facts, "status": status, "epochs_done": len(recorder.rows), "watched": recorder.watched}
