@@ -1,0 +1,91 @@
+"""What ablation and search share: a file that describes them, and runs that are made, continued or already there."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.core.errors import ConfigError, SightlineError
+from sightline.train.config import TrainConfig, nest_settings
+
+__all__ = ["RunOutcome", "merge_settings", "read_outcome", "run_in_process", "settings_of"]
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """A finished run: the rows of `metrics.jsonl`, the metrics of the final evaluation, and how long it took."""
+
+    path: Path
+    rows: list[dict[str, Any]]
+    metrics: dict[str, float]
+    seconds: float
+
+
+def settings_of(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings by section; ConfigError with the file for a name that is none."""
+    try:
+        return nest_settings(values)
+    except ValueError as error:
+        raise ConfigError(str(error), where=where) from None
+
+
+def merge_settings(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` by section, with `change` by section winning."""
+    merged = {key: dict(part) if isinstance(part, Mapping) else part for key, part in base.items()}
+    for key, part in change.items():
+        kept = merged.get(key)
+        merged[key] = {**kept, **part} if isinstance(kept, dict) and isinstance(part, Mapping) else part
+    return merged
+
+
+def read_outcome(run: Path) -> RunOutcome | None:
+    """What a run's folder holds, or None while it has not finished."""
+    record = run / "run.json"
+    if not record.is_file():
+        return None
+    facts = json.loads(record.read_bytes())
+    if facts.get("status") != "finished":
+        return None
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    evaluation = json.loads((run / "evaluation.json").read_bytes())
+    return RunOutcome(run, rows, evaluation["metrics"], float(facts["duration_s"]))
+
+
+def run_in_process(config: TrainConfig, folder: Path, threads: int) -> RunOutcome:
+    """Train in a process of its own, on `threads` threads: from the start, or on from where a run was cut.
+
+    A run that has finished is not run again; one that was made with other settings is refused (ConfigError). The
+    process's output goes to a `.log` file beside the folder. SightlineError when it fails.
+    """
+    done = read_outcome(folder)
+    settings = folder / "config.yaml"
+    if settings.is_file() and TrainConfig.read(settings) != config:
+        raise ConfigError(
+            "a run of a study must be continued with its own settings, got others in the study's file",
+            where=str(folder),
+            do="choose another output folder",
+        )
+    if done is not None:
+        return done
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if settings.is_file() and not (folder / "run.json").is_file():
+        settings.unlink()  # cut before the run had a record: nothing is lost by starting over
+        folder.rmdir()
+    wanted = folder.with_suffix(".yaml")
+    config.save(wanted)
+    fresh = ["--config", str(wanted), "--runs", str(folder.parent.parent), "--name", folder.name]
+    command = [sys.executable, "-m", "sightline", "train", *(["--resume", str(folder)] if folder.is_dir() else fresh)]
+    log = folder.with_suffix(".log")
+    with log.open("a") as output:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        code = subprocess.run(command, stdout=output, stderr=output, env=environment, check=False).returncode
+    wanted.unlink(missing_ok=True)
+    outcome = read_outcome(folder)
+    if code != 0 or outcome is None:
+        last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
+        raise SightlineError(f"a run must finish, got exit code {code}: {last[0]}", where=str(log))
+    return outcome
