@@ -82,7 +82,7 @@ def test_audit_fails_on_a_planted_fault(sightline, traffic, tmp_path):
     done = sightline("convert", traffic, "yolo", "--to", "yolo", "--json")
     assert done.returncode == 0, done.stderr
     written = sum(len(p.read_text().splitlines()) for p in (tmp_path / "yolo").rglob("labels/*/*.txt"))
-    assert json.loads(done.stdout)["objects"] == written < read_dataset(traffic).objects.height
+    assert json.loads(done.stdout)["read_back"]["objects"] == written < read_dataset(traffic).objects.height
     label = next((tmp_path / "yolo").rglob("labels/train/*.txt"))
     label.write_text(label.read_text() + "0 0.5 0.5 0.0 0.1\n")
     done = sightline("audit", "yolo", "--json", "--fail-on", "error")

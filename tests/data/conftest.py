@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightline.core.dataset import Dataset, dataset_from_rows
+
 SaveImage = Callable[..., Path]
 
 
@@ -37,3 +39,38 @@ def save_mask(tmp_path: Path) -> SaveImage:
         return path
 
     return save
+
+
+@pytest.fixture
+def object_rows() -> Callable[..., list[tuple[Any, ...]]]:
+    """Every object as image name, split, class name and the given columns, whatever the order of the files."""
+
+    def rows(dataset: Dataset, *columns: str) -> list[tuple[Any, ...]]:
+        names = dataset.class_names
+        table = dataset.objects.join(dataset.images.select("image_id", "path", "split"), on="image_id")
+        found = [
+            (Path(row["path"]).name, row["split"], names[row["class_id"]], *(row[c] for c in columns))
+            for row in table.iter_rows(named=True)
+        ]
+        return sorted(found, key=repr)
+
+    return rows
+
+
+@pytest.fixture
+def made_dataset(tmp_path: Path, save_image: SaveImage) -> Callable[..., Dataset]:
+    """A data set of two pictures of 24 × 32, `a.png` in train and `b.png` in val, from rows of objects."""
+
+    def make(objects: list[dict[str, Any]], names: tuple[str, ...] = ("dog", "cat"), **options: Any) -> Dataset:
+        for name in ("a", "b"):
+            if not (tmp_path / f"{name}.png").is_file():
+                save_image(f"{name}.png")
+        images = [
+            {"image_id": i, "path": f"{name}.png", "width": 32, "height": 24, "split": split}
+            for i, (name, split) in enumerate((("a", "train"), ("b", "val")))
+        ]
+        classes = [{"class_id": i, "name": name} for i, name in enumerate(names)]
+        settings = {"task": "detect", "format": "coco", "root": tmp_path, "name": "made"} | options
+        return dataset_from_rows(images, objects, classes, **settings)
+
+    return make

@@ -42,11 +42,12 @@ def test_clean_data_gives_no_finding(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "code"),
     [
-        (lambda d: d[: len(d) // 2], "image-unreadable"),
-        (lambda d: d[:-2], "image-unreadable"),
-        (lambda d: d[: len(d) // 2] + bytes(300) + d[len(d) // 2 + 300 :], "image-unreadable"),
+        (lambda d: d[: len(d) // 2], "image-truncated"),
+        (lambda d: d[:-2], "image-truncated"),
+        (lambda d: d[: len(d) // 2] + bytes(300) + d[len(d) // 2 + 300 :], "image-corrupt"),
         (lambda d: d + b"appended", "image-trailing-bytes"),
-        (lambda d: b"", "image-unreadable"),
+        (lambda d: b"", "image-empty-file"),
+        (lambda d: b"<html>", "image-unreadable"),
     ],
 )
 def test_damaged_jpegs(folder: Path, damage, code: str) -> None:
@@ -64,7 +65,7 @@ def test_one_flipped_bit_in_a_jpeg_is_found(folder: Path) -> None:
         damaged = bytearray(whole)
         damaged[place] ^= 0x10
         file.write_bytes(bytes(damaged))
-        seen += ("image-unreadable", "images/train/b.jpg") in found(folder)
+        seen += ("image-corrupt", "images/train/b.jpg") in found(folder)
     assert seen >= 6
 
 
@@ -96,6 +97,7 @@ def test_odd_files(folder: Path) -> None:
         ("image-gray", "images/train/deep.png"),
         ("image-16-bit", "images/train/deep.png"),
         ("image-animated", "images/train/moving.webp"),
+        ("image-near-duplicate", "images/train/cmyk.jpg"),
     }
 
 
@@ -105,6 +107,7 @@ def test_same_bytes_across_and_within_splits(folder: Path) -> None:
     (folder / "images/val/d.jpg").write_bytes(content)
     assert found(folder) == {
         ("image-duplicate", "images/train/c.jpg"),
+        ("split-identical", None),
         ("split-overlap-bytes", "images/val/d.jpg"),
     }
 
@@ -144,6 +147,7 @@ def test_masks(tmp_path: Path, save_image, save_mask) -> None:
         ("mask-empty", "masks/b.png"),
         ("mask-unexpected-value", "masks/c.png"),
         ("mask-empty", "masks/c.png"),
+        ("class-imbalance", None),
         ("class-unused", None),
     }
     assert result.masks is not None

@@ -145,8 +145,14 @@ def test_colour_masks(folder: Path, save_mask) -> None:
     colours[CRACK > 0] = (0, 0, 200)
     for name in ("001", "002", "003", "004", "005"):
         save_mask(f"derived_masks_png/{name}.png", colours)
-    with pytest.raises(DataError, match="Give `palette`"):
-        read_dataset(folder)
+    plain = read_dataset(folder)
+    assert plain.class_names == ("background", "foreground")
+    told = [f.message for f in plain.findings if f.code == "class-names-missing"]
+    assert told == [
+        "the masks are RGB pictures without a palette; their 2 colours are the classes: "
+        "background = [0, 0, 0], foreground = [0, 0, 200]"
+    ]
+    assert np.array_equal(read_class_mask(folder / "derived_masks_png/001.png", plain), CRACK // 255)
     describe(folder, palette={"background": [0, 0, 0], "crack": [0, 0, 200]})
     dataset = read_dataset(folder)
     assert dataset.class_names == ("background", "crack")

@@ -1,5 +1,6 @@
 """MOTChallenge: sequences, the 1-based door, classes and visibility, and a round trip."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from sightline.core.dataset import dataset_from_rows
 from sightline.core.errors import DataError
-from sightline.data import read_dataset, read_mot_txt, write_mot_gt, write_mot_txt
+from sightline.data import read_dataset, read_image, read_mot_txt, write_dataset, write_mot_txt
 from sightline.data.formats.mot_txt import mot_text
+
+from .written_datasets import boxes, tracks, write_video
 
 INFO = "[Sequence]\nname=x\nimDir=img1\nframeRate=5\nseqLength=3\nimWidth=32\nimHeight=24\nimExt=.png\n"
 
@@ -74,7 +77,7 @@ def test_each_defect_is_found_with_its_line(sequence) -> None:
         "1,1,13,5,10,12,1,-1,-1,-1",  # 2: id twice in a frame
         "",
         "2,1,3,5,0,12,1,-1,-1,-1",  # 4: no area
-        "2,2,3,5,100,12,1,-1,-1,-1",  # 5: outside
+        "2,2,103,5,10,12,1,-1,-1,-1",  # 5: outside
         "9,1,3,5,10,12,1,-1,-1,-1",  # 6: beyond the last frame
         "3,1,3,5,10",  # 7: too short
         "3,1,3,five,10,12,1",  # 8: no number
@@ -166,7 +169,7 @@ def test_round_trip_of_a_tracked_data_set(tmp_path: Path, data: st.DataObject) -
         task="track",
         format="none",
     )
-    write_mot_gt(before, tmp_path)
+    write_dataset(before, tmp_path, "mot", copy_images=False)
     after = read_dataset(tmp_path / "s")
     assert after.class_names == ("car", "long lorry")
     assert after.images.drop("time_s").equals(before.images.drop("time_s"))
@@ -187,7 +190,7 @@ def test_tracks_without_ids_cannot_be_written(tmp_path: Path) -> None:
         format="none",
     )
     with pytest.raises(DataError, match="every object must have a track id"):
-        write_mot_gt(dataset, tmp_path)
+        write_dataset(dataset, tmp_path, "mot", copy_images=False)
 
 
 def test_results_and_detections_text(tmp_path: Path) -> None:
@@ -202,3 +205,120 @@ def test_results_and_detections_text(tmp_path: Path) -> None:
     assert mot_text(rows) == "1,3,1,1,2,2,0.5,-1,-1,-1\n2,-1,140,272,36.769,83.436,41.154,-1,-1,-1\n"
     write_mot_txt(tmp_path / "again.txt", rows)
     assert read_mot_txt(tmp_path / "again.txt")[0].drop("line").equals(rows.sort("frame").drop("line"))
+
+
+@pytest.fixture
+def filmed(tmp_path: Path):
+    """A sequence of six frames without pictures."""
+
+    def make(name: str = "S1", size: str = "64x48", length: int = 6) -> Path:
+        folder = tmp_path / "data" / name
+        (folder / "gt").mkdir(parents=True)
+        (folder / "gt/gt.txt").write_text("1,4,3,5,10,12,1,-1,-1,-1\n6,4,4,5,10,12,1,-1,-1,-1\n")
+        width, height = size.split("x")
+        text = f"[Sequence]\nname={name}\nseqLength={length}\nimWidth={width}\nimHeight={height}\n"
+        (folder / "seqinfo.ini").write_text(text)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("place", ["S1/S1.mp4", "S1.mp4", "S1/film.mp4", "film.mp4"])
+def test_a_video_instead_of_pictures(filmed, place: str) -> None:
+    root = filmed().parent
+    write_video(root / place, 6)
+    dataset = read_dataset(root)
+    rows = dataset.images.select("path", "width", "height", "group", "frame", "time_s").rows()
+    assert rows == [(f"{place}#{i:06d}", 64, 48, "S1", i, i / 10) for i in range(6)]
+    assert dataset.objects.select("image_id", "x1", "y1", "x2", "y2").rows() == [(0, 2, 4, 12, 16), (5, 3, 4, 13, 16)]
+    expected = [] if place.endswith("S1.mp4") else [("layout-elsewhere", f"the frames are those of the video {place}")]
+    assert [(f.code, f.message) for f in dataset.findings] == expected
+    assert read_image(dataset.image_path(rows[3][0])).shape == (48, 64, 3)
+    assert read_dataset(root / "S1").images["path"].to_list()[0] == f"{place}#000000"
+
+
+def test_boxes_are_scaled_to_the_video(filmed) -> None:
+    root = filmed(size="128x192").parent
+    write_video(root / "S1.mp4", 6)
+    dataset = read_dataset(root)
+    assert dataset.objects.select("x1", "y1", "x2", "y2").row(0) == (1, 1, 6, 4)
+    (told,) = dataset.findings
+    assert (told.code, told.severity) == ("label-scaled", "info")
+    assert "128 × 192 pixels, the video S1.mp4 has 64 × 48; boxes are scaled by 0.5 and 0.25" in told.message
+
+
+def test_a_video_of_another_length(filmed) -> None:
+    root = filmed().parent
+    write_video(root / "S1.mp4", 4)
+    dataset = read_dataset(root)
+    assert len(dataset) == 4
+    assert [(f.code, f.count) for f in dataset.findings] == [("sequence-frame-missing", 2), ("track-frame-range", 1)]
+    write_video(root / "S1.mp4", 9)
+    dataset = read_dataset(root)
+    assert len(dataset) == 6
+    assert [f.message for f in dataset.findings] == ["of the 9 frames of the video S1.mp4 the first 6 are used"]
+    (root / "S1.mp4").write_bytes(b"no video")
+    codes = {f.code for f in read_dataset(root).findings}
+    assert codes == {"image-unreadable", "image-missing"}
+
+
+def test_a_strange_video_is_not_taken_for_the_sequence(filmed) -> None:
+    root = filmed().parent
+    write_video(root / "film.mp4", 5)
+    assert [f.code for f in read_dataset(root).findings] == ["image-missing"]
+    (root / "film.mp4").unlink()
+    write_video(root / "film.mp4", 6)
+    filmed("S2")
+    assert {f.code for f in read_dataset(root).findings} == {"image-missing"}
+
+
+def test_videos_named_in_a_description(filmed, tmp_path: Path) -> None:
+    filmed()
+    write_video(tmp_path / "film.mp4", 6)
+    (tmp_path / "data/sightline.yaml").write_text("format: mot\nvideo: ../film.mp4\n")
+    dataset = read_dataset(tmp_path / "data")
+    assert dataset.images["path"][0] == "film.mp4#000000"
+    assert dataset.images["group"].unique().to_list() == ["S1"]
+    filmed("S2")
+    with pytest.raises(DataError, match="'video' must name the video of each sequence"):
+        read_dataset(tmp_path / "data")
+    write_video(tmp_path / "other.mp4", 6, bf="0")
+    (tmp_path / "data/sightline.yaml").write_text("video: {S1: ../film.mp4, S2: ../other.mp4}\n")
+    assert read_dataset(tmp_path / "data").images["path"].to_list()[5:7] == ["film.mp4#000005", "other.mp4#000000"]
+    (tmp_path / "data/sightline.yaml").write_text("video: {S1: ../gone.mp4}\n")
+    with pytest.raises(DataError, match=r"gone\.mp4: 'video' must be a file, got none"):
+        read_dataset(tmp_path / "data")
+
+
+def test_what_cannot_be_written_as_sequences_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="every object must have a track id, got 6 of 6 without"):
+        write_dataset(boxes(tmp_path), tmp_path / "out", "mot")
+    dataset = tracks(tmp_path / "tracks")
+    odd = {
+        "every image must have a group and a frame": {"frame": None},
+        "a frame number of its own": {"frame": 0},
+    }
+    for message, values in odd.items():
+        images = dataset.images.with_columns(**{k: pl.lit(v, dtype=pl.Int64) for k, v in values.items()})
+        with pytest.raises(DataError, match=message):
+            write_dataset(replace(dataset, images=images), tmp_path / "out", "mot")
+    assert not (tmp_path / "out").exists()
+
+
+def test_gaps_and_odd_times_are_stated(tmp_path: Path) -> None:
+    dataset = tracks(tmp_path)
+    frames = dataset.images.with_columns(frame=pl.col("frame") * 5, time_s=pl.col("frame") ** 2 / 10)
+    losses = write_dataset(replace(dataset, images=frames), tmp_path / "out", "mot")
+    assert [(f.code, f.count) for f in losses] == [("loss-attributes", 3), ("loss-attributes", 1)]
+    after = read_dataset(tmp_path / "out")
+    assert sorted(after.images["frame"]) == [0, 0, 1, 1, 2]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["train", "val"]
+
+
+@pytest.mark.real_data
+def test_real_video_as_a_sequence(data_root: Path) -> None:
+    dataset = read_dataset(data_root / "track_pets09_s2l1_video")
+    assert (len(dataset), dataset.objects.height, dataset.objects["track_id"].n_unique()) == (795, 4650, 19)
+    assert dataset.images.select("path", "width", "height").row(-1) == ("vtest.mp4#000794", 480, 360)
+    assert {f.code for f in dataset.findings if f.severity != "info"} == set()
+    assert float(dataset.objects.select(pl.max_horizontal("x2", "y2").max()).item()) < 481 + 1

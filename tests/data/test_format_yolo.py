@@ -83,7 +83,7 @@ def test_each_defect_is_found_with_its_line(folder: Path, save_image) -> None:
         "0 16 12 8 12\n"  # 8: pixels
         "0 0.5 0.5 0.25 0.5\n"  # 9: twice
         "0.5 0.5 0.5 0.25 0.5\n"  # 10: no class id
-        "1 0.5 0.5 0.01 0.5\n"  # 11: tiny
+        "1 0.5 0.5 0.05 0.1\n"  # 11: tiny
         "0 0.5 x 0.25 0.5\n"  # 12: no number
         "1 0.5 0.5 0.2 0.2 0.9\n"  # 13: six numbers
     )
@@ -100,6 +100,7 @@ def test_each_defect_is_found_with_its_line(folder: Path, save_image) -> None:
             ("label-malformed", a, 5),
             ("label-malformed", a, 6),
             ("label-unknown-class", a, 7),
+            ("label-mixed-coordinates", a, 8),
             ("label-not-normalised", a, 8),
             ("label-duplicate", a, 9),
             ("label-unknown-class", a, 10),
@@ -247,7 +248,7 @@ def test_round_trip_within_the_printed_precision(tmp_path: Path, data: st.DataOb
         [{"class_id": 0, "name": "x"}],
         root=tmp_path,
         name="x",
-        task="detect",
+        task="instance",
         format="none",
     )
     assert write_dataset(before, tmp_path / "out", "yolo") == []
@@ -283,13 +284,13 @@ def test_losses_are_counted(tmp_path: Path, save_image) -> None:
         format="none",
     )
     losses = write_dataset(dataset, tmp_path / "out", "yolo")
-    expected = ["loss-attributes", "loss-crowd", "loss-ignore", "loss-outline", "loss-parts"]
+    expected = ["loss-attributes", "loss-boxes", "loss-crowd", "loss-ignore", "loss-parts", "loss-splits"]
     assert {f.code: f.count for f in losses} == dict.fromkeys(expected, 1)
     after = read_dataset(tmp_path / "out")
     assert after.objects.height == 4
     assert np.allclose(after.objects["polygon"][1][0].to_list(), parts[1], atol=1e-6)  # the larger part
     outline = after.objects.row(2, named=True)
-    assert (outline["x1"], outline["y1"], outline["x2"], outline["y2"]) == pytest.approx((3.5, 2.5, 11.5, 8.5))
+    assert (outline["x1"], outline["y1"], outline["x2"], outline["y2"]) == pytest.approx((3, 2, 12, 9))
 
 
 def test_writing_labels_only_needs_the_images_in_place(folder: Path, tmp_path: Path) -> None:
@@ -321,3 +322,104 @@ def test_images_that_would_share_a_label_file_are_refused(tmp_path: Path, save_i
     with pytest.raises(DataError, match="YOLO has one label file for a name"):
         write_dataset(_images_only(tmp_path, "a.png", other), tmp_path / "out", "yolo")
     assert not (tmp_path / "out").exists()
+
+
+def test_oriented_boxes_are_read_as_outlines_and_named(folder: Path) -> None:
+    turned = "0 0.5 0.1 0.9 0.5 0.5 0.9 0.1 0.5\n"  # at 32 x 24 pixels the sides are equal, the diagonals are not
+    square = "1 0.5 0.16666667 0.75 0.5 0.5 0.83333333 0.25 0.5\n"
+    (folder / "labels/train/a.txt").write_text(square)
+    (folder / "labels/train/b.txt").write_text("0 0.25 0.25 0.5 0.25 0.5 0.5 0.25 0.5\n")
+    (folder / "labels/val/c.txt").write_text("")
+    dataset = read_dataset(folder)
+    assert dataset.task == "instance"
+    assert dataset.objects["polygon"][0].to_list() == [pytest.approx([16, 4, 24, 12, 16, 20, 8, 12], abs=1e-6)]
+    assert dataset.objects["area"][0] == pytest.approx(128, abs=1e-4)
+    told = [f for f in dataset.findings if f.code == "label-oriented-box"]
+    assert [(f.severity, f.count, f.message) for f in told] == [
+        ("info", 2, "all 2 rows are rectangles by their corners, 1 of them turned")
+    ]
+    for other in (turned, "0 0.5 0.5 0.25 0.25\n", "0 0.1 0.1 0.5 0.1 0.5 0.5\n"):
+        (folder / "labels/train/b.txt").write_text(other)
+        assert "label-oriented-box" not in {f.code for f in read_dataset(folder).findings}
+
+
+def test_upright_rectangles_are_no_oriented_boxes(folder: Path) -> None:
+    for name in ("train/a", "train/b", "val/c"):
+        (folder / f"labels/{name}.txt").write_text("0 0.25 0.25 0.5 0.25 0.5 0.5 0.25 0.5\n")
+    assert "label-oriented-box" not in {f.code for f in read_dataset(folder).findings}
+
+
+def posed(folder: Path, shape: str, rows: str) -> Dataset:
+    file = folder / "data.yaml"
+    file.write_text(f"train: images/train\nval: images/val\nnames: [person, dog]\nkpt_shape: {shape}\n")
+    (folder / "labels/train/a.txt").write_text(rows)
+    (folder / "labels/train/b.txt").write_text("")
+    (folder / "labels/val/c.txt").write_text("")
+    return read_dataset(folder)
+
+
+def test_keypoints(folder: Path) -> None:
+    rows = "0 0.5 0.5 0.5 0.5 0.25 0.5 2 0.5 0.25 1\n0 0.5 0.5 0.25 0.5\n1 0.5 0.5 0.2 0.5 0.5 0.5 0 0 0 0\n"
+    dataset = posed(folder, "[2, 3]", rows)
+    assert dataset.task == "detect"
+    assert dataset.objects["keypoints"].to_list() == [[8, 12, 2, 16, 6, 1], None, None]
+    assert dataset.objects.select("x1", "y1", "x2", "y2").row(0) == (8, 6, 24, 18)
+    dataset = posed(folder, "[2, 2]", "0 0.5 0.5 0.5 0.5 0.25 0.5 0 0\n")
+    assert dataset.objects["keypoints"].to_list() == [[8, 12, 2, 0, 0, 0]]
+
+
+def test_faults_in_keypoints(folder: Path) -> None:
+    rows = "0 0.5 0.5 0.5 0.5 0.25 0.5 3 0.5 0.25 1\n0 0.5 0.5 0.5 0.5 0.25 0.5\n"
+    found = [f for f in posed(folder, "[2, 3]", rows).findings if f.code == "label-malformed"]
+    assert [f.line for f in found] == [2, 1]
+    assert "a row must have 5 numbers (box) or 11 (with keypoints), got 7" in found[0].message
+    assert "visibility must be 0, 1 or 2" in found[1].message
+    for shape in ("[17]", "[0, 3]", "[17, 4]", "many"):
+        with pytest.raises(ConfigError, match="'kpt_shape' must be the number of keypoints and 2 or 3"):
+            posed(folder, shape, "")
+
+
+def test_names_of_keypoints(folder: Path) -> None:
+    dataset = posed(folder, "[2, 3]\nkpt_names: {0: [nose, tail]}", "")
+    assert dataset.classes["keypoint_names"].to_list() == [["nose", "tail"], None]
+    dataset = posed(folder, "[2, 3]\nkpt_names: {0: [nose]}", "")
+    assert dataset.classes["keypoint_names"].to_list() == [None, None]
+    assert "layout-unknown-key" in {f.code for f in dataset.findings}
+
+
+def test_keypoints_beside_masks_or_of_several_numbers_are_lost(tmp_path: Path, save_image) -> None:
+    save_image("a.png")
+    row = {"image_id": 0, "class_id": 0, "x1": 1, "y1": 1, "x2": 9, "y2": 9, "keypoints": [1.0, 2.0, 2.0]}
+    outline = {"polygon": [[1.0, 1.0, 9.0, 1.0, 9.0, 9.0, 1.0, 9.0]]}
+    images = [{"image_id": 0, "path": "a.png", "width": 32, "height": 24, "split": "train"}]
+
+    def losses(task: str, *rows: dict) -> dict[str, int]:
+        names = [{"class_id": 0, "name": "x"}]
+        dataset = dataset_from_rows(images, rows, names, root=tmp_path, name="x", task=task, format="none")
+        return {f.code: f.count for f in write_dataset(dataset, tmp_path / "out", "yolo")}
+
+    assert losses("instance", row | outline) == {"loss-keypoints": 1}
+    assert losses("detect", row | outline) == {"loss-masks": 1}
+    assert losses("detect", row) == {}
+    assert losses("detect", row, row | {"x1": 2, "keypoints": [1.0, 2.0, 2.0] * 2}) == {"loss-keypoints": 2}
+
+
+def test_masks_read_back_pixel_by_pixel_but_for_parts_and_holes(tmp_path: Path, save_image) -> None:
+    save_image("a.png")
+    disc = np.hypot(*(np.mgrid[:24, :32] - np.array([12, 14])[:, None, None])) < 9
+    holed = disc & ~(np.hypot(*(np.mgrid[:24, :32] - np.array([12, 14])[:, None, None])) < 4)
+    parts = disc.copy()
+    parts[:, 14:16] = False
+    objects = []
+    for mask in (disc, holed, parts):
+        corners = dict(zip(("x1", "y1", "x2", "y2"), rle.to_box(rle.encode(mask), mask.shape).tolist(), strict=True))
+        objects.append({"image_id": 0, "class_id": 0, "rle": rle.encode(mask), **corners})
+    images = [{"image_id": 0, "path": "a.png", "width": 32, "height": 24, "split": "train"}]
+    names = [{"class_id": 0, "name": "x"}]
+    dataset = dataset_from_rows(images, objects, names, root=tmp_path, name="x", task="instance", format="none")
+    losses = {f.code: f.count for f in write_dataset(dataset, tmp_path / "out", "yolo")}
+    assert losses == {"loss-parts": 2, "loss-boxes": 1}
+    rings = read_dataset(tmp_path / "out").objects["polygon"].to_list()
+    first, second = (rle.decode(rle.from_polygons(ring, disc.shape), disc.shape) for ring in rings[:2])
+    assert np.array_equal(first, disc)
+    assert np.array_equal(second, disc)  # the hole is filled

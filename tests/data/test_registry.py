@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sightline.core.errors import ConfigError, DataError
@@ -23,8 +24,28 @@ def test_only_folder_is_descended_into(tmp_path: Path, save_image) -> None:
     (tmp_path / "outer/inner/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert read_dataset(tmp_path).root == tmp_path / "outer/inner"
     (tmp_path / "outer/other").mkdir()
-    with pytest.raises(DataError, match="no known format"):
+    with pytest.raises(DataError, match=r"no known format.* Name outer/inner, which is yolo\."):
         read_dataset(tmp_path)
+
+
+def test_several_data_sets_are_named(tmp_path: Path, save_image, save_mask) -> None:
+    for name in ("boxes", "more/boxes"):
+        save_image(f"{name}/a.png")
+        (tmp_path / f"{name}/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    save_image("masks of it/images/a.png")
+    save_mask("masks of it/masks/a.png", np.zeros((24, 32)))
+    with pytest.raises(DataError, match="must be one data set, got several") as raised:
+        read_dataset(tmp_path)
+    assert "got several: boxes (yolo), masks of it (masks), more/boxes (yolo). Name one of them." in str(raised.value)
+
+
+def test_a_folder_with_a_yaml_of_mask_folders_is_described_by_it(tmp_path: Path, save_image, save_mask) -> None:
+    save_image("pictures/a.png")
+    save_mask("labels/train/a.png", np.ones((24, 32)))
+    text = "train: {images: ../pictures, masks: train}\nclasses: {0: no, 1: yes}\n".replace("yes", "'yes'")
+    (tmp_path / "labels/config.yaml").write_text(text.replace("no,", "'no',"))
+    dataset = read_dataset(tmp_path / "labels")
+    assert (dataset.task, dataset.class_names, dataset.splits) == ("semantic", ("no", "yes"), ["train"])
 
 
 def test_wrong_names(tmp_path: Path, save_image) -> None:
@@ -35,8 +56,8 @@ def test_wrong_names(tmp_path: Path, save_image) -> None:
     save_image("a.png")
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     dataset = read_dataset(tmp_path)
-    with pytest.raises(ConfigError, match=r"unknown format to write 'voc'"):
-        write_dataset(dataset, tmp_path / "out", "voc")
+    with pytest.raises(ConfigError, match=r"unknown format to write 'vok'"):
+        write_dataset(dataset, tmp_path / "out", "vok")
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match="images must exist to be copied"):
         write_dataset(dataset, tmp_path / "out", "coco")

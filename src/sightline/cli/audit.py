@@ -1,27 +1,41 @@
 """`sightline audit`."""
 
-from collections import Counter
+from pathlib import Path
 from typing import Literal
 
-from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_line, show_table
-from sightline.core.errors import at
+from sightline.cli.audit_file import read_audit
+from sightline.cli.audit_table import show_audit
+from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar
+from sightline.core.dataset import Dataset
+from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.findings import SEVERITIES, Severity, worst_severity
+from sightline.core.predictions import Predictions
 from sightline.core.runs import RunFolder
-from sightline.data import AuditResult, audit_dataset, read_dataset
+from sightline.data import AuditOptions, audit_dataset, read_dataset
+from sightline.data.prediction_files import read_coco_results
+from sightline.data.quarantine import write_quarantine
+from sightline.report.audit_page import write_audit_page
 
 __all__ = ["audit"]
 
-_SHOWN = 40
+_IMGSZ = AuditOptions().imgsz
 
 
 def audit(
     data: str,
     *,
     format: str | None = None,  # noqa: A002 - the option's name
+    html: str | None = None,
+    out: str | None = None,
+    record: str | None = None,
+    quarantine: str | None = None,
+    quarantine_from: Severity = "error",
+    since: str | None = None,
+    predictions: str | None = None,
+    imgsz: Count = _IMGSZ,
     fail_on: Literal["info", "warning", "error", "never"] = "never",
     workers: Count = 2,
-    record: str | None = None,
     json: JsonFlag = False,
 ) -> int:
     """Read every label and every image of a data set and list what is wrong, with file and line.
@@ -32,50 +46,67 @@ def audit(
         Path of the data set: a folder, a COCO file, a data YAML or a sightline.yaml.
     format
         Format of the data; found out without it.
+    html
+        Write a page (.html) with all findings and the pictures behind them.
+    out
+        Write the result as JSON to this file, for --since and `sightline look --audit`.
+    record
+        Folder of a run: the audit is kept there as audit.json, for its report.
+    quarantine
+        Write a description (.yaml) that leaves out the images found faulty; give it instead of DATA from then on.
+    quarantine_from
+        Lowest severity that leaves an image out.
+    since
+        An earlier audit's JSON: splits that are not as they were then are findings.
+    predictions
+        A model's predictions on this data, Parquet or COCO results: labels they speak against are findings.
+    imgsz
+        Longest side in pixels at which a network is to see the images; judges what becomes too small.
     fail_on
         Exit with code 1 when a finding of this severity or above is there.
     workers
         Threads that read files.
-    record
-        Folder of a run: the audit is kept there as audit.json, for its report.
     json
         Print the result as JSON.
     """
+    for option, file, suffixes in (
+        ("--html", html, (".html", ".htm")),
+        ("--out", out, (".json",)),
+        ("--quarantine", quarantine, (".yaml", ".yml")),
+    ):
+        if file is not None and Path(file).suffix.lower() not in suffixes:
+            raise ConfigError(f"{option} must name a file that ends in {suffixes[0]}, got '{file}'")
+    run = None if record is None else RunFolder.open(record)
+    earlier = None if since is None else read_audit(since)
     dataset = read_dataset(data, format=format)
+    found = None if predictions is None else _read_predictions(predictions, dataset)
     with progress_bar() as bar:
-        result = audit_dataset(dataset, workers=workers, progress=lambda done, total: bar("reading files", done, total))
-    if record is not None:
-        write_json_atomic(RunFolder.open(record).path / "audit.json", result.to_dict())
+        result = audit_dataset(
+            dataset,
+            AuditOptions(imgsz=imgsz),
+            workers=workers,
+            progress=lambda done, total: bar("reading files", done, total),
+            since=earlier,
+            predictions=found,
+        )
     if json:
         emit_json(result.to_dict())
     else:
-        _show(result)
+        show_audit(result)
+    for target in (None if run is None else run.path / "audit.json", out):
+        if target is not None:
+            write_json_atomic(target, result.to_dict())
+    if html is not None:
+        page = write_audit_page(dataset, result, html)
+        note(f"written: {page.path} ({page.size_bytes / 1e6:.1f} MB, {page.pictures} pictures)")
+    if quarantine is not None:
+        count = write_quarantine(dataset, result, quarantine, quarantine_from, data=data)
+        note(f"written: {quarantine}, which leaves out {count} image{'s' if count != 1 else ''}")
     return _exit_code(worst_severity(result.findings), fail_on)
 
 
-def _show(result: AuditResult) -> None:
-    show_table(
-        f"{result.name}: {result.format}, {result.task}, {result.images} images, {result.objects} objects",
-        ("class", "objects"),
-        list(result.objects_by_class.items()),
-    )
-    splits = [(name or "(none)", part["images"], part["objects"]) for name, part in result.splits.items()]
-    show_table("", ("split", "images", "objects"), splits)
-    kinds = Counter[tuple[str, str]]()
-    for finding in result.findings:
-        kinds[finding.severity, finding.code] += finding.count
-    if not kinds:
-        note("no findings")
-        return
-    show_table("findings", ("severity", "code", "count"), [(s, c, n) for (s, c), n in kinds.items()])
-    shown = [f for f in result.findings if f.severity != "info"][:_SHOWN]
-    for finding in shown:
-        show_line(
-            f"{at(finding.path or result.name, finding.line)}: {finding.severity}: {finding.message} [{finding.code}]"
-        )
-    left = len(result.findings) - len(shown)
-    if left:
-        note(f"{left} more findings; --json lists them all")
+def _read_predictions(path: str, dataset: Dataset) -> Predictions:
+    return read_coco_results(path, dataset) if path.endswith(".json") else Predictions.load(path)
 
 
 def _exit_code(worst: Severity | None, fail_on: str) -> int:

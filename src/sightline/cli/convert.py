@@ -1,29 +1,39 @@
 """`sightline convert`."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any
 
-from sightline.cli.console import JsonFlag, emit_json, note, show_table
-from sightline.core.errors import ConfigError
-from sightline.data import read_dataset, write_dataset
+from cyclopts import Parameter
+
+from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_line, show_table
+from sightline.core.dataset import Dataset, Task
+from sightline.core.errors import ConfigError, InputError, unknown_name
+from sightline.core.files import atomic_folder, check_new_folder
+from sightline.core.findings import Finding
+from sightline.data import FORMATS, check_written, read_dataset, watch_copying, write_dataset
 
 __all__ = ["convert"]
 
-_LOST_WHOLE = ("loss-crowd", "loss-ignore")
-"""Codes of objects that are not written at all; other losses are of a part."""
+_WRITABLE = [name for name, form in FORMATS.items() if form.write is not None]
 
 
 def convert(
     data: str,
     out: str,
     *,
-    to: Literal["coco", "yolo"],
+    to: Annotated[str, Parameter(help=f"Format to write: {', '.join(_WRITABLE)}.")],
     format: str | None = None,  # noqa: A002 - the option's name
+    task: Task | None = None,
     copy_images: bool = True,
+    verify: bool = True,
     json: JsonFlag = False,
 ) -> int:
     """Write a data set in another format; whatever the format cannot hold is listed and counted.
+
+    The output folder appears when everything is in it, and not at all where something goes wrong.
 
     Parameters
     ----------
@@ -31,27 +41,48 @@ def convert(
         Path of the data set.
     out
         New folder for the result.
-    to
-        Format to write.
     format
         Format of the data; found out without it.
+    task
+        What to make of the labels, as detect for instances of which only the boxes matter.
     copy_images
         Copy the images too; without it only labels are written.
+    verify
+        Read the result back and check that images and objects reconcile; not without the images.
     json
         Print the result as JSON.
     """
-    target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError("the output must be a new or empty folder, got one with files in it", where=out)
-    dataset = read_dataset(data, format=format)
-    losses = write_dataset(dataset, target, to, copy_images=copy_images)
-    lost = sum(finding.count for finding in losses if finding.code in _LOST_WHOLE)
-    written = {"path": out, "format": to, "images": len(dataset), "objects": dataset.objects.height - lost}
-    if json:
+    if to not in _WRITABLE:
+        raise ConfigError(unknown_name("format to write", to, _WRITABLE))
+    check_new_folder(out)
+    dataset = read_dataset(data, format=format, task=task)
+    with atomic_folder(out) as folder, _named(folder, out):
+        with progress_bar() as bar, watch_copying(lambda done, total: bar("copying images", done, total)):
+            losses = write_dataset(dataset, folder, to, copy_images=copy_images)
+        after = check_written(dataset, losses, folder, to) if verify and copy_images else None
+    _show(dataset, after, losses, out, to, as_json=json)
+    return 0
+
+
+@contextmanager
+def _named(folder: Path, out: str) -> Iterator[None]:
+    """Errors about the temporary folder name the one that was asked for."""
+    try:
+        yield
+    except InputError as error:
+        where = None if error.where is None else error.where.replace(str(folder), out)
+        raise type(error)(error.what.replace(str(folder), out), where=where, do=error.do) from None
+
+
+def _show(dataset: Dataset, after: Dataset | None, losses: list[Finding], out: str, to: str, *, as_json: bool) -> None:
+    read_back = None if after is None else {"images": len(after), "objects": after.objects.height}
+    result: dict[str, Any] = {"path": out, "format": to, "images": len(dataset), "objects": dataset.objects.height}
+    if as_json:
         found = {"losses": losses, "read_findings": dataset.findings}
-        emit_json({**written, **{name: [f.to_dict() for f in several] for name, several in found.items()}})
-        return 0
-    show_table("", ("written", "value"), list(written.items()))
+        shown = {name: [f.to_dict() for f in several] for name, several in found.items()}
+        emit_json({**result, "read_back": read_back, **shown})
+        return
+    show_table("", ("read", "value"), list(result.items()))
     kinds = Counter[tuple[str, str]]()
     for finding in losses:
         kinds[finding.code, finding.message] += finding.count
@@ -59,4 +90,7 @@ def convert(
         show_table(f"not kept by {to}", ("code", "what", "count"), [(c, m, n) for (c, m), n in kinds.items()])
     else:
         note(f"nothing is lost in {to}")
-    return 0
+    if read_back is None:
+        note("not read back")
+    else:
+        show_line(f"read back: {read_back['images']} images, {read_back['objects']} objects")

@@ -21,18 +21,31 @@ VERBS = {
     "demo": ("demo:demo", "Run the whole chain on generated data: the quickest look at everything."),
     "doctor": ("doctor:doctor", "Check the environment: versions, torch and torchvision, codecs, CPU, threads."),
     "audit": ("audit:audit", "Look through a data set for faults, with file and line."),
+    "look": ("look:look", "Draw the labels on the images: random ones, each class, tracks, the places of findings."),
     "synth": ("synth:synth", "Generate labelled scenes: images, masks, a video with tracks."),
+    "drill": ("drill:drill", "Plant every fault the audit knows into generated data and count what it finds."),
+    "split": ("split:split", "Divide a data set by group, stratified, near-duplicates kept together."),
+    "card": ("card:card", "Write the card of a data set: Markdown, HTML and Croissant."),
     "convert": ("convert:convert", "Write a data set in another format and say what is lost."),
     "models": ("models:models", "List the models, or count one's parameters, MACs and FLOPs."),
     "train": ("train:train", "Train a model; Ctrl-C leaves a run that --resume continues."),
+    "ablate": ("study:ablate", "Train variants of one setting with several seeds and compare them."),
+    "tune": ("study:tune", "Search for good settings with Optuna; what is fixed stays fixed."),
     "eval": ("evaluate:evaluate", "Measure a model, or a predictions file, on a data set."),
     "export": ("export:export", "Write an ONNX file, only if it behaves like the model."),
     "run": ("run:run", "Run a model on images, a video or a camera, with tracking."),
     "report": ("report:report", "Write one offline HTML page of a run."),
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
-_EXTRA_OF = {"torch": "train", "torchvision": "train", "lightning": "train", "onnx": "train", "onnxscript": "train"}
+_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_EXTRA_OF = {
+    "torch": "train",
+    "torchvision": "train",
+    "lightning": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "optuna": "train",
+}
 
 
 def build_app() -> cyclopts.App:

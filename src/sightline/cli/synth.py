@@ -1,9 +1,14 @@
 """`sightline synth`."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from inspect import signature
 from typing import Literal
 
 from sightline.cli.console import JsonFlag, emit_json, progress_bar, show_table
+from sightline.core.errors import ConfigError, at
 from sightline.data.synth import generate
+from sightline.data.synth.faults import plant_faults
 
 __all__ = ["synth"]
 
@@ -20,6 +25,7 @@ def synth(
     video_frames: int = 0,
     fps: float = 25.0,
     format: Literal["coco", "yolo", "masks"] | None = None,  # noqa: A002 - the option's name
+    fault: str | None = None,
     overwrite: bool = False,
     json: JsonFlag = False,
 ) -> int:
@@ -47,11 +53,16 @@ def synth(
         Frames per second of the video.
     format
         Layout to write; the scene's usual one without it.
+    fault
+        Plant the fault of this finding code into a small data set of the kind it needs; only --seed goes with it.
     overwrite
         Replace a data set generated earlier.
     json
         Print the result as JSON.
     """
+    if fault is not None:
+        _refuse_beside_fault(locals())
+        return _plant(fault, out, seed, json)
     with progress_bar() as bar:
         result = generate(
             scene,
@@ -78,4 +89,22 @@ def synth(
         rows += [("video", f"{result.video} ({result.video_frames} frames, {result.tracks} tracks)")]
         rows += [("sequences", str(result.sequences))]
     show_table("", ("written", "value"), rows)
+    return 0
+
+
+def _refuse_beside_fault(given: Mapping[str, object]) -> None:
+    """A fault brings the data set it needs: options about the data set would be ignored."""
+    defaults = {name: p.default for name, p in signature(synth).parameters.items()}
+    changed = [n for n in defaults if n not in {"out", "fault", "seed", "json"} and given[n] != defaults[n]]
+    if changed:
+        option = "--" + changed[0].replace("_", "-")
+        raise ConfigError(f"only --seed goes with --fault, got {option} too", do="Leave one of the two out")
+
+
+def _plant(code: str, out: str, seed: int, json: bool) -> int:
+    planted = plant_faults(code, out, seed=seed)
+    if json:
+        emit_json({"path": out, "planted": [asdict(p) for p in planted]})
+        return 0
+    show_table("planted", ("code", "place"), [(p.code, at(p.path, p.line) if p.path else "(whole)") for p in planted])
     return 0

@@ -1,6 +1,7 @@
 """`sightline train`."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import pydantic
@@ -15,8 +16,9 @@ from sightline.models import create
 from sightline.train import TrainConfig, TrainResult, resume
 from sightline.train import train as train_run
 from sightline.train.config import SHORT_NAMES, nest_settings
+from sightline.train.study import merge_settings
 
-__all__ = ["train"]
+__all__ = ["parse_assignments", "train"]
 
 _RUNS = "runs"
 
@@ -88,32 +90,31 @@ def _settings(options: Any, assignments: tuple[str, ...], config: str | None) ->
         values = nest_settings(read_yaml(config)) if config is not None else {}
     except ValueError as error:
         raise ConfigError(str(error), where=config) from None
-    given = dict(_parse_assignment(text) for text in assignments)
     flags = options.model_dump(exclude_unset=True) if options is not None else {}
-    twice = set(given) & set(flags)
-    if twice:
-        raise ConfigError(f"a setting must be given once, got '{min(twice)}' as an option and as KEY=VALUE")
-    try:
-        chosen = nest_settings(given | flags)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    for key, part in chosen.items():
-        kept = values.get(key)
-        values[key] = {**kept, **part} if isinstance(kept, dict) and isinstance(part, dict) else part
+    values = merge_settings(values, parse_assignments(assignments, flags))
     for key, (section, name) in {k: SHORT_NAMES[k] for k in ("data", "model")}.items():
         if (values.get(section) or {}).get(name) is None:
             raise ConfigError(f"--{key} must be given, got nothing", do="see 'sightline train --help'")
     return TrainConfig.load(values, where=config)
 
 
-def _parse_assignment(text: str) -> tuple[str, Any]:
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise ConfigError(f"a setting must be given as KEY=VALUE or --key value, got '{text}'")
+def parse_assignments(assignments: Sequence[str], options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """KEY=VALUE texts and options by section; ConfigError for one that is none, or given twice."""
+    given = dict(options or {})
+    for text in assignments:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"a setting must be given as KEY=VALUE or --key value, got '{text}'")
+        if key in given:
+            raise ConfigError(f"a setting must be given once, got '{key}' twice")
+        try:
+            given[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"the value of '{key}' must be a number, a word or a [list], got '{value}'") from None
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"the value of '{key}' must be a number, a word or a [list], got '{value}'") from None
+        return nest_settings(given)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _interruptible(work: Any, run: str) -> TrainResult:

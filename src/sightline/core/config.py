@@ -8,7 +8,7 @@ import pydantic
 import yaml
 
 from sightline.core.errors import ConfigError, at, unknown_name
-from sightline.core.files import write_text_atomic
+from sightline.core.files import check_regular, write_text_atomic
 
 __all__ = ["Config", "read_yaml", "validation_sentence"]
 
@@ -40,6 +40,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping a YAML file holds (safe subset only); ConfigError with file and line otherwise."""
     file = Path(path)
     try:
+        check_regular(file)
         value = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the file ({error.strerror})", where=str(file)) from None
@@ -50,6 +51,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         line = mark.line + 1 if mark is not None else None
         problem = getattr(error, "problem", None) or "not YAML"
         raise ConfigError(f"must be valid YAML, got: {problem}", where=at(file, line)) from None
+    except RecursionError:
+        raise ConfigError("must be YAML of few levels, got thousands of nested values", where=str(file)) from None
+    except ValueError as error:  # a date or number that only looks like one
+        raise ConfigError(f"must be valid YAML, got: {error}", where=str(file)) from None
     if value is None:
         return {}
     if not isinstance(value, dict):

@@ -16,8 +16,10 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
+from sightline.core.column_digest import update_with_table
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
+from sightline.core.frame_paths import picture_file
 from sightline.core.tables import Rows, fit_table
 
 __all__ = [
@@ -37,7 +39,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 IMAGES_SCHEMA: dict[str, Any] = {
     "image_id": pl.Int64,
-    "path": pl.String,  # POSIX, relative to the data set's root
+    "path": pl.String,  # POSIX, relative to the data set's root; `video.mp4#000012` is frame 12 of a video
     "width": pl.Int32,  # after EXIF orientation
     "height": pl.Int32,
     "split": pl.String,
@@ -128,7 +130,7 @@ class Dataset:
         return self.objects.filter(~pl.col("crowd") & ~pl.col("ignore"))
 
     def image_path(self, relative: str) -> Path:
-        """The file of an image or mask named in the tables."""
+        """The file of an image or mask named in the tables; a frame of a video is `<video>#<index>`."""
         return self.root / relative
 
     def split(self, name: str) -> "Dataset":
@@ -162,8 +164,10 @@ class Dataset:
         names = sorted({*self.images["path"], *self.images["mask_path"].drop_nulls()})
         total = hashlib.sha256(f"sightline-dataset-{SCHEMA_VERSION}\n".encode())
         with ThreadPoolExecutor(workers) as pool:
-            for name, file_digest in zip(names, pool.map(lambda n: _file_digest(self.root / n), names), strict=True):
-                total.update(f"{name}\0{file_digest}\n".encode())
+            files = sorted({picture_file(self.root / name) for name in names})  # a video stands for all its frames
+            digest_of = dict(zip(files, pool.map(_file_digest, files), strict=True))
+        for name in names:
+            total.update(f"{name}\0{digest_of[picture_file(self.root / name)]}\n".encode())
         total.update(self.label_digest().encode())
         return total.hexdigest()
 
@@ -172,10 +176,8 @@ class Dataset:
         total = hashlib.sha256(repr(sorted(self.ignore_values)).encode())
         keys = self.images.select("image_id", image="path")
         objects = self.objects.join(keys, on="image_id", how="left").drop("object_id", "image_id")
-        for frame in (self.images.drop("image_id"), objects, self.classes):
-            # Polygons sort and print as JSON; everything else already has a total order.
-            rows = sorted(map(repr, frame.select(sorted(frame.columns)).iter_rows()))
-            total.update("\n".join(rows).encode())
+        for table in (self.images.drop("image_id"), objects, self.classes):
+            update_with_table(total, table)
         return total.hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
@@ -247,8 +249,8 @@ def _validate(dataset: Dataset) -> None:
     if classes["class_id"].to_list() != list(range(classes.height)):
         raise DataError(f"class ids must be 0..{classes.height - 1}, got {classes['class_id'].to_list()[:10]}")
     for frame, column in ((images, "image_id"), (images, "path"), (objects, "object_id"), (classes, "name")):
-        repeated = frame.filter(pl.col(column).is_duplicated())[column]
-        if not repeated.is_empty():
+        if frame[column].n_unique() < frame.height:
+            repeated = frame[column].filter(frame[column].is_duplicated())
             raise DataError(f"'{column}' must be unique, got {repeated[0]!r} more than once", where=str(dataset.root))
     for paths in (images["path"], images["mask_path"].drop_nulls()):
         escaping = paths.filter(paths.str.contains(r"^/|^[A-Za-z]:|(^|/)\.\.(/|$)|\\"))
@@ -257,6 +259,12 @@ def _validate(dataset: Dataset) -> None:
                 f"paths must be relative to the data set's root and stay inside it, got '{escaping[0]}'",
                 where=str(dataset.root),
             )
+    splits = images["split"].drop_nulls().unique()
+    # Writers name files and folders after splits.
+    strange = splits.filter(~splits.str.contains(r"^[^/\\\x00-\x1f]+$") | splits.is_in([".", ".."])).sort()
+    if not strange.is_empty():
+        message = f"a split must have a name that a file can have, got {strange[0]!r:.60}"
+        raise DataError(message, where=str(dataset.root), do="Rename the split")
     small = images.filter((pl.col("width") < 1) | (pl.col("height") < 1))
     if not small.is_empty():
         raise DataError(f"image sizes must be at least 1 x 1, got {small.row(0, named=True)['path']}")
@@ -264,9 +272,10 @@ def _validate(dataset: Dataset) -> None:
 
 
 def _validate_objects(objects: pl.DataFrame, images: pl.DataFrame, class_count: int) -> None:
-    dangling = objects.join(images, on="image_id", how="anti")
+    objects = objects.select("object_id", "image_id", "class_id", "x1", "y1", "x2", "y2", "area", "ignore")
+    dangling = objects["image_id"].filter(~objects["image_id"].is_in(images["image_id"].implode()))
     if not dangling.is_empty():
-        raise DataError(f"objects must belong to a listed image, got image_id {dangling['image_id'][0]}")
+        raise DataError(f"objects must belong to a listed image, got image_id {dangling[0]}")
     unknown = objects.filter((pl.col("class_id") < 0) | (pl.col("class_id") >= class_count))
     if not unknown.is_empty():
         raise DataError(f"class_id must be 0..{class_count - 1}, got {unknown['class_id'][0]}")

@@ -1,8 +1,13 @@
 """Writing files so that a reader never sees half of one: a temporary name in the same folder, then a rename."""
 
+import contextlib
+import errno
 import json
 import math
 import os
+import re
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +18,48 @@ import numpy as np
 
 from sightline.core.errors import ConfigError
 
-__all__ = ["atomic_path", "plain", "write_bytes_atomic", "write_json_atomic", "write_text_atomic"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "check_new_folder",
+    "check_regular",
+    "locked_folder",
+    "plain",
+    "remove_leftovers",
+    "write_bytes_atomic",
+    "write_json_atomic",
+    "write_text_atomic",
+]
+
+_TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")  # the names of `tempfile.mkstemp` with our prefix
+
+
+def check_regular(path: str | Path) -> None:
+    """OSError unless the path is a file with an end: opening a pipe waits for ever, and a device never ends.
+
+    >>> check_regular("/dev/null")
+    Traceback (most recent call last):
+    ...
+    OSError: [Errno 22] not a regular file: '/dev/null'
+    """
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode):
+        what = "is a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise OSError(errno.EINVAL, what, str(path))
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary path beside `path` with the same suffix; renamed to it on success, removed on any exception.
 
-    The folder is made if needed. The rename replaces an existing file in one step (POSIX and Windows). ConfigError
-    where no folder can be made: a file of that name, or a place that takes none.
+    The folder is made if needed. The rename replaces an existing file in one step (POSIX and Windows). `durable` waits
+    until the disk has the data before the rename, so that not even a power cut leaves half a file. ConfigError where no
+    folder can be made: a file of that name, or a place that takes none.
     """
     target = Path(path)
     try:
@@ -38,26 +76,120 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
+        if durable:
+            _sync(temporary)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if durable:
+        _sync_folder(target.parent)
 
 
-def write_bytes_atomic(path: str | Path, data: bytes) -> None:
+def _sync(path: Path) -> None:
+    with path.open("rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename last; systems that cannot open folders (Windows) do so on their own."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_leftovers(folder: str | Path) -> list[Path]:
+    """Remove what `atomic_path` had begun in a folder when its process was killed, and say what that was."""
+    left = [p for p in Path(folder).iterdir() if _TEMPORARY.fullmatch(p.name) and p.is_file()]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
+
+
+@contextmanager
+def locked_folder(folder: str | Path) -> Iterator[bool]:
+    """Hold a folder for this process alone; whether that was possible. The system frees it when the process ends.
+
+    Where the system has no such locks (Windows, some network file systems) it is always granted.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        yield True
+        return
+    try:
+        yield _lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def check_new_folder(path: str | Path) -> None:
+    """ConfigError unless there is nothing at `path`, or an empty folder."""
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        got = "one with files in it" if target.is_dir() else "a file"
+        raise ConfigError(
+            f"the output must be a new or empty folder, got {got}", where=str(path), do="Name another, or empty it"
+        )
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder beside `path` to write into; it becomes `path` on success and is removed on any exception.
+
+    ConfigError where `path` is a file or a folder with something in it, or no folder can be made there.
+    """
+    check_new_folder(path)
+    target = Path(path).resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        message = f"must be a folder that exists or can be made, got: {error.strerror}"
+        raise ConfigError(message, where=str(target.parent), do="Choose another folder to write to") from None
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)  # mkdtemp makes private folders
+        if target.exists():
+            target.rmdir()  # it is empty; Windows renames onto no folder at all
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_bytes_atomic(path: str | Path, data: bytes, *, durable: bool = False) -> None:
     """Write `data` to `path` in one step."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(data)
 
 
-def write_text_atomic(path: str | Path, text: str) -> None:
+def write_text_atomic(path: str | Path, text: str, *, durable: bool = False) -> None:
     """Write UTF-8 `text` to `path` in one step."""
-    write_bytes_atomic(path, text.encode("utf-8"))
+    write_bytes_atomic(path, text.encode("utf-8"), durable=durable)
 
 
-def write_json_atomic(path: str | Path, value: Any, indent: int | None = 2) -> None:
+def write_json_atomic(path: str | Path, value: Any, indent: int | None = 2, *, durable: bool = False) -> None:
     """Write `value` as strict JSON (NaN and infinities become null) to `path` in one step."""
-    write_text_atomic(path, json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text_atomic(path, text, durable=durable)
 
 
 def plain(value: Any) -> Any:

@@ -14,7 +14,8 @@ SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")  # rising
 class Finding:
     """One finding: a stable kebab-case `code`, its place (`path` relative to the data root, 1-based `line`) and advice.
 
-    `count` is how many things the finding stands for (1 unless it sums up many of one kind).
+    `count` is how many things the finding stands for (1 unless it sums up many of one kind). `box_xyxy` is the box in
+    question, in pixels of the image, and `other` the path of the second image where it is about two.
     """
 
     code: str
@@ -25,6 +26,8 @@ class Finding:
     image_id: int | None = None
     count: int = 1
     do: str = ""
+    box_xyxy: tuple[float, float, float, float] | None = None
+    other: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain Python values."""

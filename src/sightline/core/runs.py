@@ -74,7 +74,7 @@ class RunFolder:
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Write `run.json`."""
-        write_json_atomic(self.path / "run.json", dict(facts))
+        write_json_atomic(self.path / "run.json", dict(facts), durable=True)
 
 
 def provenance(

@@ -96,12 +96,18 @@ CODES: dict[str, Code] = {
         "objects are only a few pixels wide at the network's input size",
         "Train at a larger size, or on tiles",
     ),
+    "label-oriented-box": Code(
+        "info", "objects are rectangles that stand turned; they are read as outlines of four corners", "Nothing"
+    ),
+    "label-scaled": Code(
+        "info", "labels made for another image size are scaled to the image's", "Nothing, or correct the stated size"
+    ),
     "label-extreme-aspect": Code("info", "a box is more than 20 times as long as wide", "Check that it is meant"),
     "label-crowd": Code("info", "objects are marked as crowds", "Nothing; they are neither learnt nor scored"),
     "label-ignored": Code("info", "objects are marked to be ignored", "Nothing; they are neither learnt nor scored"),
     "label-mixed-coordinates": Code(
         "error",
-        "some labels are relative (0..1) and others in pixels",
+        "some or all labels are relative (0..1) where others, or the format, count in pixels",
         "Write all labels in the one way the format asks for",
     ),
     "label-polygon-crossing": Code("warning", "a polygon crosses itself", "Redraw the outline"),
@@ -115,9 +121,15 @@ CODES: dict[str, Code] = {
     "label-swapped": Code(
         "warning", "the model is sure that an object is of another class", "Look; correct the class if it is wrong"
     ),
+    "label-unsupported-shape": Code(
+        "warning", "shapes without an area (points, lines, tags) are left out", "Outline the object, or ignore this"
+    ),
     "label-duplicate-id": Code("error", "an id is used twice", "Give every entry an id of its own"),
     "label-bad-segmentation": Code(
         "error", "a segmentation cannot be read; the object's box is kept", "Redraw the mask"
+    ),
+    "label-bad-keypoints": Code(
+        "error", "keypoints cannot be read; the object's box is kept", "Correct or delete the keypoints"
     ),
     "label-filename-mismatch": Code(
         "warning", "a label file names another image than the one beside it", "Correct the name"
@@ -132,9 +144,16 @@ CODES: dict[str, Code] = {
         "class ids run from 1 to the number of classes, where the format counts from 0",
         "Subtract 1 from every id, or add the missing first class",
     ),
+    "class-coco-ids": Code(
+        "error",
+        "class ids are COCO's category ids, 1 to 90 with gaps, where its 80 classes are numbered from 0",
+        "Map the ids to 0 to 79, or declare the names by COCO's ids",
+    ),
     "class-similar-names": Code("warning", "class names differ only in case, spaces or hyphens", "Merge the classes"),
     "class-imbalance": Code(
-        "info", "the commonest class has 100 times the objects of the rarest", "Report metrics per class; get more data"
+        "info",
+        "the commonest class has 100 times the objects (or pixels) of the rarest",
+        "Report metrics per class; get more data",
     ),
     # masks
     "mask-size-mismatch": Code("error", "a mask has another size than its image", "Export the mask at image size"),
@@ -150,6 +169,12 @@ CODES: dict[str, Code] = {
         "a mask was resized with interpolation: ids between the classes stand along the edges",
         "Resize the original mask with nearest-neighbour interpolation",
     ),
+    "mask-misaligned": Code(
+        "warning",
+        "a mask's outlines do not lie where its image has edges, as those of the others do",
+        "Look at the overlay; find the mask that belongs to the image, or exclude the pair",
+    ),
+    "mask-overlap": Code("info", "masks of single objects overlap", "Nothing, or give each pixel to one object"),
     "mask-unlisted-segment": Code(
         "error", "a mask holds an instance id that no list gives a class", "List the segment or clear its pixels"
     ),
@@ -223,11 +248,16 @@ CODES: dict[str, Code] = {
     "layout-elsewhere": Code("info", "a path was found at another place than the file says", "Correct the path"),
     "layout-unknown-key": Code("info", "a key in the data file is not used", "Nothing, or remove it"),
     "layout-excluded": Code("info", "images are excluded by the data description", "Nothing"),
+    "card-not-stated": Code(
+        "info", "the data card lacks what only people can say", "Write it in card.yaml: `sightline card --init`"
+    ),
     # losses when writing
     "loss-crowd": Code("warning", "crowd regions are left out", "Use COCO to keep them"),
     "loss-ignore": Code("warning", "ignored objects are left out", "Use COCO to keep them"),
     "loss-parts": Code("warning", "of masks of several parts the largest is written", "Use COCO to keep them"),
     "loss-outline": Code("warning", "run-length masks are written as outlines", "Use COCO to keep them exactly"),
+    "loss-polygons": Code("info", "polygons are written as the pixels they cover", "Use COCO to keep the outlines"),
+    "loss-to-ignored": Code("warning", "objects that count read back as ignored", "Use COCO to keep them"),
     "loss-attributes": Code("info", "occlusion, truncation, track ids or times are left out", "Use MOT to keep them"),
     "loss-masks": Code("warning", "masks are left out, boxes are kept", "Use COCO to keep them"),
     "loss-boxes": Code("warning", "boxes are replaced by the box of the mask", "Use COCO to keep them"),
@@ -238,6 +268,8 @@ CODES: dict[str, Code] = {
     "loss-groups": Code("info", "groups are left out", "Use MOT to keep them"),
     "loss-classes": Code("warning", "classes without an object are left out", "Use COCO to keep them"),
     "loss-empty-images": Code("warning", "images without an object are left out", "Use COCO to keep them"),
+    "loss-instances": Code("warning", "objects become pixels of their class", "Use COCO to tell them apart"),
+    "loss-objects": Code("warning", "objects the format cannot hold are left out", "Use COCO to keep them"),
     "loss-ids": Code("info", "object ids are numbered anew", "Use COCO to keep them"),
 }
 
@@ -250,7 +282,9 @@ def finding(
     line: int | None = None,
     image_id: int | None = None,
     count: int = 1,
+    box_xyxy: tuple[float, float, float, float] | None = None,
+    other: str | None = None,
 ) -> Finding:
     """A `Finding` of a code in `CODES`, with the code's severity and advice."""
     kind = CODES[code]
-    return Finding(code, kind.severity, message, path=path, line=line, image_id=image_id, count=count, do=f"{kind.do}.")
+    return Finding(code, kind.severity, message, path, line, image_id, count, f"{kind.do}.", box_xyxy, other)

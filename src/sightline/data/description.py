@@ -11,14 +11,23 @@ one image is left out and a fifth held out:
     exclude: ["042"]              # stems, relative paths or patterns (*, ?)
     split: {val: 0.2, seed: 0}    # the rest becomes train
 
+`instances: true` says that mask values number single objects (as in Penn-Fudan), all of the one class in `classes`.
+`video` names the video of a MOTChallenge sequence without pictures, or the video of each by the sequence's name.
+
 `split` may also name, for each split, a list of images (like `exclude`) or a text file with one a line. `group` is a
-pattern whose first group, found in an image's path, names the video, patient or scene that splits never divide.
+pattern whose first group, found in an image's path, names the video, patient or scene that splits never divide; it may
+also be `parent`, the folder, or a column of the CSV file `metadata`. `table` is the CSV of `sightline split` with the
+split or fold of each image, `fold` the fold that is `val`, `recorded` how the division was made and what it came to.
+
+`path` may name another description, or a folder that has one: exclusions add up, the last split wins.
 """
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeAlias
 
 import polars as pl
@@ -26,18 +35,25 @@ import pydantic
 
 from sightline.core.config import Config
 from sightline.core.dataset import Dataset, Task
-from sightline.core.errors import ConfigError, DataError
+from sightline.core.errors import ConfigError, DataError, at
 from sightline.data.codes import finding
 from sightline.data.decode import COLOUR_BASE
-from sightline.data.formats.masks import MaskOptions
+from sightline.data.finding_images import images_of_findings
+from sightline.data.formats.mask_pairs import MaskOptions
+from sightline.data.grouping import declared_groups
 from sightline.data.layout import absolute, read_text
+from sightline.data.split_table import SplitRecord, apply_table, changed_splits
 from sightline.data.splits import assign_splits
 
 __all__ = ["DESCRIPTION_NAME", "Description", "apply_description"]
 
 DESCRIPTION_NAME = "sightline.yaml"
 _MASK_KEYS = ("images", "masks", "mask_suffix", "train", "val", "test", "classes", "palette", "ignore_values")
+_MASK_FORMATS = {"masks", "instance-files"}
 _SHARE_SLACK = 1e-9
+_OF_OTHER_SPLITS = {"split-overlap-path", "split-unlisted", "split-changed"}
+"""Findings about the splits below, which the splits of this description replace."""
+_PATTERN = re.compile(r"[*?\[]")
 
 Byte: TypeAlias = Annotated[int, pydantic.Field(ge=0, le=255)]
 MaskValue: TypeAlias = Annotated[int, pydantic.Field(ge=0, lt=COLOUR_BASE)]
@@ -66,9 +82,15 @@ class Description(Config):
     classes: dict[MaskValue, str] | list[str] | None = None
     palette: dict[str, tuple[Byte, Byte, Byte]] | None = None
     ignore_values: tuple[MaskValue, ...] = ()
+    instances: bool = False
+    video: str | dict[str, str] | None = None
     exclude: tuple[str, ...] = ()
     split: dict[str, float | str | list[str]] | None = None
     group: str | None = None
+    metadata: str | None = None
+    table: str | None = None
+    fold: Annotated[int, pydantic.Field(ge=0)] | None = None
+    recorded: SplitRecord | None = None
 
     @pydantic.field_validator("exclude", mode="before")
     @classmethod
@@ -81,8 +103,17 @@ class Description(Config):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Description":
         given = [k for k in _MASK_KEYS if k in self.model_fields_set]
-        if self.format not in {None, "masks"} and given:
+        if self.format not in {None, *_MASK_FORMATS} and given:
             raise ValueError(f"'{given[0]}' belongs to masks, not to format '{self.format}'")
+        if self.instances and self.format not in {None, "instance-files"}:
+            raise ValueError(f"'instances' belongs to format 'instance-files', not to '{self.format}'")
+        if self.video is not None and self.format not in {None, "mot"}:
+            raise ValueError(f"'video' belongs to format 'mot', not to '{self.format}'")
+        if self.split is not None and self.table is not None:
+            raise ValueError("give 'split' or 'table', not both")
+        for key, needed in (("fold", "table"), ("recorded", "table"), ("metadata", "group")):
+            if getattr(self, key) is not None and getattr(self, needed) is None:
+                raise ValueError(f"'{key}' needs '{needed}' beside it")
         if self.classes is not None and self.palette is not None:
             raise ValueError("give 'classes' (by value) or 'palette' (by colour), not both")
         names = list(self.classes.values()) if isinstance(self.classes, dict) else (self.classes or [])
@@ -93,7 +124,23 @@ class Description(Config):
     @property
     def is_masks(self) -> bool:
         """Whether the description can only be about mask folders."""
-        return self.format == "masks" or any(k in self.model_fields_set for k in _MASK_KEYS)
+        masked = any(k in self.model_fields_set for k in _MASK_KEYS)
+        return self.format == "masks" or (self.format is None and masked and not self.instances)
+
+    @property
+    def is_instances(self) -> bool:
+        """Whether the description can only be about masks of single objects."""
+        return self.format == "instance-files" or self.instances
+
+    @property
+    def says_how_to_read(self) -> bool:
+        """Whether the description is about files, and not only about which images count and how they are divided."""
+        return bool({*_MASK_KEYS, "format", "instances", "video"} & self.model_fields_set)
+
+    def videos(self, base: Path) -> dict[str, Path]:
+        """The video of each sequence that one is named for, "" standing for any, below `base`."""
+        named = self.video if isinstance(self.video, dict) else {"": self.video} if self.video is not None else {}
+        return {name: absolute(base / path) for name, path in named.items()}
 
     def mask_options(self, base: Path) -> MaskOptions:
         """What the description says about masks, its folders below `base` (the resolved `path`)."""
@@ -107,61 +154,60 @@ class Description(Config):
             classes=classes,
             palette=self.palette,
             ignore_values=self.ignore_values,
+            id_maps=self.instances,
         )
 
 
 def apply_description(dataset: Dataset, description: Description, file: Path) -> Dataset:
     """`dataset` without the excluded images, with groups, splits and name as the description says."""
     images, findings = dataset.images, list(dataset.findings)
+    out: set[str] = set()
     if description.exclude:
         # What a reader could not take in is no longer in the table, and is what one most wants to exclude.
         told = [f.path for f in findings if f.path is not None]
-        out = _matches([*images["path"].to_list(), *told], description.exclude, "exclude", file)
+        named = _Names([*images["path"].to_list(), *told])
+        out = {path for text in description.exclude for path in named.find(text, "exclude", str(file))}
         gone = set(images.filter(pl.col("path").is_in(sorted(out)))["image_id"])
-        findings = [f for f in findings if f.path not in out and (f.image_id is None or f.image_id not in gone)]
+        about = images_of_findings(findings, images)
+        findings = [f for f, i in zip(findings, about, strict=True) if f.path not in out and i not in gone]
         images = images.filter(~pl.col("path").is_in(sorted(out)))
         message = f"{len(out)} images are excluded by {file.name}"
         findings.append(finding("layout-excluded", message, path=sorted(out)[0], count=len(out)))
     if description.group is not None:
-        images = images.with_columns(group=_groups(images["path"], description.group, file))
+        metadata = None if description.metadata is None else absolute(file.parent / description.metadata)
+        images = images.with_columns(group=declared_groups(images["path"], description.group, metadata, str(file)))
+    if description.split is not None or description.table is not None:
+        findings = [f for f in findings if f.code not in _OF_OTHER_SPLITS]
     if description.split is not None:
         images = _split(images, description.split, file)
-    kept = dataset.select(images["image_id"])
-    return Dataset(
-        images,
-        kept.objects,
-        dataset.classes,
-        dataset.root,
-        description.name or dataset.name,
-        dataset.task,
-        dataset.format,
-        tuple(findings),
-        dataset.ignore_values,
-    )
+    if description.table is not None:
+        images, notes = apply_table(images, absolute(file.parent / description.table), description.fold, out)
+        findings += notes
+    kept = replace(dataset.select(images["image_id"]), images=images, name=description.name or dataset.name)
+    if description.recorded is not None:
+        findings += changed_splits(kept, description.recorded, file)
+    return replace(kept, findings=tuple(findings))
 
 
-def _matches(paths: list[str], patterns: Iterable[str], key: str, file: Path) -> set[str]:
-    """The paths named by stems, relative paths or patterns; ConfigError for one that names none."""
-    found: set[str] = set()
-    for pattern in patterns:
-        hit = {p for p in paths if any(fnmatch.fnmatchcase(n, pattern) for n in (p, Path(p).name, Path(p).stem))}
-        if not hit:
-            raise ConfigError(
-                f"'{key}' must name images of the data set, got '{pattern}' which is none", where=str(file)
-            )
-        found |= hit
-    return found
+class _Names:
+    """Images by path, file name and stem, found at once; by pattern, one after the other."""
 
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.by_name: dict[str, set[str]] = defaultdict(set)
+        for path in paths:
+            # A path of its own first: the stem of a file without suffix is the same text.
+            for name in {path, PurePosixPath(path).name, PurePosixPath(path).stem}:
+                self.by_name[name].add(path)
 
-def _groups(paths: pl.Series, pattern: str, file: Path) -> pl.Series:
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"'group' must be a regular expression, got '{pattern}': {error}", where=str(file)) from None
-    if compiled.groups < 1:
-        raise ConfigError(f"'group' must have a group in parentheses, got '{pattern}'", where=str(file))
-    matches = [compiled.search(p) for p in paths.to_list()]
-    return pl.Series([m.group(1) if m else None for m in matches], dtype=pl.String)
+    def find(self, text: str, key: str, where: str) -> set[str]:
+        """The paths a stem, file name, relative path or pattern names; ConfigError for one that names none."""
+        found = self.by_name.get(text)
+        if found is None and _PATTERN.search(text):
+            matches = re.compile(fnmatch.translate(text)).match
+            found = set().union(*(paths for name, paths in self.by_name.items() if matches(name)))
+        if not found:
+            raise ConfigError(f"'{key}' must name images of the data set, got '{text}' which is none", where=where)
+        return found
 
 
 def _split(images: pl.DataFrame, rule: Mapping[str, float | str | list[str]], file: Path) -> pl.DataFrame:
@@ -181,16 +227,24 @@ def _split(images: pl.DataFrame, rule: Mapping[str, float | str | list[str]], fi
         except DataError as error:
             raise ConfigError(f"'split': {error.what}", where=str(file)) from None
     paths = images["path"].to_list()
+    known = _Names(paths)
     split_of: dict[str, str] = {}
-    for split, value in named.items():
-        names = _listed(file.parent / value) if isinstance(value, str) else [str(v) for v in value]  # type: ignore[union-attr]
-        for path in _matches(paths, names, f"split.{split}", file):
+    said = [(split, text, where) for split, value in named.items() for text, where in _listed(value, file)]
+    for split, text, where in said:
+        for path in known.find(text, f"split.{split}", where):
             if split_of.setdefault(path, split) != split:
                 message = f"'split' must put an image into one split, got '{path}' in '{split_of[path]}' and '{split}'"
-                raise ConfigError(message, where=str(file))
+                raise ConfigError(message, where=where)
     rest_split = None if "train" in named else "train"
     return images.with_columns(split=pl.Series([split_of.get(p, rest_split) for p in paths], dtype=pl.String))
 
 
-def _listed(file: Path) -> list[str]:
-    return [line.strip() for line in read_text(absolute(file)).splitlines() if line.strip()]
+def _listed(value: float | str | list[str], file: Path) -> Iterator[tuple[str, str]]:
+    """The names of a list, or of a text file with one a line, each with its place."""
+    if not isinstance(value, str):
+        yield from ((str(v), str(file)) for v in value)  # type: ignore[union-attr]
+        return
+    source = absolute(file.parent / value)
+    for number, line in enumerate(read_text(source).splitlines(), 1):
+        if line.strip():
+            yield line.strip(), at(source, number)

@@ -22,6 +22,7 @@ _BACKGROUND = ("background", "void", "unlabelled", "unlabeled")
 _REFERENCE_HEIGHT = 720.0  # the size the line widths below are meant for
 _TRACE_FRAMES = 40
 _TINT = 0.45
+_HATCH, _HATCH_STEP = (128, 128, 128), 8
 
 
 class Drawer:
@@ -57,10 +58,18 @@ class Drawer:
         )
 
     def draw(
-        self, image: Picture, detections: sv.Detections | None = None, semantic: SemanticMap | None = None
+        self,
+        image: Picture,
+        detections: sv.Detections | None = None,
+        semantic: SemanticMap | None = None,
+        *,
+        legend: bool = True,
     ) -> Picture:
-        """A copy of the RGB image (H, W, 3) with the predictions drawn on it."""
-        drawn = image.copy() if semantic is None else self._tint(image, semantic)
+        """A copy of the RGB image (H, W, 3) with the predictions drawn on it; `legend` names the classes of a map.
+
+        Pixels of a map whose id is that of no class are hatched: they never count.
+        """
+        drawn = image.copy() if semantic is None else self._tint(image, semantic, legend)
         if detections is None:
             return drawn
         # The annotators think in BGR; a swapped copy is cheaper than swapped palettes are to explain.
@@ -93,19 +102,25 @@ class Drawer:
         known = class_id is not None and 0 <= int(class_id) < len(self.class_names)
         return self.class_names[int(class_id)] if known else ("" if class_id is None else f"class {class_id}")
 
-    def _tint(self, image: Picture, semantic: SemanticMap) -> Picture:
+    def _tint(self, image: Picture, semantic: SemanticMap, legend: bool) -> Picture:
         """The image with every class but the background tinted and outlined, and a legend of the classes present."""
         colours = class_colours(semantic.class_names)
-        ids = semantic.class_ids
+        counted = (semantic.class_ids >= 0) & (semantic.class_ids < len(semantic.class_names))
+        ids = np.where(counted, semantic.class_ids, 0)
         painted = np.array([n.lower() not in _BACKGROUND for n in semantic.class_names])
-        shown = painted[ids]
+        shown = painted[ids] & counted
         blend = cv2.addWeighted(image, 1 - _TINT, colours[ids], _TINT, 0.0)
         drawn = np.where(shown[..., None], blend, image)
         for class_id in np.unique(ids[shown]).tolist():
-            outlines, _ = cv2.findContours((ids == class_id).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            here = ((ids == class_id) & counted).astype(np.uint8)
+            outlines, _ = cv2.findContours(here, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
             colour = tuple(int(c) for c in colours[class_id])
             cv2.drawContours(drawn, outlines, -1, colour, max(1, round(self._scale)), cv2.LINE_AA)
-        self._legend(drawn, ids, semantic.class_names, colours, painted)
+        y, x = np.nonzero(~counted)
+        stripe = (x + y) % _HATCH_STEP < _HATCH_STEP // 4
+        drawn[y[stripe], x[stripe]] = _HATCH
+        if legend:
+            self._legend(drawn, np.where(counted, ids, -1), semantic.class_names, colours, painted)
         return np.asarray(drawn, np.uint8)
 
     def _legend(
@@ -116,7 +131,7 @@ class Drawer:
         colours: Picture,
         painted: npt.NDArray[np.bool_],
     ) -> None:
-        shares = np.bincount(ids.reshape(-1), minlength=len(names)) / ids.size
+        shares = np.bincount(ids[ids >= 0], minlength=len(names)) / ids.size
         present = [i for i in np.argsort(-shares, kind="stable").tolist() if painted[i] and shares[i] > 0]
         step, font, size = round(24 * self._scale), cv2.FONT_HERSHEY_SIMPLEX, max(0.36, 0.5 * self._scale)
         thickness = max(1, round(1.1 * self._scale))

@@ -10,7 +10,7 @@ from sightline.core.dataset import IMAGES_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.image_header import read_header
+from sightline.data.image_header import ImageError, read_header
 from sightline.data.layout import relative
 
 __all__ = ["build_image_table"]
@@ -41,7 +41,8 @@ def build_image_table(files: Iterable[tuple[Path, str | None]], root: Path) -> t
         try:
             height, width = read_header(root / path).size_hw
         except DataError as error:
-            findings.append(finding("image-unreadable", error.what, path=path))
+            code = error.code if isinstance(error, ImageError) else "image-unreadable"
+            findings.append(finding(code, error.what, path=path))
             continue
         rows.append((len(rows), path, width, height, splits[path]))
     return pl.DataFrame(rows, schema={k: IMAGES_SCHEMA[k] for k in _COLUMNS}, orient="row"), findings

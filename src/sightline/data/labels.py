@@ -10,7 +10,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.data.decode import COLOUR_BASE, colour_of_id, read_mask
 
-__all__ = ["MASK_IGNORE", "mask_palette", "read_class_mask", "unexpected_values", "value_counts"]
+__all__ = ["MASK_IGNORE", "class_ids", "mask_palette", "read_class_mask", "value_counts"]
 
 MASK_IGNORE = 255
 """The class id of pixels that never count."""
@@ -25,17 +25,31 @@ def read_class_mask(path: str | Path, dataset: Dataset, fill: int = MASK_IGNORE)
     values = read_mask(path, palette)
     if palette is not None and values.dtype == np.int32:
         return values.astype(np.uint8)  # colours have been mapped to class ids already
-    strange = unexpected_values(values, dataset)
+    ids, strange = class_ids(values, dataset, fill)
     if strange:
         raise DataError(
             f"mask values must be {sorted(_ids_by_value(dataset, fill))}, got also {strange[:10]}",
             where=str(path),
             do="Name the values under 'classes' or 'ignore_values' in the data description",
         )
+    return ids
+
+
+def class_ids(values: NDArray[Any], dataset: Dataset, fill: int = MASK_IGNORE) -> tuple[NDArray[np.uint8], list[int]]:
+    """The values of a mask as (H, W) uint8 class ids, and the values that belong to no class, rising.
+
+    Ignored values and those of no class become `fill`.
+    """
     table = _ids_by_value(dataset, fill)
-    lookup = np.zeros(max(table, default=0) + 1, dtype=np.uint8)
-    lookup[list(table)] = list(table.values())
-    return lookup[values]
+    found = list(value_counts(values))
+    strange = [v for v in found if v not in table]
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        lookup = np.full(np.iinfo(values.dtype).max + 1, fill, dtype=np.uint8)
+        known = [v for v in found if v in table]
+        lookup[known] = [table[v] for v in known]
+        return lookup[values], strange
+    ids = np.array([table.get(v, fill) for v in found], dtype=np.uint8)
+    return ids[np.searchsorted(np.array(found, dtype=np.int64), values)], strange
 
 
 def mask_palette(dataset: Dataset, fill: int = MASK_IGNORE) -> dict[tuple[int, int, int], int] | None:
@@ -43,12 +57,6 @@ def mask_palette(dataset: Dataset, fill: int = MASK_IGNORE) -> dict[tuple[int, i
     table = _ids_by_value(dataset, fill)
     colours = {colour_of_id(v): i for v, i in table.items() if v >= COLOUR_BASE}
     return colours or None
-
-
-def unexpected_values(values: NDArray[Any], dataset: Dataset) -> list[int]:
-    """The values of a mask that belong to no class and are not ignored, rising."""
-    known = _ids_by_value(dataset, MASK_IGNORE)
-    return [v for v in value_counts(values) if v not in known]
 
 
 def value_counts(values: NDArray[Any]) -> dict[int, int]:

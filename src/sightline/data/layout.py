@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sightline.core.errors import DataError
+from sightline.core.files import check_regular
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -15,6 +16,7 @@ __all__ = [
     "inside",
     "list_files",
     "list_images",
+    "path_from",
     "read_text",
     "relative",
     "split_of",
@@ -101,9 +103,28 @@ def absolute(path: Path) -> Path:
     return Path(os.path.normpath(Path.cwd() / path))
 
 
+def path_from(file: Path, target: Path) -> str:
+    """`target` relative to the folder of `file`, in POSIX form; absolute where it is on another drive."""
+    try:
+        return Path(os.path.relpath(absolute(target), absolute(file).parent)).as_posix()
+    except ValueError:
+        return absolute(target).as_posix()
+
+
+def read_head(path: Path, size: int) -> bytes:
+    """The first bytes of a file; nothing where it cannot be read, as a link to nowhere or a pipe."""
+    try:
+        check_regular(path)
+        with path.open("rb") as handle:
+            return handle.read(size)
+    except OSError:
+        return b""
+
+
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, with or without byte-order mark; DataError when it cannot be read."""
     try:
+        check_regular(path)
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot read the file ({error.strerror or error})", where=str(path)) from None

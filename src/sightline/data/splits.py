@@ -7,12 +7,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from scipy.sparse import csr_array
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
+from sightline.data.stratify import divide_units
 
-__all__ = ["assign_splits", "check_split_overlap", "shared_bytes", "split_dataset"]
+__all__ = [
+    "assign_splits",
+    "check_fractions",
+    "check_split_overlap",
+    "hash_key",
+    "shared_bytes",
+    "split_dataset",
+    "unit_keys",
+]
 
 _SLACK = 1e-9
 
@@ -29,41 +40,39 @@ def split_dataset(dataset: Dataset, fractions: Mapping[str, float], seed: int = 
 
 def assign_splits(images: pl.DataFrame, fractions: Mapping[str, float], seed: int) -> pl.DataFrame:
     """The images table with `split` as `split_dataset` describes. DataError for fractions that are no division of 1."""
+    shares = check_fractions(fractions)
+    names, units = np.unique(unit_keys(images).to_numpy(), return_inverse=True)
+    if len(names) < len(shares):
+        raise DataError(
+            f"each split must get an image, got {len(names)} images or groups for {len(shares)} splits",
+            do="Give more images or fewer splits",
+        )
+    order = np.argsort([hash_key(seed, name) for name in names.tolist()], kind="stable")
+    sizes = np.bincount(units).astype(np.float64)
+    slots = np.empty(len(names), dtype=np.int64)
+    slots[order] = divide_units(sizes[order], csr_array((len(names), 0)), np.array(list(shares.values())))
+    return images.with_columns(split=pl.Series(list(shares))[slots[units]])
+
+
+def check_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
+    """The fractions above 0; DataError where they are no division of 1."""
     values = list(fractions.values())
     if not values or min(values) < 0 or abs(sum(values) - 1) > _SLACK:
         raise DataError(f"split fractions must be at least 0 and sum to 1, got {dict(fractions)}")
-    units: dict[str, list[int]] = defaultdict(list)
-    for row, (path, group) in enumerate(images.select("path", "group").iter_rows()):
-        units[f"path:{path}" if group is None else f"group:{group}"].append(row)
-    order = sorted(units, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
-    shares = {name: value for name, value in fractions.items() if value > 0}
-    if len(order) < len(shares):
-        raise DataError(
-            f"each split must get an image, got {len(order)} images or groups for {len(shares)} splits",
-            do="Give more images or fewer splits",
-        )
-    slots = _slots([len(units[name]) for name in order], list(shares.values()))
-    split_of = [""] * images.height
-    for name, slot in zip(order, slots, strict=True):
-        for row in units[name]:
-            split_of[row] = list(shares)[slot]
-    return images.with_columns(split=pl.Series(split_of, dtype=pl.String))
+    if not all(name.strip() for name in fractions):
+        raise DataError(f"splits must have names, got {dict(fractions)}")
+    return {name: value for name, value in fractions.items() if value > 0}
 
 
-def _slots(sizes: list[int], shares: list[float]) -> list[int]:
-    """For each unit, in order, the split it falls into: the one in which its middle lies, but none stays empty."""
-    bounds = [sum(shares[: i + 1]) * sum(sizes) for i in range(len(shares))]
-    slots: list[int] = []
-    placed = 0
-    for done, size in enumerate(sizes):
-        slot = slots[-1] if slots else 0
-        later = len(shares) - 1 - slot
-        middle = placed + size / 2
-        if slots and later and (middle >= bounds[slot] - _SLACK or len(sizes) - done <= later):
-            slot += 1
-        slots.append(slot)
-        placed += size
-    return slots
+def unit_keys(images: pl.DataFrame) -> pl.Series:
+    """The name of what an image is never divided from: its group, or itself."""
+    own = pl.format("path:{}", "path")
+    return images.select(pl.coalesce(pl.format("group:{}", "group"), own)).to_series()
+
+
+def hash_key(seed: int, key: str) -> bytes:
+    """Where a unit stands in the order of a seed, whatever else there is: 32 bytes to sort by."""
+    return hashlib.sha256(f"{seed}\0{key}".encode()).digest()
 
 
 def check_split_overlap(dataset: Dataset, first: str = "train", second: str = "val", workers: int = 2) -> None:

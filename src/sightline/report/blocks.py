@@ -13,6 +13,10 @@ __all__ = [
     "Cell",
     "Charts",
     "Code",
+    "FoundCode",
+    "FoundPlace",
+    "FoundPlaces",
+    "FoundTable",
     "Matrix",
     "Note",
     "Pairs",
@@ -90,7 +94,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture inside the page: `uri` is a data URI, `alt` what it shows for who cannot see it."""
+    """A picture inside the page: `uri` is a data URI, `alt` what it shows for who cannot see it, `note` a sentence."""
 
     uri: str
     width: int
@@ -98,17 +102,22 @@ class Picture:
     title: str
     alt: str
     facts: Sequence[tuple[str, Cell]] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures under a heading, with the key (colour, meaning) to what is drawn; `wide` gives each the full width."""
+    """Pictures under a heading, with the key (colour, meaning) to what is drawn.
+
+    `wide` gives each the full width, `small` puts many side by side.
+    """
 
     heading: str
     pictures: Sequence[Picture]
     caption: str = ""
     key: Sequence[tuple[str, str]] = ()
     wide: bool = False
+    small: bool = False
     kind: ClassVar[str] = "pictures"
 
 
@@ -131,7 +140,46 @@ class Note:
     kind: ClassVar[str] = "note"
 
 
-Block: TypeAlias = Tiles | Table | Pairs | Charts | Matrix | Pictures | Code | Note
+@dataclass(frozen=True)
+class FoundPlace:
+    """One place of a finding: `path:line`, what is there, and how many things it stands for."""
+
+    where: str
+    message: str
+    count: int
+
+
+@dataclass(frozen=True)
+class FoundCode:
+    """All findings of one code: what it means, what to do, the first places and pictures; `unlisted` are the others."""
+
+    code: str
+    severity: str
+    count: Number
+    meaning: str
+    do: str
+    places: Sequence[FoundPlace]
+    unlisted: int
+    pictures: Pictures
+
+
+@dataclass(frozen=True)
+class FoundTable:
+    """One row for each code that was found, each leading to its places."""
+
+    codes: Sequence[FoundCode]
+    kind: ClassVar[str] = "found_table"
+
+
+@dataclass(frozen=True)
+class FoundPlaces:
+    """For each code its places and the pictures behind them."""
+
+    codes: Sequence[FoundCode]
+    kind: ClassVar[str] = "found_places"
+
+
+Block: TypeAlias = Tiles | Table | Pairs | Charts | Matrix | Pictures | Code | Note | FoundTable | FoundPlaces
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ __all__ = [
     "latency_chart",
     "many_curves_chart",
     "position_map",
+    "span_chart",
     "stacked_bars",
     "stepped_chart",
 ]
@@ -175,6 +176,25 @@ def stepped_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: s
     return to_svg(
         style_chart(chart, title=title, subtitle=y_title), name=name, description=f"{title}: {y_title} over {x_title}"
     )
+
+
+def span_chart(name: str, title: str, rows: Rows, *, x_title: str, subtitle: str = "", log: bool = False) -> Markup:
+    """For each row's label the spread of a quantity: a thin line from `low` to `high`, a bar between the quartiles `q1`
+    and `q3`, and a tick at the `median`; `log` needs values above 0.
+    """
+    order = [row["label"] for row in rows]
+    base = alt.Chart(_data(rows))
+    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK))
+    scale = alt.Scale(type="log") if log else alt.Scale(zero=True)
+    powers = [10.0**e for e in range(-9, 10)]
+    axis = alt.Axis(values=powers, format="~g") if log else alt.Axis(tickCount=5, format="~s")
+    x = alt.X("low:Q", title=x_title, scale=scale, axis=axis)
+    line = base.mark_rule(color=_GREY, strokeWidth=1.5).encode(x=x, x2="high:Q", y=y)
+    bar = base.mark_bar(color=SERIES[0], height=10).encode(x=alt.X("q1:Q", scale=scale), x2="q3:Q", y=y)
+    tick = base.mark_tick(color=INK, thickness=2, height=14).encode(x=alt.X("median:Q", scale=scale), y=y)
+    described = ", ".join(f"{row['label']} {row['median']:g}" for row in rows)
+    styled = style_chart(line + bar + tick, title=title, subtitle=subtitle, height=90 + 24 * len(rows))
+    return to_svg(styled, name=name, description=f"{title}, medians: {described}")
 
 
 def position_map(name: str, title: str, counts: Sequence[Sequence[int]]) -> Markup:

@@ -16,7 +16,7 @@ from sightline.report.data_now import DataNow
 from sightline.report.numbers import Number, Source
 from sightline.report.records import RunRecord
 
-__all__ = ["data_section"]
+__all__ = ["data_section", "object_charts", "split_table"]
 
 _MAX_CLASSES = 30
 _MAX_FINDINGS = 100
@@ -30,7 +30,7 @@ def data_section(record: RunRecord, now: DataNow) -> Section:
     """Counts as the run recorded them, distributions of the data as it is now, and whether both are the same."""
     blocks: list[Block] = [_identity(record, now)]
     if now.dataset is not None:
-        blocks += [_split_table(now.dataset), *_charts(now.dataset, record)]
+        blocks += [split_table(now.dataset), *_charts(now.dataset, record)]
     elif record.part:
         blocks.append(_recorded_counts(record))
     blocks += _audit_blocks(record)
@@ -80,7 +80,8 @@ def _recorded_counts(record: RunRecord) -> Block:
     return Pairs(rows, "Counts as the run recorded them")
 
 
-def _split_table(dataset: Dataset) -> Block:
+def split_table(dataset: Dataset) -> Block:
+    """What each split holds, and all of them together."""
     table = dataset.images.select("image_id", part=pl.col("split").fill_null("(no split)"))
     objects = dataset.objects.join(table, on="image_id")
     names = table["part"].unique(maintain_order=True).to_list()
@@ -108,8 +109,11 @@ def _split_table(dataset: Dataset) -> Block:
 
 
 def _charts(dataset: Dataset, record: RunRecord) -> list[Block]:
-    if dataset.task == "semantic":
-        return _pixel_charts(record)
+    return _pixel_charts(record) if dataset.task == "semantic" else object_charts(dataset)
+
+
+def object_charts(dataset: Dataset) -> list[Block]:
+    """Objects by class and split, their sizes and places, and how crowded images are."""
     if dataset.objects.is_empty():
         return [Note("The data set has no objects.", "warning")]
     charts = [_class_chart(dataset), *_box_charts(dataset), _crowding_chart(dataset)]

@@ -1,6 +1,21 @@
 """What the metrics are called on the page and what each one says, in one sentence."""
 
-__all__ = ["DETECTION_HEADLINE", "MEANINGS", "SEMANTIC_HEADLINE", "TITLES", "TRACKING_COLUMNS"]
+__all__ = [
+    "DETECTION_HEADLINE",
+    "MEANINGS",
+    "SEMANTIC_HEADLINE",
+    "STANDARD_METRICS",
+    "TASK_TITLES",
+    "TITLES",
+    "TRACKING_COLUMNS",
+]
+
+TASK_TITLES = {
+    "detect": "Object detection",
+    "instance": "Instance segmentation",
+    "semantic": "Semantic segmentation",
+    "track": "Tracking",
+}
 
 TITLES = {
     "AP": "mAP50-95",
@@ -83,3 +98,60 @@ TRACKING_COLUMNS = {
 }
 """Key in the result → head of the column."""
 TRACKING_COUNTS = frozenset({"CLR_FP", "CLR_FN", "IDSW", "Frag", "MT", "ML"})
+
+_COCO = "Lin et al. 2014; COCO evaluation, pycocotools"
+STANDARD_METRICS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "detect": (
+        (
+            "mAP50-95",
+            "Mean over the classes and over IoU 0.50, 0.55, ..., 0.95 of the average precision, precision interpolated "
+            "at 101 recalls; at most 100 boxes per image; crowd and ignored objects count neither way.",
+            _COCO,
+        ),
+        ("mAP50", "The same at IoU 0.5 alone.", _COCO),
+        ("mAP small, medium, large", "mAP50-95 of objects below 32², up to 96² and above 96² square pixels.", _COCO),
+        (
+            "precision, recall, F1",
+            "At one confidence threshold, chosen on the validation split, with IoU at least 0.5.",
+            "Everingham et al. 2010",
+        ),
+    ),
+    "instance": (
+        (
+            "mask mAP50-95",
+            "Mean over the classes and over IoU 0.50, 0.55, ..., 0.95 of the average precision, with the IoU of masks, "
+            "precision interpolated at 101 recalls; at most 100 objects per image.",
+            _COCO,
+        ),
+        ("mask mAP50", "The same at IoU 0.5 alone.", _COCO),
+        ("box mAP50-95", "The same with the IoU of boxes.", _COCO),
+        ("mask mAP small, medium, large", "By mask area: below 32², up to 96² and above 96² square pixels.", _COCO),
+    ),
+    "semantic": (
+        (
+            "mean IoU",
+            "Per class intersection over union of predicted and true pixels, pooled over all images; mean over the "
+            "classes. Ignored pixels do not count.",
+            "Everingham et al. 2010",
+        ),
+        ("Dice", "2 TP / (2 TP + FP + FN) per class, pooled over all images, and as a mean over images.", "Dice 1945"),
+        ("sensitivity, specificity", "Share of the class's pixels found; share of the others left alone.", "–"),
+        (
+            "pixel accuracy",
+            "Share of pixels with the right class: beside the others only, it favours large classes.",
+            "–",
+        ),
+    ),
+    "track": (
+        (
+            "HOTA",
+            "Geometric mean of detection and association accuracy, over localisation 0.05 to 0.95.",
+            "Luiten 2021",
+        ),
+        ("DetA, AssA, LocA", "The parts of HOTA: found, kept together, located.", "Luiten 2021"),
+        ("IDF1", "F1 of boxes that carry the right identity over the whole sequence.", "Ristani et al. 2016"),
+        ("MOTA", "1 - (misses + false boxes + identity switches) / true boxes; may be negative.", "Bernardin 2008"),
+        ("IDSW, Frag", "How often an identity changes, and how often a track is interrupted.", "Milan et al. 2016"),
+    ),
+}
+"""Per task: the metric, its definition, and where it is from."""

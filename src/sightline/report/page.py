@@ -4,15 +4,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from sightline.core.errors import SightlineError
 from sightline.core.files import write_text_atomic
 from sightline.report.accuracy import accuracy_section, accuracy_tiles
 from sightline.report.blocks import Section, Tile
 from sightline.report.data_card import data_section
 from sightline.report.data_now import read_data_now
-from sightline.report.numbers import Number
+from sightline.report.metric_names import TASK_TITLES
 from sightline.report.operation import (
     export_section,
     latency_section,
@@ -23,17 +21,12 @@ from sightline.report.operation import (
 from sightline.report.origin import origin_section, recompute_section
 from sightline.report.pictures import pictures_section
 from sightline.report.records import RunRecord, read_run
+from sightline.report.template import render_template
 from sightline.report.training import training_section
 
 __all__ = ["ReportResult", "write_report"]
 
 MAX_TILES = 5
-_TASKS = {
-    "detect": "Object detection",
-    "instance": "Instance segmentation",
-    "semantic": "Semantic segmentation",
-    "track": "Tracking",
-}
 
 
 @dataclass(frozen=True)
@@ -86,18 +79,11 @@ def build_sections(record: RunRecord, data: str | Path | None = None) -> list[Se
 
 def render_page(record: RunRecord, sections: list[Section]) -> str:
     """The finished HTML; every text from the data is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sightline.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.tests["number"] = lambda value: isinstance(value, Number)
     model = record.run.get("model")
     name = model.get("name") if isinstance(model, dict) else model
-    return environment.get_template("report.html").render(
-        task=_TASKS.get(record.task, record.task),
+    return render_template(
+        "report.html",
+        task=TASK_TITLES.get(record.task, record.task),
         model=str(name or "unnamed model"),
         data=str(record.part.get("name") or "unnamed data"),
         run_name=record.folder.resolve().name,

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +24,7 @@ __all__ = ["Ablation", "AblationResult", "run_ablation"]
 
 CONFIDENCE = 0.95
 Progress = Callable[[int, int, str], None]
+_Key = tuple[str, int]  # variant and seed
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 
 
@@ -100,22 +101,7 @@ def run_ablation(
     first = next(iter(configs.values()))
     task = create(first.model.name, class_names=("background", "object")).task
     folders = {key: target / task / f"{key[0]}-seed{key[1]}" for key in configs}
-    outcomes: dict[tuple[str, int], RunOutcome] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting: dict[Future[RunOutcome], tuple[str, int]] = {
-            pool.submit(run_in_process, config, folders[key], threads): key for key, config in configs.items()
-        }
-        try:
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    key = waiting.pop(future)
-                    outcomes[key] = future.result()
-                    if progress is not None:
-                        progress(len(outcomes), len(configs), f"{key[0]}, seed {key[1]}")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    outcomes = _run_all(configs, folders, jobs, threads, progress)
     values = _values(ablation, {key: outcomes[key] for key in configs})
     result = AblationResult(
         table=_compare(values, list(ablation.variants)),
@@ -133,6 +119,27 @@ def run_ablation(
     write_text_atomic(target / "ablation.csv", result.table.write_csv())
     write_text_atomic(target / "ablation.md", result.to_markdown())
     return result
+
+
+def _run_all(
+    configs: Mapping[_Key, TrainConfig],
+    folders: Mapping[_Key, Path],
+    jobs: int,
+    threads: int,
+    progress: Progress | None,
+) -> dict[_Key, RunOutcome]:
+    outcomes: dict[_Key, RunOutcome] = {}
+    pool = ThreadPoolExecutor(jobs)
+    running = {pool.submit(run_in_process, c, folders[key], threads): key for key, c in configs.items()}
+    try:
+        for future in as_completed(running):
+            key = running[future]
+            outcomes[key] = future.result()
+            if progress is not None:
+                progress(len(outcomes), len(configs), f"{key[0]}, seed {key[1]}")
+    finally:
+        pool.shutdown(cancel_futures=True)  # what is running ends by the same Ctrl-C, or finishes
+    return outcomes
 
 
 def _values(ablation: Ablation, outcomes: Mapping[tuple[str, int], RunOutcome]) -> pl.DataFrame:

@@ -1,23 +1,25 @@
-"""What the audit learns from one file: can it be decoded in full, is it what its name and its labels say."""
+"""What the audit learns from one image file: can it be decoded in full, is it what its name and its labels say, and
+what does it look like in outline (a thumbnail and statistics, from which the later checks judge)."""
 
 import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import simplejpeg
+from numpy.typing import NDArray
 
-from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
+from sightline.core.frame_paths import split_frame_path
 from sightline.data.codes import finding
-from sightline.data.decode import decode_image, read_mask
-from sightline.data.image_header import ImageHeader, parse_header
-from sightline.data.labels import mask_palette, unexpected_values, value_counts
+from sightline.data.decode import decode_reduced, read_bytes
+from sightline.data.image_header import ImageError, ImageHeader, parse_header
+from sightline.data.jpeg_damage import find_zeroed_block
+from sightline.data.video_frames import read_frame
+from sightline.ops.image_statistics import COPY_SIDE, PictureStatistics, blockiness, measure_picture
 
-__all__ = ["FileReport", "MaskReport", "examine_image", "examine_mask"]
+__all__ = ["FileReport", "examine_image"]
 
 _KIND_SUFFIXES = {
     "jpeg": {".jpg", ".jpeg"},
@@ -33,98 +35,61 @@ _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
 
 @dataclass
 class FileReport:
-    """One image file: findings, SHA-256 of its bytes (None when it cannot be read), and its size on disk."""
+    """One image file: findings, and what was learnt as far as it could be read.
+
+    `digest` is the SHA-256 of its bytes, None when they cannot be read and for a frame of a video; `thumbnail` is
+    (32, 32) luma; `blockiness` is measured only where the picture was decoded at its full size.
+    """
 
     path: str
     findings: list[Finding] = field(default_factory=list)
     digest: bytes | None = None
     size_bytes: int = 0
-
-
-@dataclass
-class MaskReport:
-    """One mask file: findings and the number of pixels of each class id (ignored pixels in none)."""
-
-    path: str
-    findings: list[Finding] = field(default_factory=list)
-    pixels: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    header: ImageHeader | None = None
+    thumbnail: NDArray[np.uint8] | None = None
+    statistics: PictureStatistics | None = None
+    blockiness: float | None = None
 
 
 def examine_image(file: Path, path: str, image_id: int, size_hw: tuple[int, int]) -> FileReport:
-    """Read a file once and check it; `size_hw` is the size its labels assume, after EXIF orientation."""
+    """Read a file once and check it; `size_hw` is the size its labels assume, after EXIF orientation.
+
+    Never raises for what the file is or holds.
+    """
     report = FileReport(path)
-
-    def add(code: str, message: str) -> None:
-        report.findings.append(finding(code, message, path=path, image_id=image_id))
-
     try:
-        data = file.read_bytes()
-    except OSError as error:
-        add("image-missing" if isinstance(error, FileNotFoundError) else "image-unreadable", str(error.strerror))
-        return report
+        found = _examine(report, file, size_hw)
+    except DataError as error:
+        found = [(error.code if isinstance(error, ImageError) else "image-unreadable", error.what)]
+    report.findings += [finding(code, message, path=path, image_id=image_id) for code, message in found]
+    return report
+
+
+def _examine(report: FileReport, file: Path, size_hw: tuple[int, int]) -> list[tuple[str, str]]:
+    """Fill the report in; what is odd about the file, by code. Raises DataError when it cannot be read in full."""
+    frame = split_frame_path(file)
+    if frame is not None:
+        _look(report, read_frame(*frame), is_full_size=True)
+        return []
+    data = read_bytes(file, report.path)
     report.digest, report.size_bytes = hashlib.sha256(data).digest(), len(data)
-    try:
-        header = parse_header(io.BytesIO(data), path)
-        _decode_strictly(data, header, path)
-    except DataError as error:
-        add("image-unreadable", error.what)
-        return report
-    for code, message in _oddities(header, file.suffix.lower(), data):
-        add(code, message)
-    if header.size_hw != size_hw:
-        got, claimed = header.size_hw, size_hw
-        add(
-            "image-size-mismatch",
-            f"the image has {got[1]} × {got[0]} pixels, its labels assume {claimed[1]} × {claimed[0]}",
-        )
-    return report
+    header = parse_header(io.BytesIO(data), report.path)
+    picture = decode_reduced(data, header, report.path, COPY_SIDE)
+    zeroed = find_zeroed_block(data) if header.kind == "jpeg" else None
+    if zeroed is not None:
+        raise ImageError(f"from byte {zeroed} on a block of the compressed picture is zero", code="image-corrupt")
+    report.header = header
+    _look(report, picture, is_full_size=picture.shape[:2] == header.size_hw)
+    return [*_oddities(header, file.suffix.lower()), *_after_the_end(header, data), *_size_mismatch(header, size_hw)]
 
 
-def examine_mask(file: Path, path: str, image_id: int, size_hw: tuple[int, int], dataset: Dataset) -> MaskReport:
-    """Read a mask and check its size and values against its image and the data set's classes."""
-    report = MaskReport(path)
-
-    def add(code: str, message: str) -> None:
-        report.findings.append(finding(code, message, path=path, image_id=image_id))
-
-    palette = mask_palette(dataset, fill=len(dataset.classes))
-    try:
-        values = read_mask(file, palette)
-    except DataError as error:
-        add("mask-unexpected-value" if "palette" in error.what else "mask-unreadable", error.what)
-        return report
-    if values.shape != size_hw:
-        add(
-            "mask-size-mismatch",
-            f"the mask has {values.shape[1]} × {values.shape[0]} pixels, its image {size_hw[1]} × {size_hw[0]}",
-        )
-    if palette is None:
-        strange = unexpected_values(values, dataset)
-        if strange:
-            add("mask-unexpected-value", f"the mask holds the values {strange[:10]}, which belong to no class")
-        sources = [i if s is None else s for i, s in enumerate(dataset.classes["source_id"].to_list())]
-        by_value = value_counts(values)
-        counts = [by_value.get(s, 0) for s in sources]
-    else:
-        counts = np.bincount(values.ravel(), minlength=len(dataset.classes))[: len(dataset.classes)].tolist()
-    report.pixels = np.array(counts, dtype=np.int64)
-    if len(counts) > 1 and sum(counts[1:]) == 0:
-        add("mask-empty", f"the mask holds nothing but {dataset.class_names[0]}")
-    return report
+def _look(report: FileReport, picture: NDArray[np.uint8], *, is_full_size: bool) -> None:
+    report.thumbnail, report.statistics = measure_picture(picture)
+    if is_full_size:
+        report.blockiness = blockiness(picture if picture.ndim == 2 else picture[..., 1])  # green is most of the luma
 
 
-def _decode_strictly(data: bytes, header: ImageHeader, path: str) -> None:
-    if header.kind == "jpeg" and header.channels in {"gray", "rgb"}:
-        try:
-            # All of the entropy-coded data is still read at 1/8 scale; what is saved is the inverse transform.
-            simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8, strict=True)
-        except ValueError as error:
-            raise DataError(f"must be an undamaged JPEG, got: {error}", where=path) from None
-    else:
-        decode_image(data, path)
-
-
-def _oddities(header: ImageHeader, suffix: str, data: bytes) -> list[tuple[str, str]]:
+def _oddities(header: ImageHeader, suffix: str) -> list[tuple[str, str]]:
     found = []
     if suffix not in _KIND_SUFFIXES.get(header.kind, {suffix}):
         found.append(("image-wrong-extension", f"the file is {header.kind.upper()}, its name ends in '{suffix}'"))
@@ -140,7 +105,24 @@ def _oddities(header: ImageHeader, suffix: str, data: bytes) -> list[tuple[str, 
         found.append(("image-16-bit", f"the image has 16 bits per channel ({header.channels})"))
     if header.frames > 1:
         found.append(("image-animated", f"the file holds {header.frames} frames"))
-    end = {"jpeg": _JPEG_END, "png": _PNG_END}.get(header.kind)
-    if end is not None and not data.rstrip(b"\0").endswith(end):
-        found.append(("image-trailing-bytes", "the file does not end where the picture ends"))
     return found
+
+
+def _after_the_end(header: ImageHeader, data: bytes) -> list[tuple[str, str]]:
+    """Bytes behind the picture's end mark (zeros as padding are common and harmless), or a PNG without one."""
+    end = {"jpeg": _JPEG_END, "png": _PNG_END}.get(header.kind)
+    if end is None or data.endswith(end) or data.rstrip(b"\0").endswith(end):
+        return []
+    if header.kind == "png" and end not in data:
+        return [("image-truncated", "the PNG lacks its end mark: at least its last bytes are lost")]
+    return [("image-trailing-bytes", f"{len(data) - data.rfind(end) - len(end)} bytes follow the end of the picture")]
+
+
+def _size_mismatch(header: ImageHeader, size_hw: tuple[int, int]) -> list[tuple[str, str]]:
+    if header.size_hw == size_hw:
+        return []
+    height, width = header.size_hw
+    message = f"the image has {width} × {height} pixels, its labels assume {size_hw[1]} × {size_hw[0]}"
+    if header.stored_hw == size_hw:
+        message += f": they were drawn on the picture before its EXIF orientation {header.orientation} turned it"
+    return [("image-size-mismatch", message)]

@@ -4,8 +4,7 @@ One pass over the files (`scan`) feeds the checks; what the reader met in the la
 meaning, severity and advice stand in `sightline.data.codes`.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,24 @@ import polars as pl
 
 from sightline.core.dataset import Dataset
 from sightline.core.findings import SEVERITIES, Finding
-from sightline.data.audit.files import MaskReport
+from sightline.core.predictions import Predictions
+from sightline.data.audit.baselines import judge_baselines, measure_baselines
+from sightline.data.audit.classes import check_classes
+from sightline.data.audit.duplicates import check_duplicates
+from sightline.data.audit.image_outliers import check_outliers
+from sightline.data.audit.label_errors import rank_label_errors
+from sightline.data.audit.labels import check_labels
+from sightline.data.audit.mask_checks import check_masks, mask_statistics
 from sightline.data.audit.options import AuditOptions
+from sightline.data.audit.pairs import check_pairs
 from sightline.data.audit.result import AuditResult
 from sightline.data.audit.scan import Progress, Scan, scan_files
+from sightline.data.audit.sequences import check_sequences
+from sightline.data.audit.split_checks import check_recorded_splits, check_splits
+from sightline.data.audit.statistics import dataset_statistics
 from sightline.data.box_checks import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
-from sightline.data.codes import finding
 from sightline.data.registry import FORMATS
+from sightline.data.split_digests import split_digests
 
 __all__ = ["audit_dataset"]
 
@@ -32,13 +42,24 @@ def audit_dataset(
     *,
     workers: int = 2,
     progress: Progress | None = None,
+    since: Mapping[str, Any] | None = None,
+    predictions: Predictions | None = None,
 ) -> AuditResult:
-    """Audit a data set: the reader's findings plus one multi-threaded pass over its image and mask files."""
+    """Audit a data set: the reader's findings plus one multi-threaded pass over its image and mask files.
+
+    `since` is an earlier audit's `to_dict()`: splits that are no longer what it recorded become `split-changed`.
+    `predictions` of a model that has not learnt from these images bring the labels it contradicts.
+    """
     options = options or AuditOptions()
     scan = scan_files(dataset, workers=workers, progress=progress)
     findings = [*dataset.findings, *scan.findings]
     for check in _CHECKS:
         findings += check(dataset, scan, options)
+    baselines, splits, digests = measure_baselines(dataset), _splits(dataset), split_digests(dataset, scan.images)
+    findings += judge_baselines(baselines)
+    if predictions is not None:
+        findings += rank_label_errors(dataset, predictions).findings()
+    findings += check_recorded_splits(digests, splits, since or {})
     return AuditResult(
         name=dataset.name,
         format=dataset.format,
@@ -46,10 +67,13 @@ def audit_dataset(
         images=len(dataset),
         objects=dataset.objects.height,
         objects_by_class=dataset.counts_by_class(),
-        splits=_splits(dataset),
+        splits=splits,
         sizes=_sizes(dataset),
         findings=tuple(sorted(findings, key=_order)),
-        masks=_mask_statistics(dataset, scan.masks) if dataset.task == "semantic" else None,
+        masks=mask_statistics(dataset, scan.masks) if dataset.task == "semantic" else None,
+        statistics=dataset_statistics(dataset, scan, options),
+        baselines=baselines,
+        split_digests=digests,
         conventions={
             "root": dataset.root.as_posix(),
             "label_digest": dataset.label_digest(),
@@ -64,36 +88,6 @@ def audit_dataset(
 
 def _order(f: Finding) -> tuple[int, str, str, int]:
     return (-SEVERITIES.index(f.severity), f.code, f.path or "", f.line or 0)
-
-
-def _same_bytes(_dataset: Dataset, scan: Scan, _options: AuditOptions) -> list[Finding]:
-    groups: dict[bytes, list[str]] = defaultdict(list)
-    for path, digest in scan.images.filter(pl.col("bytes") > 0).drop_nulls("sha256").select("path", "sha256").rows():
-        groups[digest].append(path)
-    split_of = dict(scan.images.select("path", "split").iter_rows())
-    found = []
-    for first, *others in groups.values():
-        for path in others:
-            one, other = split_of[first], split_of[path]
-            if one != other and one is not None and other is not None:
-                message = f"the same bytes as {first}, which is in '{one}', while this is in '{other}'"
-                found.append(finding("split-overlap-bytes", message, path=path))
-            else:
-                found.append(finding("image-duplicate", f"the same bytes as {first}", path=path))
-    return found
-
-
-def _unused_classes(dataset: Dataset, scan: Scan, _options: AuditOptions) -> list[Finding]:
-    counts = list(dataset.counts_by_class().values())
-    if dataset.task == "semantic":
-        counts = _pixels(dataset, scan.masks).tolist()
-    unused = [n for n, c in zip(dataset.class_names, counts, strict=True) if c == 0]
-    if not unused:
-        return []
-    what = "pixel" if dataset.task == "semantic" else "object"
-    more = ", …" if len(unused) > 10 else ""
-    message = f"{len(unused)} of {len(counts)} classes have no {what}: {', '.join(unused[:10])}{more}"
-    return [finding("class-unused", message, count=len(unused))]
 
 
 def _boxes_of_table(dataset: Dataset, _scan: Scan, _options: AuditOptions) -> list[Finding]:
@@ -120,31 +114,15 @@ def _sizes(dataset: Dataset) -> list[dict[str, int]]:
     return table.sort(["images", "width", "height"], descending=[True, False, False]).head(_SHOWN_SIZES).to_dicts()
 
 
-def _pixels(dataset: Dataset, masks: list[MaskReport]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return sum((m.pixels for m in masks if m.pixels is not None), np.zeros(len(dataset.classes), dtype=np.int64))
-
-
-def _mask_statistics(dataset: Dataset, masks: list[MaskReport]) -> dict[str, Any]:
-    """Pixels by class, and the share of foreground (every class but the first) over the masks."""
-    known = [m.pixels for m in masks if m.pixels is not None and m.pixels.sum() > 0]
-    shares = np.array([1.0 - p[0] / p.sum() for p in known])
-    pixels = dict(zip(dataset.class_names, _pixels(dataset, masks).tolist(), strict=True))
-    if not len(shares):
-        return {"masks": len(masks), "pixels_by_class": pixels}
-    return {
-        "masks": len(masks),
-        "pixels_by_class": pixels,
-        "foreground_mean": float(shares.mean()),
-        "foreground_min": float(shares.min()),
-        "foreground_max": float(shares.max()),
-        "share_below_5_percent": float((shares < 0.05).mean()),
-        "share_below_10_percent": float((shares < 0.10).mean()),
-    }
-
-
 _Check = Callable[[Dataset, Scan, AuditOptions], list[Finding]]
 _CHECKS: tuple[_Check, ...] = (
-    _same_bytes,
-    _unused_classes,
+    check_duplicates,
+    check_outliers,
+    check_classes,
+    check_labels,
+    check_splits,
     _boxes_of_table,
+    check_masks,
+    check_pairs,
+    check_sequences,
 )

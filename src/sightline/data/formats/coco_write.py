@@ -13,7 +13,7 @@ from sightline.core.errors import DataError
 from sightline.core.files import write_json_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.image_copy import copy_files
+from sightline.data.image_copy import copied_name, copy_files
 from sightline.ops import rle
 
 __all__ = ["write"]
@@ -31,7 +31,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     if dataset.task == "semantic":
         raise DataError("COCO instances need objects, got a data set of semantic masks", do="Keep it as mask folders")
     if copy_images:
-        copy_files((dataset.image_path(p), folder / p) for p in dataset.images["path"])
+        copy_files((dataset.image_path(p), folder / copied_name(p)) for p in dataset.images["path"])
     categories = _categories(dataset)
     objects = dataset.objects.join(
         dataset.images.select("image_id", "split", "width", "height"), on="image_id", maintain_order="left"
@@ -40,7 +40,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
         part = objects.filter(pl.col("split").eq_missing(pl.lit(split, dtype=pl.String)))
         document = {
             "images": [
-                {"id": i, "file_name": path, "width": w, "height": h}
+                {"id": i, "file_name": copied_name(path) if copy_images else path, "width": w, "height": h}
                 for i, path, w, h in images.select("image_id", "path", "width", "height").iter_rows()
             ],
             "annotations": list(_annotations(part, [c["id"] for c in categories])),

@@ -6,12 +6,14 @@ the splits). A sequence is a group; its frames are images `<sequence>/<imDir>/00
 the file has it. Class names are those of MOT16 and later, or the lines of `gt/labels.txt`; MOT15 files know pedestrians
 only.
 
-A sequence without pictures can be evaluated against; this is reported once. `det/det.txt` and tracker results are read
+A sequence without pictures may have a video instead, named like it inside or beside its folder, or named under `video`
+in a `sightline.yaml`; its frames are images `<video>#000000`, and boxes made for another size are scaled to it.
+
+A sequence without either can be evaluated against; this is reported once. `det/det.txt` and tracker results are read
 with `read_mot_txt`.
 """
 
-import configparser
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +24,15 @@ import polars as pl
 
 from sightline.core.dataset import IMAGES_SCHEMA, OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
-from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
+from sightline.core.frame_paths import picture_file
 from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
-from sightline.data.formats.mot_txt import read_mot_txt, write_mot_txt
-from sightline.data.image_header import MAX_SIDE, read_header
-from sightline.data.layout import absolute, inside, list_images, read_text, relative, split_of
+from sightline.data.formats.mot_sequence import read_seqinfo, sequence_frames, videos_of
+from sightline.data.formats.mot_txt import read_mot_txt
+from sightline.data.layout import absolute, common_root, read_text, relative, split_of
 
-__all__ = ["LOOKED_FOR", "detect", "read", "write_mot_gt"]
+__all__ = ["LOOKED_FOR", "detect", "read"]
 
 LOOKED_FOR = "a MOTChallenge sequence (`gt/gt.txt` or `seqinfo.ini` with frames) or a folder of such"
 _CLASSES = (
@@ -56,53 +58,25 @@ def detect(path: Path) -> float | None:
     return 0.9 if path.is_dir() and _sequences(path) else None
 
 
-def read(path: Path) -> Dataset:
-    """The data set of a sequence or a folder of sequences. DataError when there is none."""
+def read(path: Path, videos: Mapping[str, Path] | None = None) -> Dataset:
+    """The data set of a sequence or a folder of sequences. DataError when there is none.
+
+    `videos` names the video of sequences without pictures; "" stands for the only sequence.
+    """
     path = absolute(path)
     folders = _sequences(path) if path.is_dir() else []
     if not folders:
         raise DataError(f"must be {LOOKED_FOR}, got none of these", where=str(path))
     root = path.parent if folders == [(path, None)] else path
-    reader = _Reader(root)
-    for folder, split in folders:
-        reader.read_sequence(folder, split)
+    names = [relative(folder, root) for folder, _ in folders]
+    given = videos_of(videos or {}, names)
+    reader = _Reader(common_root([root, *(video.parent for video in given.values())]))
+    for (folder, split), name in zip(folders, names, strict=True):
+        reader.read_sequence(folder, name, split, given.get(name), alone=len(folders) == 1)
     images, objects, classes = reader.tables()
     return dataset_from_rows(
-        images, objects, classes, root=root, name=path.name, task="track", format="mot", findings=reader.findings
+        images, objects, classes, root=reader.root, name=path.name, task="track", format="mot", findings=reader.findings
     )
-
-
-def write_mot_gt(dataset: Dataset, folder: str | Path) -> list[Path]:
-    """Write `<group>/gt/gt.txt`, `gt/labels.txt` and `seqinfo.ini` for every group of a tracked data set.
-
-    Returns the ground-truth files. Frames are not written: they are expected in `<group>/img1/`, numbered from 1 with
-    six digits. Objects without a track id cannot be written and raise DataError.
-    """
-    written = []
-    objects = dataset.objects.join(dataset.images.select("image_id", "group", "frame"), on="image_id")
-    if objects["track_id"].null_count():
-        raise DataError(f"every object must have a track id, got {objects['track_id'].null_count()} without")
-    for group, images in dataset.images.group_by("group", maintain_order=True):
-        name = str(group[0])
-        if group[0] is None or images["frame"].null_count():
-            raise DataError("every image must have a group and a frame to be written as MOTChallenge")
-        rows = objects.filter(pl.col("group") == name).select(
-            "frame",
-            "track_id",
-            "x1",
-            "y1",
-            "x2",
-            "y2",
-            score=1.0 - pl.col("ignore").cast(pl.Float64),
-            class_number=pl.col("class_id").cast(pl.Int64) + 1,
-            visibility=1.0 - pl.col("occlusion").fill_null(0.0),
-        )
-        target = Path(folder) / name
-        write_mot_txt(target / "gt" / "gt.txt", rows)
-        write_text_atomic(target / "gt" / "labels.txt", "".join(f"{n}\n" for n in dataset.class_names))
-        write_text_atomic(target / "seqinfo.ini", _seqinfo_text(name, images))
-        written.append(target / "gt" / "gt.txt")
-    return written
 
 
 def _sequences(path: Path) -> list[tuple[Path, str | None]]:
@@ -120,17 +94,6 @@ def _is_sequence(folder: Path) -> bool:
     return (folder / "gt" / "gt.txt").is_file() or (folder / "seqinfo.ini").is_file()
 
 
-@dataclass(frozen=True)
-class _Info:
-    """What `seqinfo.ini` says; None where it says nothing."""
-
-    image_folder: str = "img1"
-    extension: str = ".jpg"
-    fps: float | None = None
-    length: int | None = None
-    size_wh: tuple[int, int] | None = None
-
-
 @dataclass
 class _Reader:
     """Collects the sequences' frames and boxes."""
@@ -141,26 +104,28 @@ class _Reader:
     _rows: list[pl.DataFrame] = field(default_factory=list)
     _names: dict[int, str] = field(default_factory=dict)
 
-    def read_sequence(self, folder: Path, split: str | None) -> None:
+    def read_sequence(self, folder: Path, name: str, split: str | None, video: Path | None, *, alone: bool) -> None:
         """Take in one sequence."""
-        name = relative(folder, self.root)
-        info = _read_seqinfo(folder / "seqinfo.ini")
+        info = read_seqinfo(folder / "seqinfo.ini")
         gt = folder / "gt" / "gt.txt"
         table, findings = (None, []) if not gt.is_file() else read_mot_txt(gt, relative(gt, self.root))
         self.findings += findings
         if table is None:
             self.findings.append(finding("label-missing-file", "the sequence has no gt/gt.txt", path=name))
-        frames = self._frames(folder, info, table)
-        length = len(frames)
-        size = info.size_wh or _size_of_first(frames, folder)
-        first = len(self._images)
-        for frame, file in enumerate(frames):
-            time_s = frame / info.fps if info.fps else None
-            row = (first + frame, relative(file, self.root), *size, split, name, frame, time_s)
-            self._images.append(row)
-        self._note_missing([f for f in frames if not f.is_file()], length, name)
+        frames, notes = sequence_frames(folder, info, table, video, self.root, alone=alone)
+        self.findings += notes
+        first, length = len(self._images), len(frames.paths)
+        for frame, file in enumerate(frames.paths):
+            told = None if frames.times is None else frames.times[frame]
+            time_s = frame / info.fps if info.fps else told
+            self._images.append((first + frame, relative(file, self.root), *frames.size_wh, split, name, frame, time_s))
+        holders = {file: picture_file(file) for file in frames.paths}
+        present = {holder for holder in set(holders.values()) if holder.is_file()}
+        self._note_missing([file for file, holder in holders.items() if holder not in present], length, name)
         if table is not None:
-            self._add_rows(table, relative(gt, self.root), first, length)
+            across, down = frames.scale
+            scaled = [pl.col(c) * across for c in ("x1", "x2")] + [pl.col(c) * down for c in ("y1", "y2")]
+            self._add_rows(table.with_columns(scaled), relative(gt, self.root), first, length)
             self._read_names(gt.parent / "labels.txt", table["class_number"].drop_nulls().to_list())
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -185,7 +150,7 @@ class _Reader:
             "y2",
             crowd=pl.lit(False),
             ignore=pl.col("score") == 0,
-            occlusion=1.0 - pl.col("visibility"),
+            occlusion=pl.when(pl.col("visibility") >= 0).then(1.0 - pl.col("visibility")),  # -1: not known
             track_id="track_id",
         )
         paths, lines = rows["path"], rows["line"]
@@ -193,19 +158,10 @@ class _Reader:
         def places(indices: npt.NDArray[np.int64]) -> list[tuple[str, int | None]]:
             return [(paths[i], lines[i]) for i in indices.tolist()]
 
-        objects, found = check_boxes(objects, images, names, places)
+        objects, found = check_boxes(objects, images, names, places, amodal=True)
         self.findings += found
         self._check_ids(rows)
         return images, objects, classes
-
-    def _frames(self, folder: Path, info: _Info, table: pl.DataFrame | None) -> list[Path]:
-        """The frames' files in order, whether they exist or not."""
-        images = list_images(folder / inside(folder, info.image_folder, str(folder / "seqinfo.ini")))
-        if images and (info.length is None or info.length == len(images)):
-            return images
-        last = int(table["frame"].max() or 0) + 1 if table is not None and len(table) else 0  # type: ignore[arg-type]
-        length = info.length if info.length is not None else last
-        return [folder / info.image_folder / f"{frame:06d}{info.extension}" for frame in range(1, length + 1)]
 
     def _note_missing(self, missing: list[Path], length: int, name: str) -> None:
         if not missing:
@@ -242,50 +198,3 @@ class _Reader:
             message = f"id {row['track_id']} is on several boxes in frame {row['frame'] + 1}"
             place = {"path": row["path"], "line": row["line"], "image_id": row["image_id"]}
             self.findings.append(finding("track-duplicate-id", message, **place))
-
-
-def _size_of_first(frames: list[Path], folder: Path) -> tuple[int, int]:
-    if not frames or not frames[0].is_file():
-        raise DataError("a sequence must have frames or a seqinfo.ini with imWidth and imHeight", where=str(folder))
-    height, width = read_header(frames[0]).size_hw
-    return width, height
-
-
-def _read_seqinfo(file: Path) -> _Info:
-    if not file.is_file():
-        return _Info()
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
-    try:
-        parser.read_string(read_text(file))
-        section = parser["Sequence"]
-        width, height = section.getint("imWidth", 0), section.getint("imHeight", 0)
-        info = _Info(
-            section.get("imDir", "img1"),
-            section.get("imExt", ".jpg"),
-            section.getfloat("frameRate", None),
-            section.getint("seqLength", None),
-            (width, height) if min(width, height) > 0 and max(width, height) <= MAX_SIDE else None,
-        )
-    except (configparser.Error, KeyError, ValueError) as error:
-        message = str(error).splitlines()[0]
-        raise DataError(
-            f"must be a MOTChallenge seqinfo with a section [Sequence], got: {message}", where=str(file)
-        ) from None
-    if (info.fps is not None and not 0 < info.fps < 1e6) or not 0 <= (info.length or 0) < 10**7:
-        raise DataError(f"frameRate and seqLength must be sane, got {info.fps} and {info.length}", where=str(file))
-    return info
-
-
-def _seqinfo_text(name: str, images: pl.DataFrame) -> str:
-    last = images.sort("frame").row(-1, named=True)
-    fps = last["frame"] / last["time_s"] if last["time_s"] else 25.0
-    values = {
-        "name": name,
-        "imDir": "img1",
-        "frameRate": f"{fps:.10g}",
-        "seqLength": last["frame"] + 1,
-        "imWidth": last["width"],
-        "imHeight": last["height"],
-        "imExt": Path(last["path"]).suffix,
-    }
-    return "[Sequence]\n" + "".join(f"{k}={v}\n" for k, v in values.items())

@@ -41,7 +41,7 @@ def read_mot_txt(path: str | Path, name: str | None = None) -> tuple[pl.DataFram
     name = name or str(file)
     lines = read_text(file).splitlines()
     numbers = [i for i, text in enumerate(lines, start=1) if text.strip()]
-    rows = [lines[i - 1].replace(",", " ").split() for i in numbers]
+    rows = [_fields(lines[i - 1]) for i in numbers]
     values, bad = _values(rows)
     findings = [
         finding(
@@ -84,6 +84,14 @@ def mot_text(rows: pl.DataFrame) -> str:
 def _number(value: float) -> str:
     text = repr(round(value, 9))
     return text.removesuffix(".0")
+
+
+def _fields(text: str) -> list[str]:
+    """The numbers of a row, between commas (one may end the row) or blanks; an empty one stays, as no number."""
+    if "," not in text:
+        return text.split()
+    fields = text.strip().removesuffix(",").split(",")
+    return [number for field in fields for number in field.split() or [""]]
 
 
 def _values(rows: list[list[str]]) -> tuple[Floats, npt.NDArray[np.bool_]]:

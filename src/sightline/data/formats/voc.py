@@ -1,39 +1,37 @@
-"""Pascal VOC detection: one XML file per image.
+"""Pascal VOC: one XML file of boxes per image, and segmentations of their objects.
 
 Recognised: `Annotations/` (also `annotations/`, `annotations/xmls/`) beside `JPEGImages/` (also `images/`), splits from
-`ImageSets/Main/{train,val,test}.txt`; or a folder with images and XML files of the same stem.
+`ImageSets/Main/{train,val,test}.txt` (else `ImageSets/Segmentation/`); or a folder with images and XML files of the
+same stem.
 
 VOC counts pixels from 1 and includes the last one. At the door: `x1 = xmin - 1`, `y1 = ymin - 1`, `x2 = xmax`,
 `y2 = ymax`. A box with `xmax <= xmin` or `ymax <= ymin` is degenerate as labelled: kept, ignored, reported. `difficult`
 objects are kept with `ignore = true`, as the VOC protocol does not count them; `truncated` and `occluded` become 0 or 1
-in `truncation` and `occlusion`. Classes are the names in use, sorted. Parts of objects and segmentations are not read.
+in `truncation` and `occlusion`. Classes are those of `labelmap.txt` where there is one, else the names in use, sorted.
+Parts of objects are not read. `SegmentationObject/` gives the k-th object of an image its mask (see `voc_masks`); a
+folder with `SegmentationClass/` alone holds semantic masks, and without annotations it is read as such.
 """
 
-import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import polars as pl
-
-from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
+from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError, at
 from sightline.core.findings import Finding
-from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
-from sightline.data.formats.voc_xml import AnnotatedObject, Annotation, parse_annotation
+from sightline.data.formats.voc_masks import read_label_map
+from sightline.data.formats.voc_objects import ObjectReader
 from sightline.data.image_table import build_image_table
-from sightline.data.layout import absolute, inside, list_files, list_images, read_text, relative, subfolder
+from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_text, relative, subfolder
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
 
 LOOKED_FOR = "Pascal VOC `Annotations/*.xml` beside `JPEGImages/`, or images with .xml files of the same stem"
 _IMAGE_FOLDERS = ("JPEGImages", "images", "image", "PNGImages")
 _SPLIT_FILES = ("train", "val", "test")
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_ROOT = re.compile(rb"<(\w+:)?annotation[\s>]", re.IGNORECASE)  # not `<annotations>`, which is CVAT's
+_LIST_FOLDERS = ("Main", "Segmentation")
 
 
 def detect(path: Path) -> float | None:
@@ -64,24 +62,26 @@ def read(path: Path) -> Dataset:
         [(file, split) for stem, file in sorted(files.items()) for split in splits.get(stem, [None])], path
     )
     findings += notes
-    reader = _Reader(path, images)
+    reader = ObjectReader(path, images, read_label_map(path))
+    masks = _Masks(path)
     stem_of = {relative(file, path): stem for stem, file in files.items()}
     for image_id, name in images.select("image_id", "path").iter_rows():
         stem = stem_of[name]
         if stem in labels:
-            reader.read_file(labels[stem], image_id)
+            reader.read_file(labels[stem], image_id, masks.of(stem))
         else:
             findings.append(finding("label-missing-file", "the image has no annotation", path=name, image_id=image_id))
     for stem in sorted(set(labels) - set(files)):
         findings.append(finding("label-orphan", "the annotation has no image", path=relative(labels[stem], path)))
     objects, classes = reader.tables()
+    findings += masks.findings(reader.unsegmented)
     return dataset_from_rows(
         images,
         objects,
         classes,
         root=path,
         name=path.name,
-        task="detect",
+        task="instance" if objects["rle"].is_not_null().any() else "detect",
         format="voc",
         findings=findings + reader.findings,
     )
@@ -94,12 +94,7 @@ def _xml_folder(path: Path) -> Path | None:
 
 
 def _is_voc(folder: Path) -> bool:
-    return any(b"<annotation" in _head(file) for file in list_files(folder, (".xml",))[:8])
-
-
-def _head(file: Path) -> bytes:
-    with file.open("rb") as handle:
-        return handle.read(2048)
+    return any(_ROOT.search(read_head(file, 2048)) for file in list_files(folder, (".xml",))[:8])
 
 
 def _splits(path: Path, files: dict[str, Path]) -> tuple[dict[str, list[str]], list[Finding]]:
@@ -111,12 +106,14 @@ def _splits(path: Path, files: dict[str, Path]) -> tuple[dict[str, list[str]], l
             if not text.strip():
                 continue
             name = relative(file, path)
-            stem = inside(path, text.split()[0], at(name, line))
+            # A second column says whether a class is in the image; a name may hold blanks as well.
+            listed = text.strip() if text.strip() in files else text.split()[0]
+            stem = inside(path, listed, at(name, line))
             stem = stem if stem in files else stem.rpartition(".")[0]
             if stem in files:
                 splits.setdefault(stem, []).append(split)
                 continue
-            message = f"the split lists '{text.strip()}', which does not exist"
+            message = f"the split lists '{listed}', which does not exist"
             findings.append(finding("split-unknown-image", message, path=name, line=line))
     unlisted = [stem for stem in files if stem not in splits]
     if splits and unlisted:
@@ -129,110 +126,35 @@ def _splits(path: Path, files: dict[str, Path]) -> tuple[dict[str, list[str]], l
 
 def _split_lists(path: Path) -> Iterator[tuple[str, Path]]:
     sets = subfolder(path, ("ImageSets",))
-    folder = (subfolder(sets, ("Main",)) or sets) if sets is not None else path
+    folder = (subfolder(sets, _LIST_FOLDERS) or sets) if sets is not None else path
     for split in _SPLIT_FILES:
         file = folder / f"{split}.txt"
         if file.is_file():
             yield split, file
 
 
-@dataclass
-class _Reader:
-    """Collects the objects of all annotation files as columns."""
+class _Masks:
+    """The pictures of object numbers and of classes, by stem."""
 
-    root: Path
-    images: pl.DataFrame
-    findings: list[Finding] = field(default_factory=list)
-    _rows: list[dict[str, Any]] = field(default_factory=list)
-    _names: list[str] = field(default_factory=list)
-    _places: list[tuple[str, int | None]] = field(default_factory=list)
-    _flat: list[bool] = field(default_factory=list)
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._objects = _pictures(subfolder(root, ("SegmentationObject",)))
+        self._classes = _pictures(subfolder(root, ("SegmentationClass",)))
 
-    def read_file(self, file: Path, image_id: int) -> None:
-        """Take in one annotation file; what cannot be read is reported."""
-        name = relative(file, self.root)
-        try:
-            annotation = parse_annotation(file.read_bytes(), name)
-        except DataError as error:
-            line = int(error.where.rpartition(":")[2]) if error.where and error.where != name else None
-            self.findings.append(finding("label-malformed", error.what, path=name, line=line, image_id=image_id))
-            return
-        self._check_image(annotation, name, image_id)
-        if not annotation.objects:
-            self.findings.append(finding("label-empty-file", "no object", path=name, image_id=image_id))
-        for entry in annotation.objects:
-            self._add(entry, name, image_id)
+    def of(self, stem: str) -> tuple[Path, Path | None] | None:
+        """The pictures of an image, or None when it has none of object numbers."""
+        return (self._objects[stem], self._classes.get(stem)) if stem in self._objects else None
 
-    def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The objects and classes tables."""
-        names = sorted(set(self._names))
-        slots = {name: i for i, name in enumerate(names)}
-        classes = pl.DataFrame(
-            {"class_id": range(len(names)), "name": names}, schema={"class_id": pl.Int32, "name": pl.String}
-        )
-        columns = ("image_id", "x1", "y1", "x2", "y2", "crowd", "ignore", "occlusion", "truncation")
-        objects = pl.DataFrame(self._rows, schema={c: OBJECTS_SCHEMA[c] for c in columns})
-        objects = objects.with_columns(
-            pl.Series("class_id", [slots[n] for n in self._names], dtype=pl.Int32),
-            area=(pl.col("x2") - pl.col("x1")).clip(0) * (pl.col("y2") - pl.col("y1")).clip(0),
-        )
-
-        def places(rows: npt.NDArray[np.int64]) -> list[tuple[str, int | None]]:
-            return [self._places[i] for i in rows.tolist()]
-
-        flat = np.array(self._flat, dtype=np.bool_)
-        objects, found = check_boxes(objects, self.images, names, places, reported=flat)
-        self.findings += found
-        return objects, classes
-
-    def _check_image(self, annotation: Annotation, name: str, image_id: int) -> None:
-        _, path, width, height, _ = self.images.row(image_id)
-        stated = annotation.fields.get("filename", "")
-        if stated and Path(stated.replace("\\", "/")).stem != Path(path).stem:
-            message = f"the annotation names '{stated}', its image is '{path}'"
-            line = annotation.lines["filename"]
-            self.findings.append(finding("label-filename-mismatch", message, path=name, line=line, image_id=image_id))
-        size = [_number(annotation.fields.get(f"size/{side}", "")) for side in ("width", "height")]
-        if None not in size and 0 not in size and size != [width, height]:
-            message = f"the annotation gives {size[0]:g} × {size[1]:g} pixels, the image has {width} × {height}"
-            line = annotation.lines["size/width"]
-            self.findings.append(finding("image-size-mismatch", message, path=name, line=line, image_id=image_id))
-
-    def _add(self, entry: AnnotatedObject, path: str, image_id: int) -> None:
-        name = entry.fields.get("name", "")
-        corners = [_number(entry.fields.get(f"bndbox/{c}", "")) for c in _CORNERS]
-        xmin, ymin, xmax, ymax = corners
-        if not name or xmin is None or ymin is None or xmax is None or ymax is None:
-            got = ", ".join(f"{c}={entry.fields.get(f'bndbox/{c}', 'missing')!s:.20}" for c in _CORNERS)
-            message = f"an object must have a name and a box of four numbers, got name '{name}', {got}"
-            self.findings.append(finding("label-malformed", message, path=path, line=entry.line, image_id=image_id))
-            return
-        flat = xmax <= xmin or ymax <= ymin
-        if flat:
-            message = f"box of {name} has no area: xmin={xmin:g}, ymin={ymin:g}, xmax={xmax:g}, ymax={ymax:g}"
-            self.findings.append(
-                finding("label-degenerate-box", message, path=path, line=entry.line, image_id=image_id)
-            )
-        self._flat.append(flat)
-        self._names.append(name)
-        self._places.append((path, entry.line))
-        row: dict[str, Any] = {
-            "image_id": image_id,
-            "x1": xmin - 1,
-            "y1": ymin - 1,
-            "x2": xmax,
-            "y2": ymax,
-            "crowd": False,
-        }
-        row["ignore"] = entry.fields.get("difficult") == "1"
-        row["occlusion"] = _number(entry.fields.get("occluded", ""))
-        row["truncation"] = _number(entry.fields.get("truncated", ""))
-        self._rows.append(row)
+    def findings(self, unsegmented: list[str]) -> list[Finding]:
+        """What is not used: class masks alone, and boxes of images that have no masks while others do."""
+        if self._classes and not self._objects:
+            message = f"{len(self._classes)} masks in SegmentationClass/ say nothing of objects; the boxes are read"
+            return [finding("layout-unknown-key", message, count=len(self._classes))]
+        if not self._objects or not unsegmented:
+            return []
+        message = f"{len(unsegmented)} annotations have no mask in SegmentationObject/; their objects are boxes"
+        return [finding("label-missing-file", message, path=unsegmented[0], count=len(unsegmented))]
 
 
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def _pictures(folder: Path | None) -> dict[str, Path]:
+    return {} if folder is None else {p.stem: p for p in reversed(list_images(folder))}

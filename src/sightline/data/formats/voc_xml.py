@@ -1,13 +1,11 @@
 """One Pascal VOC annotation file, parsed with the line of every object."""
 
 from dataclasses import dataclass, field
-from xml.parsers import expat
+from typing import BinaryIO
 
-from sightline.core.errors import DataError, at
+from sightline.data.formats.safe_xml import Attributes, walk_xml
 
 __all__ = ["AnnotatedObject", "Annotation", "parse_annotation"]
-
-_MAX_DEPTH = 64
 
 
 @dataclass
@@ -16,6 +14,7 @@ class AnnotatedObject:
 
     line: int
     fields: dict[str, str] = field(default_factory=dict)
+    has_box: bool = False
 
 
 @dataclass
@@ -27,47 +26,34 @@ class Annotation:
     objects: list[AnnotatedObject] = field(default_factory=list)
 
 
-def parse_annotation(data: bytes, where: str) -> Annotation:
-    """The annotation in an XML text; DataError when it is no well-formed XML or declares entities."""
+def parse_annotation(source: bytes | BinaryIO, where: str) -> Annotation:
+    """The annotation in an XML text; DataError when it is no well-formed XML or declares entities.
+
+    Tag names count in any case and with any namespace. Parts of objects (`<part>`) are not objects of their own.
+    """
     result = Annotation()
     stack: list[str] = []
-    text: list[str] = []
-    parser = expat.ParserCreate()
+    root = 1  # how many elements stand around the annotation's own
 
-    def start(tag: str, _: dict[str, str]) -> None:
+    def start(tag: str, _: Attributes, line: int) -> None:
+        nonlocal root
         stack.append(tag)
-        text.clear()
-        if len(stack) > _MAX_DEPTH:
-            raise DataError(f"an annotation must be nested less than {_MAX_DEPTH} deep", where=where)
-        if stack[1:] == ["object"]:
-            result.objects.append(AnnotatedObject(parser.CurrentLineNumber))
-        elif stack[1:] == ["object", "bndbox"]:
-            result.objects[-1].line = parser.CurrentLineNumber
+        if tag == "annotation" and len(stack) == 2 and stack[0] != "annotation":
+            root = 2  # some exporters wrap the annotation once more
+        path = stack[root:]
+        if path == ["object"]:
+            result.objects.append(AnnotatedObject(line))
+        elif path == ["object", "bndbox"] and not result.objects[-1].has_box:
+            result.objects[-1].line, result.objects[-1].has_box = line, True
 
-    def end(_: str) -> None:
-        path = stack[1:]
-        value = "".join(text).strip()
+    def end(_: str, value: str, line: int) -> None:
+        path = stack[root:]
         if path[:1] == ["object"] and path[1:] and path[1] != "part":
             result.objects[-1].fields.setdefault("/".join(path[1:]), value)
         elif path and path[0] != "object":
             result.fields.setdefault("/".join(path), value)
-            result.lines.setdefault("/".join(path), parser.CurrentLineNumber)
+            result.lines.setdefault("/".join(path), line)
         stack.pop()
-        text.clear()
 
-    def entity(name: str, *_: object) -> None:
-        # Entities are how a small XML file expands to gigabytes or reads other files.
-        raise DataError(f"an annotation must not declare entities, got '{name}'", where=where)
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = text.append
-    parser.EntityDeclHandler = entity
-    try:
-        parser.Parse(data, True)
-    except expat.ExpatError as error:
-        message = expat.ErrorString(error.code)
-        raise DataError(f"must be well-formed XML, got: {message}", where=at(where, error.lineno)) from None
-    except (ValueError, LookupError) as error:  # an encoding expat does not know
-        raise DataError(f"must be XML in a known encoding, got: {error}", where=where) from None
+    walk_xml(source, where, start, end)
     return result

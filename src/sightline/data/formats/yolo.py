@@ -5,7 +5,9 @@ folder that holds one; `images/` beside `labels/`, with or without split folders
 inside; a folder with images, text files of the same stem and a `*.names` or `classes.txt`.
 
 A row of 5 numbers is a box (`class cx cy w h`), a longer one a polygon (`class x0 y0 x1 y1 …`); both may be mixed.
-An image without a label file is an image without objects, and is reported. Coordinates are not clipped.
+Polygons of four corners that are turned rectangles throughout (oriented boxes) are said to be so. With `kpt_shape` in
+the data YAML a row is a box and its keypoints. An image without a label file is an image without objects, and is
+reported. Coordinates are not clipped.
 """
 
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from sightline.core.config import read_yaml
-from sightline.core.dataset import Dataset, dataset_from_rows
+from sightline.core.dataset import CLASSES_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
@@ -57,9 +59,9 @@ def read(path: Path) -> Dataset:
     path = absolute(path)
     layout = _layout(path)
     images, findings = build_image_table(layout.images, layout.root)
-    rows = RowReader(layout.root)
+    rows = RowReader(layout.root, layout.keypoints)
     findings = layout.findings + findings + _read_files(layout, images, rows)
-    class_ids, classes, notes = _classes(layout.names, rows.largest_class())
+    class_ids, classes, notes = _classes(layout, rows.largest_class())
     objects = rows.objects(images, class_ids, classes["name"].to_list())
     findings += notes + rows.findings
     return dataset_from_rows(
@@ -109,14 +111,19 @@ def _read_files(layout: Layout, images: pl.DataFrame, rows: RowReader) -> list[F
     return findings
 
 
-def _classes(names: dict[int, str] | None, largest: int) -> tuple[dict[int, int], pl.DataFrame, list[Finding]]:
-    notes = []
+def _classes(layout: Layout, largest: int) -> tuple[dict[int, int], pl.DataFrame, list[Finding]]:
+    names, notes = layout.names, []
     if names is None:
         names = {i: f"class_{i}" for i in range(largest + 1)}
         notes.append(finding("class-names-missing", f"no class names are given; ids 0..{largest} are numbered"))
     ids = sorted(names)
     table = pl.DataFrame(
-        {"class_id": range(len(ids)), "name": [names[i] for i in ids], "source_id": ids},
-        schema={"class_id": pl.Int32, "name": pl.String, "source_id": pl.Int64},
+        {
+            "class_id": range(len(ids)),
+            "name": [names[i] for i in ids],
+            "source_id": ids,
+            "keypoint_names": [layout.keypoint_names.get(i) for i in ids],
+        },
+        schema={k: CLASSES_SCHEMA[k] for k in ("class_id", "name", "source_id", "keypoint_names")},
     )
     return {source: i for i, source in enumerate(ids)}, table, notes

@@ -23,11 +23,14 @@ from sightline.data.layout import (
 
 __all__ = ["Layout", "data_yaml", "folder_layout", "is_data_yaml", "yaml_layout"]
 
+UNLISTED = "unlisted"
+"""Our own key of the data YAML, for images of no split; others pass over it."""
 _SPLITS = ("train", "val", "test")
+_MOST_KEYPOINTS = 1000
 _MOST_CLASSES = 100_000
 # The keys of the data YAML in use by trainers and export services; only the first line has a meaning here.
-_KEYS = ("path", *_SPLITS, "names", "nc")
-_OTHER_KEYS = ("download", "channels", "kpt_shape", "flip_idx", "roboflow", "minival", "format", "author", "license")
+_KEYS = ("path", *_SPLITS, "names", "nc", "kpt_shape", "kpt_names", UNLISTED)
+_OTHER_KEYS = ("download", "channels", "flip_idx", "roboflow", "minival", "format", "author", "license")
 _NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
 
 
@@ -42,6 +45,8 @@ class Layout:
     labels: dict[Path, Path] = field(default_factory=dict)  # image → where its label file would be
     label_folders: dict[Path, bool] = field(default_factory=dict)  # with whether folders below belong to it
     not_labels: set[Path] = field(default_factory=set)  # text files in label folders that are something else
+    keypoints: tuple[int, int] | None = None  # how many an object has, and how many numbers (2 or 3) each
+    keypoint_names: dict[int, list[str]] = field(default_factory=dict)  # by class id
     findings: list[Finding] = field(default_factory=list)
 
     def add_folder(self, images: Path, labels: Path, split: str | None) -> None:
@@ -103,16 +108,18 @@ def yaml_layout(file: Path) -> Layout:
     values = read_yaml(file)
     strange = _unknown_keys(values, file)
     base = _base(values, file)
-    entries = [(split, entry) for split in _SPLITS for entry in _entries(values.get(split), split, file)]
+    entries = [(split, entry) for split in (*_SPLITS, UNLISTED) for entry in _entries(values.get(split), split, file)]
     if not entries:
         raise ConfigError("a data YAML must have one of train, val, test, got none", where=str(file))
     places = [(split, *_resolve(base, entry, split, file)) for split, entry in entries]
     root = common_root([base, *(p.parent if p.suffix == ".txt" else p for _, p, _, _ in places)])
     name = file.parent.name if file.stem in {"config", "data", "dataset"} else file.stem
-    layout = Layout(root, name, _names(values, file))
+    layout = Layout(root, name, _names(values, file), keypoints=_keypoint_shape(values, file))
+    layout.keypoint_names = _keypoint_names(values, layout)
     unused = [finding("layout-unknown-key", f"the key '{k}' is not used", path=relative(file, root)) for k in strange]
     layout.findings += unused
-    for split, images, labels, note in places:
+    for key, images, labels, note in places:
+        split = None if key == UNLISTED else key
         if note:
             layout.findings.append(finding("layout-elsewhere", note, path=relative(file, root)))
         if images.suffix == ".txt":
@@ -161,7 +168,7 @@ def _base(values: dict[str, Any], file: Path) -> Path:
     text = values.get("path") or "."
     if not isinstance(text, str):
         raise ConfigError(f"'path' must be a folder, got {text!r}", where=str(file))
-    base = absolute(file.parent / text)
+    base = absolute(file.parent / text.replace("\\", "/"))
     if not base.is_dir():
         raise DataError(
             f"'path' must be a folder relative to the file that names it, got '{text}' which is not there",
@@ -175,7 +182,7 @@ def _entries(value: Any, split: str, file: Path) -> list[str]:
     entries = [] if value is None or value == "" else value if isinstance(value, list) else [value]
     if not all(isinstance(e, str) and e for e in entries):
         raise ConfigError(f"'{split}' must be a path or a list of paths, got {value!r:.80}", where=str(file))
-    return entries
+    return [entry.replace("\\", "/") for entry in entries]
 
 
 def _resolve(base: Path, entry: str, split: str, file: Path) -> tuple[Path, Path, str]:
@@ -215,13 +222,40 @@ def _names(values: dict[str, Any], file: Path) -> dict[int, str] | None:
     wrong = [k for k in pairs if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < _MOST_CLASSES]
     if wrong:
         raise ConfigError(f"the keys of 'names' must be integers from 0 on, got {wrong[0]!r:.40}", where=str(file))
-    table = {k: str(v).strip() for k, v in sorted(pairs.items())}
+    table = {k: str(v) for k, v in sorted(pairs.items())}
     if len(set(table.values())) < len(table):
         double = next(v for v in table.values() if list(table.values()).count(v) > 1)
         raise ConfigError(f"class names must differ, got '{double}' twice", where=str(file))
     if isinstance(count, int) and count != len(table):
         raise ConfigError(f"'nc' must be the number of names ({len(table)}), got {count}", where=str(file))
     return table
+
+
+def _keypoint_shape(values: dict[str, Any], file: Path) -> tuple[int, int] | None:
+    shape = values.get("kpt_shape")
+    if shape is None:
+        return None
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape)
+    if not whole or not 1 <= shape[0] <= _MOST_KEYPOINTS or shape[1] not in {2, 3}:
+        raise ConfigError(
+            f"'kpt_shape' must be the number of keypoints and 2 or 3 numbers for each, got {shape!r:.60}",
+            where=str(file),
+        )
+    return shape[0], shape[1]
+
+
+def _keypoint_names(values: dict[str, Any], layout: Layout) -> dict[int, list[str]]:
+    """The keypoints' names by class id, where they are as many as there are keypoints; else a finding."""
+    given = values.get("kpt_names")
+    if given is None:
+        return {}
+    count = (layout.keypoints or (0, 0))[0]
+    named = given if isinstance(given, dict) else {}
+    sound = {k: [str(n) for n in v] for k, v in named.items() if isinstance(v, list) and len(v) == count}
+    if len(sound) < max(len(named), 1):
+        message = f"'kpt_names' must give {count} names for each class id, got {given!r:.60}"
+        layout.findings.append(finding("layout-unknown-key", message))
+    return sound
 
 
 def _names_file(folder: Path) -> dict[int, str] | None:

@@ -1,33 +1,39 @@
 """Writing YOLO: `images/`, `labels/`, one list of images per split, and a data YAML."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import yaml
 
 from sightline.core.dataset import Dataset
-from sightline.core.errors import DataError
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.image_copy import copy_files
+from sightline.data.formats.image_places import check_has_objects, check_splits, place_images
+from sightline.data.formats.object_masks import object_rle
+from sightline.data.formats.write_losses import common_losses
+from sightline.data.formats.yolo_labels import FAR
+from sightline.data.formats.yolo_layout import UNLISTED
+from sightline.data.image_copy import check_places, copied_name
 from sightline.ops import rle
+from sightline.ops.outlines import mask_outlines
 
 __all__ = ["write"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-_LOST = ("occlusion", "truncation", "track_id")
+_BOX_SLACK_PX = 1e-6
 _TOLD = {
     "loss-crowd": "{} crowd regions are left out",
     "loss-ignore": "{} ignored objects are left out",
-    "loss-parts": "of {} masks of several parts only the largest part is written",
-    "loss-outline": "{} run-length masks are written as outlines, which read back with small differences",
-    "loss-attributes": "occlusion, truncation or track id of {} objects are left out",
+    "loss-parts": "of {} masks of several parts or with holes the largest part is written, without holes",
+    "loss-boxes": "the boxes of {} objects become those of their outlines",
+    "loss-masks": "the masks of {} objects are left out, their boxes are kept",
+    "loss-to-ignored": "{} objects read back as ignored: far outside their image, or without a side in eight decimals",
 }
 
 
@@ -35,47 +41,36 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     """Write a data set of boxes or instances as YOLO below `folder`; returns what YOLO cannot hold, counted.
 
     Coordinates carry eight decimals, so boxes read back to within 1e-8 of the image's size. Instances with a mask
-    become polygon rows, others boxes. YOLO finds labels by the image's path, so with `copy_images=False` the images
-    must lie in `folder/images/` already.
+    become polygon rows, others boxes, with keypoints where there are some and no mask. YOLO finds labels by the image's path, so with `copy_images=False` the images must lie in
+    `folder/images/` already.
     """
-    if dataset.task == "semantic":
-        raise DataError("YOLO labels need objects, got a data set of semantic masks", do="Keep it as mask folders")
-    strange = set(dataset.splits) - {"train", "val", "test"}
-    if strange:
-        raise DataError(f"YOLO knows the splits train, val and test, got {sorted(strange)}", do="Rename the splits")
+    check_has_objects(dataset, "YOLO")
+    check_splits(dataset, "YOLO")
     targets = {path: _target(path) for path in dataset.images["path"]}
-    stems: dict[Path, str] = {}
-    for path, target in targets.items():
-        other = stems.setdefault(Path(target).with_suffix(""), path)
-        if other != path:
-            raise DataError(f"YOLO has one label file for a name, got '{other}' and '{path}'", do="Rename one of them")
-    if copy_images:
-        copy_files((dataset.image_path(path), folder / target) for path, target in targets.items())
-    else:
-        absent = [t for t in targets.values() if not (folder / t).is_file()]
-        if absent:
-            raise DataError(
-                f"images must lie below {folder / 'images'} to be left where they are, got no {absent[0]}",
-                do="Let them be copied",
-            )
+    check_places(targets)
+    place_images(dataset, folder, targets, copy=copy_images)
     lost: Counter[str] = Counter()
-    keyed = dataset.objects.join(
-        dataset.images.select("image_id", "width", "height"), on="image_id", maintain_order="left"
-    )
-    groups = {key[0]: part for key, part in keyed.group_by("image_id", maintain_order=True)}
+    rows, keypoints = _Rows(dataset, lost), _keypoint_count(dataset)
+    lines: dict[int, list[str]] = {}
+    for image_id, line in rows.lines(keypoints):
+        lines.setdefault(image_id, []).append(line)
     for image_id, path in dataset.images.select("image_id", "path").iter_rows():
         label = folder / "labels" / Path(targets[path]).relative_to("images").with_suffix(".txt")
-        part = groups.get(image_id)
-        write_text_atomic(label, "" if part is None else _rows(part, lost))
-    _write_yaml(dataset, folder, targets)
-    return [finding(code, _TOLD[code].format(count), count=count) for code, count in sorted(lost.items())]
+        write_text_atomic(label, "".join(lines.get(image_id, ())))
+    _write_yaml(dataset, folder, targets, keypoints)
+    if dataset.images.height and not dataset.splits:
+        lost["loss-splits"] = dataset.images.height
+    told = {**_TOLD, "loss-splits": "{} images of no split are listed as 'train', as YOLO wants one"}
+    found = [finding(code, told[code].format(count), count=count) for code, count in sorted(lost.items()) if count]
+    return [*found, *common_losses(dataset, keeps=("keypoints",) if keypoints else ())]
 
 
 def _target(path: str) -> str:
-    return path if path.startswith("images/") else f"images/{path}"
+    # Labels are found by the last folder called images, which must be ours.
+    return "/".join(["images", *(part for part in copied_name(path).split("/") if part.lower() != "images")])
 
 
-def _write_yaml(dataset: Dataset, folder: Path, targets: dict[str, str]) -> None:
+def _write_yaml(dataset: Dataset, folder: Path, targets: dict[str, str], keypoints: int) -> None:
     values: dict[str, Any] = {}
     splits = dataset.splits
     for split in splits:
@@ -86,46 +81,95 @@ def _write_yaml(dataset: Dataset, folder: Path, targets: dict[str, str]) -> None
     if not splits:
         values["train"] = "images"
     elif unlisted:
-        write_text_atomic(folder / "unlisted.txt", "".join(f"./{n}\n" for n in unlisted))
-    values["names"] = dict(enumerate(dataset.class_names))
+        write_text_atomic(folder / f"{UNLISTED}.txt", "".join(f"./{n}\n" for n in unlisted))
+        values[UNLISTED] = f"{UNLISTED}.txt"
+    if keypoints:
+        values["kpt_shape"] = [keypoints, 3]
+        named = dict(dataset.classes.select("class_id", "keypoint_names").iter_rows())
+        if any(names is not None for names in named.values()):
+            values["kpt_names"] = {i: names for i, names in named.items() if names is not None}
+    if dataset.class_names:
+        values["names"] = dict(enumerate(dataset.class_names))
     write_text_atomic(folder / "data.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-def _rows(objects: pl.DataFrame, lost: Counter[str]) -> str:
-    lines = []
-    for row in objects.iter_rows(named=True):
-        if row["crowd"] or row["ignore"]:
-            lost["loss-crowd" if row["crowd"] else "loss-ignore"] += 1
-            continue
-        lost["loss-attributes"] += any(row[c] is not None for c in _LOST)
-        ring = _ring(row, lost)
-        if ring is None:
-            x1, y1, x2, y2 = row["x1"], row["y1"], row["x2"], row["y2"]
-            values = np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
+def _keypoint_count(dataset: Dataset) -> int:
+    """How many keypoints every object is written with: 0 where there are none, or masks or their number rule it out."""
+    objects = dataset.objects
+    counts = objects["keypoints"].drop_nulls().list.len().unique().to_list()
+    masked = objects.select((pl.col("rle").is_not_null() | pl.col("polygon").is_not_null()).any()).item()
+    return counts[0] // 3 if len(counts) == 1 and not masked else 0
+
+
+class _Rows:
+    """The objects of a data set as lines of label files."""
+
+    def __init__(self, dataset: Dataset, lost: Counter[str]) -> None:
+        objects = dataset.objects
+        lost["loss-crowd"] = objects.filter("crowd").height
+        lost["loss-ignore"] = objects.filter(pl.col("ignore") & ~pl.col("crowd")).height
+        sizes = dataset.images.select("image_id", "width", "height")
+        self.objects = objects.filter(~pl.col("crowd") & ~pl.col("ignore")).join(
+            sizes, on="image_id", how="left", maintain_order="left"
+        )
+        self.lost = lost
+        corners = self.objects.select("x1", "y1", "x2", "y2").to_numpy().astype(np.float64)
+        self.sizes_wh = self.objects.select("width", "height").to_numpy().astype(np.float64)
+        middle_and_size = np.hstack([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]])
+        self.corners, self.boxes = corners, middle_and_size / np.tile(self.sizes_wh, 2)
+
+    def lines(self, keypoints: int) -> list[tuple[int, str]]:
+        """Image id and line of each object; a polygon where it has a mask, with `keypoints` points where not 0."""
+        columns = self.objects.select("image_id", "class_id", "rle", "polygon", "keypoints").iter_rows()
+        made = []
+        for row, (image_id, class_id, counts, polygon, points) in enumerate(columns):
+            masked = counts is not None or polygon is not None
+            ring = self._ring(row, counts, polygon) if masked else None
+            self.lost["loss-masks"] += masked and ring is None
+            values: Sequence[float] = self.boxes[row].tolist()
+            if ring is not None:
+                values = (ring / self.sizes_wh[row]).ravel().tolist()
+                extent = np.concatenate([ring.min(axis=0), ring.max(axis=0)])
+                self.lost["loss-boxes"] += bool(np.abs(extent - self.corners[row]).max() > _BOX_SLACK_PX)
+            self.lost["loss-to-ignored"] += _is_unusable(np.round(values, 8))
+            text = " ".join(f"{v:.8f}" for v in values)
+            if keypoints:
+                text = f"{text} {self._points(row, points or [0.0] * (3 * keypoints))}"
+            made.append((image_id, f"{class_id} {text}\n"))
+        return made
+
+    def _points(self, row: int, points: Sequence[float]) -> str:
+        width, height = self.sizes_wh[row].tolist()
+        triples = zip(points[::3], points[1::3], points[2::3], strict=True)
+        return " ".join(f"{x / width:.8f} {y / height:.8f} {int(v)}" for x, y, v in triples)
+
+    def _ring(self, row: int, counts: bytes | None, polygon: list[list[float]] | None) -> Floats | None:
+        """The largest outline (P, 2) of an object's mask in pixels; None where it has no area."""
+        width, height = (int(v) for v in self.sizes_wh[row])
+        holes = 0
+        if polygon is not None:
+            rings = [np.reshape(np.asarray(r, dtype=np.float64), (-1, 2)) for r in polygon if len(r) >= 6]
+        elif readable := object_rle({"rle": counts, "polygon": None}, (height, width)):
+            rings, holes = _outlines(readable, (height, width))
         else:
-            values = ring.ravel()
-        values = values / np.tile([row["width"], row["height"]], len(values) // 2)
-        lines.append(f"{row['class_id']} " + " ".join(f"{v:.8f}" for v in values.tolist()))
-    lost += Counter()  # drops the zeros
-    return "".join(f"{line}\n" for line in lines)
+            rings = []
+        if not rings:
+            return None
+        self.lost["loss-parts"] += len(rings) > 1 or holes > 0
+        return max(rings, key=_area)
 
 
-def _ring(row: dict[str, Any], lost: Counter[str]) -> Floats | None:
-    """The largest ring (N, 2) of an object's mask in pixels, or None where there is no mask."""
-    if row["polygon"] is not None:
-        rings = [np.reshape(np.asarray(r, dtype=np.float64), (-1, 2)) for r in row["polygon"]]
-    elif row["rle"] is not None:
-        mask = rle.decode(row["rle"], (row["height"], row["width"])).astype(np.uint8)
-        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        # Outlines run through pixel centres; a ring of fewer than three pixels has no area to give.
-        rings = [o.reshape(-1, 2).astype(np.float64) + 0.5 for o in outlines if len(o) >= 3]
-        lost["loss-outline"] += 1
-    else:
-        return None
-    if not rings:
-        return None
-    lost["loss-parts"] += len(rings) > 1
-    return max(rings, key=_area)
+def _is_unusable(values: Floats) -> bool:
+    """Whether a reader ignores a row's coordinates: far from 0..1 or, of a box or an outline, without an extent."""
+    sides = values[2:] if len(values) == 4 else np.ptp(values.reshape(-1, 2), axis=0)
+    return bool((np.abs(values) > FAR).any() or (sides <= 0).any())
+
+
+def _outlines(counts: bytes, size_hw: tuple[int, int]) -> tuple[list[Floats], int]:
+    """The outer rings of a mask along the edges of its pixels, and how many holes it has."""
+    x1, y1, x2, y2 = (int(v) for v in rle.to_box(counts, size_hw))
+    outer, holes = mask_outlines(rle.decode(counts, size_hw)[y1:y2, x1:x2])
+    return [ring + np.array([x1, y1]) for ring in outer], len(holes)
 
 
 def _area(ring: Floats) -> float:

@@ -15,7 +15,7 @@ from sightline.core.dataset import dataset_from_rows
 from sightline.core.findings import Finding
 from sightline.core.results import Result
 from sightline.data.description import DESCRIPTION_NAME
-from sightline.data.formats.mot import write_mot_gt
+from sightline.data.formats import mot_write
 from sightline.data.registry import write_dataset
 from sightline.data.synth.cracks import CRACK_CLASS_NAMES, render_cracks
 from sightline.data.synth.labels import MIN_VISIBILITY, MIN_VISIBLE_PX, SceneObject
@@ -159,7 +159,7 @@ def _write_video(plan: Plan, folder: Path) -> int:
     dataset = dataset_from_rows(
         image_rows, object_rows, _class_rows(), root=folder, name=SEQUENCE_NAME, task="track", format="synth"
     )
-    write_mot_gt(dataset, folder)
+    mot_write.write(dataset, folder, copy_images=False)
     return int(dataset.objects["track_id"].n_unique())
 
 

@@ -1,0 +1,121 @@
+"""`sightline look`."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+
+from sightline.cli.audit_file import findings_of, read_audit
+from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.core.dataset import Dataset
+from sightline.core.errors import ConfigError, unknown_name
+from sightline.core.findings import Finding
+from sightline.data import CODES, audit_dataset, read_dataset
+from sightline.data.look import LookOptions, look_at
+from sightline.report.look_page import OutputFormat, write_look
+
+__all__ = ["look"]
+
+_DEFAULT = LookOptions()
+_ALL = "all"
+FromNone = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+Side = Annotated[int, Parameter(validator=validators.Number(gte=64, lte=4096))]
+
+
+def look(
+    data: str,
+    *,
+    out: str | None = None,
+    format: OutputFormat = "both",  # noqa: A002 - the option's name
+    data_format: str | None = None,
+    split: str | None = None,
+    images: FromNone = _DEFAULT.images,
+    per_class: FromNone = _DEFAULT.per_class,
+    per_finding: FromNone = _DEFAULT.per_finding,
+    tracks: FromNone = _DEFAULT.tracks,
+    finding: str | None = None,
+    audit: str | None = None,
+    imgsz: Side = _DEFAULT.imgsz,
+    seed: int = _DEFAULT.seed,
+    workers: Count = 2,
+    json: JsonFlag = False,
+) -> int:
+    """Draw a data set's labels on its images: random ones, each class, tracks over time, the places of findings.
+
+    Parameters
+    ----------
+    data
+        Path of the data set.
+    out
+        Folder for the pictures, outside the data; look/NAME without it. An earlier look there is replaced.
+    format
+        png: a picture for each grid. html: one page with all of them, look.html. both: the two.
+    data_format
+        Format of the data; found out without it.
+    split
+        Only the images of this split.
+    images
+        Whole images, drawn at random; 0 for none.
+    per_class
+        Objects of each class, drawn at random; 0 for none.
+    per_finding
+        Places shown for each finding code.
+    tracks
+        Tracks shown of each sequence; 0 for none.
+    finding
+        Also show the places of this finding code, or of all: the data is audited, unless --audit is given.
+    audit
+        Result of an audit (audit.json) whose findings are shown; all of them, unless --finding names one.
+    imgsz
+        Longest side in pixels at which whole images are shown.
+    seed
+        Another seed draws other pictures.
+    workers
+        Threads that read files for the audit.
+    json
+        Print what was written as JSON.
+    """
+    if finding is not None and finding not in {_ALL, *CODES}:
+        raise ConfigError(unknown_name("finding", finding, [_ALL, *CODES]))
+    whole = read_dataset(data, format=data_format)
+    dataset = whole if split is None else whole.split(split)
+    options = LookOptions(
+        images=images, per_class=per_class, per_finding=per_finding, tracks=tracks, imgsz=imgsz, seed=seed
+    )
+    findings = _findings(whole, audit, finding, workers)
+    if split is not None:
+        shown = set(dataset.images["image_id"])
+        findings = [f for f in findings if f.image_id is None or f.image_id in shown]
+    codes = None if finding in {None, _ALL} else [str(finding)]
+    folder = Path(out) if out is not None else Path("look") / (_file_name(dataset.name) or "data")
+    result = write_look(dataset, look_at(dataset, options, findings, codes), folder, format, _about(dataset, split))
+    if json:
+        emit_json(result.to_dict())
+        return 0
+    show_table("", ("sheet", "title", "pictures"), result.sheets)
+    show_table("", ("written",), [(str(file),) for file in result.files])
+    if codes and not any(f.code == codes[0] for f in findings):
+        note(f"no finding of code {codes[0]}")
+    return 0
+
+
+def _findings(dataset: Dataset, audit: str | None, finding: str | None, workers: int) -> Sequence[Finding]:
+    if audit is not None:
+        return findings_of(read_audit(audit), audit)
+    if finding is None:
+        return ()
+    with progress_bar() as bar:
+        done = audit_dataset(dataset, workers=workers, progress=lambda n, total: bar("reading files", n, total))
+    return done.findings
+
+
+def _about(dataset: Dataset, split: str | None) -> str:
+    part = f"split {split}, " if split is not None else ""
+    objects = "" if dataset.task == "semantic" else f", {dataset.objects.height} objects"
+    return f"{dataset.format}, {part}{len(dataset)} images{objects}, {len(dataset.class_names)} classes"
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.")
