@@ -7,7 +7,7 @@ BASE_VENV := .venv-base
 BASE_STAMP := $(BASE_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-base check format bench clean
+.PHONY: help setup demo test test-slow test-base check format bench bench-peers clean
 
 help:
 	@echo "make demo    set up and run the whole chain on generated data"
@@ -55,9 +55,14 @@ format: $(STAMP)
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
 
-bench: $(STAMP)
+bench: $(STAMP) bench-peers
 	for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+# Some peers pin other versions of what we use: they get an environment of their own.
+bench-peers: benchmarks/peers.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+
 clean:
-	rm -rf $(VENV) $(BASE_VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BASE_VENV) .venv-peers demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,7 +23,7 @@ import simplejpeg
 
 from interleave import arguments, publish
 from sightline.data import audit_dataset, read_dataset
-from sightline.data.audit.scan import scan_images
+from sightline.data.audit.scan import scan_files
 from sightline.data.decode import decode_reduced, read_bytes
 from sightline.data.image_header import read_header
 from sightline.ops.image_hash import hash_thumbnails
@@ -32,7 +32,7 @@ from sightline.ops.image_statistics import COPY_SIDE, measure_picture
 PEER_PYTHON = Path(__file__).resolve().parents[1] / ".venv-peers" / "bin" / "python"
 PEER_SCRIPT = Path(__file__).with_name("peer_audit.py")
 SIZE_HW = (720, 1280)
-QUALITY = 88
+QUALITY = 89
 
 
 def picture(rng: np.random.Generator) -> np.ndarray:
@@ -135,8 +135,8 @@ def measure(folder: Path, count: int, repeats: int) -> list[dict[str, Any]]:
         f"floor: strict decoding at 1/8 scale, {megabytes / floor_s:.0f} MB/s, {count / floor_s:.0f} images/s per core"
     )
     dataset = read_dataset(folder)
-    scan_images(dataset, workers=1)
-    scan_s = min(seconds_of(lambda: scan_images(dataset, workers=1)) for _ in range(max(repeats, 3)))
+    scan_files(dataset, workers=1)
+    scan_s = min(seconds_of(lambda: scan_files(dataset, workers=1)) for _ in range(max(repeats, 3)))
     print(f"pass over the files alone: {count / scan_s:.0f} images/s per core")
     cores = os.cpu_count() or 1
     rows = [

@@ -85,6 +85,7 @@ PACKAGES = {
         "VideoSettings",
         "check_predictor",
         "create_sinks",
+        "embed_dataset",
         "open_predictor",
         "open_source",
         "predict_dataset",

@@ -41,7 +41,8 @@ def test_split_is_read_by_the_other_verbs(sightline, traffic: Path, tmp_path: Pa
         (["--out", "x.csv"], "must be a YAML file"),
         (["--previous", "gone.yaml"], "gone.yaml"),
         (["--fractions", "train=0.5,train=0.5"], "--fractions must name each split once"),
-        (["--fractions", "=0.5,val=0.5"], "splits must have names"),
+        (["--fractions", "=0.5,val=0.5"], "a split must have a name that a file can have, got ''"),
+        (["--fractions", "a/b=0.5,val=0.5"], "a split must have a name that a file can have, got 'a/b'"),
         (["--group-by", "nowhere(x)"], "must be found in paths of the data set"),
         (["--seed", "-1"], "'seed'"),
     ],
@@ -79,6 +80,24 @@ def test_card(sightline, traffic: Path, tmp_path: Path) -> None:
     assert all((tmp_path / file).stat().st_size for file in result["files"])
     shown = sightline("card", traffic)
     assert "licence" in shown.stdout
+    # What was changed by hand, or written by another version, is told in a sentence.
+    for keys, value in (
+        (("splits", "train"), {}),
+        (("statistics", "classes", "car"), {}),
+        (("statistics", "classes"), [1]),
+        (("statistics", "images", "width"), [1.0]),
+        (("split_digests",), {"": 5}),
+        (("findings", 0), {"code": "x"}),
+    ):
+        changed = json.loads(audit)
+        place = changed
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+        (tmp_path / "audit.json").write_text(json.dumps(changed))
+        odd = sightline("card", traffic, "--audit", "audit.json")
+        assert odd.returncode == 2, odd.stderr
+        assert f"audit.json: '{'.'.join(map(str, keys))}" in " ".join(odd.stderr.split())
     (tmp_path / "audit.json").write_text("[1")
     broken = sightline("card", traffic, "--audit", "audit.json")
     assert broken.returncode == 2

@@ -41,6 +41,10 @@ def save_mask(tmp_path: Path) -> SaveImage:
     return save
 
 
+def _unsigned_zero(value: Any) -> Any:
+    return 0.0 if isinstance(value, float) and value == 0 else value  # which sorts apart from -0.0
+
+
 @pytest.fixture
 def object_rows() -> Callable[..., list[tuple[Any, ...]]]:
     """Every object as image name, split, class name and the given columns, whatever the order of the files."""
@@ -49,7 +53,7 @@ def object_rows() -> Callable[..., list[tuple[Any, ...]]]:
         names = dataset.class_names
         table = dataset.objects.join(dataset.images.select("image_id", "path", "split"), on="image_id")
         found = [
-            (Path(row["path"]).name, row["split"], names[row["class_id"]], *(row[c] for c in columns))
+            (Path(row["path"]).name, row["split"], names[row["class_id"]], *(_unsigned_zero(row[c]) for c in columns))
             for row in table.iter_rows(named=True)
         ]
         return sorted(found, key=repr)

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from sightline.core.errors import DataError
 from sightline.data import audit_dataset, read_dataset
 from sightline.data.audit.files import examine_image
-from sightline.data.audit.scan import SCAN_SCHEMA, scan_files, scan_images, thumbnails_of
+from sightline.data.audit.scan import SCAN_SCHEMA, scan_files, thumbnails_of
 from sightline.data.decode import decode_reduced, read_image
 from sightline.data.image_header import ImageError, parse_header, read_header
 from sightline.data.jpeg_damage import find_zeroed_block
@@ -211,16 +211,16 @@ def test_pipes_folders_and_absent_files_do_not_hang(tmp_path: Path) -> None:
 def test_readers_and_audit_name_the_damage_alike(tmp_path: Path, save_image) -> None:
     """What a reader meets in the header has the code the audit would give it."""
     for name in ("a", "b", "c", "d", "e"):
-        save_image(f"images/{name}.png")
-        (tmp_path / f"images/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    (tmp_path / "images/b.png").write_bytes(b"")
-    (tmp_path / "images/c.png").write_bytes((tmp_path / "images/a.png").read_bytes()[:20])
-    (tmp_path / "images/d.png").write_bytes(b"nothing")
+        save_image(f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:20])
+    (tmp_path / "d.png").write_bytes(b"nothing")
     head = struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0)
-    (tmp_path / "images/e.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head))
+    (tmp_path / "e.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head))
     found = {(f.code, f.path) for f in read_dataset(tmp_path, format="yolo").findings if f.code.startswith("image")}
     expected = {"b": "image-empty-file", "c": "image-truncated", "d": "image-unreadable", "e": "image-too-large"}
-    assert found == {(code, f"images/{name}.png") for name, code in expected.items()}
+    assert found == {(code, f"{name}.png") for name, code in expected.items()}
 
 
 def test_the_error_keeps_its_code_between_processes() -> None:
@@ -272,12 +272,12 @@ def test_what_the_scan_keeps(tmp_path: Path, save_image) -> None:
     calls: list[tuple[int, int]] = []
     scan = scan_files(dataset, progress=lambda done, total: calls.append((done, total)))
     assert dict(scan.images.schema) == SCAN_SCHEMA
-    assert scan.images.equals(scan_images(dataset, workers=1))
+    assert scan.images.equals(scan_files(dataset, workers=1).images)
     assert calls == [(n, 4) for n in range(1, 5)]
     rows = {r["path"]: r for r in scan.images.iter_rows(named=True)}
     assert [rows[p]["kind"] for p in sorted(rows)] == ["png", "png", None, "jpeg"]
     assert rows["d.jpg"]["jpeg_quality"] == 80
-    assert rows["a.png"]["blockiness"] == pytest.approx(1, abs=0.1)
+    assert rows["a.png"]["blockiness"] == pytest.approx(1, abs=0.3)
     assert rows["c.png"]["hash"] is None
     assert rows["c.png"]["sha256"] is not None
     pictures = thumbnails_of(scan.images)

@@ -1,5 +1,6 @@
 """Checks between splits: what differs by more than chance is found, what a random division gives is not."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,7 @@ def test_masks_belong_to_the_labels_of_a_split(tmp_path: Path, save_image, save_
         "images",
         "labels",
     ]
+    # What the values mean is as much a label as the values are.
+    swapped = data.classes.with_columns(name=pl.col("name").reverse())
+    for other in (replace(data, classes=swapped), replace(data, ignore_values=(1,))):
+        assert changed_parts(split_digests(data, files)[""], split_digests(other, files)[""]) == ["labels"]

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.data import read_dataset, write_dataset
-from sightline.data.formats.coco_write import _extents
+from sightline.data.formats.coco_write import extents
 from sightline.ops import rle
 
 COUNTS = rle.encode(np.pad(np.ones((5, 6), bool), ((3, 16), (4, 22)))).decode()
@@ -63,8 +63,9 @@ def test_boxes_ids_and_classes(coco) -> None:
     file = coco(
         document(
             [
-                annotation(30, segmentation=[SQUARE, [20, 1, 24, 1, 24, 5]], area=108),
-                annotation(31, image_id=9, category_id=2, bbox=[0, 0, 1, 1], iscrowd=1, segmentation=crowd),
+                annotation(30, segmentation=[SQUARE, [20, 1, 24, 1, 24, 5]], area=108, bbox=[2, 1, 22, 12]),
+                annotation(31, image_id=9, category_id=2, bbox=[4, 0, 3, 24], iscrowd=1, segmentation=crowd),
+                annotation(32, image_id=9, category_id=2, bbox=[20, 4, 1, 3], area=3),
             ]
         )
     )
@@ -74,8 +75,8 @@ def test_boxes_ids_and_classes(coco) -> None:
     assert dataset.class_names == ("dog", "cat")  # in the order of the file's ids
     assert dataset.classes["source_id"].to_list() == [2, 5]
     assert dataset.images["image_id"].to_list() == [7, 9]
-    first, second = dataset.objects.rows(named=True)
-    assert (first["x1"], first["y1"], first["x2"], first["y2"]) == (2, 3, 12, 13)
+    first, second, _ = dataset.objects.rows(named=True)
+    assert (first["x1"], first["y1"], first["x2"], first["y2"]) == (2, 1, 24, 13)
     assert first["polygon"] == [SQUARE, [20, 1, 24, 1, 24, 5]]
     assert (first["area"], first["rle"], first["crowd"]) == (108, None, False)
     assert second["crowd"]
@@ -263,7 +264,7 @@ def test_pycocotools_reads_what_we_write(coco, tmp_path: Path, capsys) -> None:
 @given(low=st.floats(0, 1e5), extent=st.floats(0, 1e5))
 def test_width_gives_back_exactly_the_far_corner(low: float, extent: float) -> None:
     high = low + extent
-    width = _extents(np.array([low]), np.array([high]))
+    width = extents(np.array([low]), np.array([high]))
     assert (np.array([low]) + width)[0] == high
 
 

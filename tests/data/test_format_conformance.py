@@ -1,5 +1,6 @@
 """Every format that can be written keeps what it is given, or says and counts what it cannot keep."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,8 +12,9 @@ from sightline.core.errors import DataError, SightlineError
 from sightline.core.findings import Finding
 from sightline.data import FORMATS, check_format, registry, write_dataset
 from sightline.data.codes import CODES, finding
+from sightline.data.registry import Writer
 
-from .written_datasets import DATASETS, boxes, instances, single_instances
+from .written_datasets import DATASETS, boxes, instances, made, painted, saved, single_instances
 
 WRITABLE = sorted(name for name, form in FORMATS.items() if form.write is not None)
 BOXES = {"boxes", "unsplit_boxes", "partly_split_boxes", "points"}
@@ -21,6 +23,8 @@ SEMANTIC = {"semantic", "binary", "coloured"}
 TRACKS = {"tracks", "video_tracks"}
 HELD = {
     "coco": BOXES | INSTANCES | TRACKS,
+    "coco-panoptic": INSTANCES,
+    "roboflow": BOXES | INSTANCES | TRACKS,
     "yolo": BOXES | INSTANCES | TRACKS,
     "voc": BOXES | INSTANCES | TRACKS,
     "visdrone": BOXES | INSTANCES | TRACKS,
@@ -54,14 +58,14 @@ def written(name: str, dataset: Dataset, folder: Path) -> tuple[list[Finding], s
 @pytest.mark.parametrize("name", WRITABLE)
 def test_every_format_takes_something(tmp_path: Path, name: str) -> None:
     taken = []
-    for made, make in DATASETS.items():
-        root = tmp_path / made
+    for title, make in DATASETS.items():
+        root = tmp_path / title
         root.mkdir()
         try:
             write_dataset(make(root), root / "out", name)
         except DataError:
             continue
-        taken.append(made)
+        taken.append(title)
     assert taken
 
 
@@ -92,6 +96,11 @@ def _changed(dataset: Dataset, objects: pl.DataFrame) -> Dataset:
     return Dataset(dataset.images, objects, dataset.classes, dataset.root, "x", dataset.task, dataset.format)
 
 
+def _write_with(monkeypatch, name: str, write: Writer) -> None:
+    formats = MappingProxyType({**FORMATS, name: FORMATS[name]._replace(write=write)})
+    monkeypatch.setattr(registry, "FORMATS", formats)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -107,8 +116,7 @@ def test_a_writer_that_keeps_silent_is_caught(tmp_path: Path, monkeypatch, damag
     def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
         return coco.write(damage(dataset, folder), folder, copy_images=copy_images)
 
-    formats = MappingProxyType({**FORMATS, "coco": coco._replace(write=write)})
-    monkeypatch.setattr(registry, "FORMATS", formats)
+    _write_with(monkeypatch, "coco", write)
     with pytest.raises(SightlineError, match=message):
         check_format("coco", boxes(tmp_path), tmp_path / "out")
 
@@ -121,7 +129,7 @@ def test_a_stated_loss_is_believed_only_as_far_as_it_is_counted(tmp_path: Path, 
         losses = coco.write(_moved(dataset, folder), folder, copy_images=copy_images)
         return [*losses, finding("loss-rounding", "moved", count=stated)]
 
-    monkeypatch.setattr(registry, "FORMATS", MappingProxyType({**FORMATS, "coco": coco._replace(write=write)}))
+    _write_with(monkeypatch, "coco", write)
     with pytest.raises(SightlineError, match="got 6 different where losses state 5"):
         check_format("coco", boxes(tmp_path), tmp_path / "out")
     stated = 6
@@ -136,6 +144,50 @@ def test_masks_are_compared_pixel_by_pixel(tmp_path: Path, monkeypatch) -> None:
         objects = dataset.objects.with_columns(rle=pl.when(pl.col("rle").is_not_null()).then(pl.lit(first)))
         return coco.write(_changed(dataset, objects), folder, copy_images=copy_images)
 
-    monkeypatch.setattr(registry, "FORMATS", MappingProxyType({**FORMATS, "coco": coco._replace(write=write)}))
+    _write_with(monkeypatch, "coco", write)
     with pytest.raises(SightlineError, match="every mask"):
         check_format("coco", instances(tmp_path), tmp_path / "out")
+
+
+def test_objects_painted_as_another_class_are_noticed(tmp_path: Path, monkeypatch) -> None:
+    honest = FORMATS["masks"]
+
+    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+        turned = dataset.objects.with_columns(class_id=(pl.col("class_id") + 1) % dataset.classes.height)
+        return honest.write(_changed(dataset, turned), folder, copy_images=copy_images)
+
+    _write_with(monkeypatch, "masks", write)
+    with pytest.raises(SightlineError, match=r"'masks': must paint the objects of .* as their classes, got others"):
+        check_format("masks", instances(tmp_path), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("masks", "must state 20 pixels that several objects cover, got 19"), ("voc", "every pixel of a mask, got 20")],
+)
+def test_pixels_of_overlaps_must_be_counted(tmp_path: Path, monkeypatch, name: str, message: str) -> None:
+    honest = FORMATS[name]
+    objects = [{"image_id": 0, "class_id": i, **painted(b)} for i, b in enumerate(((2, 2, 20, 20), (16, 15, 40, 40)))]
+    dataset = made(tmp_path, "instance", saved(tmp_path, "a.png"), objects, ["cat", "dog"])
+    assert [f.count for f in check_format(name, dataset, tmp_path / "out") if f.code == "loss-overlap"] == [20]
+
+    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+        losses = honest.write(dataset, folder, copy_images=copy_images)
+        return [replace(f, count=19) if f.code == "loss-overlap" else f for f in losses]
+
+    _write_with(monkeypatch, name, write)
+    with pytest.raises(SightlineError, match=message):
+        check_format(name, dataset, tmp_path / "again")
+
+
+def test_rounding_explains_no_box_that_has_moved_by_pixels(tmp_path: Path, monkeypatch) -> None:
+    honest = FORMATS["visdrone"]
+
+    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+        moved = dataset.objects.with_columns(pl.col("x1") - 2)
+        losses = honest.write(_changed(dataset, moved), folder, copy_images=copy_images)
+        return [*losses, finding("loss-rounding", "moved", count=3)]
+
+    _write_with(monkeypatch, "visdrone", write)
+    with pytest.raises(SightlineError, match="must keep or state every box by a pixel or more"):
+        check_format("visdrone", boxes(tmp_path), tmp_path / "out")

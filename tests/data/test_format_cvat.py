@@ -317,7 +317,7 @@ def test_what_cvat_cannot_hold_is_counted(tmp_path: Path, made_dataset) -> None:
         ("loss-boxes", 1),
         ("loss-keypoints", 1),
     ]
-    with pytest.raises(DataError, match="CVAT shapes need objects"):
+    with pytest.raises(DataError, match="CVAT needs objects"):
         write_dataset(made_dataset([], task="semantic"), tmp_path / "masks", "cvat")
 
 
@@ -331,3 +331,15 @@ def test_real_polygons_survive_the_formats_of_label_tools(
     again = read_dataset(tmp_path)
     assert {f.code for f in losses} <= {"loss-rounding", "loss-boxes"}
     assert object_rows(again, "polygon", "crowd") == object_rows(dataset, "polygon", "crowd")
+
+
+@pytest.mark.parametrize("subset", ["a/../../../evil", "..", "x\\y"])
+def test_a_subset_that_no_file_can_be_named_after_is_no_split(tmp_path: Path, save_image, subset: str) -> None:
+    save_image("a.png")
+    box = '<box label="x" xtl="1" ytl="2" xbr="10" ybr="9"/>'
+    image = f'<image id="0" name="a.png" width="32" height="24" subset="{subset}">{box}</image>'
+    (tmp_path / "annotations.xml").write_text(f"<annotations>\n{image}\n</annotations>")
+    dataset = read_dataset(tmp_path)
+    assert (dataset.splits, dataset.objects.height) == ([], 1)
+    (found,) = [f for f in dataset.findings if f.code == "layout-unknown-key"]
+    assert (found.line, "is no name that a split can have" in found.message) == (2, True)

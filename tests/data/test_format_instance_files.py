@@ -177,3 +177,12 @@ def _stated(annotation: Path) -> str:
     text = annotation.read_text(encoding="latin-1")
     line = next(line for line in text.splitlines() if line.startswith("Objects with ground truth"))
     return line.split(":")[1].split("{")[0]
+
+
+@pytest.mark.parametrize(("name", "got"), [("", "one without a name"), ("x" * 300, "of 300")])
+def test_classes_that_are_no_folders_are_refused(tmp_path: Path, made_dataset, name: str, got: str) -> None:
+    mask = rle.encode(np.ones((24, 32), dtype=np.bool_))
+    row = {"image_id": 0, "class_id": 0, "x1": 0, "y1": 0, "x2": 32, "y2": 24, "rle": mask}
+    dataset = made_dataset([row], (name, "cat"), task="instance")
+    with pytest.raises(DataError, match=f"a class name must be one a folder can have .* got .*{got}"):
+        write_dataset(dataset, tmp_path / "out", "instance-files")

@@ -284,7 +284,7 @@ def test_what_labelme_cannot_hold_is_counted(tmp_path: Path, made_dataset) -> No
         ("loss-boxes", 1),
         ("loss-attributes", 1),
     ]
-    with pytest.raises(DataError, match="LabelMe shapes need objects"):
+    with pytest.raises(DataError, match="LabelMe needs objects"):
         write_dataset(made_dataset([], task="semantic"), tmp_path / "masks", "labelme")
 
 
@@ -310,3 +310,10 @@ def test_real_files(data_root: Path, tmp_path: Path, object_rows, name: str, tas
     again = read_dataset(tmp_path)
     assert object_rows(again, *SAID) == object_rows(dataset, *SAID)
     assert again.class_names == dataset.class_names
+
+
+def test_a_class_that_labelme_ignores_is_a_stated_loss(tmp_path: Path, made_dataset) -> None:
+    rows = [{"image_id": 0, "class_id": c, "x1": 1, "y1": 2, "x2": 9, "y2": 8} for c in (0, 1)]
+    losses = write_dataset(made_dataset(rows, ("__ignore__", "cat")), tmp_path / "out", "labelme")
+    assert [(f.code, f.count) for f in losses] == [("loss-to-ignored", 1)]
+    assert read_dataset(tmp_path / "out").usable_objects.height == 1

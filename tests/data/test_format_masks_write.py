@@ -84,7 +84,7 @@ def test_what_masks_cannot_hold_is_refused(tmp_path: Path) -> None:
         write_dataset(boxes(tmp_path), tmp_path / "out", "masks")
     images = saved(tmp_path, "a.png", "a.jpg")
     objects = [{"image_id": 0, "class_id": 0, **painted((0, 0, 9, 9))}]
-    with pytest.raises(DataError, match="must differ in more than their suffix"):
+    with pytest.raises(DataError, match="must have a label file of its own"):
         write_dataset(made(tmp_path, "instance", images, objects, ["x"]), tmp_path / "out", "masks")
     many = [f"class {i}" for i in range(255)]
     with pytest.raises(DataError, match="masks can hold 254 classes, got 255"):

@@ -322,3 +322,11 @@ def test_real_video_as_a_sequence(data_root: Path) -> None:
     assert dataset.images.select("path", "width", "height").row(-1) == ("vtest.mp4#000794", 480, 360)
     assert {f.code for f in dataset.findings if f.severity != "info"} == set()
     assert float(dataset.objects.select(pl.max_horizontal("x2", "y2").max()).item()) < 481 + 1
+
+
+def test_an_empty_field_is_not_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "gt.txt"
+    file.write_text("1,1,,3,10,10,1,1,1\n1, 2, 2, 3, 10, 10, 1, 1, 0.5,\r\n")
+    rows, findings = read_mot_txt(file)
+    assert [f.line for f in findings] == [1]
+    assert rows.select("line", "x1", "class_number", "visibility").rows() == [(2, 1.0, 1, 0.5)]

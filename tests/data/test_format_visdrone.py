@@ -150,5 +150,16 @@ def test_what_visdrone_cannot_hold_is_counted(tmp_path: Path, made_dataset) -> N
     assert again["ignore"].to_list() == [True, False, False, False, True, False]
     assert again.select("x1", "x2").rows()[:3] == [(1, 11), (1, 11), (11, 12)]
     assert again.row(3, named=True)["truncation"] == 0.25
-    with pytest.raises(DataError, match="VisDrone annotations need boxes"):
+    with pytest.raises(DataError, match="VisDrone needs objects"):
         write_dataset(made_dataset([], task="semantic"), tmp_path / "masks", "visdrone")
+
+
+def test_data_without_any_object_and_late_rows_are_recognised(tmp_path: Path, save_image) -> None:
+    for number in range(12):
+        save_image(f"images/{number:02d}.png")
+        text = "\ufeff1,2,10,10,1,4,0,0\r\n" if number == 11 else ""
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / f"annotations/{number:02d}.txt").write_text(text, encoding="utf-8")
+    assert read_dataset(tmp_path).objects.height == 1
+    (tmp_path / "annotations/11.txt").write_text("")
+    assert (read_dataset(tmp_path).format, read_dataset(tmp_path).objects.height) == ("visdrone", 0)

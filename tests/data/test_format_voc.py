@@ -1,6 +1,7 @@
 """Pascal VOC: the 1-based door, difficult objects, splits, and defects with their lines."""
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -362,9 +363,9 @@ def test_label_map_names_the_classes_in_order(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"task": "semantic"}, "VOC annotations need objects"),
+        ({"task": "semantic"}, "VOC needs objects"),
         ({"split": "fold0"}, r"VOC knows the splits train, val and test, got \['fold0'\]"),
-        ({"name": "two\nlines"}, "class names must be printable"),
+        ({"name": "two\nlines"}, "class names must be one line"),
     ],
 )
 def test_what_voc_refuses_to_write(tmp_path: Path, change: dict[str, str], said: str, made_dataset) -> None:
@@ -399,3 +400,25 @@ def test_real_voc_reads_back_as_it_was(data_root: Path, tmp_path: Path, name: st
     assert {f.code for f in losses} == set()
     assert object_rows(again, *SAID) == object_rows(dataset, *SAID)
     assert again.class_names == dataset.class_names
+
+
+def test_masks_of_which_nothing_is_left_are_counted(tmp_path: Path, made_dataset) -> None:
+    full, empty = (rle.encode(np.full((24, 32), value, dtype=np.bool_)) for value in (True, False))
+    part = np.zeros((24, 32), dtype=np.bool_)
+    part[2:8, 1:9] = True
+    row = {"image_id": 0, "class_id": 0, "x1": 1, "y1": 2, "x2": 9, "y2": 8}
+    same = [row | {"rle": rle.encode(part)}] * 2  # the later covers the earlier
+    dataset = made_dataset([*same, row | {"rle": empty}, row | {"rle": full}], NAMES, task="instance")
+    losses = {f.code: f.count for f in write_dataset(dataset, tmp_path / "out", "voc")}
+    assert losses == {"loss-masks": 2, "loss-overlap": 2 * 48}
+    assert read_dataset(tmp_path / "out").objects["rle"].null_count() == 2
+
+
+def test_names_that_a_list_of_images_cannot_hold_are_refused(tmp_path: Path, made_dataset) -> None:
+    dataset = made_dataset([], NAMES)
+    (tmp_path / "a.png").rename(tmp_path / " a.png")
+    dataset = replace(dataset, images=dataset.images.with_columns(path=pl.col("path").str.replace("^a", " a")))
+    for name in ("voc", "yolo"):
+        refused = name == "voc"  # YOLO lists whole paths
+        with pytest.raises(DataError, match="lists of splits must be one line") if refused else nullcontext():
+            write_dataset(dataset, tmp_path / name, name)

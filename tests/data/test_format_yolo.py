@@ -319,7 +319,7 @@ def test_a_missing_image_is_refused_before_anything_is_written(tmp_path: Path, s
 def test_images_that_would_share_a_label_file_are_refused(tmp_path: Path, save_image, other: str) -> None:
     save_image("a.png")
     save_image(other)
-    with pytest.raises(DataError, match="YOLO has one label file for a name"):
+    with pytest.raises(DataError, match="every image must have a label file of its own"):
         write_dataset(_images_only(tmp_path, "a.png", other), tmp_path / "out", "yolo")
     assert not (tmp_path / "out").exists()
 
@@ -423,3 +423,48 @@ def test_masks_read_back_pixel_by_pixel_but_for_parts_and_holes(tmp_path: Path, 
     first, second = (rle.decode(rle.from_polygons(ring, disc.shape), disc.shape) for ring in rings[:2])
     assert np.array_equal(first, disc)
     assert np.array_equal(second, disc)  # the hole is filled
+
+
+def test_what_a_reader_would_ignore_is_a_stated_loss(tmp_path: Path, made_dataset) -> None:
+    far = {"image_id": 0, "class_id": 0, "x1": 1e7, "y1": 1e7, "x2": 2e7, "y2": 2e7}
+    thin = {"image_id": 0, "class_id": 0, "x1": 1.0, "y1": 2.0, "x2": 1.0 + 1e-9, "y2": 9.0}
+    losses = write_dataset(made_dataset([far, thin, far | {"x1": 1, "y1": 2}]), tmp_path / "out", "yolo")
+    assert [(f.code, f.count) for f in losses] == [("loss-to-ignored", 3)]
+    assert read_dataset(tmp_path / "out").objects["ignore"].to_list() == [True] * 3
+
+
+def test_folders_called_images_do_not_mislead(tmp_path: Path, save_image) -> None:
+    paths = ("cam/images/0.png", "images/1.png", "x/Images/y/2.png")
+    for path in paths:
+        save_image(path)
+    images = [
+        {"image_id": i, "path": p, "width": 32, "height": 24, "split": s}
+        for i, (p, s) in enumerate(zip(paths, ("train", "val", "val"), strict=True))
+    ]
+    objects = [{"image_id": i, "class_id": 0, "x1": 1, "y1": 2, "x2": 9, "y2": 8} for i in range(3)]
+    dataset = dataset_from_rows(
+        images, objects, [{"class_id": 0, "name": " a"}], root=tmp_path, name="x", task="detect", format="hand"
+    )
+    assert write_dataset(dataset, tmp_path / "out", "yolo") == []
+    after = read_dataset(tmp_path / "out")
+    assert (after.objects.height, after.class_names, sorted(after.images["split"])) == (
+        3,
+        (" a",),
+        ["train", "val", "val"],
+    )
+
+
+def test_paths_of_windows_in_the_data_yaml(tmp_path: Path, save_image) -> None:
+    save_image("images/train/0.png")
+    (tmp_path / "labels/train").mkdir(parents=True)
+    (tmp_path / "labels/train/0.txt").write_bytes(b"\xef\xbb\xbf0 5e-1 .5 0.2 2E-1 \r\n")
+    (tmp_path / "data.yaml").write_text("path: .\\\ntrain: images\\train\nnames: [a]\n")
+    assert read_dataset(tmp_path).objects.height == 1
+
+
+@pytest.mark.parametrize("name", ["no", "~", "[1, 2]"])
+def test_names_that_yaml_reads_as_something_else_are_refused(tmp_path: Path, save_image, name: str) -> None:
+    save_image("images/0.png")
+    (tmp_path / "data.yaml").write_text(f"train: images\nnames: [a, {name}]\n")
+    with pytest.raises(ConfigError, match=r"data\.yaml: 'names' must hold text, got .*in quotes"):
+        read_dataset(tmp_path)

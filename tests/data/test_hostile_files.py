@@ -356,3 +356,32 @@ def test_a_sequence_of_pipes(inner: Path) -> None:
     (inner / "img1").mkdir()
     os.mkfifo(inner / "img1/000001.jpg")
     codes(inner)
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e308", "1e16"])
+def test_one_number_beyond_any_picture_costs_one_row(tmp_path: Path, number: str) -> None:
+    sound, damaged = "<ymin>2</ymin>", f"<ymin>{number}</ymin>"
+    (tmp_path / "voc").mkdir()
+    text = voc().replace("</annotation>", voc().partition("</size>")[2].replace(sound, damaged))
+    folders = [voc_folder(tmp_path / "voc", text)]
+    for name, file, rows in (
+        ("yolo", "labels/a.txt", f"0 .5 .5 .2 .2\n0 .5 .5 {number} .2\n"),
+        ("visdrone", "annotations/a.txt", f"1,2,9,9,1,4,0,0\n1,{number},9,9,1,4,0,0\n"),
+        ("mot", "gt/gt.txt", f"1,1,2,3,9,9,1,1,1\n1,2,{number},3,9,9,1,1,1\n"),
+    ):
+        root = tmp_path / name
+        (root / file).parent.mkdir(parents=True)
+        (root / file).write_text(rows)
+        (root / "images").mkdir()
+        Image.new("RGB", (32, 24)).save(root / "images/a.png")
+        folders.append(root)
+    (tmp_path / "mot/seqinfo.ini").write_text("[Sequence]\nimWidth=32\nimHeight=24\n")
+    (tmp_path / "cvat").mkdir()
+    boxes = "".join(f'<box label="x" xtl="1" ytl="{y}" xbr="9" ybr="8"/>\n' for y in ("2", number))
+    (tmp_path / "cvat/annotations.xml").write_text(
+        f'<annotations><image name="a.png" width="32" height="24">\n{boxes}</image></annotations>'
+    )
+    for folder in [*folders, tmp_path / "cvat"]:
+        dataset = read_dataset(folder)
+        assert (dataset.format, dataset.objects.height) == (folder.name, 1)
+        assert [f.line is not None for f in dataset.findings if f.code == "label-malformed"] == [True]

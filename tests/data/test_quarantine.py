@@ -90,3 +90,16 @@ def test_bccd(data_root: Path, tmp_path: Path) -> None:
     after = read_dataset(file)
     assert len(after) == 362
     assert not audit_dataset(after).at_least("error")
+
+
+def test_a_picture_that_cannot_be_read_is_no_label_of_one_with_its_name(tmp_path: Path, save_image) -> None:
+    for split in ("train", "val"):
+        save_image(f"images/{split}/1.png")
+        label = tmp_path / f"labels/{split}/1.txt"
+        label.parent.mkdir(parents=True)
+        label.write_text(BOX)
+    (tmp_path / "images/val/1.png").write_bytes(b"")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [x]\n")
+    dataset = read_dataset(tmp_path)
+    out, general = quarantined_images(dataset, audit_dataset(dataset).at_least("error"))
+    assert (out, general) == ({"images/val/1.png": ["image-empty-file"]}, ())

@@ -83,7 +83,7 @@ def test_coco128_semantic(data_root: Path) -> None:
     mask = read_class_mask(dataset.image_path(dataset.images["mask_path"][0]), dataset)
     assert mask.shape == dataset.images.row(0)[3:1:-1]
     result = audit_dataset(dataset)
-    assert {f.code for f in result.findings} <= {"class-unused", "image-gray"}
+    assert {f.code for f in result.findings} <= {"class-unused", "class-imbalance", "image-gray", "mask-full"}
 
 
 def test_nuts_and_samples(data_root: Path) -> None:

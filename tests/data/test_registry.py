@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
+from sightline.core.dataset import dataset_from_rows
 from sightline.core.errors import ConfigError, DataError
 from sightline.data import FORMATS, detect_format, read_dataset, write_dataset
+from sightline.ops import rle
 
 
 def test_path_that_matches_nothing_lists_what_was_looked_for(tmp_path: Path) -> None:
@@ -116,3 +119,22 @@ def test_data_needs_neither_torch_nor_matplotlib() -> None:
     code = "import sightline.data, sys; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_of_data_to_detect_the_boxes_are_written(tmp_path: Path, made_dataset) -> None:
+    mask = rle.encode(np.ones((24, 32), dtype=np.bool_))
+    row = {"image_id": 0, "class_id": 0, "x1": 0, "y1": 0, "x2": 32, "y2": 24, "rle": mask}
+    for name in ("coco", "voc", "labelme", "cvat"):
+        losses = write_dataset(made_dataset([row]), tmp_path / name, name)
+        assert [(f.code, f.count) for f in losses] == [("loss-masks", 1)]
+        assert read_dataset(tmp_path / name).task == "detect"
+
+
+@pytest.mark.parametrize("split", ["a/../../b", "..", "x\\y", "a\nb", ""])
+def test_a_split_is_a_name_that_a_file_can_have(made_dataset, split: str) -> None:
+    dataset = made_dataset([])
+    images = dataset.images.with_columns(split=pl.lit(split))
+    with pytest.raises(DataError, match="a split must have a name that a file can have"):
+        dataset_from_rows(
+            images, dataset.objects, dataset.classes, root=dataset.root, name="x", task="detect", format="x"
+        )

@@ -140,6 +140,10 @@ def test_what_is_assigned_stays_when_images_are_added(folder: Path, tmp_path: Pa
     assert {path: now[path] for path in splits_of(before.table)} == splits_of(before.table)
     assert (after.result.kept, after.result.added, after.result.moved) == (12, 10, 0)
     assert dict(after.table.group_by("split").len().iter_rows()) == {"train": 11, "val": 11}
+    renamed = next((folder / "images/d").glob("*.png"))
+    renamed.rename(renamed.with_name("renamed.png"))
+    again = plan(folder, previous=after.table, fractions=record.fractions).result
+    assert (again.kept, again.added, again.moved, again.gone) == (21, 1, 0, 1)
 
 
 def test_units_that_new_images_join_are_not_divided(folder: Path) -> None:

@@ -107,6 +107,26 @@ def test_a_mot_sequence_has_its_frame_rate(tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
+def test_a_mot_sequence_without_pictures_has_the_frames_of_its_video(
+    tmp_path: Path, make_video: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "S"
+    folder.mkdir()
+    info = folder / "seqinfo.ini"
+    info.write_text(f"[Sequence]\nseqLength=3\nimWidth={SIZE_HW[1]}\nimHeight={SIZE_HW[0]}\n")
+    with pytest.raises(SourceError, match=r"seqinfo\.ini: imDir must name the folder of the frames, got 'img1' and no"):
+        open_source(folder)
+    made = make_video(name="S.mp4", pts=VFR)
+    made.rename(tmp_path / "S.mp4")
+    source = open_source(folder)
+    assert (source.name, source.size_hw, source.frame_count) == ("S", SIZE_HW, 3)
+    assert source.fps == pytest.approx(2 * 90000 / 6500)
+    info.write_text("[Sequence]\nframeRate=5\n")
+    frames = list(open_source(folder))
+    assert [read_number(f.image) for f in frames] == list(range(len(VFR)))
+    assert [(f.time_s, f.source) for f in frames[:2]] == [(0.0, "S.mp4#000000"), (0.2, "S.mp4#000001")]
+
+
 def test_an_unreadable_image_names_the_last_good_one(tmp_path: Path) -> None:
     for number in (1, 2):
         Image.fromarray(numbered_image(number)).save(tmp_path / f"{number}.jpg")

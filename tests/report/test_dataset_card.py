@@ -186,6 +186,7 @@ def test_the_template_asks_for_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
+        ({"date_published": "yesterday"}, r"'date_published': must be a date as 2026-01-31, got 'yesterday'"),
         ({"license": "MIT"}, r"unknown key 'license' \(nearest: licence"),
         ({"policies": {"oclusion": "x"}}, r"unknown key 'oclusion' under 'policies' \(nearest: occlusion"),
         ({"classes": {"nutt": "x"}}, r"unknown class 'nutt' \(nearest: nut"),

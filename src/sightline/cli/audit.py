@@ -15,6 +15,7 @@ from sightline.core.runs import RunFolder
 from sightline.data import AuditOptions, audit_dataset, read_dataset
 from sightline.data.prediction_files import read_coco_results
 from sightline.data.quarantine import write_quarantine
+from sightline.infer import embed_dataset
 from sightline.report.audit_page import write_audit_page
 
 __all__ = ["audit"]
@@ -33,6 +34,7 @@ def audit(
     quarantine_from: Severity = "error",
     since: str | None = None,
     predictions: str | None = None,
+    embeddings: str | None = None,
     imgsz: Count = _IMGSZ,
     fail_on: Literal["info", "warning", "error", "never"] = "never",
     workers: Count = 2,
@@ -60,6 +62,8 @@ def audit(
         An earlier audit's JSON: splits that are not as they were then are findings.
     predictions
         A model's predictions on this data, Parquet or COCO results: labels they speak against are findings.
+    embeddings
+        A model's weights: images it finds alike are findings, a second opinion on near-duplicates. Needs torch.
     imgsz
         Longest side in pixels at which a network is to see the images; judges what becomes too small.
     fail_on
@@ -81,6 +85,11 @@ def audit(
     dataset = read_dataset(data, format=format)
     found = None if predictions is None else _read_predictions(predictions, dataset)
     with progress_bar() as bar:
+        vectors = None
+        if embeddings is not None:
+            vectors = embed_dataset(
+                dataset, embeddings, workers=workers, progress=lambda done, total: bar("embedding images", done, total)
+            )
         result = audit_dataset(
             dataset,
             AuditOptions(imgsz=imgsz),
@@ -88,6 +97,7 @@ def audit(
             progress=lambda done, total: bar("reading files", done, total),
             since=earlier,
             predictions=found,
+            embeddings=vectors,
         )
     if json:
         emit_json(result.to_dict())

@@ -16,6 +16,7 @@ __all__ = ["show_audit"]
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 _NAMED_CLASSES = 12
+_PLACE_WIDTH = 44
 _PLACES, _PLACES_OF_CODE = 40, 10
 
 
@@ -79,7 +80,8 @@ def _table(result: AuditResult) -> Table:
     table.add_column("what to do", overflow="fold", ratio=3)
     for severity, code, count, first, do in result.to_frame().iter_rows():
         style = _STYLES[severity]
-        place = Text(_printable(first or "–"), overflow="fold")
+        # Of a long path the end says more than the start; the whole stands below, and in the JSON.
+        place = Text(_printable(first if len(first) <= _PLACE_WIDTH else f"…{first[1 - _PLACE_WIDTH :]}") or "–")
         table.add_row(Text(severity, style=style), Text(code, style=style), str(count), place, Text(do))
     return table
 

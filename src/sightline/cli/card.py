@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-import pydantic
-
-from sightline.cli.audit_file import read_audit
+from sightline.cli.audit_file import read_result
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
-from sightline.core.config import validation_sentence
-from sightline.core.errors import ConfigError
-from sightline.data import AuditResult, audit_dataset, read_dataset
+from sightline.data import audit_dataset, read_dataset
 from sightline.report.card_text import CardText, write_template
 from sightline.report.dataset_card_files import write_card
 
@@ -56,7 +52,7 @@ def card(
     text = CardText() if describe is None else CardText.read(describe)
     text.check_classes(dataset.class_names, where=describe)
     if audit is not None:
-        found = _read_result(audit)
+        found = read_result(audit)
     else:
         with progress_bar() as bar:
             progress = lambda done, total: bar("reading files", done, total)  # noqa: E731
@@ -71,10 +67,3 @@ def card(
         if describe is None:
             note("`sightline card --init` writes a file to state it in")
     return 0
-
-
-def _read_result(file: str) -> AuditResult:
-    try:
-        return pydantic.TypeAdapter(AuditResult).validate_python(read_audit(file))
-    except pydantic.ValidationError as error:
-        raise ConfigError(validation_sentence(None, error), where=file) from None

@@ -46,7 +46,7 @@ def convert(
     task
         What to make of the labels, as detect for instances of which only the boxes matter.
     copy_images
-        Copy the images too; without it only labels are written.
+        Copy the images too; without it only labels are written, as COCO alone can be read without them.
     verify
         Read the result back and check that images and objects reconcile; not without the images.
     json

@@ -55,6 +55,7 @@ def build_app() -> cyclopts.App:
         version=sightline.__version__,
         help="From labelled images or video to a vision system one can defend.",
         help_format="plaintext",
+        suppress_keyboard_interrupt=False,  # `main` says that it was interrupted
     )
     for verb, (target, help_text) in VERBS.items():
         app.command(f"sightline.cli.{target}", name=verb, help=help_text)

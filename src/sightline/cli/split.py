@@ -184,7 +184,7 @@ def _show(result: SplitResult, written: list[Path], has_previous: bool) -> None:
         ("the same for a random division of these units", result.imbalance_random),
     ]
     if has_previous:
-        measures += [("images kept", result.kept), ("images added", result.added), ("images moved", result.moved)]
+        measures += [(f"images {what}", getattr(result, what)) for what in ("kept", "added", "moved", "gone")]
     show_table("", ("measure", "value"), measures)
     if result.conventions["group_by"] is not None and result.ungrouped:
         note(f"{result.ungrouped} images have no group by '{result.conventions['group_by']}'")

@@ -8,6 +8,7 @@ format are kept in `classes.source_id`. Nothing is dropped on the way in: an obj
 
 import hashlib
 import html
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ __all__ = [
     "TASKS",
     "Dataset",
     "Task",
+    "check_split_names",
     "dataset_from_rows",
 ]
 
@@ -79,6 +81,7 @@ _REQUIRED = {
     "objects": ("object_id", "image_id", "class_id", "x1", "y1", "x2", "y2", "area", "crowd", "ignore"),
     "classes": ("class_id", "name", "thing"),
 }
+_FILE_NAME = re.compile(r"[^/\\\x00-\x1f]+")
 _BOX_AREA = (pl.col("x2") - pl.col("x1")) * (pl.col("y2") - pl.col("y1"))
 _NO_IDS = pl.col("object_id").is_null().all()
 _DEFAULTS: dict[str, list[pl.Expr]] = {
@@ -233,6 +236,14 @@ def dataset_from_rows(
     return dataset
 
 
+def check_split_names(names: Iterable[str | None], where: str | None = None) -> None:
+    """DataError, at `where`, for the name of a split that is none for a file: writers name files and folders so."""
+    for name in sorted(n for n in names if n is not None):
+        if not _FILE_NAME.fullmatch(name) or name in {".", ".."}:
+            message = f"a split must have a name that a file can have, got {name!r:.60}"
+            raise DataError(message, where=where, do="Rename the split")
+
+
 def _table(name: str, rows: Rows, schema: dict[str, Any]) -> pl.DataFrame:
     frame = fit_table(name, rows, schema).with_columns(_DEFAULTS[name])
     for column in _REQUIRED[name]:
@@ -259,12 +270,7 @@ def _validate(dataset: Dataset) -> None:
                 f"paths must be relative to the data set's root and stay inside it, got '{escaping[0]}'",
                 where=str(dataset.root),
             )
-    splits = images["split"].drop_nulls().unique()
-    # Writers name files and folders after splits.
-    strange = splits.filter(~splits.str.contains(r"^[^/\\\x00-\x1f]+$") | splits.is_in([".", ".."])).sort()
-    if not strange.is_empty():
-        message = f"a split must have a name that a file can have, got {strange[0]!r:.60}"
-        raise DataError(message, where=str(dataset.root), do="Rename the split")
+    check_split_names(images["split"].unique(), str(dataset.root))
     small = images.filter((pl.col("width") < 1) | (pl.col("height") < 1))
     if not small.is_empty():
         raise DataError(f"image sizes must be at least 1 x 1, got {small.row(0, named=True)['path']}")

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,8 @@ import numpy as np
 
 from sightline.core.errors import ConfigError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "atomic_folder",
@@ -67,7 +66,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     except (FileExistsError, FileNotFoundError) as error:
         message = f"must be a folder that exists or can be made, got: {error.strerror}"
         raise ConfigError(message, where=str(target.parent), do="Choose another folder to write to") from None
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -127,7 +126,7 @@ def locked_folder(folder: str | Path) -> Iterator[bool]:
 
 
 def _lock(handle: int) -> bool:
-    if fcntl is None:
+    if sys.platform == "win32":
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -158,7 +157,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     target = Path(path).resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.parent))
     except OSError as error:
         message = f"must be a folder that exists or can be made, got: {error.strerror}"
         raise ConfigError(message, where=str(target.parent), do="Choose another folder to write to") from None

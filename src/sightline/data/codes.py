@@ -52,6 +52,7 @@ CODES: dict[str, Code] = {
     "image-near-duplicate": Code(
         "info", "images of one split look the same up to size, compression, flips and turns", "Keep one of each"
     ),
+    "image-alike": Code("info", "images of one split look alike to a network", "Look; keep one of each if they are"),
     "image-stem-in-two-folders": Code(
         "info", "images in different folders share a name", "Keep the folders in every list of names"
     ),
@@ -86,6 +87,7 @@ CODES: dict[str, Code] = {
     ),
     "label-unknown-class": Code("error", "an object's class is not declared", "Declare the class or correct the id"),
     "label-unknown-image": Code("error", "an object belongs to an image that is not listed", "List the image"),
+    "label-left-out": Code("info", "objects are left out with their image", "See the finding about the image"),
     "label-duplicate": Code("warning", "the same box with the same class twice", "Delete one of the two"),
     "label-near-duplicate": Code(
         "warning", "two nearly identical boxes (IoU ≥ 0.9) of one class", "Keep the better of the two"
@@ -215,6 +217,9 @@ CODES: dict[str, Code] = {
         "warning",
         "two splits hold near-duplicates: the same picture up to size, compression, flips and turns",
         "Keep the images of such a group in one split: `sightline split`",
+    ),
+    "split-overlap-alike": Code(
+        "warning", "two splits hold images that look alike to a network", "Look; keep such images in one split"
     ),
     "split-overlap-group": Code(
         "error", "one video, patient or scene is in two splits", "Split by group: `sightline split`"

@@ -7,12 +7,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["float_rows", "floats", "integers"]
+__all__ = ["LARGEST", "float_rows", "floats", "integers"]
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 _INT64 = 2**63
+LARGEST = 1e15
+"""What is beyond it is no place in a picture; areas of what is below can be calculated."""
 
 
 def integers(values: Sequence[Any]) -> tuple[Ints, Bools]:
@@ -28,27 +30,27 @@ def integers(values: Sequence[Any]) -> tuple[Ints, Bools]:
 
 
 def floats(values: Sequence[Any]) -> tuple[Floats, Bools]:
-    """The values as float64 and a mask of those that are no finite number (NaN in the array)."""
+    """The values as float64 and a mask of those that are no number up to `LARGEST` (NaN in the array)."""
     try:
         column = np.array(values, dtype=np.float64)
     except (ValueError, TypeError, OverflowError):
         column = np.zeros((0, 0))
     if column.ndim != 1:  # lists among the numbers
         column = np.array([_float_row([v], 1)[0] for v in values], dtype=np.float64)
-    bad: Bools = np.asarray(~np.isfinite(column))
+    bad: Bools = np.asarray(~(np.abs(column) <= LARGEST))
     column[bad] = np.nan
     return column, bad
 
 
 def float_rows(rows: Sequence[Any], width: int) -> tuple[Floats, Bools]:
-    """Rows of `width` numbers as float64 (N, width) and a mask of the rows that are not that (NaN in the array)."""
+    """Rows of `width` numbers up to `LARGEST` as float64 (N, width), and a mask of those that are not (NaN there)."""
     try:
         table = np.array(rows, dtype=np.float64).reshape(len(rows), -1)
     except (ValueError, TypeError, OverflowError):
         table = np.zeros((len(rows), 0))
     if table.shape[1] != width:
         table = np.array([_float_row(r, width) for r in rows], dtype=np.float64).reshape(len(rows), width)
-    bad: Bools = np.asarray(~np.isfinite(table).all(axis=1))
+    bad: Bools = np.asarray(~(np.abs(table) <= LARGEST).all(axis=1))
     table[bad] = np.nan
     return table, bad
 

@@ -36,6 +36,7 @@ from sightline.data.video_frames import read_frame
 
 __all__ = [
     "COLOUR_BASE",
+    "FileBuffer",
     "as_rgb8",
     "as_uint8",
     "colour_of_id",
@@ -51,6 +52,8 @@ __all__ = [
 
 COLOUR_BASE = 1 << 24
 """Ids from here on stand for RGB colours: `COLOUR_BASE + 65536 r + 256 g + b`."""
+
+_LARGEST_ROOM = 1 << 24
 
 Array: TypeAlias = npt.NDArray[Any]
 Palette: TypeAlias = Mapping[tuple[int, int, int], int]
@@ -133,7 +136,32 @@ def read_bytes(path: str | Path, where: str | None = None) -> bytes:
         raise ImageError(f"cannot read the file ({error.strerror or error})", where=where) from None
 
 
-def decode_reduced(data: bytes, header: ImageHeader, where: str, side: int) -> Array:
+class FileBuffer:
+    """Room to read files into, one after another; each thread needs its own.
+
+    Most of the time to read a photograph goes into new memory for it.
+    """
+
+    def __init__(self) -> None:
+        self._room = bytearray(1)
+
+    def read(self, path: str | Path, where: str) -> bytes | memoryview:
+        """`read_bytes` as a view that holds until the next call; a very large file comes as bytes of its own."""
+        size = check_file(Path(path), where)
+        if size >= _LARGEST_ROOM:
+            return read_bytes(path, where)
+        if len(self._room) < size:
+            self._room = bytearray(2 * size)
+        try:
+            with Path(path).open("rb", buffering=0) as stream:
+                count = stream.readinto(self._room)
+        except OSError as error:
+            raise ImageError(f"cannot read the file ({error.strerror or error})", where=where) from None
+        # A file that is being written is read the plain way.
+        return memoryview(self._room)[:count] if count == size else read_bytes(path, where)
+
+
+def decode_reduced(data: bytes | memoryview, header: ImageHeader, where: str, side: int) -> Array:
     """A picture decoded strictly, upright, as RGB or gray uint8, reduced where that saves work.
 
     A JPEG comes at a half, a quarter or an eighth of its size, its longer side still at least `side` pixels and its
@@ -142,7 +170,7 @@ def decode_reduced(data: bytes, header: ImageHeader, where: str, side: int) -> A
     Raises ImageError as `decode_image` does.
     """
     if header.kind != "jpeg" or header.channels not in {"gray", "rgb"}:
-        pixels = _decode(data, header, where)
+        pixels = _decode(bytes(data), header, where)
         greatest = int(pixels.max()) if pixels.dtype == np.uint16 else 0
         return (pixels * (255.0 / greatest)).astype(np.uint8) if greatest > 255 else pixels.astype(np.uint8, copy=False)
     height, width = header.stored_hw
@@ -159,7 +187,7 @@ def _decode(data: bytes, header: ImageHeader, where: str) -> Array:
     return _upright(_picture(image, where), _remaining_orientation(header))
 
 
-def _decode_jpeg(data: bytes, header: ImageHeader, where: str, factor: int = 1) -> Array:
+def _decode_jpeg(data: bytes | memoryview, header: ImageHeader, where: str, factor: int = 1) -> Array:
     colour = "GRAY" if header.channels == "gray" else "RGB"
     height, width = (-(-side // factor) for side in header.stored_hw)
     try:

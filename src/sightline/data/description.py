@@ -34,7 +34,7 @@ import polars as pl
 import pydantic
 
 from sightline.core.config import Config
-from sightline.core.dataset import Dataset, Task
+from sightline.core.dataset import Dataset, Task, check_split_names
 from sightline.core.errors import ConfigError, DataError, at
 from sightline.data.codes import finding
 from sightline.data.decode import COLOUR_BASE
@@ -183,6 +183,7 @@ def apply_description(dataset: Dataset, description: Description, file: Path) ->
     if description.table is not None:
         images, notes = apply_table(images, absolute(file.parent / description.table), description.fold, out)
         findings += notes
+    check_split_names(images["split"].unique(), str(file))
     kept = replace(dataset.select(images["image_id"]), images=images, name=description.name or dataset.name)
     if description.recorded is not None:
         findings += changed_splits(kept, description.recorded, file)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import supervision as sv
 
 from sightline.core.frames import SemanticMap
+from sightline.data.labels import BACKGROUND_NAMES
 
 __all__ = ["PALETTE", "Drawer", "class_colours", "detections_of_rows"]
 
@@ -18,7 +19,6 @@ PALETTE = sv.ColorPalette.from_hex([
     "#00B4D8", "#FB5607", "#8AC926", "#C77DFF", "#FF7096", "#43AA8B", "#F9C74F", "#577590",
 ])  # fmt: skip
 """Colours by class id or track id, repeated when there are more."""
-_BACKGROUND = ("background", "void", "unlabelled", "unlabeled")
 _REFERENCE_HEIGHT = 720.0  # the size the line widths below are meant for
 _TRACE_FRAMES = 40
 _TINT = 0.45
@@ -107,7 +107,7 @@ class Drawer:
         colours = class_colours(semantic.class_names)
         counted = (semantic.class_ids >= 0) & (semantic.class_ids < len(semantic.class_names))
         ids = np.where(counted, semantic.class_ids, 0)
-        painted = np.array([n.lower() not in _BACKGROUND for n in semantic.class_names])
+        painted = np.array([n.lower() not in BACKGROUND_NAMES for n in semantic.class_names])
         shown = painted[ids] & counted
         blend = cv2.addWeighted(image, 1 - _TINT, colours[ids], _TINT, 0.0)
         drawn = np.where(shown[..., None], blend, image)

@@ -10,7 +10,7 @@ from sightline.core.findings import Finding
 
 __all__ = ["images_of_findings"]
 
-_NOT_OF_AN_IMAGE = frozenset({"label-orphan"})
+_NOT_OF_AN_IMAGE = frozenset({"label-orphan", "label-unknown-image"})
 _LABEL_SUFFIXES = frozenset({".txt", ".xml", ".json", ".png", ".npy", ".mat"})
 
 
@@ -34,7 +34,8 @@ def images_of_findings(findings: Iterable[Finding], images: pl.DataFrame) -> lis
         if f.path in by_path:
             return by_path[f.path]
         name = PurePosixPath(f.path)
-        is_label = name.suffix.lower() in _LABEL_SUFFIXES and name.stem not in several
-        return by_stem.get(name.stem) if is_label else None
+        # A picture that could not be taken in is no label of another picture with its name.
+        is_label = name.suffix.lower() in _LABEL_SUFFIXES and not f.code.startswith("image-")
+        return by_stem.get(name.stem) if is_label and name.stem not in several else None
 
     return [image_of(f) for f in findings]

@@ -29,6 +29,7 @@ __all__ = ["check_format", "check_written", "mask_iou", "match_images", "match_o
 
 _BOX_SHARE = 1e-7  # of the image's longer side: formats of relative coordinates carry eight decimals
 _VALUE_SLACK = 1e-6
+_ROUNDED_PX = 1.0  # what is rounded to pixels moves by less
 _ALL_OBJECTS = ("loss-instances",)
 # The losses that may explain a difference, by what differs.
 _EXPLAINED_BY = {
@@ -37,7 +38,10 @@ _EXPLAINED_BY = {
     "frame": ("loss-attributes", "loss-groups"),
     "time_s": ("loss-attributes", "loss-groups"),
     "box": ("loss-boxes", "loss-rounding"),
-    "mask": ("loss-masks", "loss-outline", "loss-parts", "loss-rounding", "loss-overlap", "loss-boxes"),
+    "box by a pixel or more": ("loss-boxes",),
+    "object's having a mask": ("loss-masks",),
+    "mask": ("loss-outline", "loss-parts", "loss-rounding", "loss-boxes"),
+    "pixel of a mask": ("loss-overlap",),
     "crowd": ("loss-crowd", "loss-attributes"),
     "ignore": ("loss-ignore", "loss-crowd", "loss-attributes", "loss-to-ignored"),
     "occlusion": ("loss-attributes",),
@@ -92,8 +96,8 @@ def check_format(name: str, dataset: Dataset, folder: Path) -> list[Finding]:
     _check_images(name, images, stated)
     _check_classes(name, dataset, after, stated)
     if any(stated[c] for c in _ALL_OBJECTS):
-        return losses
-    if dataset.task == "semantic":
+        _check_painted(name, dataset, after, images, stated)
+    elif dataset.task == "semantic":
         _check_semantic(name, dataset, after, images)
     else:
         _check_objects(name, dataset, after, images, stated)
@@ -193,12 +197,49 @@ def _check_semantic(name: str, before: Dataset, after: Dataset, images: Sequence
         _require(np.array_equal(table[first], second), name, f"must keep the mask of {old['path']}, got another")
 
 
+def _check_painted(name: str, before: Dataset, after: Dataset, images: Sequence[Pair], stated: Counter[str]) -> None:
+    """Objects that have become pixels: each pixel is of a class that covers it, and what never counts gives way."""
+    objects, slots = _objects_by_image(before), {n: i for i, n in enumerate(after.class_names)}
+    background = [i for n, i in slots.items() if n not in before.class_names]
+    _require(len(background) == 1, name, f"must have one class for the background, got {len(background)}")
+    covered = 0
+    for old, new in images:
+        found = read_class_mask(after.image_path(new["mask_path"]), after)
+        right, counted, hidden = (np.zeros(found.shape, dtype=np.bool_) for _ in range(3))
+        for row in objects.get(old["image_id"], []):
+            mask, has_mask = _pixels(row)
+            if row["crowd"] or row["ignore"] or not has_mask:
+                hidden |= mask
+                continue
+            covered += int(np.count_nonzero(mask))
+            counted |= mask
+            right |= mask & (found == slots[row["class"]])
+        covered -= int(np.count_nonzero(counted & ~hidden))
+        right |= ~counted & np.where(hidden, found == MASK_IGNORE, found == background[0])
+        _require(bool(right.all()), name, f"must paint the objects of {old['path']} as their classes, got others")
+    overlap = stated["loss-overlap"]
+    _require(covered == overlap, name, f"must state {covered} pixels that several objects cover, got {overlap}")
+
+
+def _pixels(row: Row) -> tuple[npt.NDArray[np.bool_], bool]:
+    """The pixels of an object's mask, else those its box touches, and whether it has a mask."""
+    size_hw = (row["height"], row["width"])
+    counts = object_rle(row, size_hw)
+    if counts is not None:
+        return rle.decode(counts, size_hw), True
+    x1, y1, x2, y2 = (max(int(v), 0) for v in (*np.floor([row["x1"], row["y1"]]), *np.ceil([row["x2"], row["y2"]])))
+    pixels = np.zeros(size_hw, dtype=np.bool_)
+    pixels[y1:y2, x1:x2] = True
+    return pixels, False
+
+
 def _check_objects(name: str, before: Dataset, after: Dataset, images: Sequence[Pair], stated: Counter[str]) -> None:
     pairs = match_objects(before, after, [(a["image_id"], b["image_id"]) for a, b in images])
     _require(len(pairs) == after.objects.height, name, "must keep the objects' classes and images, got others")
     different: dict[str, Callable[[Row, Row], bool]] = {
         "box": lambda a, b: _box_distance(a, b) > _BOX_SHARE * max(a["width"], a["height"]) + _VALUE_SLACK,
-        "mask": _masks_differ,
+        "box by a pixel or more": lambda a, b: _box_distance(a, b) >= _ROUNDED_PX,
+        "object's having a mask": lambda a, b: _has_mask(a) != _has_mask(b),
         "crowd": lambda a, b: a["crowd"] != b["crowd"],
         "ignore": lambda a, b: a["ignore"] != b["ignore"],
         "occlusion": lambda a, b: not _close(a["occlusion"], b["occlusion"]),
@@ -208,6 +249,12 @@ def _check_objects(name: str, before: Dataset, after: Dataset, images: Sequence[
     }
     for what, differ in different.items():
         _allow(name, what, [_box_text(a) for a, b in pairs if differ(a, b)], stated)
+    others = [(a, b) for a, b in pairs if _has_mask(a) and _has_mask(b) and _masks_differ(a, b)]
+    if any(stated[code] for code in _EXPLAINED_BY["mask"]) or not stated["loss-overlap"]:
+        _allow(name, "mask", [_box_text(a) for a, _ in others], stated)
+    else:
+        lost = [_box_text(a) for a, b in others for _ in range(_pixels_apart(a, b))]
+        _allow(name, "pixel of a mask", lost, stated)
 
 
 def _objects_by_image(dataset: Dataset) -> dict[int, list[Row]]:
@@ -235,9 +282,16 @@ def _box_distance(a: Row, b: Row) -> float:
     return float(max(abs(a[k] - b[k]) for k in ("x1", "y1", "x2", "y2")))
 
 
+def _has_mask(row: Row) -> bool:
+    return row["rle"] is not None or row["polygon"] is not None
+
+
 def _masks_differ(a: Row, b: Row) -> bool:
-    has, other = (row["rle"] is not None or row["polygon"] is not None for row in (a, b))
-    return has != other or (has and not _same_outlines(a, b) and mask_iou((a, b)) != 1.0)
+    return not _same_outlines(a, b) and mask_iou((a, b)) != 1.0
+
+
+def _pixels_apart(a: Row, b: Row) -> int:
+    return int(np.count_nonzero(_pixels(a)[0] ^ _pixels(b)[0]))
 
 
 def _same_outlines(a: Row, b: Row) -> bool:

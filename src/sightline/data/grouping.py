@@ -18,8 +18,8 @@ def declared_groups(paths: pl.Series, rule: str, metadata: Path | None = None, w
     """The group of each path, null where the rule gives none.
 
     `rule` is a regular expression whose first group names it, `parent` for the folder, or, with `metadata`, a column of
-    that CSV file, which names images in a column `path` or `stem`. ConfigError, at `where`, for anything else, and for a rule
-    that gives no image a group.
+    that CSV file, which names images in a column `path` or `stem`. ConfigError, at `where`, for anything else, and for
+    a rule that gives no image a group.
     """
     if metadata is not None:
         return _from_column(paths, metadata, rule)

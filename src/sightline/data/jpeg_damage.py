@@ -18,7 +18,7 @@ _LUMA_AC = 0x10  # class 1 (AC), identifier 0
 _END_OF_BLOCK = 0x00
 
 
-def find_zeroed_block(data: bytes) -> int | None:
+def find_zeroed_block(data: bytes | memoryview) -> int | None:
     """Where 64 zero bytes or more stand inside the compressed picture of a sound JPEG; None where there are none.
 
     Only where the code of zeros means a coefficient: 64 such bytes would be some 170 equal ones in a row. Progressive
@@ -29,6 +29,7 @@ def find_zeroed_block(data: bytes) -> int | None:
     # A run of 64 zeros holds whole words of zeros, which numpy finds ten times as fast as a search for the run.
     if np.frombuffer(data, dtype=np.uint64, count=len(data) // 8).all():
         return None
+    data = bytes(data)
     start = _start_of_codes(data)
     if start is None:
         return None

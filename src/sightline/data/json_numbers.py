@@ -15,14 +15,14 @@ _WHOLE_TENS = 10 ** np.arange(_MAX_PLACES + 1, dtype=np.uint64)
 _MAX_INTEGER_DIGITS = 18
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def parse_integer(text: Bytes, at: int) -> tuple[int, int]:
     """The whole number at `at` and the place behind it; one of over 18 digits or with a fraction is `BAD`."""
     negative = text[at] == _MINUS
     first = at + 1 if negative else at
     at, value = first, 0
     while at < len(text) and 48 <= text[at] <= 57 and at - first <= _MAX_INTEGER_DIGITS:
-        value, at = value * 10 + (np.int64(text[at]) - 48), at + 1
+        value, at = value * 10 + (int(text[at]) - 48), at + 1
     if at == first or at >= len(text) or at - first > _MAX_INTEGER_DIGITS or (text[first] == _ZERO and at > first + 1):
         return 0, BAD
     if text[at] == _DOT or text[at] == ord("e") or text[at] == ord("E"):
@@ -30,7 +30,7 @@ def parse_integer(text: Bytes, at: int) -> tuple[int, int]:
     return (-value if negative else value), at
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def parse_number(text: Bytes, at: int) -> tuple[float, int, bool]:
     """The number at `at`, the place behind it, and whether it is exact; where it is not, Python must read it.
 
@@ -66,7 +66,7 @@ def parse_number(text: Bytes, at: int) -> tuple[float, int, bool]:
     return (-value if negative and not (whole and mantissa == 0) else value), at, True
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _divide(mantissa: np.uint64, places: int) -> float:
     """`mantissa / 10**places` rounded once, to even: long division to 55 bits or more, the last for all the rest."""
     one, divisor = np.uint64(1), _WHOLE_TENS[places]

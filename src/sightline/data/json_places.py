@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from sightline.data.json_scan import BAD, Bytes, Ints, item_places, members, skip_blank
+from sightline.data.json_scan import Bytes, Ints, item_places, members, skip_blank
 
 __all__ = ["JsonPlaces", "Spans", "find_values", "guess_values"]
 
@@ -14,13 +14,15 @@ Spans: TypeAlias = dict[str, tuple[int, int]]
 """Start and end of values, by key."""
 
 _NO_KEY = np.zeros(0, dtype=np.uint8)
+_BLANK = b" \t\r\n"
+_WINDOW = 1 << 20
 
 
 class JsonPlaces:
     """Where the items of top-level lists stand in a JSON text, as bytes, that is known to be valid."""
 
-    def __init__(self, data: bytes) -> None:
-        self._text = np.frombuffer(data, dtype=np.uint8)
+    def __init__(self, text: Bytes) -> None:
+        self._text = text
         self._values: Spans | None = None
         self._lines: dict[str, Ints] = {}
 
@@ -41,7 +43,7 @@ class JsonPlaces:
 
 
 def find_values(text: Bytes) -> Spans | None:
-    """Where each value of the object that a JSON text is stands; None where it is no object. Insides are not checked."""
+    """Where the values of the object stand that a JSON text is, unchecked inside; None where it is no object."""
     at = _first_key(text)
     if at is None:
         return None
@@ -49,29 +51,40 @@ def find_values(text: Bytes) -> Spans | None:
     return _by_key(text, places) if whole else None
 
 
-def guess_values(data: bytes, long: str, after: str) -> Spans | None:
+def guess_values(text: Bytes, long: str, after: str) -> Spans | None:
     """As `find_values`, but without walking through the list `long`: its end is guessed from the key `after`.
 
     Where `after` does not follow it, the list is taken to be the last value. Whoever reads the list must see that it
     ends where it is said to; with that, all is as `find_values` has it. None where the guess does not fit.
     """
-    text, stop = np.frombuffer(data, dtype=np.uint8), f'"{long}"'.encode()
     at = _first_key(text)
-    places, stopped = members(text, at, np.frombuffer(stop, dtype=np.uint8)) if at is not None else (Ints(0), False)
-    if not stopped or not len(places) or places[-1, 3] != BAD:
+    stop = np.frombuffer(f'"{long}"'.encode(), dtype=np.uint8)
+    places, stopped = members(text, at, stop) if at is not None else (Ints(0), False)
+    if not stopped:
         return None
-    start, key = int(places[-1, 2]), data.rfind(f'"{after}"'.encode())
+    start, key = int(places[-1, 2]), _find_last(text, f'"{after}"'.encode(), len(text))
     if key > start:
+        bracket = _find_last(text, b"]", key)
         rest, whole = members(text, key, _NO_KEY)
-        bracket = data.rfind(b"]", start, key)
-        between = data[bracket + 1 : key]
+        whole = whole and text[bracket + 1 : key].tobytes().strip(_BLANK) == b","
     else:
-        rest, whole, bracket = places[:0], True, data.rfind(b"]")
-        between = data[bracket + 1 :].replace(b"}", b",")
-    if not whole or bracket <= start or between.strip(b" \t\r\n") != b",":
+        bracket = _find_last(text, b"]", len(text))
+        rest, whole = places[:0], text[bracket + 1 :].tobytes().strip(_BLANK) == b"}"
+    if not whole or bracket <= start:
         return None
     places[-1, 3] = bracket + 1
     return _by_key(text, np.concatenate([places, rest]))
+
+
+def _find_last(text: Bytes, word: bytes, end: int) -> int:
+    """Where a word stands last before `end`, -1 where it does not."""
+    while end > 0:
+        start = max(end - _WINDOW, 0)
+        found = text[start:end].tobytes().rfind(word)
+        if found >= 0:
+            return start + found
+        end = start + len(word) - 1 if start else 0
+    return -1
 
 
 def _first_key(text: Bytes) -> int | None:

@@ -39,7 +39,7 @@ _SIMPLE_ESCAPES = np.frombuffer(b'"\\/bfnrt', np.uint8)
 _WORDS = tuple(np.frombuffer(w, np.uint8) for w in (b"null", b"true", b"false", b"NaN", b"Infinity", b"-Infinity"))
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def skip_blank(text: Bytes, at: int) -> int:
     """The next place that is no white space; the end of the text where there is none."""
     while at < len(text) and (text[at] == 32 or text[at] == _NEWLINE or text[at] == _RETURN or text[at] == 9):
@@ -47,7 +47,7 @@ def skip_blank(text: Bytes, at: int) -> int:
     return at
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def skip_string(text: Bytes, at: int) -> int:
     """Behind the string whose opening quote stands at `at`."""
     if at >= len(text) or text[at] != _QUOTE:
@@ -67,7 +67,7 @@ def skip_string(text: Bytes, at: int) -> int:
     return BAD
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _skip_escape(text: Bytes, at: int) -> int:
     if at >= len(text):
         return BAD
@@ -83,7 +83,7 @@ def _skip_escape(text: Bytes, at: int) -> int:
     return at + 5
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def skip_key(text: Bytes, at: int) -> int:
     """Behind the colon of the key that starts at `at`."""
     at = skip_string(text, at)
@@ -93,7 +93,7 @@ def skip_key(text: Bytes, at: int) -> int:
     return at + 1 if at < len(text) and text[at] == _COLON else BAD
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _skip_digits(text: Bytes, at: int) -> int:
     """Behind one or more digits."""
     start = at
@@ -102,7 +102,7 @@ def _skip_digits(text: Bytes, at: int) -> int:
     return at if at > start else BAD
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def skip_number(text: Bytes, at: int) -> int:
     """Behind the number at `at`, NaN and the infinities not included."""
     if text[at] == _MINUS:
@@ -123,7 +123,7 @@ def skip_number(text: Bytes, at: int) -> int:
     return at
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _is_word(text: Bytes, at: int, word: Bytes) -> bool:
     if at + len(word) > len(text):
         return False
@@ -133,7 +133,7 @@ def _is_word(text: Bytes, at: int, word: Bytes) -> bool:
     return same
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _skip_scalar(text: Bytes, at: int) -> int:
     if text[at] == _QUOTE:
         return skip_string(text, at)
@@ -145,7 +145,7 @@ def _skip_scalar(text: Bytes, at: int) -> int:
     return skip_number(text, at)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def skip_value(text: Bytes, at: int, stack: Bytes) -> int:
     """Behind the value that follows at `at`, every byte of it checked; `stack` (`MAX_DEPTH`,) is scratch space."""
     depth = 0
@@ -153,27 +153,33 @@ def skip_value(text: Bytes, at: int, stack: Bytes) -> int:
         at = skip_blank(text, at)
         if at >= len(text):
             return BAD
-        c = text[at]
-        if c in (_OPEN_LIST, _OPEN_OBJECT):
-            if depth == len(stack):
-                return BAD
-            stack[depth], depth = c, depth + 1
-            at = skip_blank(text, at + 1)
-            if at >= len(text) or text[at] != c + 2:  # "]" and "}" stand two behind "[" and "{"
-                at = skip_key(text, at) if c == _OPEN_OBJECT else at
-                if at == BAD:
-                    return BAD
+        if text[at] in (_OPEN_LIST, _OPEN_OBJECT):
+            at, depth, inside = _open(text, at, stack, depth)
+            if inside:
                 continue
         else:
             at = _skip_scalar(text, at)
-            if at == BAD:
-                return BAD
-        at, depth = _close(text, at, stack, depth)
+        if at != BAD:
+            at, depth = _close(text, at, stack, depth)
         if at == BAD or depth == 0:
             return at
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
+def _open(text: Bytes, at: int, stack: Bytes, depth: int) -> tuple[int, int, bool]:
+    """From a bracket that opens to its first value, or behind it where it holds none; the depth there; which it was."""
+    bracket = text[at]
+    if depth == len(stack):
+        return BAD, depth, False
+    at = skip_blank(text, at + 1)
+    if at < len(text) and text[at] == bracket + 2:  # "]" and "}" stand two behind "[" and "{"
+        return at + 1, depth, False
+    stack[depth] = bracket
+    at = skip_key(text, at) if bracket == _OPEN_OBJECT else at
+    return at, depth + 1, at != BAD
+
+
+@njit(cache=True, nogil=True)
 def _close(text: Bytes, at: int, stack: Bytes, depth: int) -> tuple[int, int]:
     """From behind a value over the brackets that close there to where the next value starts, and the depth there."""
     while depth > 0:
@@ -189,7 +195,7 @@ def _close(text: Bytes, at: int, stack: Bytes, depth: int) -> tuple[int, int]:
     return at, depth
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _skip_loosely(text: Bytes, at: int) -> int:
     """Behind a value, of lists and objects counting the brackets outside strings and checking nothing else."""
     if at >= len(text):
@@ -243,7 +249,7 @@ def members(text: Bytes, at: int, stop: Bytes) -> tuple[Ints, bool]:
         at = skip_blank(text, at + 1)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def count_lines(text: Bytes, start: int, end: int) -> int:
     """How many lines end between two places: with "\\n", "\\r\\n" or "\\r"."""
     count, returns = 0, 0

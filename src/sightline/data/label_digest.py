@@ -29,8 +29,8 @@ _OBJECT_COLUMNS = (
 def split_label_digests(dataset: Dataset) -> dict[str, str]:
     """SHA-256 (hex) per split over its images' names and sizes and their objects, classes by name.
 
-    The order of rows and objects, ids, groups, the other splits and unused classes do not enter; of semantic masks the
-    names do and the pixels do not.
+    The order of rows and objects, ids, groups, the other splits and classes without objects do not enter; of semantic
+    masks the names of the files and the meaning of the values do, and the pixels do not.
     """
     images = dataset.images.select("image_id", "split", *_IMAGE_COLUMNS).drop_nulls("split")
     named = dataset.objects.join(dataset.classes.select("class_id", pl.col("name").alias("class")), on="class_id")
@@ -40,5 +40,8 @@ def split_label_digests(dataset: Dataset) -> dict[str, str]:
         total = hashlib.sha256()
         for table in (images.drop("image_id"), objects):
             update_with_table(total, table.filter(pl.col("split") == split).drop("split"))
+        if images.filter(pl.col("split") == split)["mask_path"].is_not_null().any():
+            update_with_table(total, dataset.classes.select("name", value=pl.coalesce("source_id", "class_id")))
+            total.update(repr(sorted(dataset.ignore_values)).encode())
         digests[split] = total.hexdigest()
     return digests

@@ -10,10 +10,12 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.data.decode import COLOUR_BASE, colour_of_id, read_mask
 
-__all__ = ["MASK_IGNORE", "class_ids", "mask_palette", "read_class_mask", "value_counts"]
+__all__ = ["BACKGROUND_NAMES", "MASK_IGNORE", "class_ids", "mask_palette", "read_class_mask", "value_counts"]
 
 MASK_IGNORE = 255
 """The class id of pixels that never count."""
+BACKGROUND_NAMES = frozenset({"background", "bg", "_background_", "none", "void", "unlabelled", "unlabeled"})
+"""What the class of pixels that show no object is called, in lower case."""
 
 
 def read_class_mask(path: str | Path, dataset: Dataset, fill: int = MASK_IGNORE) -> NDArray[np.uint8]:

@@ -73,9 +73,6 @@ class _Room(NamedTuple):
     extents: Floats  # (P, 4): lower and upper end along that axis and the other one, in that order
 
 
-# What is called per ring and edge takes part in no reference counting, which would cost more than what it computes.
-
-
 @njit(cache=True, nogil=True)
 def _examine_rings(flat: Floats, starts: Ints, rows: Ints, boxes: Floats, states: npt.NDArray[np.int8]) -> None:
     most = np.diff(starts).max() // 2
@@ -85,7 +82,7 @@ def _examine_rings(flat: Floats, starts: Ints, rows: Ints, boxes: Floats, states
     _examine_all(flat, starts, rows, boxes, states, room)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _examine_all(
     flat: Floats, starts: Ints, rows: Ints, boxes: Floats, states: npt.NDArray[np.int8], room: _Room
 ) -> None:
@@ -104,7 +101,7 @@ def _examine_all(
                 states[row] = state
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _ring_state(ring: Floats, room: _Room) -> int:
     """0, `CROSSES` or `UNDECIDED` for one ring (2·P,) `x0, y0, x1, …`."""
     v, n = room.v, 0
@@ -120,7 +117,7 @@ def _ring_state(ring: Floats, room: _Room) -> int:
     return _search(v[:n], room)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _is_convex(v: Floats) -> bool:
     """Whether the ring turns one way only and goes around once."""
     n, sign, swings = len(v), 0.0, 0
@@ -139,7 +136,7 @@ def _is_convex(v: Floats) -> bool:
     return swings <= 2
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _search(v: Floats, room: _Room) -> int:
     """Compare every edge with those whose extent along one axis overlaps its own, in the order of that axis."""
     n, order, extents = len(v), room.order, room.extents
@@ -163,7 +160,7 @@ def _search(v: Floats, room: _Room) -> int:
     return 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _order_edges(v: Floats, room: _Room) -> None:
     """Fill the room for a ring: the axis in use is the one along which the edges overlap each other less."""
     n, sums, low, order, extents = len(v), room.sums, room.low, room.order, room.extents
@@ -187,7 +184,7 @@ def _order_edges(v: Floats, room: _Room) -> None:
         extents[a, 2], extents[a, 3] = min(v[i, other], v[j, other]), max(v[i, other], v[j, other])
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _sort(order: Ints, values: Floats) -> None:
     """Sort indices by their values in place, by insertion over falling distances (Shell 1959)."""
     gap = 1
@@ -203,7 +200,7 @@ def _sort(order: Ints, values: Floats) -> None:
         gap //= 3
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _cut(v: Floats, sums: Floats, i: int, j: int) -> bool:
     """Whether edges `i` and `j` cross by more than a touch, and what they cut off is worth mentioning."""
     n = len(v)
@@ -225,7 +222,7 @@ def _cut(v: Floats, sums: Floats, i: int, j: int) -> bool:
     return bool(min(abs(loop), abs(rest)) > _LOOP_SHARE * max(abs(loop), abs(rest)))
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _has_way_back(v: Floats, i: int) -> bool:
     """Whether edge `i` is also walked the other way: a bridge between the parts of a mask in one ring."""
     n = len(v)
@@ -237,7 +234,7 @@ def _has_way_back(v: Floats, i: int) -> bool:
     return False
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _side(a: Floats, b: Floats, p: Floats) -> float:
     """Distance of `p` from the line through `a` and `b`, signed."""
     dx, dy = b[0] - a[0], b[1] - a[1]

@@ -16,6 +16,8 @@ from sightline.data.codes import finding
 from sightline.data.description import DESCRIPTION_NAME, Description, apply_description
 from sightline.data.formats import (
     coco,
+    coco_panoptic,
+    coco_panoptic_write,
     coco_write,
     cvat,
     cvat_write,
@@ -27,6 +29,7 @@ from sightline.data.formats import (
     masks_write,
     mot,
     mot_write,
+    roboflow,
     visdrone,
     visdrone_write,
     voc,
@@ -62,6 +65,10 @@ class Format(NamedTuple):
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "coco": Format(coco.LOOKED_FOR, coco.detect, coco.read, coco_write.write),
+        "coco-panoptic": Format(
+            coco_panoptic.LOOKED_FOR, coco_panoptic.detect, coco_panoptic.read, coco_panoptic_write.write
+        ),
+        "roboflow": Format(roboflow.LOOKED_FOR, roboflow.detect, roboflow.read, roboflow.write),
         "yolo": Format(yolo.LOOKED_FOR, yolo.detect, yolo.read, yolo_write.write),
         "voc": Format(voc.LOOKED_FOR, voc.detect, voc.read, voc_write.write),
         "visdrone": Format(visdrone.LOOKED_FOR, visdrone.detect, visdrone.read, visdrone_write.write),
@@ -111,9 +118,10 @@ def write_dataset(
 ) -> list[Finding]:
     """Write a data set below the folder `path` in one of `FORMATS`; returns what that format cannot hold, counted.
 
-    Of a data set of task "detect" the boxes are written, and no masks. With `copy_images=False` only labels are written: for COCO their file names stay relative to the data set's root,
-    formats that find labels by the image's place ask for the images to be there. DataError for a data set the format
-    cannot hold at all, such as semantic masks in a format of boxes.
+    Of a data set of task "detect" the boxes are written, and no masks. With `copy_images=False` only labels are
+    written: for COCO their file names stay relative to the data set's root, formats that find labels by the image's
+    place ask for the images to be there. DataError for a data set the format cannot hold at all, such as semantic
+    masks in a format of boxes.
     """
     writers = {name: f.write for name, f in FORMATS.items() if f.write is not None}
     if format not in writers:
@@ -186,7 +194,7 @@ def _names_mask_folders(file: Path) -> bool:
     except ConfigError:
         return False
     parts = [values.get(split) for split in ("train", "val", "test")]
-    return any(isinstance(part, dict) and {"images", "masks"} <= set(part) for part in parts)
+    return any(isinstance(part, dict) and {"images", "masks"} == set(part) for part in parts)
 
 
 def _read_described(file: Path, above: tuple[Path, ...] = ()) -> Dataset:

@@ -11,13 +11,11 @@ from scipy.sparse.csgraph import connected_components
 
 from sightline.core.dataset import Dataset
 from sightline.data.audit.scan import Scan
+from sightline.data.audit.statistics import COCO_MEDIUM_PX2, COCO_SMALL_PX2
 from sightline.data.splits import hash_key, unit_keys
 from sightline.data.stratify import Labels
 
-__all__ = ["AREA_LIMITS", "SplitUnits", "connect", "find_units", "image_labels"]
-
-AREA_LIMITS = (32.0**2, 96.0**2)
-"""Square pixels at which an object is medium and large, as COCO counts them."""
+__all__ = ["SplitUnits", "connect", "find_units", "image_labels"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,7 @@ def connect(partitions: Sequence[pl.Series], count: int) -> NDArray[np.int64]:
     return np.unique(component[:count], return_inverse=True)[1].astype(np.int64)
 
 
-def find_units(
-    images: pl.DataFrame, partitions: Sequence[pl.Series], labels: Labels, seed: int
-) -> SplitUnits:
+def find_units(images: pl.DataFrame, partitions: Sequence[pl.Series], labels: Labels, seed: int) -> SplitUnits:
     """The units of an images table: what its `group` or any of the partitions joins, with image labels summed.
 
     A unit stands where the first of its members stands: the hash of the seed with the names of its groups, or of the
@@ -77,7 +73,7 @@ def image_labels(dataset: Dataset, scan: Scan) -> tuple[Labels, list[str]]:
     """How much of each label each image has, (N, K), and of each label whether it is a `class` or a `size`.
 
     First the classes, by usable objects or, in semantic data, by pixels; then, but for semantic data, usable objects
-    that are small, medium and large (`AREA_LIMITS`).
+    that are small, medium and large as COCO counts them.
     """
     classes = ["class"] * len(dataset.classes)
     if dataset.task == "semantic":
@@ -90,7 +86,7 @@ def _objects(dataset: Dataset, column: str, width: int) -> Labels:
     rows = dataset.images.select("image_id").with_row_index("row")
     area = pl.col("area")
     objects = dataset.usable_objects.with_columns(
-        size=(area >= AREA_LIMITS[0]).cast(pl.Int32) + (area >= AREA_LIMITS[1]).cast(pl.Int32)
+        size=(area >= COCO_SMALL_PX2).cast(pl.Int32) + (area >= COCO_MEDIUM_PX2).cast(pl.Int32)
     ).join(rows, on="image_id")
     places = objects["row"].to_numpy().astype(np.int64), objects[column].to_numpy().astype(np.int64)
     return csr_array((np.ones(objects.height), places), shape=(rows.height, width))

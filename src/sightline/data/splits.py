@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from sightline.core.dataset import Dataset
+from sightline.core.dataset import Dataset, check_split_names
 from sightline.core.errors import DataError
 from sightline.data.stratify import divide_units
 
@@ -59,8 +59,7 @@ def check_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
     values = list(fractions.values())
     if not values or min(values) < 0 or abs(sum(values) - 1) > _SLACK:
         raise DataError(f"split fractions must be at least 0 and sum to 1, got {dict(fractions)}")
-    if not all(name.strip() for name in fractions):
-        raise DataError(f"splits must have names, got {dict(fractions)}")
+    check_split_names(fractions)
     return {name: value for name, value in fractions.items() if value > 0}
 
 

@@ -59,11 +59,8 @@ def label_imbalance(sizes: Floats, labels: Labels, shares: Floats, slots: Ints) 
     """How far off the shares are, 0 (best) to 1: the mean over images and labels of the share that is in the wrong
     place, half the sum over the shares of |what it has - what it should have| (the total variation distance).
     """
-    has = np.zeros((len(shares), 1 + labels.shape[1]))
-    for j in range(len(shares)):
-        mine = np.flatnonzero(slots == j)
-        has[j, 0] = sizes[mine].sum()
-        has[j, 1:] = _column_sums(labels[mine])
+    member = csr_array((np.ones(len(slots)), (slots, np.arange(len(slots)))), shape=(len(shares), len(slots)))
+    has = np.column_stack([np.asarray(member @ sizes), (member @ labels).toarray()])
     totals = has.sum(axis=0)
     there = totals > 0
     return float(np.abs(has[:, there] / totals[there] - shares[:, None]).sum(axis=0).mean() / 2)

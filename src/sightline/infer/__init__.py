@@ -1,6 +1,7 @@
 """Running a model: predictors of every backend, sources, sinks, drawing and the video pipeline. Works without torch."""
 
 from sightline.infer.dataset import predict_dataset
+from sightline.infer.dataset_embedding import embed_dataset
 from sightline.infer.network_predictor import NetworkPredictor
 from sightline.infer.opening import BACKENDS, open_predictor
 from sightline.infer.pipeline import RunResult, run_pipeline
@@ -25,6 +26,7 @@ __all__ = [
     "VideoSettings",
     "check_predictor",
     "create_sinks",
+    "embed_dataset",
     "open_predictor",
     "open_source",
     "predict_dataset",

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sightline.core.errors import ModelError
+from sightline.core.errors import DataError, ModelError
+from sightline.core.preprocess import Preprocess
 from sightline.data import read_image
 from sightline.data.decode import as_rgb8
 from sightline.models import load_model
@@ -31,8 +32,8 @@ def embed_images(
     """(N, D) unit vectors, one per image: its deepest feature map, averaged over the picture.
 
     The deepest map is the last activation of the smallest size before the network upsamples, or ends. The average over
-    all images is taken out first, so that what every picture shares does not count as likeness. ModelError for weights
-    that are not ours, DataError for an image that cannot be read.
+    all images is taken out first, so that what every picture shares does not count as likeness. An image that cannot be
+    read has a row of zeros. ModelError for weights that are not ours.
     """
     model: Any = load_model(weights)
     model.eval()
@@ -40,21 +41,33 @@ def embed_images(
     taken: list[Tensor] = []
     handle = layer.register_forward_hook(lambda _module, _inputs, output: taken.append(output))
     vectors: list[npt.NDArray[np.float32]] = []
+    seen: list[bool] = []
+    blank = np.zeros((3, *model.preprocess.size_hw), np.float32)
     with ThreadPoolExecutor(workers) as pool, torch.inference_mode():
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
-            pixels = np.stack(list(pool.map(lambda p: model.preprocess.apply(as_rgb8(read_image(p)))[0], part)))
-            model(torch.from_numpy(pixels))
+            read = list(pool.map(lambda path: _prepared(model.preprocess, path), part))
+            model(torch.from_numpy(np.stack([blank if r is None else r for r in read])))
             vectors.append(taken[call].float().mean(dim=(2, 3)).numpy())
+            seen += [r is not None for r in read]
             taken.clear()
             if progress is not None:
                 progress(start + len(part), len(images))
     handle.remove()
-    return _normalised(np.concatenate(vectors)) if vectors else np.zeros((0, 0), np.float32)
+    if not any(seen):
+        return np.zeros((len(images), 1), np.float32)
+    return _normalised(np.concatenate(vectors), np.array(seen))
 
 
-def _normalised(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    centred = vectors - vectors.mean(axis=0)
+def _prepared(preprocess: Preprocess, path: Path) -> npt.NDArray[np.float32] | None:
+    try:
+        return np.asarray(preprocess.apply(as_rgb8(read_image(path)))[0], np.float32)
+    except DataError:
+        return None  # the audit's own pass says what is wrong with it
+
+
+def _normalised(vectors: npt.NDArray[np.float32], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    centred = np.where(seen[:, None], vectors - vectors[seen].mean(axis=0), 0)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
     return np.asarray(centred / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sightline.models.batch_sums import batch_sum
 from sightline.models.contract import Targets
 
 __all__ = ["Assignment", "AssignmentRule", "DetectionGains", "DetectionRaw", "assign_targets", "ciou", "detection_loss"]
@@ -188,21 +187,16 @@ def _terms(
     with torch.no_grad():
         boxes = boxes_from_distances(expected_distances(raw.distances, bins), raw.centres_xy, raw.strides)
         found = assign_targets(raw.logits, boxes, raw.centres_xy, targets, rule)
+        total_weight = found.weight.sum().clamp(min=1)
         gt_boxes = targets["boxes"][found.target]
         centres, strides = raw.centres_xy[found.anchor], raw.strides[found.anchor]
         gt_distances = torch.cat((centres - gt_boxes[:, :2], gt_boxes[:, 2:] - centres), -1) / strides
 
     positive = raw.distances[found.image, found.anchor]
     predicted = boxes_from_distances(expected_distances(positive, bins), centres, strides)
-    box = ((1 - ciou(predicted, gt_boxes)) * found.weight).sum()
-    dfl = (distribution_focal_loss(positive, gt_distances, bins.shape[0]) * found.weight).sum()
+    box = ((1 - ciou(predicted, gt_boxes)) * found.weight).sum() / total_weight
+    dfl = (distribution_focal_loss(positive, gt_distances, bins.shape[0]) * found.weight).sum() / total_weight
     # Cross-entropy against a target that is zero almost everywhere: softplus(x) - target * x, the second term sparse.
     hit = raw.logits[found.image, found.anchor, targets["labels"][found.target]]
-    cls = functional.softplus(raw.logits).sum() - (hit * found.weight).sum()
-    box, cls, dfl, weight = batch_sum(torch.stack((box, cls, dfl, found.weight.sum()))).unbind()
-    total_weight = weight.detach().clamp(min=1)
-    return {
-        "box": box / total_weight * gains.box,
-        "cls": cls / total_weight * gains.cls,
-        "dfl": dfl / total_weight * gains.dfl,
-    }
+    cls = (functional.softplus(raw.logits).sum() - (hit * found.weight).sum()) / total_weight
+    return {"box": box * gains.box, "cls": cls * gains.cls, "dfl": dfl * gains.dfl}

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sightline.models.batch_sums import batch_sum
 from sightline.models.contract import IGNORE_INDEX
 
 __all__ = ["binary_loss", "multiclass_loss", "soft_dice"]
@@ -18,8 +17,8 @@ DICE_SMOOTHING = 1.0
 
 def soft_dice(probabilities: Tensor, truth: Tensor) -> Tensor:
     """Dice coefficient per class, in (0, 1], 1 is best: probabilities and one-hot truth, both (C, P) -> (C,)."""
-    sums = torch.stack(((probabilities * truth).sum(1), probabilities.sum(1) + truth.sum(1)))
-    overlap, total = batch_sum(sums).unbind()
+    overlap = (probabilities * truth).sum(1)
+    total = probabilities.sum(1) + truth.sum(1)
     return (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)
 
 
@@ -34,7 +33,7 @@ def binary_loss(logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
         truth = (mask == 1).flatten().to(flat.dtype)
         bce = (functional.binary_cross_entropy_with_logits(flat, truth, reduction="none") * counted).sum()
         dice = soft_dice((flat.sigmoid() * counted)[None], truth[None])
-        return {"bce": _mean(bce, counted.sum()), "dice": 1 - dice.mean()}
+        return {"bce": bce / counted.sum().clamp(min=1), "dice": 1 - dice.mean()}
 
 
 def multiclass_loss(logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -50,12 +49,7 @@ def multiclass_loss(logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
         weight = counted.to(logits.dtype).unsqueeze(1)
         truth = torch.zeros_like(logits).scatter_(1, safe.unsqueeze(1), weight)
         dice = soft_dice(_per_class(logits.softmax(1) * weight), _per_class(truth))
-        return {"ce": _mean(ce, counted.sum()), "dice": 1 - dice.mean()}
-
-
-def _mean(total: Tensor, count: Tensor) -> Tensor:
-    total, count = batch_sum(torch.stack((total, count.to(total.dtype)))).unbind()
-    return total / count.detach().clamp(min=1)
+        return {"ce": ce / counted.sum().clamp(min=1), "dice": 1 - dice.mean()}
 
 
 def _per_class(maps: Tensor) -> Tensor:

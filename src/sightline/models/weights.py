@@ -65,7 +65,7 @@ def save_weights(path: str | Path, model: Model, meta: Mapping[str, Any] | None 
             do="save the model before it is fused or altered",
         )
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    with atomic_path(target, durable=True) as temporary:
+    with atomic_path(target) as temporary:
         save_file(tensors, temporary, metadata={METADATA_KEY: described.to_json()})
     return described
 

@@ -26,6 +26,7 @@ __all__ = [
     "Table",
     "Tile",
     "Tiles",
+    "Tone",
     "pairs_of",
 ]
 

@@ -1,6 +1,8 @@
 """What only people know about a data set, as they write it down in a `card.yaml`: nothing of it is ever made up."""
 
+import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,9 +104,17 @@ class CardText(Config):
         # A key of the template nobody filled in; a list or mapping that is empty stays what it is.
         if value is None and info.field_name is not None:
             return cls.model_fields[info.field_name].get_default(call_default_factory=True)
-        if info.field_name in {"date_published", "version"} and value is not None:
+        if info.field_name in {"date_published", "version"} and isinstance(value, (date, int, float)):
             return str(value)  # YAML has its own dates and numbers
         return value
+
+    @pydantic.field_validator("date_published")
+    @classmethod
+    def _is_a_date(cls, value: str | None) -> str | None:
+        # Croissant with another text is not valid.
+        if value is not None and not re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+            raise ValueError("must be a date as 2026-01-31")
+        return None if value is None else date.fromisoformat(value).isoformat()
 
     def check_classes(self, names: Sequence[str], where: str | None = None) -> None:
         """ConfigError for a definition of a class the data set does not have."""

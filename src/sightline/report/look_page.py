@@ -28,6 +28,7 @@ _SECTIONS = {
     "images": ("Images", "Whole images with their labels."),
     "class": ("Classes", "What each class looks like: objects with what is around them."),
     "tracks": ("Tracks", "Who is who over time."),
+    "augment": ("Augmentation", "What the network is given while it learns, with the labels that are left."),
     "finding": ("Findings", "The places behind what the audit found; white corners mark what a finding is about."),
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sightline.data.decode import read_image
-from sightline.report.blocks import Block, Charts, Pairs, Picture, Pictures, Section
+from sightline.report.blocks import Block, Charts, Note, Pairs, Picture, Pictures, Section, Tone
 from sightline.report.charts import curve_chart
 from sightline.report.numbers import Source
 from sightline.report.overlays import jpeg_uri, thumbnail
@@ -16,6 +16,7 @@ from sightline.report.svg import SERIES
 __all__ = ["training_section"]
 
 _FIGURE_SIDE = 1400
+_TONES: dict[str, Tone] = {"info": "plain", "warning": "warning", "error": "bad"}
 Points = list[tuple[float, float]]
 
 
@@ -25,6 +26,10 @@ def training_section(record: RunRecord) -> Section:
     facts = _facts(record)
     if facts:
         blocks.append(Pairs(facts))
+    blocks += [
+        Note(f"Epoch {found['epoch']}: {found['message']} [{found['code']}]. {found['do']}.", _TONES[found["severity"]])
+        for found in record.run.get("watched") or ()
+    ]
     if record.epochs:
         blocks.append(Charts(_charts(record)))
     if record.figures:

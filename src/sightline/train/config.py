@@ -27,13 +27,8 @@ class DataConfig(Config):
     split_val: str = Field(default="val", description="split to validate on")
     val_fraction: float = Field(default=0.2, gt=0, lt=1, description="share held out where the data names no splits")
     exclude: tuple[str, ...] = Field(default=(), description="images left out, by path or file name without suffix")
-    workers: int | None = Field(
-        default=None, ge=0, le=64, description="loader processes; without, from the cores there are"
-    )
-    cache: Literal["auto", "ram", "disk", "none"] = Field(
-        default="auto", description="where decoded images are kept; auto: in memory where they take a quarter of it"
-    )
-    cache_gb: float = Field(default=20.0, gt=0, description="gigabytes the disk cache may grow to, over all runs")
+    workers: int | None = Field(default=None, ge=0, le=64, description="loader processes")
+    cache: Literal["auto", "ram", "none"] = Field(default="auto", description="where decoded images are kept")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -166,12 +161,6 @@ class CheckpointConfig(Config):
     patience: int = Field(default=50, ge=1, description="epochs without a better metric before training stops")
     ema_decay: float = Field(default=0.9995, ge=0, lt=1, description="decay of the averaged weights; 0 switches off")
     ema_ramp_steps: int = Field(default=500, ge=1, description="steps over which the decay rises to its value")
-    every_steps: int | None = Field(
-        default=None, ge=1, description="batches after which the state is also saved within an epoch"
-    )
-    every_minutes: float | None = Field(
-        default=None, gt=0, description="minutes after which the state is also saved within an epoch"
-    )
 
 
 class LoggingConfig(Config):
@@ -196,23 +185,10 @@ class TrainConfig(Config):
     )
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
-    batch: int | Literal["auto"] = Field(
-        default=16, description="images per step, over all processes; auto: from measured memory"
-    )
+    batch: int = Field(default=16, ge=1, le=4096, description="images per step")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="arithmetic of the network")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the network runs")
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="seed of everything random")
-    deterministic: bool = Field(
-        default=False, description="only operations that repeat bit by bit, slower on a GPU; on the CPU all are"
-    )
-
-    @field_validator("batch", mode="before")
-    @classmethod
-    def _count(cls, value: Any) -> Any:
-        number = int(value) if isinstance(value, str) and value.isdecimal() else value
-        if value != "auto" and (not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 4096):
-            raise ValueError("must be a whole number from 1 to 4096, or auto")
-        return number
 
     @model_validator(mode="before")
     @classmethod

@@ -1,12 +1,13 @@
 """Training and validation images: decoded and warped once, kept if memory allows, augmented by seed, batched."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,16 +16,14 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from sightline.core.dataset import Dataset
+from sightline.core.errors import DataError
 from sightline.core.preprocess import Geometry, Preprocess
-from sightline.train.augment import Sample, augment_sample, build_transforms
-from sightline.train.cache import DiskCache
+from sightline.data.decode import as_uint8, read_image
+from sightline.data.labels import read_class_mask
+from sightline.train.augment import IGNORE, Sample, augment_sample, build_transforms
 from sightline.train.config import Augmentation
-from sightline.train.distributed import Processes
-from sightline.train.pixels import NetworkPixels
 
-__all__ = ["Batch", "NetworkImages", "SeededBatches", "SharedBatches", "build_loader", "normalise_batch"]
-
-_ALONE = Processes()
+__all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "fits_in_memory", "normalise_batch"]
 
 
 @dataclass
@@ -35,10 +34,6 @@ class Batch:
     targets: dict[str, Tensor]
     rows: list[int]  # rows of the data set's image table
 
-    def pin_memory(self) -> "Batch":
-        """The batch in memory that a GPU can read on its own."""
-        return Batch(self.images.pin_memory(), {k: v.pin_memory() for k, v in self.targets.items()}, self.rows)
-
     def to(self, device: torch.device) -> "Batch":
         """The batch on `device`."""
         moved = {key: value.to(device, non_blocking=True) for key, value in self.targets.items()}
@@ -48,28 +43,24 @@ class Batch:
 class NetworkImages(TorchDataset[Sample]):
     """The images of a data set at network size with their labels; `transforms` is None for validation.
 
-    Indexed by (row, seed). With `cache` every warped image stays in memory after its first use; with `disk`, what
-    `pixels.store` has put there is read from the disk cache.
+    Indexed by (row, seed). With `cache` every warped image stays in memory after its first use.
     """
 
     def __init__(
-        self,
-        dataset: Dataset,
-        preprocess: Preprocess,
-        augmentation: Augmentation | None = None,
-        cache: bool = False,
-        disk: DiskCache | None = None,
+        self, dataset: Dataset, preprocess: Preprocess, augmentation: Augmentation | None = None, cache: bool = False
     ) -> None:
         self.dataset = dataset
         self.preprocess = preprocess
-        self.pixels = NetworkPixels(dataset, preprocess, disk)
-        self.geometries = self.pixels.geometries
+        self.paths = [dataset.root / p for p in dataset.images["path"]]
+        self.mask_paths = [None if p is None else dataset.root / p for p in dataset.images["mask_path"]]
+        sizes = dataset.images.select("height", "width").rows()
+        self.geometries: list[Geometry] = [preprocess.geometry(size) for size in sizes]
         self.boxes, self.labels = _labels_by_row(dataset, self.geometries)
         self.transforms = build_transforms(augmentation, preprocess.pad_value) if augmentation is not None else None
-        self._kept: list[Sample | None] | None = [None] * len(self.geometries) if cache else None
+        self._kept: list[Sample | None] | None = [None] * len(self.paths) if cache else None
 
     def __len__(self) -> int:
-        return len(self.geometries)
+        return len(self.paths)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         row, seed = key
@@ -93,35 +84,33 @@ class NetworkImages(TorchDataset[Sample]):
         return dict(sample)
 
     def _read(self, row: int) -> Sample:
-        sample: Sample = dict(self.pixels.read(row))
-        if "mask" not in sample:
+        geometry = self.geometries[row]
+        image = read_image(self.paths[row])
+        _require_size(self.paths[row], image.shape[:2], geometry.source_hw)
+        # Augmentation works on 8 bits: 16-bit images lose their low byte in training, never in evaluation or export.
+        warped = self.preprocess.warp(as_uint8(image), geometry)
+        sample: Sample = {"image": torch.from_numpy(np.ascontiguousarray(warped.transpose(2, 0, 1)))}
+        mask_path = self.mask_paths[row]
+        if self.dataset.task == "semantic" and mask_path is not None:
+            mask = read_class_mask(mask_path, self.dataset, fill=IGNORE)
+            _require_size(mask_path, mask.shape, geometry.source_hw)
+            sample["mask"] = torch.from_numpy(geometry.mask_to_network(mask, IGNORE))
+        else:
             sample["boxes"] = torch.from_numpy(self.boxes[row])
             sample["labels"] = torch.from_numpy(self.labels[row])
         return sample
 
 
 class SeededBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (row, seed), shuffled anew each epoch by (seed, epoch) alone: any epoch can be repeated or resumed.
+    """Batches of (row, seed), shuffled anew each epoch by (seed, epoch) alone: any epoch can be repeated or resumed."""
 
-    Of several processes each gets its share of every batch, so that together they see what one would; the last batch of
-    an epoch may leave some without an image.
-    """
-
-    def __init__(
-        self, count: int, batch: int, seed: int, shuffle: bool, processes: Processes = _ALONE
-    ) -> None:
+    def __init__(self, count: int, batch: int, seed: int, shuffle: bool) -> None:
         self.count, self.batch, self.seed, self.shuffle = count, batch, seed, shuffle
-        self.processes = processes
         self.epoch = 0
-        self._resumed = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch the next iteration is for."""
         self.epoch = epoch
-
-    def resume_at(self, epoch: int, done: int) -> None:
-        """Go on in `epoch` (from 0) after its first `done` batches; later epochs are whole."""
-        self.epoch, self._resumed = epoch, (epoch, done)
 
     def __len__(self) -> int:
         return math.ceil(self.count / self.batch)
@@ -130,47 +119,16 @@ class SeededBatches(Sampler[list[tuple[int, int]]]):
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(self.count) if self.shuffle else np.arange(self.count)
         seeds = rng.integers(0, 2**31, self.count)
-        resumed_epoch, done = self._resumed
-        first = done if self.epoch == resumed_epoch else 0
-        for start in range(first * self.batch, self.count, self.batch):
-            chosen = slice(start + self.processes.rank, min(start + self.batch, self.count), self.processes.count)
+        for start in range(0, self.count, self.batch):
+            chosen = slice(start, start + self.batch)
             yield list(zip(order[chosen].tolist(), seeds[chosen].tolist(), strict=True))
 
 
-class SharedBatches(Sampler[list[tuple[int, int]]]):
-    """Rows in order in whole batches, each given to one process: together they see every image once."""
-
-    def __init__(self, count: int, batch: int, processes: Processes = _ALONE) -> None:
-        self.count, self.batch = count, batch
-        self.indices = processes.share(math.ceil(count / batch))
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for index in self.indices:
-            start = index * self.batch
-            yield [(row, 0) for row in range(start, min(start + self.batch, self.count))]
-
-
-def build_loader(
-    images: NetworkImages, batches: Sampler[list[tuple[int, int]]], workers: int, pin_memory: bool = False
-) -> DataLoader[Any]:
-    """A loader of `Batch`es; worker processes stay alive between epochs. torch's own generator is not drawn from."""
+def build_loader(images: NetworkImages, batches: SeededBatches, workers: int) -> DataLoader[Any]:
+    """A loader of `Batch`es; worker processes stay alive between epochs."""
     return DataLoader(
-        images,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=_Collate(images),
-        persistent_workers=workers > 0,
-        pin_memory=pin_memory,
-        generator=torch.Generator().manual_seed(0),  # seeds of the workers; augmentation has its own for each image
-        worker_init_fn=_start_worker,
+        images, batch_sampler=batches, num_workers=workers, collate_fn=_collate, persistent_workers=workers > 0
     )
-
-
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(1)  # the worker is a thread's worth of work itself
 
 
 def normalise_batch(images: Tensor, preprocess: Preprocess) -> Tensor:
@@ -181,6 +139,31 @@ def normalise_batch(images: Tensor, preprocess: Preprocess) -> Tensor:
         std = torch.tensor(preprocess.std, device=images.device).view(1, -1, 1, 1)
         scaled.sub_(mean).div_(std)
     return scaled.contiguous(memory_format=torch.channels_last)
+
+
+def fits_in_memory(count: int, preprocess: Preprocess) -> bool:
+    """Whether `count` images at network size take at most a quarter of the memory that is free now."""
+    needed = count * preprocess.size_hw[0] * preprocess.size_hw[1] * (preprocess.channel_count + 1)
+    return needed <= _available_bytes() // 4
+
+
+def _available_bytes() -> int:
+    info = Path("/proc/meminfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return 2**30
+
+
+def _require_size(path: Path, got_hw: tuple[int, ...], expected_hw: tuple[int, int]) -> None:
+    if tuple(got_hw) != expected_hw:
+        raise DataError(
+            f"size must be {expected_hw[1]}x{expected_hw[0]} as labelled, got {got_hw[1]}x{got_hw[0]}", where=str(path)
+        )
 
 
 def _labels_by_row(
@@ -196,23 +179,6 @@ def _labels_by_row(
         g.boxes_to_network(corners[a:b]).astype(np.float32) for g, a, b in zip(geometries, starts, ends, strict=True)
     ]
     return boxes, [class_ids[a:b].copy() for a, b in zip(starts, ends, strict=True)]
-
-
-class _Collate:
-    """Stacks samples into a `Batch`; also none at all, which is what a process may get of an epoch's last batch."""
-
-    def __init__(self, images: NetworkImages) -> None:
-        self._shape = (images.preprocess.channel_count, *images.preprocess.size_hw)
-        self._is_semantic = images.dataset.task == "semantic"
-
-    def __call__(self, samples: Sequence[Sample]) -> Batch:
-        if samples:
-            return _collate(samples)
-        nothing = torch.zeros(0, dtype=torch.int64)
-        targets = {"boxes": torch.zeros(0, 4), "labels": nothing, "batch_index": nothing}
-        if self._is_semantic:
-            targets = {"mask": torch.zeros(0, *self._shape[1:], dtype=torch.int64)}
-        return Batch(torch.zeros(0, *self._shape, dtype=torch.uint8), targets, [])
 
 
 def _collate(samples: Sequence[Sample]) -> Batch:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["COMPARED_IMAGES", "GradientMeter", "OutputMeter"]
+__all__ = ["GradientMeter", "OutputMeter"]
 
 _CELLS = 16  # outputs of segmentation are compared between images on a grid of this many cells a side
-COMPARED_IMAGES = 64
+_COMPARED_IMAGES = 64
 CONFIDENT = 0.25
 
 
@@ -29,14 +29,6 @@ class GradientMeter:
         self._totals.append(float(total))
         same = self._largest is not None and self._largest.shape == norms.shape
         self._largest = torch.maximum(self._largest, norms) if same and self._largest is not None else norms
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the steps since the last `take` have left."""
-        return {"totals": list(self._totals), "largest": self._largest}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self._totals, self._largest = list(state["totals"]), state["largest"]
 
     def take(self) -> dict[str, float]:
         """Median and maximum of the norms since the last call, and the share of weight tensors that never had any."""
@@ -60,8 +52,8 @@ class OutputMeter:
         self._images = 0
         self._summaries: list[Tensor] = []
 
-    def update(self, decoded: Any, compared: bool = True) -> None:
-        """Take in the decoded outputs of one batch; its images are `compared` with others as long as these are few."""
+    def update(self, decoded: Any) -> None:
+        """Take in the decoded outputs of one batch."""
         scores = decoded if self.task == "semantic" else decoded[1]
         if self.task == "semantic":
             judged = scores[:, 1:] if scores.shape[1] == 2 else scores
@@ -75,20 +67,8 @@ class OutputMeter:
         low, high = torch.aminmax(judged)
         self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
         self._images += scores.shape[0]
-        if compared:
-            self._compare([summary.cpu()])
-
-    def merge(self, later: "OutputMeter") -> None:
-        """Take in what another meter saw of the batches after this one's."""
-        self._low, self._high = min(self._low, later._low), max(self._high, later._high)
-        self._found += later._found
-        self._images += later._images
-        self._compare(later._summaries)
-
-    def _compare(self, summaries: list[Tensor]) -> None:
-        for summary in summaries:
-            if sum(len(s) for s in self._summaries) < COMPARED_IMAGES:
-                self._summaries.append(summary)
+        if sum(len(s) for s in self._summaries) < _COMPARED_IMAGES:
+            self._summaries.append(summary.cpu())
 
     def take(self) -> dict[str, float]:
         """`output_min`, `output_max`; `output_spread`: mean standard deviation between images; `found`: mean share of

@@ -13,33 +13,21 @@ from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
 from sightline.models import Model
 from sightline.ops.postprocess import EVALUATION, detection_rows, label_map, select_detections, semantic_rows
-from sightline.train.cache import DiskCache
-from sightline.train.distributed import Processes
-from sightline.train.images import Batch, NetworkImages, SharedBatches, build_loader, normalise_batch
+from sightline.train.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
 from sightline.train.precision import Arithmetic
 
 __all__ = ["Evaluation", "Validator", "by_class", "headline", "watched"]
 
 Evaluation = DetectionResult | SemanticResult
-_ALONE = Processes()
 
 
 class Validator:
     """The validation images of a run, ready to be predicted by any state of the model."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        model: Model,
-        batch: int,
-        cache: bool = False,
-        disk: DiskCache | None = None,
-        workers: int = 0,
-        processes: Processes = _ALONE,
-    ) -> None:
-        self.dataset, self.processes = dataset, processes
-        self.images = NetworkImages(dataset, model.preprocess, cache=cache, disk=disk)
-        self.loader = build_loader(self.images, SharedBatches(len(self.images), batch, processes), workers)
+    def __init__(self, dataset: Dataset, model: Model, batch: int, cache: bool, workers: int) -> None:
+        self.dataset = dataset
+        self.images = NetworkImages(dataset, model.preprocess, cache=cache)
+        self.loader = build_loader(self.images, SeededBatches(len(self.images), batch, 0, shuffle=False), workers)
 
     def predict(
         self,
@@ -48,14 +36,13 @@ class Validator:
         progress: Callable[[int], None] = lambda done: None,
         thresholds: OperatingPoint = EVALUATION,
         observe: Callable[[Any, Any, Batch], None] = lambda raw, decoded, batch: None,
-    ) -> Predictions | None:
+    ) -> Predictions:
         """Predictions of every validation image, in image pixels. `model` must be in evaluation mode.
 
-        `observe` is given the raw and decoded outputs of each batch beside it. Several processes predict a part each,
-        every image once; the first one gets them all, the others None.
+        `observe` is given the raw and decoded outputs of each batch beside it.
         """
         image_ids = self.dataset.images["image_id"].to_list()
-        tables: dict[int, pl.DataFrame] = {}
+        tables: list[pl.DataFrame] = []
         for loaded in self.loader:
             batch = loaded.to(torch.device(arithmetic.device))
             images = normalise_batch(batch.images, model.preprocess)
@@ -64,12 +51,8 @@ class Validator:
                 decoded = model.decode(raw)
                 observe(raw, decoded, batch)
             for i, row in enumerate(batch.rows):
-                tables[row] = self._rows(image_ids[row], row, decoded, i, thresholds)
-            progress(len(tables) * self.processes.count)
-        gathered = self.processes.gather(tables)
-        if not gathered:
-            return None
-        tables = {row: table for part in gathered for row, table in part.items()}
+                tables.append(self._rows(image_ids[row], row, decoded, i, thresholds))
+            progress(len(tables))
         meta: dict[str, Any] = {
             "task": model.task,
             "class_names": model.class_names,
@@ -78,7 +61,7 @@ class Validator:
             "label_digest": self.dataset.label_digest(),
             **thresholds.model_dump(),
         }
-        return predictions_from_rows(pl.concat([tables[row] for row in range(len(image_ids))]), meta)
+        return predictions_from_rows(pl.concat(tables), meta)
 
     def evaluate(self, predictions: Predictions) -> Evaluation:
         """The task's result for predictions of this split."""

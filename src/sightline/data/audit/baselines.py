@@ -14,7 +14,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.labels import MASK_IGNORE, read_class_mask
+from sightline.data.labels import BACKGROUND_NAMES, MASK_IGNORE, read_class_mask
 
 __all__ = ["judge_baselines", "measure_baselines"]
 
@@ -25,7 +25,6 @@ USELESS_ACCURACY = 0.95
 FEWEST_IMAGES = 20  # a metric on fewer says little, and a demonstration of five pictures is no data set
 _GRID = 64
 _MOST_MASKS = 300
-_BACKGROUNDS = frozenset({"background", "bg", "_background_", "none", "void", "unlabelled", "unlabeled"})
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -235,7 +234,7 @@ def _scores(predicted: npt.NDArray[Any], truth: npt.NDArray[np.uint8], names: tu
     pairs = truth.astype(np.int64) * kinds + predicted
     confusion = np.bincount(pairs[counted], minlength=kinds * kinds)[: kinds * kinds].reshape(kinds, kinds)
     true, of_truth, of_map = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    foreground = [i for i in range(kinds) if kinds == 1 or i > 0 or names[0].lower() not in _BACKGROUNDS]
+    foreground = [i for i in range(kinds) if kinds == 1 or i > 0 or names[0].lower() not in BACKGROUND_NAMES]
     present = [i for i in foreground if of_truth[i] > 0]
     iou = true / np.maximum(of_truth + of_map - true, 1)
     dice = 2 * true / np.maximum(of_truth + of_map, 1)

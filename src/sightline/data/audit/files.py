@@ -3,6 +3,7 @@ what does it look like in outline (a thumbnail and statistics, from which the la
 
 import hashlib
 import io
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.frame_paths import split_frame_path
 from sightline.data.codes import finding
-from sightline.data.decode import decode_reduced, read_bytes
+from sightline.data.decode import FileBuffer, decode_reduced
 from sightline.data.image_header import ImageError, ImageHeader, parse_header
 from sightline.data.jpeg_damage import find_zeroed_block
 from sightline.data.video_frames import read_frame
@@ -30,7 +31,18 @@ _KIND_SUFFIXES = {
     "webp": {".webp"},
     "ppm": {".ppm", ".pgm"},
 }
-_JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
+_JPEG_START, _JPEG_END, _PNG_END = b"\xff\xd8", b"\xff\xd9", b"IEND\xaeB`\x82"
+_HEAD = 1 << 16  # bytes; enough of almost any JPEG for its header
+
+
+class _Scratch(threading.local):
+    """Each thread's own room to read files into."""
+
+    def __init__(self) -> None:
+        self.buffer = FileBuffer()
+
+
+_scratch = _Scratch()
 
 
 @dataclass
@@ -71,9 +83,9 @@ def _examine(report: FileReport, file: Path, size_hw: tuple[int, int]) -> list[t
     if frame is not None:
         _look(report, read_frame(*frame), is_full_size=True)
         return []
-    data = read_bytes(file, report.path)
+    data = _scratch.buffer.read(file, report.path)
     report.digest, report.size_bytes = hashlib.sha256(data).digest(), len(data)
-    header = parse_header(io.BytesIO(data), report.path)
+    header = _header(data, report.path)
     picture = decode_reduced(data, header, report.path, COPY_SIDE)
     zeroed = find_zeroed_block(data) if header.kind == "jpeg" else None
     if zeroed is not None:
@@ -81,6 +93,15 @@ def _examine(report: FileReport, file: Path, size_hw: tuple[int, int]) -> list[t
     report.header = header
     _look(report, picture, is_full_size=picture.shape[:2] == header.size_hw)
     return [*_oddities(header, file.suffix.lower()), *_after_the_end(header, data), *_size_mismatch(header, size_hw)]
+
+
+def _header(data: bytes | memoryview, where: str) -> ImageHeader:
+    if data[:2] == _JPEG_START and len(data) > _HEAD:
+        try:
+            return parse_header(io.BytesIO(data[:_HEAD]), where)
+        except ImageError:
+            pass  # a large profile or preview stands before the size
+    return parse_header(io.BytesIO(data), where)
 
 
 def _look(report: FileReport, picture: NDArray[np.uint8], *, is_full_size: bool) -> None:
@@ -108,10 +129,13 @@ def _oddities(header: ImageHeader, suffix: str) -> list[tuple[str, str]]:
     return found
 
 
-def _after_the_end(header: ImageHeader, data: bytes) -> list[tuple[str, str]]:
+def _after_the_end(header: ImageHeader, view: bytes | memoryview) -> list[tuple[str, str]]:
     """Bytes behind the picture's end mark (zeros as padding are common and harmless), or a PNG without one."""
     end = {"jpeg": _JPEG_END, "png": _PNG_END}.get(header.kind)
-    if end is None or data.endswith(end) or data.rstrip(b"\0").endswith(end):
+    if end is None or view[-len(end) :] == end:
+        return []
+    data = bytes(view)
+    if data.rstrip(b"\0").endswith(end):
         return []
     if header.kind == "png" and end not in data:
         return [("image-truncated", "the PNG lacks its end mark: at least its last bytes are lost")]

@@ -32,7 +32,9 @@ def check_outliers(dataset: Dataset, scan: Scan, options: AuditOptions) -> list[
     found = [*_show_little(values, options), _blocky(values, options)]
     shows_nothing = np.logical_or.reduce([where for where, _, _ in found[:3]])
     if images.height >= _FEWEST:
-        found += [_blurred(values, shows_nothing, options), _odd_size(values, options)]
+        # Of a very long picture the small copy has too few rows to judge its sharpness by.
+        narrow = _aspect(values) > _ASPECT
+        found += [_blurred(values, shows_nothing | narrow, options), _odd_size(values, options)]
         found.append(_odd_colour(values, shows_nothing, options))
     rows = images.select("path", "image_id").rows()
     return [
@@ -79,7 +81,7 @@ def _blurred(values: dict[str, Floats], leave_out: Bools, options: AuditOptions)
 
 def _odd_size(values: dict[str, Floats], options: AuditOptions) -> _Marked:
     width, height = values["width"], values["height"]
-    area, aspect = width * height, np.maximum(width, height) / np.minimum(width, height)
+    area, aspect = width * height, _aspect(values)
     ratio = area / np.median(area)
     odd = np.maximum(ratio, 1 / ratio) > options.odd_size_factor
     long = (aspect > _ASPECT) & (aspect > options.odd_aspect_factor * np.median(aspect))
@@ -94,6 +96,10 @@ def _odd_colour(values: dict[str, Floats], leave_out: Bools, options: AuditOptio
     odd = (distance > options.odd_colour) & (distance > _COLOUR_SPREAD * np.median(distance)) & ~leave_out
     told = [f"mean colour ({r:.0f}, {g:.0f}, {b:.0f})" for r, g, b in zip(red, green, blue, strict=True)]
     return _few(odd, options), "image-odd-colour", told
+
+
+def _aspect(values: dict[str, Floats]) -> Floats:
+    return np.asarray(np.maximum(values["width"], values["height"]) / np.minimum(values["width"], values["height"]))
 
 
 def _scores(values: Floats) -> Floats:

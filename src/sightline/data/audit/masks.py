@@ -21,7 +21,7 @@ from sightline.data.audit.mask_alignment import Outline, examine_outline
 from sightline.data.codes import finding
 from sightline.data.decode import read_mask
 from sightline.data.image_header import read_header
-from sightline.data.labels import MASK_IGNORE, class_ids, mask_palette
+from sightline.data.labels import BACKGROUND_NAMES, MASK_IGNORE, class_ids, mask_palette
 
 __all__ = ["MaskReport", "count_ramps", "examine_mask"]
 
@@ -30,7 +30,6 @@ _RAMPS_SHARE = 0.15  # of all steps; the sharp masks of CamVid have at most 0.01
 _NEAR_PX = 8  # interpolation and 8 × 8 compression blocks reach no further from an edge
 _NEAR_SHARE = 0.95
 _RINGING = 1 / 16  # of the gap between two classes; compression stays closer to a class, interpolation fills the gap
-_BACKGROUNDS = frozenset({"background", "bg", "none", "other", "unlabelled", "unlabeled", "void"})
 
 
 @dataclass
@@ -161,7 +160,7 @@ def _note_one_sided(report: MaskReport, names: tuple[str, ...], *, all_ignored: 
         report.add("mask-empty", "every pixel of the mask is ignored")
     elif pixels[1:].sum() == 0:
         report.add("mask-empty", f"the mask holds nothing but {names[0]}")
-    elif pixels[0] == 0 and (len(pixels) == 2 or names[0].lower() in _BACKGROUNDS):
+    elif pixels[0] == 0 and (len(pixels) == 2 or names[0].lower() in BACKGROUND_NAMES):
         report.add("mask-full", f"the mask has no pixel of {names[0]}")
 
 

@@ -16,6 +16,8 @@ class AuditOptions(Config):
     """An object whose shorter side is below this at `imgsz` is hardly learnable."""
     near_duplicate_bits: int = Field(default=6, ge=0, le=15)
     """Two images are near-duplicates when their 64-bit hashes differ in at most this many bits."""
+    alike_cosine: float = Field(default=0.98, gt=0, le=1)
+    """Two images look alike to a network when the cosine of their vectors is at least this."""
     extreme_luma: float = Field(default=16.0, ge=0, le=255)
     """An image is dark when mean + 3 standard deviations of its luma (0..255) are below this; bright likewise."""
     flat_contrast: float = Field(default=2.5, ge=0)

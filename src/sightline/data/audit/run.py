@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from sightline.core.dataset import Dataset
 from sightline.core.findings import SEVERITIES, Finding
@@ -19,6 +20,7 @@ from sightline.data.audit.duplicates import check_duplicates
 from sightline.data.audit.image_outliers import check_outliers
 from sightline.data.audit.label_errors import rank_label_errors
 from sightline.data.audit.labels import check_labels
+from sightline.data.audit.likeness import check_likeness
 from sightline.data.audit.mask_checks import check_masks, mask_statistics
 from sightline.data.audit.options import AuditOptions
 from sightline.data.audit.pairs import check_pairs
@@ -44,11 +46,13 @@ def audit_dataset(
     progress: Progress | None = None,
     since: Mapping[str, Any] | None = None,
     predictions: Predictions | None = None,
+    embeddings: NDArray[np.float32] | None = None,
 ) -> AuditResult:
     """Audit a data set: the reader's findings plus one multi-threaded pass over its image and mask files.
 
     `since` is an earlier audit's `to_dict()`: splits that are no longer what it recorded become `split-changed`.
-    `predictions` of a model that has not learnt from these images bring the labels it contradicts.
+    `predictions` of a model that has not learnt from these images bring the labels it contradicts, `embeddings` (a row
+    per image, see `sightline.infer.embed_dataset`) the images it finds alike.
     """
     options = options or AuditOptions()
     scan = scan_files(dataset, workers=workers, progress=progress)
@@ -57,6 +61,8 @@ def audit_dataset(
         findings += check(dataset, scan, options)
     baselines, splits, digests = measure_baselines(dataset), _splits(dataset), split_digests(dataset, scan.images)
     findings += judge_baselines(baselines)
+    if embeddings is not None:
+        findings += check_likeness(dataset, embeddings, options.alike_cosine)
     if predictions is not None:
         findings += rank_label_errors(dataset, predictions).findings()
     findings += check_recorded_splits(digests, splits, since or {})

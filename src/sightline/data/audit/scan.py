@@ -16,7 +16,7 @@ from sightline.data.audit.masks import MaskReport, examine_mask
 from sightline.ops.image_hash import THUMBNAIL, hash_thumbnails
 from sightline.ops.image_statistics import PictureStatistics
 
-__all__ = ["SCAN_SCHEMA", "Progress", "Scan", "scan_files", "scan_images", "thumbnails_of"]
+__all__ = ["SCAN_SCHEMA", "Progress", "Scan", "scan_files", "thumbnails_of"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of files done and of all files."""
@@ -62,13 +62,6 @@ def scan_files(dataset: Dataset, *, workers: int = 2, progress: Progress | None 
         read = pool.map(lambda r: examine_mask(dataset, r[0], r[1], r[4], (r[2], r[3])), masked)
         masks = list(_counted(read, lambda done: progress and progress(len(rows) + done, total)))
     return Scan(images=images, masks=masks, findings=[*findings, *(f for m in masks for f in m.findings)])
-
-
-def scan_images(dataset: Dataset, *, workers: int = 2, progress: Progress | None = None) -> pl.DataFrame:
-    """`Scan.images` alone: what finding duplicates and sequences needs, without reading the masks."""
-    rows = _image_rows(dataset)
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        return _scan_rows(dataset, rows, pool, lambda done: progress and progress(done, len(rows)))[0]
 
 
 def thumbnails_of(images: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.uint8]]:

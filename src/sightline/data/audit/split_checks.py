@@ -22,6 +22,7 @@ __all__ = ["check_recorded_splits", "check_splits"]
 SIGNIFICANCE = 0.01
 WORTH_CLASSES = 0.1
 WORTH_SIZES = 0.15
+WORTH_ABSENCE = 10  # objects of a class in one split from which on its absence in the other is worth a word
 _SIZE_BINS = 64
 _SEED = 0
 _SHOWN = 10
@@ -170,10 +171,10 @@ def _images_of(dataset: Dataset, pair: Pair) -> tuple[pl.DataFrame, pl.DataFrame
 
 
 def _absent(names: tuple[str, ...], counts: npt.NDArray[np.int64], pair: Pair) -> list[Finding]:
-    """Classes that occur in one of the two splits only; `counts` (2, C)."""
+    """Classes that occur in one of the two splits only, and not so seldom that it is likely chance; `counts` (2, C)."""
     found = []
     for here, there in ((0, 1), (1, 0)):
-        missing = np.flatnonzero((counts[here] > 0) & (counts[there] == 0)).tolist()
+        missing = np.flatnonzero((counts[here] >= WORTH_ABSENCE) & (counts[there] == 0)).tolist()
         if not missing:
             continue
         missing.sort(key=lambda c: -int(counts[here][c]))

@@ -12,11 +12,12 @@ from sightline.data.audit.labels import scale_to_input
 from sightline.data.audit.options import AuditOptions
 from sightline.data.audit.scan import Scan
 
-__all__ = ["QUANTILES", "dataset_statistics", "quantiles"]
+__all__ = ["COCO_MEDIUM_PX2", "COCO_SMALL_PX2", "QUANTILES", "dataset_statistics", "quantiles"]
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 HEAT_CELLS = 8
 COCO_SMALL_PX2, COCO_MEDIUM_PX2 = 32.0**2, 96.0**2
+"""An object is small below the first and large from the second on, as COCO counts them."""
 _PICTURE_MEASURES = ("brightness", "contrast", "sharpness", "blockiness", "entropy", "colourfulness")
 _COUNT_BOUNDS = (0, 1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500)
 

@@ -10,7 +10,6 @@ so `x2 = x + width` is exclusive already. Keypoints are kept as written, which i
 pixel they lie in; the pairs of a skeleton count from 1 there and from 0 here.
 """
 
-import mmap
 from pathlib import Path
 
 import polars as pl
@@ -21,7 +20,8 @@ from sightline.data.formats.coco_annotations import read_annotations
 from sightline.data.formats.coco_classes import read_classes
 from sightline.data.formats.coco_document import Document
 from sightline.data.formats.coco_images import image_folder, read_images
-from sightline.data.layout import absolute, common_root, read_head, relative, split_of
+from sightline.data.formats.coco_kinds import json_kind
+from sightline.data.layout import absolute, common_root, relative, split_of
 
 __all__ = ["LOOKED_FOR", "ROBOFLOW_FILE", "detect", "label_files", "read", "roboflow_files"]
 
@@ -32,8 +32,6 @@ LOOKED_FOR = (
 ROBOFLOW_FILE = "_annotations.coco.json"
 _KEYPOINTS = "person_keypoints_"
 _OTHER_TASKS = ("captions_", "panoptic_", "stuff_", "image_info_")
-_WHOLE = 1 << 22  # up to so many bytes all of a file is searched for what it is
-_NEAR = 1 << 16
 
 
 def detect(path: Path) -> float | None:
@@ -46,14 +44,18 @@ def detect(path: Path) -> float | None:
 def label_files(path: Path) -> list[tuple[Path, str | None]]:
     """The COCO files a path stands for, each with the split its name or folder speaks of."""
     if path.is_file():
-        return [(path, split_of(path.stem))] if _is_instances(path) else []
+        return [(path, split_of(path.stem))] if json_kind(path) == "instances" else []
     if not path.is_dir():
         return []
     exported = roboflow_files(path)
     if exported:
         return exported
     for folder in (path / "annotations", path):
-        files = [p for p in sorted(folder.glob("*.json")) if not p.name.startswith(_OTHER_TASKS) and _is_instances(p)]
+        files = [
+            p
+            for p in sorted(folder.glob("*.json"))
+            if not p.name.startswith(_OTHER_TASKS) and json_kind(p) == "instances"
+        ]
         files = [p for p in files if not p.name.startswith(_KEYPOINTS)] or files
         if files:
             return [(p, split_of(p.stem)) for p in files]
@@ -65,19 +67,6 @@ def roboflow_files(path: Path) -> list[tuple[Path, str | None]]:
     if not path.is_dir():
         return []
     return [(p / ROBOFLOW_FILE, split_of(p.name)) for p in sorted(path.iterdir()) if (p / ROBOFLOW_FILE).is_file()]
-
-
-def _is_instances(path: Path) -> bool:
-    """Whether a JSON file lists images and categories and no segments; of large files only parts are looked at."""
-    if path.suffix.lower() != ".json" or not read_head(path, 1):
-        return False
-    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        if text.find(b'"images"') < 0 or text.rfind(b'"categories"') < 0:
-            return False
-        if len(text) <= _WHOLE:
-            return text.find(b'"segments_info"') < 0
-        first = max(text.find(b'"annotations"'), 0)
-        return text.find(b'"segments_info"', first, first + _NEAR) < 0
 
 
 def read(path: Path) -> Dataset:

@@ -1,7 +1,8 @@
 """The annotations of one COCO file as objects of a data set."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,17 @@ from sightline.ops import rle
 
 __all__ = ["read_annotations"]
 
-_COLUMNS = ("object_id", "image_id", "class_id", "x1", "y1", "x2", "y2", "area", "crowd", "ignore")
-_COLUMNS += ("rle", "polygon", "keypoints")
+_COLUMNS = tuple(
+    c for c in OBJECTS_SCHEMA if c not in {"occlusion", "truncation", "track_id"}
+)  # COCO has none of these
 _VISIBILITIES = (0, 1, 2)
 _DENSE = 16
+_LEFT_OUT = "label-left-out"
 
 
 def read_annotations(
     document: Document,
-    image_ids: Mapping[int, int],
+    image_ids: Mapping[int, int | None],
     images: pl.DataFrame,
     class_ids: Mapping[int, int],
     classes: pl.DataFrame,
@@ -46,6 +49,7 @@ def read_annotations(
     kept, ids = _joined([p.kept for p in read], np.int64), _joined([p.ids for p in read], np.int64)
     bad_ids, index = _joined([p.bad_ids for p in read], np.bool_), _joined([p.index for p in read], np.int64)
     objects = pl.concat([p.table for p in read], rechunk=True) if read else _empty()
+    problems = _summed_up(problems)
     del parts, read
     if bad_ids.any() or (np.diff(np.sort(ids)) == 0).any():
         problems += _repeated(ids, bad_ids, index)
@@ -76,10 +80,15 @@ class _Known:
     """What the file's ids stand for in the data set, for whole columns of them."""
 
     def __init__(
-        self, image_ids: Mapping[int, int], images: pl.DataFrame, class_ids: Mapping[int, int], classes: pl.DataFrame
+        self,
+        image_ids: Mapping[int, int | None],
+        images: pl.DataFrame,
+        class_ids: Mapping[int, int],
+        classes: pl.DataFrame,
     ) -> None:
         row_of = {number: row for row, number in enumerate(images["image_id"].to_list())}
-        self._rows = _Lookup({theirs: row_of[ours] for theirs, ours in image_ids.items()})
+        self._rows = _Lookup({theirs: row_of[ours] for theirs, ours in image_ids.items() if ours is not None})
+        self.left_out = frozenset(theirs for theirs, ours in image_ids.items() if ours is None)
         self._classes = _Lookup(class_ids)
         # A row more, for what is not there.
         self._image_ids = np.append(images["image_id"].to_numpy(), -1)
@@ -142,7 +151,10 @@ def _objects(entries: Entries, known: _Known) -> _Part:
     for row in np.flatnonzero(np.isnan(boxes[:, 0]) & shapes.present).tolist():
         boxes[row] = shapes.box_xywh(row)
     fits = (image_ids >= 0) & (class_ids >= 0) & ~np.isnan(boxes).any(axis=1)
-    unusable = [_unusable(entries, r, int(image_ids[r]), int(class_ids[r])) for r in np.flatnonzero(~fits).tolist()]
+    unusable = [
+        _unusable(entries, r, int(image_ids[r]), int(class_ids[r]), known.left_out)
+        for r in np.flatnonzero(~fits).tolist()
+    ]
     damaged = sorted(shapes.problems) + sorted(keypoints.problems)
     boxes[:, 2:] += boxes[:, :2]
     table = pl.DataFrame(
@@ -267,11 +279,24 @@ def _damaged(entries: Entries, row: int, code: str, what: str) -> Problem:
     return Problem(code, int(entries.index[row]), f"{key} of object {label!r:.20} {what}")
 
 
-def _unusable(entries: Entries, row: int, image_id: int, class_id: int) -> Problem:
+def _summed_up(problems: list[Problem]) -> list[Problem]:
+    """One problem, at the first object, for all the objects of an image that is left out."""
+    counts = Counter(p.message for p in problems if p.code == _LEFT_OUT)
+    kept = []
+    for p in problems:
+        count = counts.pop(p.message, 0) if p.code == _LEFT_OUT else 1
+        if count:
+            kept.append(replace(p, count=count))
+    return kept
+
+
+def _unusable(entries: Entries, row: int, image_id: int, class_id: int, left_out: frozenset[int]) -> Problem:
     index, entry = int(entries.index[row]), entries.entry(row)
     label = f"annotations[{index}] (id {entry.get('id')!r:.20})"
     if image_id < 0:
         got: Any = entry.get("image_id")
+        if isinstance(got, int) and got in left_out:
+            return Problem(_LEFT_OUT, index, f"objects of image {got}, which is left out itself")
         return Problem("label-unknown-image", index, f"{label} belongs to image {got!r:.40}, not listed")
     if class_id < 0:
         got = entry.get("category_id")

@@ -33,7 +33,7 @@ def read_codes(values: Sequence[dict[str, Any]], heights: Ints, widths: Ints) ->
     for rows, reader in ((texts, _read_texts), (lists, _read_lists)):
         if not rows:
             continue
-        counts = [values[i].get("counts") for i in rows]
+        counts: list[Any] = [values[i].get("counts") for i in rows]
         for i, code in zip(rows, reader(counts, heights[rows], widths[rows]), strict=True):
             read[i] = code
     return read

@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from sightline.core.errors import DataError, at
+from sightline.core.files import check_regular
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.columns import integers
@@ -42,9 +43,11 @@ class Problem:
     index: int
     message: str
     image_id: int | None = None
+    count: int = 1
 
 
-class ListedImages(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ListedImages:
     """Columns of the entries of `images` that are objects: place in the list, id, file name (of any type), sizes."""
 
     index: list[int]
@@ -109,15 +112,21 @@ class Document:
                 listed = None
             if listed is not None and all(-(1 << 63) <= i.id < 1 << 63 for i in listed):
                 ids = [i.id for i in listed]
-                sizes = [integers([getattr(i, k) for i in listed])[0].tolist() for k in ("width", "height")]
-                names = [i.file_name for i in listed]
-                return ListedImages(list(range(len(ids))), ids, [False] * len(ids), names, *sizes, ids, [])
+                widths, heights = integers([i.width for i in listed])[0], integers([i.height for i in listed])[0]
+                paths: list[Any] = [i.file_name for i in listed]
+                good, places = [False] * len(ids), list(range(len(ids)))
+                return ListedImages(places, ids, good, paths, widths.tolist(), heights.tolist(), list(ids), [])
         entries, index, problems = self.entries("images")
         stated = [e.get("id") for e in entries]
         ids_read, bad = integers(stated)
-        sizes = [integers([e.get(k) for e in entries])[0].tolist() for k in ("width", "height")]
+        widths, heights = (
+            integers([e.get("width") for e in entries])[0],
+            integers([e.get("height") for e in entries])[0],
+        )
         names = [e.get("file_name") for e in entries]
-        return ListedImages(index.tolist(), ids_read.tolist(), bad.tolist(), names, *sizes, stated, problems)
+        return ListedImages(
+            index.tolist(), ids_read.tolist(), bad.tolist(), names, widths.tolist(), heights.tolist(), stated, problems
+        )
 
     def scan(self) -> Iterator[tuple[Part, Bytes] | None]:
         """The annotations in parts, with the text their places are in; None, and no more, where they are irregular.
@@ -130,7 +139,7 @@ class Document:
         if "annotations" not in self._spans:
             return
         start, end = self._spans["annotations"]
-        text = np.frombuffer(self._data, dtype=np.uint8)
+        text = self._data
         place = skip_blank(text, start + 1)
         line = 1 + count_lines(text, 0, place)
         lines = []
@@ -146,7 +155,7 @@ class Document:
                 lines.append(part.whole[:, LINE].copy())
                 yield part, text
         self._lines = np.concatenate([np.zeros(0, np.int64), *lines])
-        self._data = b""
+        self._data = self._data[:0].copy()
 
     def lines(self, section: str, indices: Iterable[int]) -> dict[int, int]:
         """The 1-based lines of items of a list."""
@@ -162,11 +171,12 @@ class Document:
             return []
         lines = self.lines(section, (p.index for p in problems))
         return [
-            finding(p.code, p.message, path=self.name, line=lines.get(p.index), image_id=p.image_id) for p in problems
+            finding(p.code, p.message, path=self.name, line=lines.get(p.index), image_id=p.image_id, count=p.count)
+            for p in problems
         ]
 
     def _bytes(self, start: int, end: int) -> bytes:
-        return self._data[start:end]
+        return self._data[start:end].tobytes()
 
     def _items(self, section: str) -> list[Any]:
         if self._spans is not None and section != "annotations":
@@ -179,8 +189,8 @@ class Document:
 
     def _list_spans(self) -> Spans | None:
         """Where the file's values stand; None where it is no COCO file or something beside the lists is no JSON."""
-        text = np.frombuffer(self._data, dtype=np.uint8)
-        spans = guess_values(self._data, "annotations", "categories") or find_values(text)
+        text = self._data
+        spans = guess_values(text, "annotations", "categories") or find_values(text)
         if spans is None or not {"images", "categories"} <= set(spans):
             return None
         stack = np.empty(MAX_DEPTH, dtype=np.uint8)
@@ -194,24 +204,26 @@ class Document:
         return spans
 
 
-def _read_utf8(file: Path) -> bytes:
+def _read_utf8(file: Path) -> Bytes:
     """The bytes of a UTF-8 file without byte-order mark; DataError when it cannot be read."""
     try:
-        data = file.read_bytes()
+        check_regular(file)
+        content = file.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the file ({error.strerror or error})", where=str(file)) from None
-    if not data.isascii():
-        decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(data)
+    data = np.frombuffer(content, dtype=np.uint8)
+    if not content.isascii():
+        decoder = codecs.getincrementaldecoder("utf-8")()
         try:
-            for start in range(0, len(data), _CHUNK):
-                decoder.decode(view[start : start + _CHUNK], final=start + _CHUNK >= len(data))
+            for start in range(0, len(content), _CHUNK):
+                decoder.decode(content[start : start + _CHUNK], final=start + _CHUNK >= len(content))
         except UnicodeDecodeError as error:
             raise DataError(f"must be UTF-8 text, got byte {error.object[error.start]:#04x}", where=str(file)) from None
-    return data.removeprefix(codecs.BOM_UTF8)
+    return data[len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0 :]
 
 
-def _parse(data: bytes, file: Path) -> dict[str, Any]:
-    text = data.decode("utf-8")
+def _parse(data: Bytes, file: Path) -> dict[str, Any]:
+    text = data.tobytes().decode("utf-8")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")  # for the line in the error
     try:

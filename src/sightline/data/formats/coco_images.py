@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +16,37 @@ from sightline.data.formats.coco_document import Document, Problem
 from sightline.data.image_header import MAX_SIDE, read_header
 from sightline.data.layout import inside, relative
 
-__all__ = ["image_folder", "read_images"]
+__all__ = ["fullest_folder", "image_folder", "read_images"]
 
-_SAMPLE = 50  # images that decide which folder the file names are relative to
+_SAMPLE = 50  # files that decide which folder the file names are relative to
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")  # names that are a path inside any folder, as they stand
 
 
 def image_folder(document: Document) -> Path:
     """The folder the file names are relative to: of the usual places the one that holds most of a sample."""
     names = [n for n in document.images.names if isinstance(n, str)]
-    names = [n for n in names[:: max(len(names) // _SAMPLE, 1)] if "\0" not in n]
     stem = document.file.stem.removeprefix("instances_").removeprefix("person_keypoints_").removeprefix("panoptic_")
     places = ["", "images", "data", "JPEGImages", stem, f"images/{stem}"]
     if document.split:
         places += [document.split, f"images/{document.split}"]
     bases = document.file.parents[:3]
     folders = [base / place for base in bases for place in places]
+    return fullest_folder(folders, names)
+
+
+def fullest_folder(folders: Sequence[Path], names: Sequence[str]) -> Path:
+    """The folder that holds most of a sample of files; the first of equals."""
+    sample = [n for n in names[:: max(len(names) // _SAMPLE, 1)] if "\0" not in n]
     files = _Files()
-    hits = [sum(f"{folder}/{n}" in files for n in names) for folder in folders]
+    hits = [sum(f"{folder}/{n}" in files for n in sample) for folder in folders]
     return folders[hits.index(max(hits))]
 
 
 def read_images(
     documents: list[Document], folders: list[Path], root: Path
-) -> tuple[pl.DataFrame, list[dict[int, int]], list[Finding]]:
-    """The images table of all files, per file the map from its image ids to the table's, and the findings.
+) -> tuple[pl.DataFrame, list[dict[int, int | None]], list[Finding]]:
+    """The images table of all files, per file the map from its image ids to the table's (None where the image is left
+    out), and the findings.
 
     `folders` are those the files' names are relative to. Ids are renumbered where several files use the same.
     """
@@ -50,7 +57,7 @@ def read_images(
     if len({row["image_id"] for row in used}) < len(used):
         for number, row in enumerate(sorted(used, key=lambda r: str(r["path"]))):
             row["image_id"] = number
-    id_maps = [{i: row["image_id"] for i, row in part.items() if not row["dropped"]} for part in maps]
+    id_maps = [{i: None if row["dropped"] else row["image_id"] for i, row in part.items()} for part in maps]
     keys = ("image_id", "path", "width", "height", "split")
     table = pl.DataFrame({k: [row[k] for row in used] for k in keys}, schema={k: IMAGES_SCHEMA[k] for k in keys})
     return table, id_maps, listing.findings
@@ -115,8 +122,14 @@ class _Listing:
                 problems.append(Problem(code, i, message))
                 continue
             path = prefix + (name if _PLAIN.fullmatch(name) else inside(folder, name, document.name))
-            row = {"image_id": number, "path": path, "width": width, "height": height}
-            row |= {"split": document.split, "dropped": False}
+            row = {
+                "image_id": number,
+                "path": path,
+                "width": width,
+                "height": height,
+                "split": document.split,
+                "dropped": False,
+            }
             problem = self._add(row, i)
             by_id[number] = self._by_path[path]
             if problem is not None:
@@ -165,4 +178,6 @@ class _Listing:
 
 
 def _has_size(row: dict[str, Any]) -> bool:
-    return 0 < row["width"] <= MAX_SIDE and 0 < row["height"] <= MAX_SIDE
+    width: int = row["width"]
+    height: int = row["height"]
+    return 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE

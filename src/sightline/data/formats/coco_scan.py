@@ -5,11 +5,13 @@ Anything else, and anything that is no JSON, is `BAD`: the reader then parses th
 is wrong with which entry.
 """
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import carray, cfunc, njit, types  # type: ignore[attr-defined] # the stubs lack carray
 
 from sightline.data.json_numbers import parse_integer, parse_number
 from sightline.data.json_scan import BAD, MAX_DEPTH, Bytes, Ints, count_lines, skip_blank, skip_string, skip_value
@@ -26,6 +28,7 @@ NO_POINTS = -1
 
 # Columns of `Part.whole`. The first three and the two flags stand under the number of their key.
 START, END, CROWD, IGNORE, LINE, RINGS, POINTS, CODE_START, CODE_END = 3, 4, 5, 6, 7, 8, 9, 10, 11
+_COLUMNS = 12
 _KEYS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "ignore", "segmentation", "keypoints")
 _BOX, _AREA, _SEGMENTATION, _KEYPOINTS, _UNKNOWN = 3, 4, 7, 8, 9
 _NEEDED = 0b111  # id, image_id, category_id
@@ -35,7 +38,7 @@ _OF_LENGTH[[len(k) for k in _KEYS]] = np.arange(_UNKNOWN)  # they all differ, bu
 _OF_LENGTH[len("bbox")] = _BOX
 
 _FULL = -2  # no room for this entry: begin a new part with it
-_QUOTE, _COMMA, _COLON, _BACKSLASH = ord('"'), ord(","), ord(":"), ord("\\")
+_COMMA, _COLON, _BACKSLASH, _ZERO = ord(","), ord(":"), ord("\\"), ord("0")
 _OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT = ord("["), ord("]"), ord("{"), ord("}")
 _COORDINATE, _POINT, _NUMBER = 0, 1, 2  # the buffers of numbers
 _RING, _ODD = 3, 4
@@ -57,21 +60,25 @@ class _Scratch(NamedTuple):
     stack: Bytes
 
 
-def scan_part(text: Bytes, at: int, line: int, coordinates: int = MAX_COORDINATES) -> tuple[Part, int, int] | None:
+def scan_part(text: Bytes, at: int, line: int, room: int | None = None) -> tuple[Part, int, int] | None:
     """The entries from `at` on, which is in `line`; place and line behind them. None where they are of another form.
 
-    `at` stands at an entry or at the bracket that closes the list, and so does the place behind them.
+    `at` stands at an entry or at the bracket that closes the list, and so does the place behind them. `room` is for how
+    many coordinates there is room, `MAX_COORDINATES` by default.
     """
-    rows = MAX_ENTRIES
+    rows, coordinates = MAX_ENTRIES, room or MAX_COORDINATES
     part = Part(
-        np.empty((rows, CODE_END + 1), dtype=np.int64),
+        np.empty((rows, _COLUMNS), dtype=np.int64),
         np.empty((rows, 5)),
         np.empty(coordinates),
         np.empty(coordinates, dtype=np.int64),
         np.empty(coordinates),
     )
     scratch = _Scratch(np.zeros((2, 5), np.int64), np.empty((rows, 4), np.int64), np.empty(MAX_DEPTH, np.uint8))
-    count, end, last = _scan(text, at, line, part, scratch)
+    text, result = np.ascontiguousarray(text), np.zeros(3, dtype=np.int64)
+    pointers = (array.ctypes.data for array in (text, *part, *scratch, result))
+    _compiled()(*pointers, len(text), at, line, rows, coordinates)
+    count, end, last = result.tolist()
     if end == _FULL:
         return scan_part(text, at, line, coordinates * 2) if coordinates <= len(text) else None
     if end == BAD:
@@ -90,7 +97,52 @@ def scan_part(text: Bytes, at: int, line: int, coordinates: int = MAX_COORDINATE
     return part, end, last
 
 
-@njit(cache=True, _nrt=False, nogil=True)
+@cache
+def _compiled() -> Callable[..., int]:
+    """`_scan` as a C function, compiled when first asked for; it runs without the interpreter's lock.
+
+    Arrays that come from Python are counted up and down by every compiled function they pass through, which would take
+    three times as long as the work of these small ones. Arrays made from pointers are not counted.
+    """
+    signature = types.int64(*[types.voidptr] * 10, *[types.int64] * 5)
+    function: Callable[..., int] = cfunc(signature, cache=True)(_scan_memory).ctypes
+    return function
+
+
+def _scan_memory(
+    text: Any,
+    whole: Any,
+    numbers: Any,
+    coordinates: Any,
+    ring_ends: Any,
+    points: Any,
+    used: Any,
+    odd: Any,
+    stack: Any,
+    result: Any,
+    length: int,
+    at: int,
+    line: int,
+    rows: int,
+    room: int,
+) -> int:
+    """`_scan` for arrays given as pointers; count, place and line go to `result`."""
+    part = Part(
+        carray(whole, (rows, _COLUMNS), np.int64),
+        carray(numbers, (rows, 5), np.float64),
+        carray(coordinates, (room,), np.float64),
+        carray(ring_ends, (room,), np.int64),
+        carray(points, (room,), np.float64),
+    )
+    scratch = _Scratch(
+        carray(used, (2, 5), np.int64), carray(odd, (rows, 4), np.int64), carray(stack, (MAX_DEPTH,), np.uint8)
+    )
+    out = carray(result, (3,), np.int64)
+    out[0], out[1], out[2] = _scan(carray(text, (length,), np.uint8), at, line, part, scratch)
+    return 0
+
+
+@njit(cache=True, nogil=True)
 def _scan(text: Bytes, at: int, line: int, part: Part, scratch: _Scratch) -> tuple[int, int, int]:
     """Number of entries, place and line behind them; the place is `BAD`, or `_FULL` where not even one fits."""
     count, counted = 0, at
@@ -115,13 +167,13 @@ def _scan(text: Bytes, at: int, line: int, part: Part, scratch: _Scratch) -> tup
     return count, at if at < len(text) else BAD, line + count_lines(text, counted, min(at, len(text)))
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _copy_row(table: Ints, source: int, target: int) -> None:
     for i in range(table.shape[1]):
         table[target, i] = table[source, i]
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _scan_entry(text: Bytes, at: int, row: int, part: Part, scratch: _Scratch) -> int:
     """Behind the object at `at`, its values in row `row`; `BAD` or `_FULL`."""
     if text[at] != _OPEN_OBJECT:
@@ -154,9 +206,9 @@ def _scan_entry(text: Bytes, at: int, row: int, part: Part, scratch: _Scratch) -
         at = skip_blank(text, at + 1)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _key(text: Bytes, start: int, end: int) -> int:
-    """The number of a key, `_UNKNOWN` for one that is not looked for, `BAD` for one that is escaped."""
+    """The number of a key, `_UNKNOWN` for one that is not looked for, `BAD` for one whose letters are escaped."""
     length = end - start
     key = _OF_LENGTH[length] if length < len(_OF_LENGTH) else _UNKNOWN
     if key == _BOX and text[start] == ord("a"):
@@ -168,12 +220,18 @@ def _key(text: Bytes, start: int, end: int) -> int:
         if i == length:
             return key
     for i in range(start, end):
-        if text[i] == _BACKSLASH:
+        if text[i] == _BACKSLASH and text[i + 1] == ord("u") and _escapes_letter(text, i + 2):
             return BAD
     return _UNKNOWN
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
+def _escapes_letter(text: Bytes, at: int) -> bool:
+    """Whether the four hexadecimal digits of an escape stand for one of ASCII's characters, as keys are made of."""
+    return bool(text[at] == _ZERO and text[at + 1] == _ZERO and text[at + 2] < _ZERO + 8)
+
+
+@njit(cache=True, nogil=True)
 def _scan_value(text: Bytes, at: int, key: int, row: int, part: Part, scratch: _Scratch) -> int:
     """Behind the value of a key; `BAD` or `_FULL`."""
     if key == _UNKNOWN:
@@ -207,7 +265,7 @@ def _scan_value(text: Bytes, at: int, key: int, row: int, part: Part, scratch: _
     return end
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _flag(text: Bytes, at: int, stack: Bytes) -> tuple[int, int]:
     """Whether a number, true, false or null counts as true, and the place behind it."""
     if text[at] == ord("t"):
@@ -218,7 +276,7 @@ def _flag(text: Bytes, at: int, stack: Bytes) -> tuple[int, int]:
     return (1 if value != 0 else 0), (at if exact else BAD)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _scan_numbers(text: Bytes, at: int, out: Floats, buffer: int, slot: int, scratch: _Scratch) -> tuple[int, int]:
     """Behind the list of numbers that opens at `at`, which go to `out` from `slot` on, and the slot behind them."""
     at = skip_blank(text, at + 1)
@@ -244,7 +302,7 @@ def _scan_numbers(text: Bytes, at: int, out: Floats, buffer: int, slot: int, scr
     return BAD, slot
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _left_to_python(scratch: _Scratch, buffer: int, slot: int, start: int, end: int) -> bool:
     """Note a number down that Python must read; false where there are too many of them."""
     k = scratch.used[0, _ODD]
@@ -255,7 +313,7 @@ def _left_to_python(scratch: _Scratch, buffer: int, slot: int, start: int, end: 
     return True
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, nogil=True)
 def _scan_rings(text: Bytes, at: int, row: int, part: Part, scratch: _Scratch) -> int:
     """Behind the list of rings that opens at `at`."""
     at = skip_blank(text, at + 1)

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 
 from sightline.core.errors import DataError
+from sightline.data.columns import LARGEST
 from sightline.data.formats.cvat_xml import CvatShape
 from sightline.data.formats.mask_crops import rle_of_crop
 from sightline.data.formats.shape_objects import (
@@ -107,8 +108,8 @@ def _number(text: str, key: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise ShapeError("label-malformed", f"'{key}' must be a finite number, got '{text:.20}'")
+    if not abs(value) <= LARGEST:
+        raise ShapeError("label-malformed", f"'{key}' must be a number up to 1e15, got '{text:.20}'")
     return value
 
 
@@ -118,7 +119,7 @@ def _points(text: str) -> list[float]:
         ring = [float(value) for pair in pairs for value in pair]
     except ValueError:
         ring = []
-    if any(len(pair) != 2 for pair in pairs) or len(ring) < 6:
+    if any(len(pair) != 2 for pair in pairs) or len(ring) < 6 or not max(map(abs, ring)) <= LARGEST:
         raise ShapeError("label-malformed", f"a polygon must have three points 'x,y;…' at least, got '{text:.40}'")
     return ring
 

@@ -1,5 +1,6 @@
 """Where a written data set keeps its images, and what may be written about them as text."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -7,7 +8,15 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.data.image_copy import check_places, copied_name, copy_files, first_clash
 
-__all__ = ["check_class_names", "check_has_objects", "check_splits", "flat_targets", "number_text", "place_images"]
+__all__ = [
+    "check_class_names",
+    "check_has_objects",
+    "check_listed_names",
+    "check_splits",
+    "flat_targets",
+    "number_text",
+    "place_images",
+]
 
 _KNOWN_SPLITS = {"train", "val", "test"}
 
@@ -58,10 +67,22 @@ def check_splits(dataset: Dataset, format_name: str) -> None:
 
 def check_class_names(names: Iterable[str]) -> None:
     """DataError for a class name that a text file would not give back: blank, with outer blanks or control signs."""
-    for name in names:
-        if not name or name != name.strip() or not name.isprintable():
+    _check_lines(names, "class names")
+
+
+def check_listed_names(dataset: Dataset, targets: Iterable[str]) -> None:
+    """DataError where the data has splits, and a list of images would not give back the name of one."""
+    if dataset.splits:
+        _check_lines(targets, "names of images in lists of splits")
+
+
+def _check_lines(texts: Iterable[str], what: str) -> None:
+    for text in texts:
+        broken = text != text.strip() or len(text.splitlines()) != 1
+        if broken or any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in text):
             raise DataError(
-                f"class names must be printable text without blanks at the ends, got {name!r:.60}", do="Rename it"
+                f"{what} must be one line without blanks at the ends or control signs, got {text!r:.60}",
+                do="Rename it",
             )
 
 

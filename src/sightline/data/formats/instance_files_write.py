@@ -79,7 +79,7 @@ def _folder_of_class(name: str) -> str:
     if not 0 < len(folder.encode()) <= _LONGEST:
         got = f"'{name:.40}…' of {len(folder.encode())}" if name else "one without a name"
         raise DataError(
-            f"a class must have a name that a folder can have (1 to {_LONGEST} bytes), got {got}", do="Rename it"
+            f"a class name must be one a folder can have (1 to {_LONGEST} bytes), got {got}", do="Rename it"
         )
     return folder
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.core.errors import DataError
+from sightline.data.columns import LARGEST
 from sightline.data.decode import decode_mask
 from sightline.data.formats.mask_crops import rle_of_crop
 from sightline.data.formats.shape_objects import (
@@ -93,8 +94,8 @@ def _points(value: Any) -> Points:
         points = np.array(value, dtype=np.float64)
     except (ValueError, TypeError, OverflowError):
         points = np.zeros(0)
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise ShapeError("label-malformed", f"points must be a list of finite x, y pairs, got {value!r:.60}")
+    if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) <= LARGEST).all():
+        raise ShapeError("label-malformed", f"points must be a list of x, y pairs up to 1e15, got {value!r:.60}")
     return points
 
 

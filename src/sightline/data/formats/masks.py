@@ -35,7 +35,7 @@ from sightline.data.image_table import build_image_table
 from sightline.data.labels import value_counts
 from sightline.data.layout import absolute, list_images, relative
 
-__all__ = ["LOOKED_FOR", "detect", "is_id_image", "read", "with_masks"]
+__all__ = ["LOOKED_FOR", "detect", "read", "with_masks"]
 
 LOOKED_FOR = LAYOUTS
 _CLASS_LIMIT = 255  # class ids are uint8, and 255 is "ignore"
@@ -54,7 +54,7 @@ def detect(path: Path) -> float | None:
     pairs = pair_in_one_folder(path, None)
     if not pairs.masks or len(pairs.masks) * 2 < len(pairs.images):
         return None
-    return 0.3 if is_id_image(next(iter(pairs.masks.values()))) else None
+    return 0.3 if _is_id_image(next(iter(pairs.masks.values()))) else None
 
 
 def read(path: Path, options: MaskOptions | None = None) -> Dataset:
@@ -207,7 +207,7 @@ def _looks_like_masks(folder: Path) -> bool:
     return first is not None and first.suffix.lower() not in {".jpg", ".jpeg"}
 
 
-def is_id_image(file: Path) -> bool:
+def _is_id_image(file: Path) -> bool:
     """Whether a file can be a mask: one channel, and not compressed with loss."""
     try:
         header = read_header(file)

@@ -23,7 +23,7 @@ from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.decode import COLOUR_BASE, colour_of_id, read_mask
 from sightline.data.formats.image_places import check_splits, place_images
-from sightline.data.formats.object_masks import foreground, object_rle
+from sightline.data.formats.object_masks import foreground, object_rle, paint
 from sightline.data.formats.write_losses import common_losses
 from sightline.data.image_copy import places_by_split
 from sightline.data.image_header import read_header
@@ -188,12 +188,9 @@ def _paint_objects(dataset: Dataset, masks: dict[str, Path]) -> list[Finding]:
 
 def _painted(objects: pl.DataFrame | None, size_hw: tuple[int, int]) -> tuple[Mask, Counter[str]]:
     """Class ids + 1 of one image's objects over the background 0, and what is lost."""
-    canvas = np.zeros(size_hw, dtype=np.uint8)
     lost: Counter[str] = Counter()
-    if objects is None:
-        return canvas, lost
     drawn: list[tuple[bool, int, int, npt.NDArray[np.int64]]] = []  # counts, pixels, value, places down the columns
-    for row in objects.iter_rows(named=True):
+    for row in () if objects is None else objects.iter_rows(named=True):
         counts = object_rle(row, size_hw)
         hidden = row["crowd"] or row["ignore"]
         if counts is None:
@@ -204,12 +201,11 @@ def _painted(objects: pl.DataFrame | None, size_hw: tuple[int, int]) -> tuple[Ma
         hidden = hidden or counts is None
         drawn.append((not hidden, len(places), MASK_IGNORE if hidden else row["class_id"] + 1, places))
     lost["loss-instances"] = len(drawn)
-    flat = np.zeros(canvas.size, dtype=np.uint8)
     # Regions that never count lie at the bottom, then the objects from large to small.
-    for counted, _, value, places in sorted(drawn, key=lambda d: (d[0], -d[1])):
-        lost["loss-overlap"] += int(np.count_nonzero(flat[places])) if counted else 0
-        flat[places] = value
-    return np.ascontiguousarray(flat.reshape(size_hw[::-1]).T), +lost
+    drawn.sort(key=lambda d: (d[0], -d[1]))
+    canvas, covered = paint([(value, places) for _, _, value, places in drawn], size_hw)
+    lost["loss-overlap"] = sum(n for n, (counted, *_) in zip(covered, drawn, strict=True) if counted)
+    return canvas, +lost
 
 
 def _box_places(row: dict[str, Any], size_hw: tuple[int, int]) -> npt.NDArray[np.int64]:

@@ -29,6 +29,7 @@ class SeqInfo:
     fps: float | None = None
     length: int | None = None
     size_wh: tuple[int, int] | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def read_seqinfo(file: Path) -> SeqInfo:
             section.getfloat("frameRate", None),
             section.getint("seqLength", None),
             (width, height) if min(width, height) > 0 and max(width, height) <= MAX_SIDE else None,
+            section.get("name"),
         )
     except (configparser.Error, KeyError, ValueError) as error:
         message = str(error).splitlines()[0]

@@ -10,6 +10,7 @@ import polars as pl
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
+from sightline.data.columns import LARGEST
 from sightline.data.layout import read_text
 
 __all__ = ["MOT_SCHEMA", "mot_text", "read_mot_txt", "write_mot_txt"]
@@ -46,7 +47,7 @@ def read_mot_txt(path: str | Path, name: str | None = None) -> tuple[pl.DataFram
     findings = [
         finding(
             "label-malformed",
-            f"a row must be frame, id, left, top, width, height and up to four more finite numbers, "
+            f"a row must be frame, id, left, top, width, height and up to four more numbers up to 1e15, "
             f"got '{lines[numbers[i] - 1][:60]}'",
             path=name,
             line=numbers[i],
@@ -103,7 +104,7 @@ def _values(rows: list[list[str]]) -> tuple[Floats, npt.NDArray[np.bool_]]:
             numbers = [float(t) for t in row]
         except ValueError:
             numbers = []
-        if not _FEWEST <= len(numbers) <= _MOST or not np.isfinite(numbers).all():
+        if not _FEWEST <= len(numbers) <= _MOST or not (np.abs(numbers) <= LARGEST).all():
             bad[i] = True
         else:
             values[i, : len(numbers)] = numbers

@@ -1,6 +1,6 @@
 """Masks of single objects: of a row of the objects table, of a map of ids, and as pixels of an image."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sightline.core.errors import DataError
 from sightline.ops import rle
 
-__all__ = ["foreground", "object_rle", "split_ids"]
+__all__ = ["foreground", "object_rle", "paint", "split_ids"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -34,6 +34,18 @@ def foreground(counts: bytes, size_hw: tuple[int, int]) -> Ints:
     starts = ends[0::2][: len(lengths)]
     inside = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return np.asarray(np.repeat(starts, lengths) + inside, dtype=np.int64)
+
+
+def paint(layers: Iterable[tuple[int, Ints]], size_hw: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], list[int]]:
+    """A picture (H, W) of values and their places (counted down the columns) over 0, the later over the earlier; and
+    how many painted pixels each layer has covered.
+    """
+    flat = np.zeros(size_hw[0] * size_hw[1], dtype=np.uint8)
+    covered = []
+    for value, places in layers:
+        covered.append(int(np.count_nonzero(flat[places])))
+        flat[places] = value
+    return np.ascontiguousarray(flat.reshape(size_hw[::-1]).T), covered
 
 
 def split_ids(ids: npt.NDArray[Any]) -> dict[int, bytes]:

@@ -18,7 +18,6 @@ from sightline.data.codes import finding
 from sightline.ops import rle
 
 __all__ = [
-    "CIRCLE_POINTS",
     "Flags",
     "ObjectCollector",
     "Part",
@@ -30,7 +29,7 @@ __all__ = [
     "turned_box_ring",
 ]
 
-CIRCLE_POINTS = 64  # a multiple of 4, so that the outline reaches the circle's four outermost points
+_CIRCLE_POINTS = 64  # a multiple of 4, so that the outline reaches the circle's four outermost points
 
 Place: TypeAlias = tuple[str, int]
 """Label file and the number of an entry in it, or its line: whatever the reader can find again."""
@@ -156,7 +155,7 @@ def checked_ring(ring: list[float]) -> list[float]:
 
 def ellipse_ring(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0) -> list[float]:
     """The outline of an ellipse around (`x`, `y`), turned clockwise as seen on the picture."""
-    angle = np.arange(CIRCLE_POINTS) * (2 * np.pi / CIRCLE_POINTS)
+    angle = np.arange(_CIRCLE_POINTS) * (2 * np.pi / _CIRCLE_POINTS)
     # The four outermost points are exact, which cos(π/2) is not.
     unit = np.stack([np.round(np.cos(angle), 15), np.round(np.sin(angle), 15)], axis=1)
     return _turned(unit * [radius_x, radius_y], x, y, degrees)

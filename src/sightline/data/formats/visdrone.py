@@ -159,7 +159,7 @@ class _Reader:
         of the categories in `never` are ignored.
         """
         values, bad = float_rows(self._rows, _WIDTH)
-        self._report(bad, "label-malformed", "a row must hold finite numbers, got '{}'")
+        self._report(bad, "label-malformed", "a row must hold numbers up to 1e15, got '{}'")
         slots = {category: i for i, category in enumerate(class_of)}
         category = np.where(bad, -1.0, values[:, 5])
         class_id = np.array([slots.get(c, -1) for c in category.tolist()], dtype=np.int64)

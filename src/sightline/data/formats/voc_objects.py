@@ -17,6 +17,7 @@ from sightline.core.files import check_regular
 from sightline.core.findings import Finding
 from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
+from sightline.data.columns import LARGEST
 from sightline.data.formats.safe_xml import line_in
 from sightline.data.formats.voc_masks import LABELMAP_NAME, LabelMap, Segments, read_segments
 from sightline.data.formats.voc_xml import AnnotatedObject, Annotation, parse_annotation
@@ -193,4 +194,4 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= LARGEST else None

@@ -17,12 +17,13 @@ from sightline.data.codes import finding
 from sightline.data.formats.image_places import (
     check_class_names,
     check_has_objects,
+    check_listed_names,
     check_splits,
     flat_targets,
     number_text,
     place_images,
 )
-from sightline.data.formats.object_masks import object_rle
+from sightline.data.formats.object_masks import foreground, object_rle, paint
 from sightline.data.formats.safe_xml import element_text
 from sightline.data.formats.shape_objects import has_masks
 from sightline.data.formats.voc_masks import BACKGROUND, LABELMAP_NAME, VOID, voc_colours
@@ -38,8 +39,8 @@ _MOST = VOID - 1  # objects of one image, and classes, that a palette picture ca
 _TOLD = {
     "loss-crowd": "{} crowd regions are written as difficult objects",
     "loss-attributes": "of {} objects occlusion or truncation is a share and is written as 0 or 1, whichever is nearer",
-    "loss-masks": f"the masks of {{}} objects are left out, their boxes kept: no pixel is theirs alone, or {_MOST} of the "
-    "image's objects come before",
+    "loss-masks": f"the masks of {{}} objects are left out, their boxes are kept: others cover them, or {_MOST} "
+    "objects of the image come before",
     "loss-polygons": "the polygons of {} objects are written as pixels",
     "loss-overlap": "{} pixels of overlapping objects go to the smaller one",
     "loss-to-ignored": "{} boxes of at most one pixel in width or height read back as boxes without area",
@@ -64,6 +65,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
         )
     paths = dataset.images["path"].to_list()
     targets = flat_targets(paths, ["JPEGImages"] * len(paths))
+    check_listed_names(dataset, [PurePosixPath(target).stem for target in targets.values()])
     place_images(dataset, folder, targets, copy=copy_images)
     lost: Counter[str] = Counter()
     groups = {key[0]: part for key, part in dataset.objects.group_by("image_id", maintain_order=True)}
@@ -149,12 +151,10 @@ def _object_lines(row: dict[str, Any], name: str, lost: Counter[str]) -> list[st
 
 def _paint(masks: dict[int, bytes], rows: list[dict[str, Any]], size_hw: tuple[int, int], lost: Counter[str]) -> Ids:
     """The picture of object numbers: crowds first, then the larger before the smaller."""
-    numbers = np.zeros(size_hw, dtype=np.uint8)
-    for number in sorted(masks, key=lambda n: (not rows[n - 1]["crowd"], -rle.area(masks[n]), n)):
-        mask = rle.decode(masks[number], size_hw)
-        lost["loss-overlap"] += int(np.count_nonzero(numbers[mask]))
-        numbers[mask] = number
-    return numbers
+    order = sorted(masks, key=lambda n: (not rows[n - 1]["crowd"], -rle.area(masks[n]), n))
+    picture, covered = paint(((number, foreground(masks[number], size_hw)) for number in order), size_hw)
+    lost["loss-overlap"] += sum(covered)
+    return picture
 
 
 def _save_palette(file: Path, values: Ids) -> None:

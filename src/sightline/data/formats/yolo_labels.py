@@ -17,6 +17,7 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.box_checks import check_boxes, mixed_coordinates
 from sightline.data.codes import finding
+from sightline.data.columns import LARGEST
 from sightline.data.layout import read_text, relative
 
 __all__ = ["FAR", "RowReader"]
@@ -84,7 +85,7 @@ class RowReader:
         values, offsets, bad = self._numbers()
         raw = np.array([values[o] for o in offsets[:-1]] if len(offsets) > 1 else [], dtype=np.float64)
         of_class = np.array([class_ids.get(int(c), -1) if c == int(c) else -1 for c in raw.tolist()], dtype=np.int64)
-        self._report_rows(bad, "label-malformed", "a row must hold finite numbers, got '{}'")
+        self._report_rows(bad, "label-malformed", "a row must hold numbers up to 1e15, got '{}'")
         self._report_rows((of_class < 0) & ~bad, "label-unknown-class", "class id '{}' is not declared")
         keep = np.flatnonzero(~bad & (of_class >= 0))
         image_id = np.array(self._images, dtype=np.int64)[keep]
@@ -155,7 +156,7 @@ class RowReader:
         except ValueError:
             values = np.array([_number(t) for row in self._tokens for t in row], dtype=np.float64)
         if len(lengths):
-            bad = ~np.isfinite(np.add.reduceat(values, offsets[:-1]))
+            bad = ~(np.maximum.reduceat(np.abs(values), offsets[:-1]) <= LARGEST)
         values[np.repeat(bad, lengths)] = 0.0
         return values, offsets, bad
 

@@ -1,5 +1,6 @@
 """Where the images, labels and class names of a YOLO data set are: the data YAML, image lists and plain folders."""
 
+import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,11 @@ def _names(values: dict[str, Any], file: Path) -> dict[int, str] | None:
     wrong = [k for k in pairs if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < _MOST_CLASSES]
     if wrong:
         raise ConfigError(f"the keys of 'names' must be integers from 0 on, got {wrong[0]!r:.40}", where=str(file))
+    strange = [v for v in pairs.values() if isinstance(v, bool) or not isinstance(v, (str, int, float, dt.date))]
+    if strange:
+        got = f"{strange[0]!r:.40}"
+        do = "Put the name in quotes: YAML reads bare yes, no, on and off as truth values"
+        raise ConfigError(f"'names' must hold text, got {got}", where=str(file), do=do)
     table = {k: str(v) for k, v in sorted(pairs.items())}
     if len(set(table.values())) < len(table):
         double = next(v for v in table.values() if list(table.values()).count(v) > 1)

@@ -14,7 +14,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.image_places import check_has_objects, check_splits, place_images
+from sightline.data.formats.image_places import check_has_objects, check_listed_names, check_splits, place_images
 from sightline.data.formats.object_masks import object_rle
 from sightline.data.formats.write_losses import common_losses
 from sightline.data.formats.yolo_labels import FAR
@@ -41,13 +41,14 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     """Write a data set of boxes or instances as YOLO below `folder`; returns what YOLO cannot hold, counted.
 
     Coordinates carry eight decimals, so boxes read back to within 1e-8 of the image's size. Instances with a mask
-    become polygon rows, others boxes, with keypoints where there are some and no mask. YOLO finds labels by the image's path, so with `copy_images=False` the images must lie in
-    `folder/images/` already.
+    become polygon rows, others boxes, with keypoints where there are some and no mask. YOLO finds labels by the
+    image's path, so with `copy_images=False` the images must lie in `folder/images/` already.
     """
     check_has_objects(dataset, "YOLO")
     check_splits(dataset, "YOLO")
     targets = {path: _target(path) for path in dataset.images["path"]}
     check_places(targets)
+    check_listed_names(dataset, targets.values())
     place_images(dataset, folder, targets, copy=copy_images)
     lost: Counter[str] = Counter()
     rows, keypoints = _Rows(dataset, lost), _keypoint_count(dataset)

@@ -32,7 +32,7 @@ class Sheet:
     """Pictures under a title. `name` is fit for a file name and unlike those of the other sheets."""
 
     name: str
-    kind: Literal["images", "class", "tracks", "finding"]
+    kind: Literal["images", "class", "tracks", "finding", "augment"]
     title: str
     cells: Sequence[Cell]
     note: str = ""

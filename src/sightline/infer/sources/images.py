@@ -1,14 +1,16 @@
 """Images as a source: one file, a folder in natural order, or the frames of a MOTChallenge sequence."""
 
-import configparser
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.core.errors import DataError, SourceError
+from sightline.core.frame_paths import picture_file
 from sightline.core.frames import Frame
 from sightline.data.decode import as_rgb8, image_size, read_image
+from sightline.data.formats.mot_sequence import read_seqinfo, sequence_frames
+from sightline.data.layout import absolute, inside
 
 __all__ = ["IMAGE_SUFFIXES", "ImageSource", "open_folder", "open_sequence"]
 
@@ -59,20 +61,30 @@ def open_folder(folder: Path) -> ImageSource:
 
 
 def open_sequence(folder: Path) -> ImageSource:
-    """The frames of a MOTChallenge sequence folder (`seqinfo.ini` with `imDir` and `frameRate`)."""
+    """The frames of a MOTChallenge sequence folder: the pictures in its `imDir`, else those of its video.
+
+    The video is the one the data set of this folder would be read from. SourceError where there are no frames, or
+    neither `seqinfo.ini` nor the video tells their rate.
+    """
     info_path = folder / "seqinfo.ini"
-    parser = configparser.ConfigParser()
+    folder = absolute(folder)
     try:
-        parser.read_string(info_path.read_text(encoding="utf-8"))
-        info = parser["Sequence"]
-        name, frames, fps = info.get("name", folder.name), info.get("imDir", "img1"), float(info.get("frameRate", "0"))
-    except (OSError, UnicodeDecodeError, configparser.Error, KeyError, ValueError) as error:
-        raise SourceError(f"must be a MOTChallenge seqinfo.ini, got: {error}", where=str(info_path)) from None
-    if not 0 < fps < float("inf"):
-        raise SourceError(f"frameRate must be above 0, got {fps:g}", where=str(info_path))
-    if not (folder / frames).is_dir():
-        raise SourceError(f"imDir must name the folder of the frames, got '{frames}'", where=str(info_path))
-    return ImageSource(name, open_folder(folder / frames).paths, fps)
+        info = read_seqinfo(info_path)
+        pictures = folder / inside(folder, info.image_folder, str(info_path))
+        if pictures.is_dir():
+            paths, times = open_folder(pictures).paths, None
+        else:
+            frames, _ = sequence_frames(folder, info, None, None, folder.parent, alone=True)
+            paths, times = frames.paths, frames.times
+    except DataError as error:
+        raise SourceError(error.what, where=error.where) from None
+    if not paths or not picture_file(paths[0]).is_file():
+        message = f"imDir must name the folder of the frames, got '{info.image_folder}' and no video"
+        raise SourceError(message, where=str(info_path))
+    fps = info.fps or ((len(times) - 1) / times[-1] if times and times[-1] > 0 else None)
+    if fps is None:
+        raise SourceError("frameRate must be above 0, got none", where=str(info_path))
+    return ImageSource(info.name or folder.name, paths, fps)
 
 
 def _natural(path: Path) -> tuple[tuple[int, int, str], ...]:

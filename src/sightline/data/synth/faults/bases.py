@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import polars as pl
 
 from sightline.core.dataset import Dataset
@@ -13,13 +14,15 @@ from sightline.core.predictions import PREDICTIONS_SCHEMA, Predictions
 from sightline.data.registry import read_dataset, write_dataset
 from sightline.data.synth.generate import SYNTH_RECORD, generate
 
-__all__ = ["BASES", "PREDICTIONS_NAME", "Rendering", "build_base"]
+__all__ = ["BASES", "EMBEDDINGS_NAME", "PREDICTIONS_NAME", "Rendering", "build_base"]
 
 IMAGES = 60
 CRACK_IMAGES = 24
 FRAMES = 40
 PREDICTIONS_NAME = "predictions.parquet"
+EMBEDDINGS_NAME = "embeddings.npy"
 _SCORE = 0.95
+_DIMENSIONS = 64
 
 
 class Rendering:
@@ -105,6 +108,13 @@ def _predicted(rendering: Rendering, target: Path) -> None:
     Predictions(table, {"task": "detect", "class_names": list(dataset.class_names)}).save(target / PREDICTIONS_NAME)
 
 
+def _embedded(rendering: Rendering, target: Path) -> None:
+    """Boxes with a vector for each image beside them, as of a network to which no two look alike."""
+    _yolo(rendering, target)
+    rng = np.random.default_rng(rendering.seed)
+    np.save(target / EMBEDDINGS_NAME, rng.standard_normal((len(read_dataset(target)), _DIMENSIONS)).astype(np.float32))
+
+
 BASES: Mapping[str, Callable[[Rendering, Path], None]] = MappingProxyType(
     {
         "yolo": _yolo,
@@ -117,6 +127,7 @@ BASES: Mapping[str, Callable[[Rendering, Path], None]] = MappingProxyType(
         "labelme": _labelme,
         "instances": _instances,
         "predicted": _predicted,
+        "embedded": _embedded,
     }
 )
 

@@ -16,7 +16,7 @@ from sightline.core.predictions import Predictions
 from sightline.core.results import Result
 from sightline.data.audit import audit_dataset
 from sightline.data.registry import read_dataset
-from sightline.data.synth.faults.bases import BASES, PREDICTIONS_NAME, Rendering, build_base
+from sightline.data.synth.faults.bases import BASES, EMBEDDINGS_NAME, PREDICTIONS_NAME, Rendering, build_base
 from sightline.data.synth.faults.catalogue import FAULTS
 from sightline.data.synth.faults.site import Planted, Site
 
@@ -106,11 +106,12 @@ def _plant(code: str, rendering: Rendering, target: Path, seed: int) -> list[Pla
 
 
 def _findings(target: Path) -> tuple[Finding, ...]:
-    dataset = read_dataset(target)
-    predictions = target / PREDICTIONS_NAME
-    if predictions.is_file():
-        return audit_dataset(dataset, predictions=Predictions.load(predictions)).findings
-    return audit_dataset(dataset).findings
+    predictions, vectors = target / PREDICTIONS_NAME, target / EMBEDDINGS_NAME
+    return audit_dataset(
+        read_dataset(target),
+        predictions=Predictions.load(predictions) if predictions.is_file() else None,
+        embeddings=np.load(vectors) if vectors.is_file() else None,
+    ).findings
 
 
 def _judge(name: str, planted: list[Planted], findings: Sequence[Finding]) -> DrillRow:

@@ -93,7 +93,18 @@ def _missing_segment(site: Site) -> list[Planted]:
     return [Planted("mask-missing-segment")]
 
 
+def _left_out(site: Site) -> list[Planted]:
+    """The objects of an image that is gone: said once, at the first of them."""
+    document = site.document(_TRAIN)
+    places = site.write_document(_TRAIN, document)
+    image = document["images"][1]
+    site.remove(str(image["file_name"]))
+    first = next(i for i, e in enumerate(document["annotations"]) if e["image_id"] == image["id"])
+    return [Planted("label-left-out", _TRAIN, places["annotations", first])]
+
+
 OBJECT_FAULTS: dict[str, Fault] = {
+    "label-left-out": Fault("coco", _left_out, ("image-missing",)),
     "label-unknown-image": Fault("coco", _added("label-unknown-image", lambda e: e | {"image_id": 77_777})),
     "label-duplicate-id": Fault(
         "coco", _added("label-duplicate-id", lambda e: e | {"id": 3, "bbox": [9, 9, 20, 20], "segmentation": []})

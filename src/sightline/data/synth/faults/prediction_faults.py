@@ -1,8 +1,11 @@
-"""Label errors that only a model's predictions reveal."""
+"""What only a model reveals: label errors by its predictions, alike images by its vectors."""
 
 from collections.abc import Callable
 from typing import TypeAlias
 
+import numpy as np
+
+from sightline.data.synth.faults.bases import EMBEDDINGS_NAME
 from sightline.data.synth.faults.site import Fault, Plant, Planted, Site
 
 __all__ = ["PREDICTION_FAULTS"]
@@ -29,11 +32,28 @@ def _moved(row: Row) -> list[Row]:
     return [[row[0], row[1] + towards * 0.3 * row[3], *row[2:]]]
 
 
+def _alike(code: str, across: bool) -> Plant:
+    """Two images get one vector."""
+
+    def plant(site: Site) -> list[Planted]:
+        pictures = sorted([*site.pictures("train"), *site.pictures("val")])
+        first = site.pictures("train")[3]
+        second = site.pictures("val")[2] if across else site.pictures("train")[7]
+        vectors = np.load(site.root / EMBEDDINGS_NAME)
+        vectors[pictures.index(second)] = vectors[pictures.index(first)]
+        np.save(site.root / EMBEDDINGS_NAME, vectors)
+        return [Planted(code, first)]
+
+    return plant
+
+
 PREDICTION_FAULTS: dict[str, Fault] = {
     "label-overlooked": Fault("predicted", _largest_changed("label-overlooked", lambda _: [])),
     "label-badly-located": Fault(
         "predicted",
         _largest_changed("label-badly-located", _moved),
     ),
+    "image-alike": Fault("embedded", _alike("image-alike", across=False)),
+    "split-overlap-alike": Fault("embedded", _alike("split-overlap-alike", across=True)),
     "label-swapped": Fault("predicted", _largest_changed("label-swapped", lambda r: [[(r[0] + 1) % 4, *r[1:]]])),
 }
