@@ -135,7 +135,7 @@ def test_cached_images_equal_fresh_ones(cracks):
     dataset = read_dataset(cracks)
     preprocess = Preprocess(size_hw=(64, 96))
     fresh, cached = NetworkImages(dataset, preprocess), NetworkImages(dataset, preprocess, cache=True)
-    cached.fill_cache(2, lambda done: None)
+    cached.store.fill(2, lambda done: None)
     for row in range(len(fresh)):
         assert torch.equal(fresh[row, 0]["image"], cached[row, 0]["image"])
         assert torch.equal(fresh[row, 0]["mask"], cached[row, 0]["mask"])

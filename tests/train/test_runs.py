@@ -23,8 +23,10 @@ from sightline.train import TrainConfig, resume, train
 from sightline.train import recorder as recorder_module
 from sightline.train import splits as splits_module
 from sightline.train import trainer as trainer_module
+from sightline.train.image_store import ImageStore
 from sightline.train.images import NetworkImages
 from sightline.train.recorder import Recorder
+from sightline.train.session import describe_labels
 from sightline.train.splits import prepare_data
 from sightline.train.validation import Validator
 
@@ -140,7 +142,7 @@ def test_a_run_cut_before_its_first_step_starts_over(traffic, tmp_path, watcher,
 
     run = RunFolder.create(tmp_path, "detect")
     with monkeypatch.context() as patch:
-        patch.setattr(NetworkImages, "fill_cache", interrupt)
+        patch.setattr(ImageStore, "fill", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(settings(traffic, epochs=1), run, watcher)
     assert not (run.weights / "last.ckpt").exists()
@@ -243,7 +245,7 @@ def test_what_is_labelled_and_not_learned_is_counted(traffic, tmp_path, watcher)
     limit = 2 * float(sides.median()) + 0.25
     small = int((sides * 2 < limit).sum())
     assert 0 < small < dataset.usable_objects.height
-    first, second = trainer_module._describe_labels(images, settings(traffic, augment={"min_side_px": limit}))
+    first, second = describe_labels(images, settings(traffic, augment={"min_side_px": limit}))
     assert first.startswith("2 crowd or ignored objects of the training split")
     assert second.startswith(f"{small} training objects are below")
 

@@ -3,32 +3,26 @@
 import contextlib
 import json
 import logging
-import math
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
-import torch
 
-from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError, InputError
 from sightline.core.files import write_json_atomic
 from sightline.core.metadata import OperatingPoint
-from sightline.core.runs import RunFolder, provenance
+from sightline.core.runs import RunFolder
 from sightline.evaluate import DetectionResult
-from sightline.models import Model, create, load_model
+from sightline.models import load_model
 from sightline.train.config import TrainConfig
-from sightline.train.ema import WeightAverage
-from sightline.train.images import NetworkImages, SeededBatches, build_loader, fits_in_memory
-from sightline.train.module import TrainingModule, as_module, check_loss_factors
-from sightline.train.precision import Arithmetic, choose_arithmetic
-from sightline.train.recorder import Recorder, Watcher
-from sightline.train.splits import TrainingData, prepare_data
-from sightline.train.validation import Evaluation, Validator
+from sightline.train.module import as_module
+from sightline.train.precision import Arithmetic
+from sightline.train.recorder import Watcher
+from sightline.train.session import Session, prepare_session
+from sightline.train.validation import Evaluation
 
 __all__ = ["TrainResult", "resume", "train"]
 
@@ -50,21 +44,6 @@ class TrainResult:
         return {**vars(self), "evaluation": self.evaluation.to_dict()}
 
 
-@dataclass
-class _Session:
-    """The parts of one run, made once and used by fit and by the final evaluation."""
-
-    config: TrainConfig
-    run: RunFolder
-    data: TrainingData
-    arithmetic: Arithmetic
-    module: TrainingModule
-    loader: Any
-    validator: Validator
-    recorder: Recorder
-    facts: dict[str, Any]
-
-
 def train(config: TrainConfig, run: RunFolder, watcher: Watcher, command: list[str] | None = None) -> TrainResult:
     """Train from the start into `run`. KeyboardInterrupt leaves a run that `resume` continues.
 
@@ -72,7 +51,7 @@ def train(config: TrainConfig, run: RunFolder, watcher: Watcher, command: list[s
     """
     config.save(run.path / "config.yaml")
     try:
-        session = _prepare(config, run, watcher, command)
+        session = prepare_session(config, run, watcher, command)
     except InputError:
         (run.path / "config.yaml").unlink()
         with contextlib.suppress(OSError):  # a folder that holds more than the settings stays
@@ -96,7 +75,7 @@ def resume(run_path: str | Path, watcher: Watcher, command: list[str] | None = N
     earlier = _earlier_record(run)
     if earlier.get("status") == "finished":
         raise ConfigError("must be the folder of an interrupted training run, got a finished one", where=str(run_path))
-    session = _prepare(TrainConfig.read(config_path), run, watcher, command)
+    session = prepare_session(TrainConfig.read(config_path), run, watcher, command)
     facts = session.facts
     if earlier.get("data_digest", facts["data_digest"]) != facts["data_digest"]:
         raise DataError(
@@ -121,76 +100,7 @@ def _earlier_record(run: RunFolder) -> dict[str, Any]:
     return record
 
 
-def _prepare(config: TrainConfig, run: RunFolder, watcher: Watcher, command: list[str] | None) -> _Session:
-    data = prepare_data(config)
-    for line in data.notes:
-        watcher.note(line)
-    arithmetic = choose_arithmetic(config.device, config.precision)
-    lightning.seed_everything(config.seed, verbose=False)
-    model = _build_model(config, data.train)
-    check_loss_factors(model, config.loss)
-    watcher.note(f"{config.model.name} in {arithmetic.precision} on {arithmetic.device}: {arithmetic.reason}")
-    digest = data.whole.digest()
-    cache = config.data.cache == "ram" or (
-        config.data.cache == "auto" and fits_in_memory(len(data.whole), model.preprocess)
-    )
-    workers = config.data.workers if config.data.workers is not None else 0
-    images = NetworkImages(data.train, model.preprocess, config.augment, cache=cache)
-    said = _describe_labels(images, config)
-    for line in said:
-        watcher.note(line)
-    data = replace(data, notes=(*data.notes, *said))
-    batches = SeededBatches(len(images), config.batch, config.seed, shuffle=True)
-    validator = Validator(data.val, model, config.batch, cache, 0)
-    steps = math.ceil(len(batches) / config.optimizer.accumulate)
-    module = TrainingModule(model, config, steps, data.train.images["path"].to_list())
-    average = (
-        WeightAverage(as_module(model), config.checkpoint.ema_decay, config.checkpoint.ema_ramp_steps)
-        if config.checkpoint.ema_decay
-        else None
-    )
-    recorder = Recorder(run, validator, average, arithmetic, digest, watcher)
-    facts = provenance(seeds={"train": config.seed}, data_digest=digest, command=command)
-    facts |= _describe(config, data, digest, model, arithmetic, cache)
-    if cache:
-        for part, name in ((images, "reading training images"), (validator.images, "reading validation images")):
-            watcher.phase(name, len(part))
-            part.fill_cache(2, watcher.advance)
-    loader = build_loader(images, batches, workers)
-    return _Session(config, run, data, arithmetic, module, loader, validator, recorder, facts)
-
-
-def _build_model(config: TrainConfig, dataset: Dataset) -> Model:
-    size = {} if config.model.imgsz is None else {"imgsz": config.model.imgsz}
-    model = create(config.model.name, class_names=dataset.class_names, weights=config.model.weights, **size)
-    if (model.task == "semantic") != (dataset.task == "semantic"):
-        raise ConfigError(
-            f"the model must fit data of task '{dataset.task}', got '{model.name}' of task '{model.task}'",
-            where=config.data.path,
-            do="'sightline models' lists models and their tasks",
-        )
-    return model
-
-
-def _describe_labels(images: NetworkImages, config: TrainConfig) -> list[str]:
-    """What the network does not learn from, though it is labelled."""
-    if images.dataset.task == "semantic":
-        return []
-    notes = []
-    ignored = images.dataset.objects.height - images.dataset.usable_objects.height
-    if ignored:
-        notes.append(f"{ignored} crowd or ignored objects of the training split count as background")
-    sides = np.concatenate(images.boxes)
-    small = int(((sides[:, 2:] - sides[:, :2]) < config.augment.min_side_px).any(axis=1).sum())
-    if small:
-        notes.append(
-            f"{small} training objects are below {config.augment.min_side_px:g} pixels at the network's size "
-            "and left out where augmentation does not enlarge them"
-        )
-    return notes
-
-
-def _fit(session: _Session, watcher: Watcher, checkpoint: Path | None) -> TrainResult:
+def _fit(session: Session, watcher: Watcher, checkpoint: Path | None) -> TrainResult:
     run, recorder = session.run, session.recorder
     started = time.perf_counter()
     run.record({**session.facts, "status": "running"})
@@ -218,7 +128,7 @@ def _fit(session: _Session, watcher: Watcher, checkpoint: Path | None) -> TrainR
     return _finish(session, watcher, recorder.seconds_before + time.perf_counter() - started)
 
 
-def _lightning_trainer(session: _Session) -> lightning.Trainer:
+def _lightning_trainer(session: Session) -> lightning.Trainer:
     # Lightning's own notes go to the log of whoever wants them, not into the user's terminal.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return lightning.Trainer(
@@ -237,7 +147,7 @@ def _lightning_trainer(session: _Session) -> lightning.Trainer:
     )
 
 
-def _finish(session: _Session, watcher: Watcher, seconds: float) -> TrainResult:
+def _finish(session: Session, watcher: Watcher, seconds: float) -> TrainResult:
     """Judge the best weights once more in fp32, as `sightline eval` does, and choose the operating point."""
     run, recorder, validator = session.run, session.recorder, session.validator
     weights = run.weights / "best.safetensors"
@@ -264,31 +174,3 @@ def _finish(session: _Session, watcher: Watcher, seconds: float) -> TrainResult:
     }
     run.record({**session.facts, **outcome})
     return TrainResult(run.path, weights, evaluation, recorder.best_epoch, len(rows), seconds, speed)
-
-
-def _describe(
-    config: TrainConfig, data: TrainingData, digest: str, model: Model, arithmetic: Arithmetic, cache: bool
-) -> dict[str, Any]:
-    return {
-        "task": model.task,
-        "model": {
-            "name": model.name,
-            "arguments": model.arguments,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "class_names": list(model.class_names),
-        },
-        "data": {
-            "path": config.data.path,
-            "format": data.whole.format,
-            "name": data.whole.name,
-            "digest": digest,
-            "images_by_split": {"train": len(data.train), "val": len(data.val)},
-            "objects_by_class": data.whole.counts_by_class(),
-            "excluded": list(config.data.exclude),
-        },
-        "preprocess": model.preprocess.model_dump(mode="json"),
-        "precision": {"precision": arithmetic.precision, "device": arithmetic.device, "reason": arithmetic.reason},
-        "threads": torch.get_num_threads(),
-        "cached_in_memory": cache,
-        "notes": list(data.notes),
-    }
