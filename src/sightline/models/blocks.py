@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from sightline.models.fused_norm import Activation, norm_act
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -34,12 +35,11 @@ class ConvBnAct(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(out_channels, eps=YOLO_BN_EPS, momentum=YOLO_BN_MOMENTUM)
-        self.act: nn.Module = nn.SiLU() if act else nn.Identity()
+        self.activation: Activation = "silu" if act else "none"
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, out, ceil(H / stride), ceil(W / stride))."""
-        out: Tensor = self.act(self.bn(self.conv(x)))
-        return out
+        return norm_act(self.conv(x), self.bn, self.activation)
 
 
 class DoubleConv(nn.Module):
@@ -54,8 +54,8 @@ class DoubleConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, out, H, W)."""
-        x = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(x)))
+        x = norm_act(self.conv1(x), self.bn1, "relu")
+        return norm_act(self.conv2(x), self.bn2, "relu")
 
 
 class Bottleneck(nn.Module):
