@@ -11,8 +11,7 @@ from sightline.core.errors import ConfigError, DataError
 from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
 from sightline.data.holdout import exclude_images, hold_out
-from sightline.train.augment import IGNORE, augment_sample, build_transforms
-from sightline.train.config import Augmentation, TrainConfig
+from sightline.train.config import TrainConfig
 from sightline.train.ema import WeightAverage
 from sightline.train.images import NetworkImages, SeededBatches, normalise_batch
 from sightline.train.precision import choose_arithmetic
@@ -63,7 +62,7 @@ def test_batches_cover_every_image_once_and_depend_on_seed_and_epoch_alone():
     again = [key for batch in SeededBatches(10, 4, seed=1, shuffle=True) for key in batch]
     batches.set_epoch(1)
     later = [key for batch in batches for key in batch]
-    assert sorted(row for row, _ in first) == list(range(10))
+    assert sorted(draw.row for draw in first) == list(range(10))
     assert first == again
     assert later != first
     assert len(batches) == 3
@@ -78,53 +77,13 @@ def test_unknown_setting_names_the_nearest():
         TrainConfig.load({"data": "x", "model": "y", "augment": {"flip": 0.3}})
 
 
-def test_a_flip_moves_boxes_and_pixels_together():
-    image = torch.zeros(3, 40, 60, dtype=torch.uint8)
-    image[:, 10:20, 5:25] = 255
-    sample = {"image": image, "boxes": torch.tensor([[5.0, 10, 25, 20]]), "labels": torch.tensor([2])}
-    only_flip = Augmentation(flip_lr=1.0, scale=0, translate=0, brightness=0, contrast=0, saturation=0)
-    done = augment_sample(sample, build_transforms(only_flip, 114), seed=0)
-    x1, y1, x2, y2 = done["boxes"][0].int().tolist()
-    assert (x1, y1, x2, y2) == (35, 10, 55, 20)
-    assert (done["image"][0, y1:y2, x1:x2] == 255).all()
-    assert int((done["image"][0] == 255).sum()) == 200
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_scaling_and_shifting_keep_boxes_on_their_pixels(seed):
-    image = torch.zeros(3, 96, 96, dtype=torch.uint8)
-    image[:, 30:60, 24:72] = 255
-    sample = {"image": image, "boxes": torch.tensor([[24.0, 30, 72, 60]]), "labels": torch.tensor([0])}
-    strong = Augmentation(flip_lr=0.5, scale=0.4, translate=0.2, brightness=0, contrast=0, saturation=0)
-    done = augment_sample(sample, build_transforms(strong, 0), seed=seed)
-    rows, columns = torch.nonzero(done["image"][0] > 127, as_tuple=True)
-    seen = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
-    assert np.abs(np.array(seen) - done["boxes"][0].numpy()).max() <= 1.0
-
-
-def test_augmentation_depends_on_the_seed_and_leaves_the_global_state_alone():
-    sample = {
-        "image": torch.randint(0, 255, (3, 32, 32), dtype=torch.uint8),
-        "mask": torch.ones(32, 32, dtype=torch.uint8),
-    }
-    transforms = build_transforms(Augmentation(), 114)
-    torch.manual_seed(5)
-    expected = torch.rand(1)
-    torch.manual_seed(5)
-    one, two, other = (augment_sample(sample, transforms, seed) for seed in (1, 1, 2))
-    assert torch.equal(torch.rand(1), expected)
-    assert torch.equal(one["image"], two["image"])
-    assert not torch.equal(one["image"], other["image"])
-    assert set(one["mask"].unique().tolist()) <= {1, IGNORE}
-
-
 def test_images_at_network_size_equal_the_preprocessing(traffic):
     dataset = read_dataset(traffic).split("train")
     preprocess = Preprocess(size_hw=(64, 64), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
     images = NetworkImages(dataset, preprocess)
     sample = images[0, 0]
-    ready = normalise_batch(sample["image"][None], preprocess)[0].numpy()
-    expected = preprocess.normalise(sample["image"].numpy().transpose(1, 2, 0))
+    ready = normalise_batch(torch.from_numpy(sample["image"]).permute(2, 0, 1)[None], preprocess)[0].numpy()
+    expected = preprocess.normalise(sample["image"])
     assert np.abs(ready - expected).max() < 1e-6
     count = dataset.usable_objects.filter(dataset.usable_objects["image_id"] == dataset.images["image_id"][0]).height
     assert len(sample["labels"]) == count
@@ -137,8 +96,8 @@ def test_cached_images_equal_fresh_ones(cracks):
     fresh, cached = NetworkImages(dataset, preprocess), NetworkImages(dataset, preprocess, cache=True)
     cached.store.fill(2, lambda done: None)
     for row in range(len(fresh)):
-        assert torch.equal(fresh[row, 0]["image"], cached[row, 0]["image"])
-        assert torch.equal(fresh[row, 0]["mask"], cached[row, 0]["mask"])
+        assert np.array_equal(fresh[row, 0]["image"], cached[row, 0]["image"])
+        assert np.array_equal(fresh[row, 0]["mask"], cached[row, 0]["mask"])
 
 
 def test_asking_for_a_missing_gpu_is_refused():

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sightline.core.config import Config
 from sightline.core.errors import unknown_name
+from sightline.train.augment.policy import Augmentation
 from sightline.train.schedules import ONE_CYCLE_RISE, ScheduleName, rate_factor
 
 __all__ = ["SHORT_NAMES", "Augmentation", "TrainConfig", "nest_settings"]
@@ -137,22 +138,6 @@ class ScheduleConfig(Config):
             final=0.01 if self.final_lr_ratio is None else self.final_lr_ratio,
             milestones=(0.6, 0.85) if self.milestones is None else self.milestones,
         )
-
-
-class Augmentation(Config):
-    """What is changed at random in training images; labels follow. All strengths at 0 switch augmentation off."""
-
-    flip_lr: float = Field(default=0.5, ge=0, le=1, description="probability of a left-right flip")
-    flip_ud: float = Field(default=0.0, ge=0, le=1, description="probability of an up-down flip")
-    scale: float = Field(default=0.5, ge=0, lt=1, description="scaling by 1 ± this share")
-    translate: float = Field(default=0.1, ge=0, le=1, description="shift by ± this share of the side")
-    rotate: float = Field(default=0.0, ge=0, le=180, description="rotation by ± these degrees")
-    brightness: float = Field(default=0.3, ge=0, le=1, description="brightness by 1 ± this share")
-    contrast: float = Field(default=0.3, ge=0, le=1, description="contrast by 1 ± this share")
-    saturation: float = Field(default=0.4, ge=0, le=1, description="saturation by 1 ± this share")
-    min_side_px: float = Field(
-        default=2.0, ge=1, description="boxes that end up narrower or lower than this many network pixels are left out"
-    )
 
 
 class CheckpointConfig(Config):

@@ -13,11 +13,13 @@ from torch.utils.data import Dataset as TorchDataset
 
 from sightline.core.dataset import Dataset
 from sightline.core.preprocess import Geometry, Preprocess
-from sightline.train.augment import Sample, augment_sample, build_transforms
-from sightline.train.config import Augmentation
+from sightline.train.augment.augmenter import Augmenter
+from sightline.train.augment.geometry import swap_sides
+from sightline.train.augment.policy import Augmentation
+from sightline.train.augment.sample import Draw, Sample
 from sightline.train.image_store import ImageStore
 
-__all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "normalise_batch"]
+__all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "normalise_batch", "varied_sizes"]
 
 
 @dataclass
@@ -37,15 +39,21 @@ class Batch:
 class NetworkImages(TorchDataset[Sample]):
     """The images of a data set at network size with their labels, augmented where an augmentation is given.
 
-    Indexed by (row, seed).
+    Indexed by a `Draw`, or by (row, seed).
     """
 
     def __init__(
         self, dataset: Dataset, preprocess: Preprocess, augmentation: Augmentation | None = None, cache: bool = False
     ) -> None:
         self.dataset = dataset
-        self.store = ImageStore(dataset, preprocess, cache=cache)
-        self.transforms = build_transforms(augmentation, preprocess.pad_value) if augmentation is not None else None
+        with_masks = augmentation is not None and augmentation.copy_paste > 0
+        self.store = ImageStore(dataset, preprocess, cache=cache, with_masks=with_masks)
+        self.augmenter: Augmenter | None = None
+        if augmentation is not None:
+            sides = swap_sides(_keypoint_names(dataset))
+            groups = dataset.images["group"].rank("dense").fill_null(0).to_list()
+            pad = preprocess.pad_value
+            self.augmenter = Augmenter(augmentation, self.store.load, len(self.store), pad, groups, sides)
 
     def __len__(self) -> int:
         return len(self.store)
@@ -55,19 +63,35 @@ class NetworkImages(TorchDataset[Sample]):
         """How each image came to network size."""
         return self.store.geometries
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        row, seed = key
-        sample = self.store.load(row)
-        if self.transforms is not None:
-            sample = augment_sample(sample, self.transforms, seed)
-        return {**sample, "row": row}
+    def __getitem__(self, key: Draw | tuple[int, int]) -> Sample:
+        draw = Draw(*key)
+        sample = self.store.load(draw.row) if self.augmenter is None else self.augmenter.sample(draw)
+        return {**sample, "row": draw.row}
 
 
-class SeededBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (row, seed), shuffled anew each epoch by (seed, epoch) alone: any epoch can be repeated or resumed."""
+def _keypoint_names(dataset: Dataset) -> tuple[str, ...] | None:
+    """The names of keypoints, where all classes that have some agree."""
+    named = {tuple(names) for names in dataset.classes["keypoint_names"].to_list() if names}
+    return next(iter(named)) if len(named) == 1 else None
 
-    def __init__(self, count: int, batch: int, seed: int, shuffle: bool) -> None:
+
+class SeededBatches(Sampler[list[Draw]]):
+    """Batches of draws, shuffled anew each epoch by (seed, epoch) alone: any epoch can be repeated or resumed.
+
+    `sizes` are network sizes one of which each batch takes; after `heavy_epochs` epochs images are no longer mixed.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch: int,
+        seed: int,
+        shuffle: bool,
+        sizes: Sequence[tuple[int, int]] = (),
+        heavy_epochs: float = math.inf,
+    ) -> None:
         self.count, self.batch, self.seed, self.shuffle = count, batch, seed, shuffle
+        self.sizes, self.heavy_epochs = sizes, heavy_epochs
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -77,13 +101,32 @@ class SeededBatches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return math.ceil(self.count / self.batch)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(self.count) if self.shuffle else np.arange(self.count)
         seeds = rng.integers(0, 2**31, self.count)
-        for start in range(0, self.count, self.batch):
+        epoch_seed = int(rng.integers(2**31))
+        choices = rng.integers(0, max(1, len(self.sizes)), len(self))
+        heavy = self.epoch < self.heavy_epochs
+        for index, start in enumerate(range(0, self.count, self.batch)):
             chosen = slice(start, start + self.batch)
-            yield list(zip(order[chosen].tolist(), seeds[chosen].tolist(), strict=True))
+            size = self.sizes[choices[index]] if self.sizes else None
+            yield [
+                Draw(row, seed, epoch_seed, size, heavy)
+                for row, seed in zip(order[chosen].tolist(), seeds[chosen].tolist(), strict=True)
+            ]
+
+
+def varied_sizes(size_hw: tuple[int, int], share: float) -> list[tuple[int, int]]:
+    """Network sizes within ± `share` of one, in steps of 32 pixels of the longer side, its aspect kept to a step."""
+    if not share:
+        return []
+    longer = max(size_hw)
+    low, high = math.ceil(longer * (1 - share) / 32), math.floor(longer * (1 + share) / 32)
+    return [
+        tuple(max(32, round(side * steps * 32 / longer / 32) * 32) for side in size_hw)  # type: ignore[misc]
+        for steps in range(max(1, low), high + 1)
+    ]
 
 
 def build_loader(images: NetworkImages, batches: SeededBatches, workers: int) -> DataLoader[Any]:
@@ -104,16 +147,17 @@ def normalise_batch(images: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def _collate(samples: Sequence[Sample]) -> Batch:
-    images = torch.stack([s["image"] for s in samples])
+    # Stacked as (B, H, W, C) and seen as (B, C, H, W): the channels-last layout that the network works in.
+    images = torch.from_numpy(np.stack([s["image"] for s in samples])).permute(0, 3, 1, 2)
     rows = [s["row"] for s in samples]
     if "mask" in samples[0]:
-        return Batch(images, {"mask": torch.stack([s["mask"] for s in samples]).long()}, rows)
+        return Batch(images, {"mask": torch.from_numpy(np.stack([s["mask"] for s in samples])).long()}, rows)
     counts = torch.tensor([len(s["labels"]) for s in samples])
     return Batch(
         images,
         {
-            "boxes": torch.cat([s["boxes"] for s in samples]),
-            "labels": torch.cat([s["labels"] for s in samples]),
+            "boxes": torch.from_numpy(np.concatenate([s["boxes"] for s in samples])),
+            "labels": torch.from_numpy(np.concatenate([s["labels"] for s in samples])),
             "batch_index": torch.repeat_interleave(torch.arange(len(samples)), counts),
         },
         rows,

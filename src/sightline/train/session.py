@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder, provenance
 from sightline.models import Model, create
+from sightline.train.augment.policy import check_policy
 from sightline.train.config import TrainConfig
 from sightline.train.ema import WeightAverage
 from sightline.train.image_store import fits_in_memory
-from sightline.train.images import NetworkImages, SeededBatches, build_loader
+from sightline.train.images import NetworkImages, SeededBatches, build_loader, varied_sizes
 from sightline.train.module import TrainingModule, as_module, check_loss_factors
 from sightline.train.precision import Arithmetic, choose_arithmetic
 from sightline.train.recorder import Recorder, Watcher
@@ -49,6 +49,7 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
     lightning.seed_everything(config.seed, verbose=False)
     model = _build_model(config, data.train)
     check_loss_factors(model, config.loss)
+    check_policy(config.augment, data.train)
     watcher.note(f"{config.model.name} in {arithmetic.precision} on {arithmetic.device}: {arithmetic.reason}")
     digest = data.whole.digest()
     cache = config.data.cache == "ram" or (
@@ -60,7 +61,9 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
     for line in said:
         watcher.note(line)
     data = replace(data, notes=(*data.notes, *said))
-    batches = SeededBatches(len(images), config.batch, config.seed, shuffle=True)
+    sizes = varied_sizes(model.preprocess.size_hw, config.augment.multi_scale)
+    heavy = config.augment.heavy_until * config.schedule.epochs
+    batches = SeededBatches(len(images), config.batch, config.seed, shuffle=True, sizes=sizes, heavy_epochs=heavy)
     validator = Validator(data.val, model, config.batch, cache, 0)
     steps = math.ceil(len(batches) / config.optimizer.accumulate)
     module = TrainingModule(model, config, steps, data.train.images["path"].to_list())
@@ -100,7 +103,7 @@ def describe_labels(images: NetworkImages, config: TrainConfig) -> list[str]:
     ignored = images.dataset.objects.height - images.dataset.usable_objects.height
     if ignored:
         notes.append(f"{ignored} crowd or ignored objects of the training split count as background")
-    sides = np.concatenate(images.store.boxes)
+    sides = images.store.objects.boxes
     small = int(((sides[:, 2:] - sides[:, :2]) < config.augment.min_side_px).any(axis=1).sum())
     if small:
         notes.append(

@@ -1,0 +1,138 @@
+"""Moving an image and its labels by one matrix: (3, 3), from source to target pixels.
+
+Points are measured from the top-left corner of the top-left pixel. OpenCV measures from that pixel's centre, so its
+matrix is moved by half a pixel on both sides.
+"""
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.train.augment.sample import IGNORE, Sample
+
+__all__ = [
+    "IDENTITY",
+    "Matrix",
+    "affine",
+    "flip",
+    "map_boxes",
+    "map_points",
+    "scale",
+    "swap_sides",
+    "translate",
+    "warp",
+    "warp_sample",
+]
+
+Matrix = NDArray[np.float64]
+IDENTITY: Matrix = np.eye(3)
+
+
+def translate(x: float, y: float) -> Matrix:
+    """A shift to the right and down."""
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
+
+
+def scale(x: float, y: float) -> Matrix:
+    """Scaling about the origin; -1 mirrors."""
+    return np.diag([x, y, 1.0])
+
+
+def affine(size_hw: tuple[int, int], zoom: float, degrees: float, shear_xy: tuple[float, float]) -> Matrix:
+    """Zoom, rotation (counter-clockwise as seen) and shear (in degrees) about the middle of an image."""
+    height, width = size_hw
+    angle, (shear_x, shear_y) = math.radians(degrees), (math.tan(math.radians(s)) for s in shear_xy)
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+    slant = np.array([[1, shear_x, 0], [shear_y, 1, 0], [0, 0, 1]])
+    to_middle, back = translate(-width / 2, -height / 2), translate(width / 2, height / 2)
+    moved: Matrix = back @ turn @ slant @ scale(zoom, zoom) @ to_middle
+    return moved
+
+
+def flip(size_hw: tuple[int, int], left_right: bool, up_down: bool) -> Matrix:
+    """Mirroring inside an image."""
+    height, width = size_hw
+    matrix = IDENTITY
+    if left_right:
+        matrix = translate(width, 0) @ scale(-1, 1) @ matrix
+    if up_down:
+        matrix = translate(0, height) @ scale(1, -1) @ matrix
+    return matrix
+
+
+def map_points(points_xy: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float64]:
+    """Points (..., 2) → the points they go to."""
+    moved: NDArray[np.float64] = points_xy @ matrix[:2, :2].T + matrix[:2, 2]
+    return moved
+
+
+def map_boxes(boxes_xyxy: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float64]:
+    """Boxes (N, 4) → the boxes around where their four corners go, not cut at the image."""
+    x1, y1, x2, y2 = boxes_xyxy.reshape(-1, 4).T.astype(np.float64)
+    corners = np.stack([np.stack([x, y], -1) for x in (x1, x2) for y in (y1, y2)], 1)
+    moved = map_points(corners, matrix)
+    return np.concatenate([moved.min(1), moved.max(1)], -1)
+
+
+def warp_sample(
+    sample: Sample, matrix: Matrix, size_hw: tuple[int, int], pad_value: int, sides: tuple[int, ...] | None
+) -> Sample:
+    """The sample as it lies on a canvas of `size_hw`; boxes and points may reach beyond it.
+
+    `sides` is the order of keypoints after a mirror (left and right change places), None where there is none.
+    """
+    moved = dict(sample)
+    same = size_hw == sample["image"].shape[:2] and np.array_equal(matrix, IDENTITY)
+    if same:
+        return moved
+    moved["image"] = warp(sample["image"], matrix, size_hw, cv2.INTER_LINEAR, pad_value)
+    if "mask" in sample:
+        moved["mask"] = warp(sample["mask"], matrix, size_hw, cv2.INTER_NEAREST, IGNORE)
+    if "masks" in sample:
+        layers = [warp(mask, matrix, size_hw, cv2.INTER_NEAREST, 0) for mask in sample["masks"]]
+        moved["masks"] = np.stack(layers) if layers else np.zeros((0, *size_hw), np.uint8)
+    if "boxes" in sample:
+        moved["boxes"] = map_boxes(sample["boxes"], matrix).astype(np.float32)
+    if "keypoints" in sample:
+        moved["keypoints"] = _map_keypoints(sample["keypoints"], matrix, sides)
+    return moved
+
+
+def warp(
+    pixels: NDArray[np.uint8], matrix: Matrix, size_hw: tuple[int, int], interpolation: int, fill: int
+) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, C) pixels moved onto a canvas; what comes from outside is `fill`."""
+    about_centres = translate(-0.5, -0.5) @ matrix @ translate(0.5, 0.5)
+    value = (fill,) * 4
+    out: NDArray[Any] = cv2.warpAffine(
+        pixels, about_centres[:2], size_hw[::-1], flags=interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=value
+    )
+    return out if out.ndim == pixels.ndim else out[..., None]
+
+
+def _map_keypoints(
+    keypoints: NDArray[np.float32], matrix: Matrix, sides: tuple[int, ...] | None
+) -> NDArray[np.float32]:
+    moved = keypoints.copy()
+    moved[..., :2] = map_points(keypoints[..., :2], matrix)
+    moved[keypoints[..., 2] == 0] = 0.0
+    mirrored = np.linalg.det(matrix[:2, :2]) < 0
+    return moved[:, list(sides)] if mirrored and sides is not None else moved
+
+
+def swap_sides(names: tuple[str, ...] | None) -> tuple[int, ...] | None:
+    """The order that exchanges 'left' and 'right' in keypoint names; None where no names are known."""
+    if not names:
+        return None
+    other = {"left": "right", "right": "left"}
+    swapped = []
+    for name in names:
+        side = next((s for s in other if s in name.lower()), None)
+        partner = name.lower().replace(side, other[side]) if side else name.lower()
+        lowered = [n.lower() for n in names]
+        swapped.append(lowered.index(partner) if partner in lowered else lowered.index(name.lower()))
+    return tuple(swapped)
