@@ -1,5 +1,6 @@
 """`sightline look`."""
 
+import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +21,17 @@ __all__ = ["look"]
 
 _DEFAULT = LookOptions()
 _ALL = "all"
+_DRAWS = 4
 FromNone = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 Side = Annotated[int, Parameter(validator=validators.Number(gte=64, lte=4096))]
 
 
 def look(
     data: str,
-    *,
+    *assignments: str,
+    augment: bool = False,
+    draws: Count = _DRAWS,
+    config: str | None = None,
     out: str | None = None,
     format: OutputFormat = "both",  # noqa: A002 - the option's name
     data_format: str | None = None,
@@ -48,6 +53,14 @@ def look(
     ----------
     data
         Path of the data set.
+    assignments
+        With --augment: settings of a training run as KEY=VALUE: model=yolo11n, imgsz=320, augment.rotate=10.
+    augment
+        Show, instead of labels, what the network sees: images at its size, augmented as in training. Needs torch.
+    draws
+        With --augment: how often each image is augmented.
+    config
+        With --augment: YAML file of a training run's settings.
     out
         Folder for the pictures, outside the data; look/NAME without it. An earlier look there is replaced.
     format
@@ -79,6 +92,10 @@ def look(
     """
     if finding is not None and finding not in {_ALL, *CODES}:
         raise ConfigError(unknown_name("finding", finding, [_ALL, *CODES]))
+    if (assignments or config is not None) and not augment:
+        raise ConfigError("settings of training belong to --augment, got them without it", do="add --augment")
+    if augment and (finding is not None or audit is not None):
+        raise ConfigError("--augment shows images as in training, got it together with findings", do="look twice")
     whole = read_dataset(data, format=data_format)
     dataset = whole if split is None else whole.split(split)
     options = LookOptions(
@@ -90,7 +107,12 @@ def look(
         findings = [f for f in findings if f.image_id is None or f.image_id in shown]
     codes = None if finding in {None, _ALL} else [str(finding)]
     folder = Path(out) if out is not None else Path("look") / (_file_name(dataset.name) or "data")
-    result = write_look(dataset, look_at(dataset, options, findings, codes), folder, format, _about(dataset, split))
+    if augment:
+        training = importlib.import_module("sightline.cli.look_augment")  # torch, which no other look needs
+        sheets = training.sheets_of_training(dataset, assignments, config, images=images, draws=draws, seed=seed)
+    else:
+        sheets = look_at(dataset, options, findings, codes)
+    result = write_look(dataset, sheets, folder, format, _about(dataset, split))
     if json:
         emit_json(result.to_dict())
         return 0
