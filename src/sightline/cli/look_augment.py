@@ -1,6 +1,7 @@
 """What `sightline look --augment` shows; apart from the verb, as it alone needs torch."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sightline.cli.train import parse_assignments
 from sightline.core.config import read_yaml
@@ -25,6 +26,6 @@ def sheets_of_training(
     usual = {"data": {"path": str(dataset.root)}, "model": {"name": _USUAL_MODEL.get(dataset.task, _DETECTOR)}}
     given = merge_settings(merge_settings(usual, values), parse_assignments(assignments))
     settings = TrainConfig.load(given, where=config)
-    size = {} if settings.model.imgsz is None else {"imgsz": settings.model.imgsz}
+    size: dict[str, Any] = {} if settings.model.imgsz is None else {"imgsz": settings.model.imgsz}
     model = create(settings.model.name, class_names=dataset.class_names, **size)
     return augmented_sheets(dataset, model.preprocess, settings.augment, images=images, draws=draws, seed=seed)
