@@ -59,6 +59,16 @@ class TrainingModule(lightning.LightningModule):
         self.term_sums, self.step_count = {}, 0
         return means
 
+    def position(self) -> dict[str, Any]:
+        """What has been noted of the epoch so far."""
+        noted = {"term_sums": dict(self.term_sums), "step_count": self.step_count}
+        return {**noted, "gradients": self.gradients.state_dict()}
+
+    def load_position(self, state: dict[str, Any]) -> None:
+        """Go on from what `position` gave."""
+        self.term_sums, self.step_count = dict(state["term_sums"]), state["step_count"]
+        self.gradients.load_state_dict(state["gradients"])
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """As Lightning asks: the batch on `device`."""
         return batch.to(device)

@@ -74,7 +74,7 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
         if config.checkpoint.ema_decay
         else None
     )
-    recorder = Recorder(run, validator, average, arithmetic, digest, watcher)
+    recorder = Recorder(run, validator, batches, average, arithmetic, digest, watcher)
     facts = provenance(seeds={"train": config.seed}, data_digest=digest, command=command)
     facts |= _describe(config, data, digest, model, arithmetic, cache)
     facts["keeps_freed_memory"] = keeps

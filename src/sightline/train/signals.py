@@ -35,6 +35,14 @@ class GradientMeter:
             return []
         return [name for (name, _), norm in zip(named, norms.tolist(), strict=True) if not math.isfinite(norm)]
 
+    def state_dict(self) -> dict[str, Any]:
+        """What has been noted since the last `take`."""
+        return {"totals": list(self._totals), "largest": self._largest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._totals, self._largest = list(state["totals"]), state["largest"]
+
     def take(self) -> dict[str, float]:
         """Median and maximum of the norms since the last call, and the share of weight tensors that never had any."""
         totals = torch.tensor(self._totals or [0.0], dtype=torch.float64)
