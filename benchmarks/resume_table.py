@@ -90,6 +90,7 @@ POINTS: dict[str, tuple[Callable[[], None], dict[str, Any]]] = {
     "SIGKILL inside an epoch, no state saved in it": (at_batch(6, signal.SIGKILL), {"save_every_s": 0}),
     "SIGKILL inside an epoch, a state saved in it": (at_batch(6, signal.SIGKILL), {"save_every_s": 1e-9}),
     "SIGINT inside an epoch": (at_batch(6, signal.SIGINT), {}),
+    "SIGINT in the last batch of an epoch": (at_batch(8, signal.SIGINT), {}),
     "SIGTERM inside an epoch": (at_batch(6, signal.SIGTERM), {}),
     "SIGINT between accumulated batches": (at_batch(5, signal.SIGINT), {"accumulate": 2}),
     "SIGKILL during validation": (before_call(Validator, "predict", 2), {}),
@@ -133,16 +134,18 @@ def differences(left: Any, right: Any, place: str = "") -> list[str]:
     return [] if left == right or (left != left and right != right) else [place]
 
 
+def timeless(line: str) -> dict[str, Any]:
+    """A row of `metrics.jsonl` without what the clock says."""
+    return {key: value for key, value in json.loads(line).items() if key not in TIMED}
+
+
 def compare(whole: Path, cut: Path) -> dict[str, list[str]]:
     """What differs between two finished runs: by part, the names of what is not equal."""
     states = [torch.load(run / "weights" / "last.ckpt", weights_only=True) for run in (whole, cut)]
     recorders = [state["callbacks"]["Recorder"] for state in states]
     for recorder in recorders:
         recorder["position"].pop("seconds")
-    rows = [
-        [{k: v for k, v in json.loads(line).items() if k not in TIMED} for line in (run / "metrics.jsonl").open()]
-        for run in (whole, cut)
-    ]
+    rows = [[timeless(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, cut)]
     evaluations = [json.loads((run / "evaluation.json").read_text())["metrics"] for run in (whole, cut)]
     parts = {
         "weights": [state["state_dict"] for state in states],

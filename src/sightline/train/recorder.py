@@ -132,8 +132,8 @@ class Recorder(lightning.Callback):
             self.average.update(as_module(pl_module.model))
         self.watcher.advance(batch_idx * self._batches.batch + len(batch.rows))
         self._done = batch_idx + 1
-        if self._done % pl_module.config.optimizer.accumulate:
-            return  # gradients that wait for their step are not kept
+        if self._done == len(self._batches) or self._done % pl_module.config.optimizer.accumulate:
+            return  # the epoch's end saves by itself; gradients that wait for their step are not kept
         every = pl_module.config.checkpoint.save_every_s
         if self.stop.made or (every and time.perf_counter() - self._saved > every):
             self._save_state(trainer)
