@@ -29,8 +29,10 @@ class GradientMeter:
         total = torch.linalg.vector_norm(norms)
         torch.nn.utils.clip_grads_with_norm_(moved, limit, total)
         self._totals.append(float(total))
-        same = self._largest is not None and self._largest.shape == norms.shape
-        self._largest = torch.maximum(self._largest, norms) if same and self._largest is not None else norms
+        trained = [p for p in model.parameters() if p.requires_grad]
+        seen = norms.new_zeros(len(trained))  # what is cut off from the loss has no gradient at all: it counts as 0
+        seen[[i for i, p in enumerate(trained) if p.grad is not None]] = norms
+        self._largest = seen if self._largest is None else torch.maximum(self._largest, seen)
         if math.isfinite(self._totals[-1]):
             return []
         return [name for (name, _), norm in zip(named, norms.tolist(), strict=True) if not math.isfinite(norm)]
