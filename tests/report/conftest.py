@@ -91,6 +91,9 @@ def epoch_rows(metrics: dict[str, float]) -> list[dict]:
         share = 1 - np.exp(-epoch / 4)
         row = {"epoch": epoch, "lr": 0.002 * (1 - epoch / 13), "images_per_s": 30.0 + epoch % 3, "seconds": 4.5}
         row |= {f"train/{name}": scale * (1.2 - share) for name, scale in (("box", 1.9), ("cls", 1.2), ("dfl", 0.9))}
+        row |= {f"valloss/{name}": 2 * row[f"train/{name}"] for name in ("box", "cls", "dfl")}
+        row |= {f"class/{name}/AP": 0.5 * share for name in CLASSES}
+        row |= {"watch/gradient_median": 2.0 + share, "watch/gradient_max": 9.0, "watch/found": 3.0}
         rows.append(row | {f"val/{name}": value * share for name, value in metrics.items()})
     return rows
 

@@ -241,6 +241,14 @@ def test_each_part_may_be_missing(detect_run, tmp_path, name, part, section):
     assert headline(record), "what was measured still leads the page"
 
 
+def test_losses_classes_and_gradients_over_the_epochs_are_drawn(detect_run):
+    charts = next(b.charts for b in training_section(read_run(detect_run.folder)).blocks if b.kind == "charts")
+    told = " ".join(charts)
+    for text in ("Training loss by term", "Validation loss by term", "Validation metrics by class", "Gradients before"):
+        assert text in told
+    assert "Range of the outputs" not in told, "what a run did not measure has no chart"
+
+
 def test_predictions_other_than_the_evaluated_ones_are_noticed(detect_run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(detect_run.folder, folder)

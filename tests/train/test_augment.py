@@ -116,27 +116,32 @@ def test_keypoints_stay_on_corners_and_change_sides_in_a_mirror():
     assert swap_sides(("nose", "tail")) == (0, 1)
 
 
+def without_masks(row):
+    return {key: value for key, value in blocks().items() if key != "masks"}
+
+
 def test_the_visibility_rule_drops_or_keeps():
-    shifted = off(translate=1.0, min_side_px=1.0)
-    for rule, factor in (("drop", 1), ("keep", 0)):
-        policy = shifted.model_copy(update={"min_visible": 0.5, "below_visible": rule})
-        for seed in range(40):
-            done = augmenter(policy, lambda row: {k: v for k, v in blocks().items() if k != "masks"}).sample(
-                Draw(0, seed)
-            )
-            areas = dict(zip(range(3), box_areas(blocks()["boxes"]), strict=True))
-            shares = [a / areas[o] for a, o in zip(box_areas(done["boxes"]), done["objects"].tolist(), strict=True)]
-            assert all(share >= 0.5 * factor - 1e-5 for share in shares)
-    kept = [len(augmenter(shifted.model_copy(update={"below_visible": r, "min_visible": 0.9})).sample(Draw(0, s))["boxes"])
-            for r in ("drop", "keep") for s in range(40)]  # fmt: skip
-    assert sum(kept[:40]) < sum(kept[40:])
+    counts = {}
+    for rule in ("drop", "keep"):
+        policy = off(translate=1.0, min_side_px=1.0, min_visible=0.5, below_visible=rule)
+        made = [augmenter(policy, without_masks).sample(Draw(0, seed)) for seed in range(40)]
+        whole = box_areas(blocks()["boxes"])
+        shares = np.concatenate([box_areas(done["boxes"]) / whole[done["objects"]] for done in made])
+        assert (shares.min() >= 0.5 - 1e-5) == (rule == "drop")
+        counts[rule] = len(shares)
+    assert 0 < counts["drop"] < counts["keep"]
 
 
 def test_a_mosaic_holds_four_images_and_their_objects():
-    done = augmenter(off(mosaic=1.0, min_visible=0.0, min_side_px=1.0), blocks, count=4).sample(Draw(0, 3))
-    assert len({o // 10 for o in done["objects"].tolist()}) >= 2
-    assert np.abs(boxes_of_masks(done["masks"]) - done["boxes"]).max() <= 1.5
-    late = augmenter(off(mosaic=1.0)).sample(Draw(0, 3, heavy=False))
+    policy = off(mosaic=1.0, min_visible=0.0, min_side_px=1.0)
+    seen = set()
+    for seed in range(10):
+        done = augmenter(policy).sample(Draw(0, seed))
+        seen.add(len({name // 10 for name in done["objects"].tolist()}))
+        assert np.abs(boxes_of_masks(done["masks"]) - done["boxes"]).max(initial=0) <= 1.5
+        assert (done["image"][done["masks"].any(0)] > 60).mean() > 0.9
+    assert max(seen) >= 2
+    late = augmenter(policy).sample(Draw(0, 3, heavy=False))
     assert np.array_equal(late["image"], blocks()["image"])
 
 
@@ -146,9 +151,7 @@ def test_a_mosaic_of_masks_ignores_what_no_image_covers():
     done = [small.sample(Draw(0, seed)) for seed in range(20)]
     assert {v for d in done for v in np.unique(d["mask"]).tolist()} == {1, IGNORE}
     for d in done:
-        assert np.array_equal(d["mask"] == IGNORE, (d["image"] == 0).all(-1)) or (
-            np.mean((d["mask"] == IGNORE) != (d["image"] == 0).all(-1)) < 0.05
-        )
+        assert np.mean((d["mask"] == IGNORE) != (d["image"] == 0).all(-1)) < 0.05  # edges are blended in the image
 
 
 def test_mixup_blends_pixels_and_keeps_both_sets_of_objects():
@@ -187,7 +190,7 @@ def test_blur_noise_jpeg_gray_and_hue_do_what_they_say():
         return np.abs(np.diff(pixels, axis=0)).mean()
 
     assert roughness(made(blur=1.0, blur_sigma=3.0)) < 0.8 * roughness(image.astype(float))
-    assert 1 < np.std(made(noise=1.0, noise_std=20.0) - image) < 20
+    assert 0.4 < np.std(made(noise=1.0, noise_std=20.0) - image) < 20
     assert 0.2 < np.abs(made(jpeg=1.0, jpeg_quality=5) - image).mean() < 40
     gray = made(gray=1.0)
     assert np.ptp(gray, axis=-1).max() == 0
@@ -230,9 +233,8 @@ def test_loader_processes_make_the_same_batches(traffic):
 
 def test_photometry_is_one_for_each_sequence_and_epoch(tmp_path):
     generate("traffic", tmp_path / "made", images=4, val_fraction=0.25, size_hw=(96, 96), seed=3, video_frames=6)
-    dataset = read_dataset(next((tmp_path / "made").glob("**/*video*"), tmp_path / "made"))
-    if dataset.images["group"].null_count():
-        pytest.fail("the generated video must be a sequence")
+    (sequence,) = (path.parent.parent for path in (tmp_path / "made").rglob("gt.txt"))
+    dataset = read_dataset(sequence)
     policy = off(brightness=0.5, photometry="sequence")
     check_policy(policy, dataset)
     images = NetworkImages(dataset, Preprocess(size_hw=(96, 96)), policy)
@@ -244,17 +246,14 @@ def test_photometry_is_one_for_each_sequence_and_epoch(tmp_path):
 
 
 def test_the_size_varies_per_batch_in_steps_of_32(traffic):
-    sizes = varied_sizes((96, 128), 0.5)
-    assert sizes == [(64, 64), (64, 96), (96, 128), (128, 160), (160, 192)] or all(
-        s % 32 == 0 for z in sizes for s in z
-    )
+    assert varied_sizes((96, 192), 0.3) == [(64, 160), (96, 192), (128, 224)]
     assert varied_sizes((96, 128), 0.0) == []
     images = NetworkImages(read_dataset(traffic), Preprocess(size_hw=(96, 96)), off(flip_lr=0.5))
     batches = SeededBatches(len(images), 2, 0, shuffle=True, sizes=varied_sizes((96, 96), 0.4))
     shapes = set()
     for batch in build_loader(images, batches, 0):
         shapes.add(tuple(batch.images.shape[2:]))
-        assert batch.targets["boxes"].max(initial=0) <= batch.images.shape[3] if False else True
+        assert batch.targets["boxes"].numpy().max(initial=0) <= max(batch.images.shape[2:])
     assert len(shapes) > 1
 
 

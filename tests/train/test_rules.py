@@ -72,6 +72,32 @@ def test_each_rule_speaks_once_on_its_own_symptom(code, start, values):
     assert spoken(changed(healthy(30), start, **values), SEMANTIC) == [code]
 
 
+@pytest.mark.parametrize("key", ["train/bce", "valloss/bce"])
+@pytest.mark.parametrize("loss", [4e5, math.inf, math.nan])
+def test_a_run_that_explodes_from_its_first_epoch_is_named(key, loss):
+    rows = healthy(4)
+    rows[1] |= {key: loss}
+    assert spoken(rows, SEMANTIC) == ["gradient-exploding"]
+    rows[1] |= {key: 20 * rows[0]["train/bce"]}
+    assert spoken(rows, SEMANTIC) == []
+
+
+def test_a_validation_loss_that_is_huge_in_the_first_epoch_is_an_explosion():
+    rows = changed(healthy(1), 0, valloss__bce=2e6)
+    assert spoken(rows, SEMANTIC) == ["gradient-exploding"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(math.inf, -math.inf), (math.nan, math.nan), (math.inf, math.nan)])
+def test_outputs_that_are_not_numbers_are_no_double_activation(low, high):
+    rows = changed(healthy(4), 0, watch__output_min=low, watch__output_max=high)
+    assert spoken(rows, SEMANTIC) == []
+
+
+def test_a_detector_may_say_the_same_everywhere_in_its_first_epochs():
+    rows = [{**row, "watch/output_spread": 1e-11 if i < 9 else 0.01} for i, row in enumerate(healthy(30, "cls"))]
+    assert spoken(rows, DETECT) == []
+
+
 def test_divergence_needs_a_metric_that_no_longer_improves():
     rows = healthy(30)
     for i in range(10, 30):
@@ -104,6 +130,27 @@ def test_the_gradient_meter_clips_as_torch_does_and_finds_what_is_dead():
     assert meter.take() == {
         "gradient_median": float(expected), "gradient_max": float(expected), "gradient_dead": 0.25
     }  # fmt: skip
+
+
+def test_a_part_cut_off_from_the_loss_is_dead_and_a_frozen_one_is_not():
+    body, cut, frozen = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)
+    meter = GradientMeter()
+    for _ in range(2):
+        with torch.no_grad():
+            detached = cut(torch.ones(1, 2))
+        frozen(body(torch.ones(1, 2)) + detached).sum().backward()
+        meter.clip(nn.ModuleList([body, cut, frozen]), 10.0)
+    assert meter.take()["gradient_dead"] == 0.5
+
+
+def test_a_part_without_gradient_in_one_step_alone_is_not_dead():
+    parts = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+    meter = GradientMeter()
+    for part in parts:
+        parts.zero_grad()
+        part(torch.ones(1, 2)).sum().backward()
+        meter.clip(parts, 10.0)
+    assert meter.take()["gradient_dead"] == 0.0
 
 
 def test_the_output_meter_sees_range_spread_and_foreground():

@@ -131,6 +131,13 @@ def test_a_loss_that_is_not_a_number_names_the_images(traffic, tmp_path, watcher
         train(settings(traffic), RunFolder.create(tmp_path, "detect"), watcher)
 
 
+def test_a_gradient_that_is_not_a_number_names_the_weights_and_the_images(traffic, tmp_path, watcher, monkeypatch):
+    """The root of zero is finite, its slope times zero is not: the loss alone shows nothing."""
+    monkeypatch.setattr(YOLO11, "loss", lambda self, raw, targets: {"box": ((raw[0] * 0).sum()).sqrt()})
+    with pytest.raises(SightlineError, match=r"gradients must be finite.*weight.*in epoch 1, step 1 \(.*\.jpg"):
+        train(settings(traffic), RunFolder.create(tmp_path, "detect"), watcher)
+
+
 def test_resuming_what_is_no_run_is_refused(tmp_path, watcher):
     with pytest.raises(ConfigError, match=r"config\.yaml"):
         resume(tmp_path, watcher)

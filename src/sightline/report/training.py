@@ -17,6 +17,17 @@ __all__ = ["training_section"]
 
 _FIGURE_SIDE = 1400
 _TONES: dict[str, Tone] = {"info": "plain", "warning": "warning", "error": "bad"}
+_WATCHED = (
+    ("foreground", "Foreground beside accuracy", "share", {"foreground_iou": "foreground IoU", "accuracy": "accuracy"}),
+    (
+        "gradients",
+        "Gradients before clipping",
+        "norm of a step",
+        {"gradient_median": "median", "gradient_max": "largest"},
+    ),
+    ("outputs", "Range of the outputs", "probability", {"output_min": "lowest", "output_max": "highest"}),
+)
+"""Charts of what the watching rules look at: name, title, unit, and the label of each `watch/` value."""
 Points = list[tuple[float, float]]
 
 
@@ -82,8 +93,7 @@ def _facts(record: RunRecord) -> list[tuple[str, Any]]:
 
 def _charts(record: RunRecord) -> list[Markup]:
     losses = _series(record.epochs, "train/")
-    metrics = _series(record.epochs, "val/")
-    val_losses = {name: metrics.pop(name) for name in list(metrics) if "loss" in name}
+    val_losses = _series(record.epochs, "valloss/")
     epoch = (record.run.get("best") or {}).get("epoch")
     best = (float(epoch), f"best: {epoch}") if epoch else None
     charts = []
@@ -91,11 +101,19 @@ def _charts(record: RunRecord) -> list[Markup]:
         charts.append(_over_epochs("training-losses", "Training loss by term", losses, "loss"))
     if val_losses:
         charts.append(_over_epochs("validation-losses", "Validation loss by term", val_losses, "loss"))
-    for part, chunk in enumerate(_chunks(metrics)):
-        y_title = "value" if len(chunk) > 1 else next(iter(chunk))
-        name, title = f"validation-metrics-{part}", "Validation metrics" if part == 0 else "More validation metrics"
-        in_unit = all(0 <= y <= 1 for points in chunk.values() for _, y in points)
-        charts.append(_over_epochs(name, title, chunk, y_title, unit_y=in_unit, marker=best))
+    for prefix, name, title in (
+        ("val/", "validation-metrics", "Validation metrics"),
+        ("class/", "class-metrics", "Validation metrics by class"),
+    ):
+        for part, chunk in enumerate(_chunks(_series(record.epochs, prefix))):
+            y_title = "value" if len(chunk) > 1 else next(iter(chunk))
+            in_unit = all(0 <= y <= 1 for points in chunk.values() for _, y in points)
+            heading = title if part == 0 else f"{title}, continued"
+            charts.append(_over_epochs(f"{name}-{part}", heading, chunk, y_title, unit_y=in_unit, marker=best))
+    for name, title, y_title, keys in _WATCHED:
+        watched = {label: points for key, label in keys.items() if (points := _points(record.epochs, f"watch/{key}"))}
+        if watched:
+            charts.append(_over_epochs(f"watched-{name}", title, watched, y_title))
     for key, title, y_title in (
         ("lr", "Learning rate", "rate"),
         ("images_per_s", "Speed", "training images per second"),

@@ -13,7 +13,7 @@ from sightline.data.look.shapes import outline_box
 from sightline.data.look.sheets import class_key
 from sightline.data.look.truth import draw_class_map
 from sightline.data.look.view import view_whole
-from sightline.train.augment import IGNORE, Sample
+from sightline.train.augment.sample import IGNORE, Sample
 from sightline.train.config import Augmentation
 from sightline.train.images import NetworkImages
 

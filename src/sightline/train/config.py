@@ -145,6 +145,9 @@ class CheckpointConfig(Config):
 
     patience: int = Field(default=50, ge=1, description="epochs without a better metric before training stops")
     ema_decay: float = Field(default=0.9995, ge=0, lt=1, description="decay of the averaged weights; 0 switches off")
+    save_every_s: float = Field(
+        default=600, ge=0, description="seconds between states saved inside an epoch; 0 saves at its end alone"
+    )
     ema_ramp_steps: int = Field(default=500, ge=1, description="steps over which the decay rises to its value")
 
 

@@ -93,10 +93,11 @@ class SeededBatches(Sampler[list[Draw]]):
         self.count, self.batch, self.seed, self.shuffle = count, batch, seed, shuffle
         self.sizes, self.heavy_epochs = sizes, heavy_epochs
         self.epoch = 0
+        self.done = 0  # batches of the epoch that are not to be given again
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch the next iteration is for."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        """Choose the epoch the next iteration is for, and how many of its batches have been done already."""
+        self.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
         return math.ceil(self.count / self.batch)
@@ -109,6 +110,8 @@ class SeededBatches(Sampler[list[Draw]]):
         choices = rng.integers(0, max(1, len(self.sizes)), len(self))
         heavy = self.epoch < self.heavy_epochs
         for index, start in enumerate(range(0, self.count, self.batch)):
+            if index < self.done:
+                continue
             chosen = slice(start, start + self.batch)
             size = self.sizes[choices[index]] if self.sizes else None
             yield [
@@ -132,7 +135,12 @@ def varied_sizes(size_hw: tuple[int, int], share: float) -> list[tuple[int, int]
 def build_loader(images: NetworkImages, batches: SeededBatches, workers: int) -> DataLoader[Any]:
     """A loader of `Batch`es; worker processes stay alive between epochs."""
     return DataLoader(
-        images, batch_sampler=batches, num_workers=workers, collate_fn=_collate, persistent_workers=workers > 0
+        images,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # loaders draw a number each epoch, which must not be one of the network's
     )
 
 

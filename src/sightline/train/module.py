@@ -32,6 +32,7 @@ class TrainingModule(lightning.LightningModule):
         self.gradients = GradientMeter()
         self.term_sums: dict[str, float] = {}
         self.step_count = 0
+        self.step_rows: list[int] = []  # the images behind the gradients of the coming step
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the loss terms of one batch; SightlineError when a term is not a number."""
@@ -49,6 +50,7 @@ class TrainingModule(lightning.LightningModule):
                 )
             self.term_sums[name] = self.term_sums.get(name, 0.0) + value
         self.step_count += 1
+        self.step_rows += batch.rows
         return torch.stack(list(terms.values())).sum()
 
     def take_mean_terms(self) -> dict[str, float]:
@@ -57,13 +59,34 @@ class TrainingModule(lightning.LightningModule):
         self.term_sums, self.step_count = {}, 0
         return means
 
+    def position(self) -> dict[str, Any]:
+        """What has been noted of the epoch so far."""
+        noted = {"term_sums": dict(self.term_sums), "step_count": self.step_count}
+        return {**noted, "gradients": self.gradients.state_dict()}
+
+    def load_position(self, state: dict[str, Any]) -> None:
+        """Go on from what `position` gave."""
+        self.term_sums, self.step_count = dict(state["term_sums"]), state["step_count"]
+        self.gradients.load_state_dict(state["gradients"])
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """As Lightning asks: the batch on `device`."""
         return batch.to(device)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Scale the gradients down to the norm limit; Lightning's own clipping refuses fused optimisers."""
-        self.gradients.clip(as_module(self.model), self.config.optimizer.clip_norm)
+        """Scale the gradients down to the norm limit; SightlineError when one is not a number.
+
+        Lightning's own clipping refuses fused optimisers. With fp16 the gradient scaler skips such a step itself.
+        """
+        broken = self.gradients.clip(as_module(self.model), self.config.optimizer.clip_norm)
+        rows, self.step_rows = self.step_rows, []
+        if broken and getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            files = ", ".join(self.image_names[row] for row in rows[:4])
+            raise SightlineError(
+                f"gradients must be finite, got others in {len(broken)} weight tensors ({', '.join(broken[:3])}, ...) "
+                f"in epoch {self.current_epoch + 1}, step {self.global_step + 1} ({files}, ...)",
+                do="look at these images and labels, or lower the learning rate or use --precision fp32",
+            )
 
     def configure_optimizers(self) -> Any:
         """The optimiser and a schedule that is advanced after every step."""

@@ -14,10 +14,11 @@ from sightline.core.metadata import OperatingPoint
 from sightline.core.runs import RunFolder
 from sightline.models import Model, save_weights
 from sightline.train.ema import WeightAverage
-from sightline.train.images import Batch
+from sightline.train.images import Batch, SeededBatches
 from sightline.train.loggers import RunLogger, open_loggers
 from sightline.train.module import TrainingModule, as_module
 from sightline.train.pictures import draw_predictions
+from sightline.train.position import StopRequest, random_state, restore_random_state
 from sightline.train.precision import Arithmetic
 from sightline.train.rules import RunFacts, watch
 from sightline.train.signals import OutputMeter
@@ -51,6 +52,7 @@ class Recorder(lightning.Callback):
         self,
         run: RunFolder,
         validator: Validator,
+        batches: SeededBatches,
         average: WeightAverage | None,
         arithmetic: Arithmetic,
         data_digest: str,
@@ -58,6 +60,7 @@ class Recorder(lightning.Callback):
     ) -> None:
         self.run, self.validator, self.average = run, validator, average
         self.arithmetic, self.data_digest, self.watcher = arithmetic, data_digest, watcher
+        self._batches = batches
         self.metric = ""
         self.rows: list[dict[str, float]] = []
         self.best_value = float("-inf")
@@ -65,7 +68,12 @@ class Recorder(lightning.Callback):
         self.loggers: list[RunLogger] = []
         self.watched: list[dict[str, Any]] = []  # what the rules have said, see `sightline.train.rules`
         self.seconds_before = 0.0  # spent on the epochs before this run was resumed
+        self.stop = StopRequest()
+        self._module: TrainingModule | None = None
+        self._done = 0  # batches of the running epoch
+        self._position: dict[str, Any] = {}  # as loaded from a state, until training starts
         self._epoch_started = 0.0
+        self._saved = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """What must survive an interruption."""
@@ -76,6 +84,7 @@ class Recorder(lightning.Callback):
             "best_epoch": self.best_epoch,
             "watched": self.watched,
             "average": self.average.state_dict() if self.average is not None else None,
+            "position": self._here(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -86,10 +95,21 @@ class Recorder(lightning.Callback):
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
         if self.average is not None:
             self.average.load_state_dict(state_dict["average"])
+        self._position = state_dict["position"]
+        # Loaders may fetch ahead before training starts: the sampler must know its place by then.
+        self._batches.set_epoch(self._position["epoch"], self._position["done"])
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save the state before the first step, so that even an early interruption can be resumed."""
         assert isinstance(pl_module, TrainingModule)
+        self._module = pl_module
+        self._epoch_started = self._saved = time.perf_counter()
+        if self._position:
+            self._done = self._position["done"]
+            self._epoch_started -= self._position["seconds"]
+            pl_module.load_position(self._position["module"])
+            restore_random_state(self._position["random"])
+            self.watcher.phase(self._epoch_name(trainer), self._batches.count)
         if not (self.run.weights / "last.ckpt").exists():
             self._save_state(trainer)
         settings = pl_module.config.model_dump(mode="json")
@@ -99,19 +119,26 @@ class Recorder(lightning.Callback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Tell the sampler which epoch it is and start the clock."""
-        batches: Any = trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
-        batches.set_epoch(trainer.current_epoch)
+        self._batches.set_epoch(trainer.current_epoch)
+        self._done = 0
         self._epoch_started = time.perf_counter()
-        name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.watcher.phase(name, batches.count)
+        self.watcher.phase(self._epoch_name(trainer), self._batches.count)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the averaged weights along."""
+        """Move the averaged weights along; save the state when it is time, or when the run was asked to stop."""
         if self.average is not None and trainer.global_step > self.average.steps:  # not between accumulated batches
             self.average.update(as_module(pl_module.model))
-        self.watcher.advance(batch_idx * self.validator_batch(trainer) + len(batch.rows))
+        self.watcher.advance(batch_idx * self._batches.batch + len(batch.rows))
+        self._done = batch_idx + 1
+        if self._done == len(self._batches) or self._done % pl_module.config.optimizer.accumulate:
+            return  # the epoch's end saves by itself; gradients that wait for their step are not kept
+        every = pl_module.config.checkpoint.save_every_s
+        if self.stop.made or (every and time.perf_counter() - self._saved > every):
+            self._save_state(trainer)
+        if self.stop.made:
+            raise KeyboardInterrupt
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Validate, log, keep the best, save the state, draw."""
@@ -143,6 +170,7 @@ class Recorder(lightning.Callback):
         if every and (trainer.current_epoch + 1) % every == 0:
             path = self.run.figures / f"epoch-{trainer.current_epoch + 1:04d}.jpg"
             draw_predictions(self.validator.dataset, predictions, path, OperatingPoint().conf)
+        self._done = len(self._batches)
         self._save_state(trainer)
         pl_module.train()  # Lightning itself does so only at the start
         self.watcher.epoch(row, is_best)
@@ -151,6 +179,8 @@ class Recorder(lightning.Callback):
                 f"stopping early: no better {self.metric} in {pl_module.config.checkpoint.patience} epochs"
             )
             trainer.should_stop = True
+        if self.stop.made:
+            raise KeyboardInterrupt
 
     def close_loggers(self, finished: bool) -> None:
         """Tell the loggers that the run has ended, or was cut."""
@@ -178,11 +208,10 @@ class Recorder(lightning.Callback):
         return len(self.rows) - self.best_epoch >= module.config.checkpoint.patience
 
     def _training_row(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
-        batches: Any = trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         row |= {f"train/{name}": value for name, value in module.take_mean_terms().items()}
         row |= {f"watch/{name}": value for name, value in module.gradients.take().items()}
-        row["images_per_s"] = batches.count / (time.perf_counter() - self._epoch_started)
+        row["images_per_s"] = self._batches.count / (time.perf_counter() - self._epoch_started)
         return row
 
     def judged_model(self, current: Model) -> Model:
@@ -192,10 +221,20 @@ class Recorder(lightning.Callback):
         return judged  # type: ignore[no-any-return]
 
     @staticmethod
-    def validator_batch(trainer: lightning.Trainer) -> int:
-        """Images per training step."""
-        batches: Any = trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
-        return int(batches.batch)
+    def _epoch_name(trainer: lightning.Trainer) -> str:
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+
+    def _here(self) -> dict[str, Any]:
+        """The epoch, how many of its batches are done, and what has been noted of it."""
+        assert self._module is not None
+        ended = self._done >= len(self._batches)
+        return {
+            "epoch": self._batches.epoch + 1 if ended else self._batches.epoch,
+            "done": 0 if ended else self._done,
+            "seconds": 0.0 if ended else time.perf_counter() - self._epoch_started,
+            "module": self._module.position(),
+            "random": random_state(),
+        }
 
     def save_best(self, model: Model, point: OperatingPoint | None = None) -> None:
         """Write `weights/best.safetensors` with what is known about it."""
@@ -206,6 +245,7 @@ class Recorder(lightning.Callback):
     def _save_state(self, trainer: lightning.Trainer) -> None:
         with atomic_path(self.run.weights / "last.ckpt") as temporary:
             trainer.save_checkpoint(temporary)
+        self._saved = time.perf_counter()
 
     def _write_logs(self) -> None:
         lines = "".join(json.dumps(plain(row)) + "\n" for row in self.rows)

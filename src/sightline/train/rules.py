@@ -20,7 +20,10 @@ PATIENT_SHARE = 0.15
 STREAK = 3  # epochs in a row a symptom must show
 PLATEAU_CHANGE, PLATEAU_LEVEL, PLATEAU_LR = 0.01, 0.5, 0.1
 DIVERGENCE_RISE, DIVERGENCE_FALL, DIVERGENCE_EPOCHS = 1.10, 0.95, 5
-EXPLOSION_FACTOR = 20.0
+EXPLOSION_FACTOR = 20.0  # medians of an epoch's gradients differ by less than 10 in healthy runs
+# Over the training loss of the first epoch, which a run that explodes from its first steps has not seen rise yet.
+# Overfitting multiplies the validation loss by ten or so, never by this.
+EXPLOSION_LOSS = 100.0
 DEAD_SHARE, DEAD_NORM = 0.25, 1e-7
 SAME_OUTPUT = 1e-4
 SLACK = 1e-3
@@ -130,6 +133,13 @@ def _exploding(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, flo
     medians = [r["watch/gradient_median"] for r in rows]
     if not math.isfinite(medians[-1]):
         return "the gradients are no longer numbers", {"gradient_median": medians[-1]}
+    first = _total(rows[0], "train/")
+    # A loss that is not a number is not within the limit either.
+    beyond = [t for p in ("train/", "valloss/") if not (t := _total(rows[-1], p)) <= EXPLOSION_LOSS * first]
+    if beyond:
+        loss = beyond[0]
+        message = f"the weights explode: the loss is {loss:.3g}, in training it was {first:.3g} in the first epoch"
+        return message, {"loss": loss, "first": first}
     usual = sorted(medians[:-1])[(len(medians) - 1) // 2] if len(medians) > STREAK else math.inf
     if medians[-1] <= EXPLOSION_FACTOR * usual or medians[-1] <= facts.clip_norm:
         return None
@@ -154,7 +164,8 @@ def _double_activation(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[
     last = rows[-2:]
     if len(last) < 2:
         return None
-    if any(r["watch/output_min"] < lowest - SLACK or r["watch/output_max"] > highest + SLACK for r in last):
+    # Outputs that are not numbers leave the range empty, as it began: inf..-inf.
+    if not all(lowest - SLACK <= r["watch/output_min"] <= r["watch/output_max"] <= highest + SLACK for r in last):
         return None
     low, high = last[-1]["watch/output_min"], last[-1]["watch/output_max"]
     message = (
@@ -164,9 +175,14 @@ def _double_activation(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[
     return message, {"output_min": low, "output_max": high}
 
 
+def _is_unsettled(rows: Sequence[Row], facts: RunFacts) -> bool:
+    """Detectors begin by finding nothing anywhere, and their averaged statistics take longer to follow."""
+    return _is_early(rows, facts, 2 * PATIENT_EPOCHS if facts.task == "detect" else PATIENT_EPOCHS)
+
+
 def _nothing_found(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, float]] | None:
     last = rows[-STREAK:]
-    if _is_early(rows, facts, 2 * PATIENT_EPOCHS if facts.task == "detect" else PATIENT_EPOCHS) or len(last) < STREAK:
+    if _is_unsettled(rows, facts):
         return None
     if any(r["watch/found"] > 0 for r in last):
         return None
@@ -175,9 +191,9 @@ def _nothing_found(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str,
     return message, {"found": 0.0, "output_max": last[-1]["watch/output_max"]}
 
 
-def _constant_output(rows: Sequence[Row], _: RunFacts) -> tuple[str, dict[str, float]] | None:
+def _constant_output(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, float]] | None:
     last = [r["watch/output_spread"] for r in rows[-STREAK:]]
-    if len(last) < STREAK or any(math.isnan(s) or s >= SAME_OUTPUT for s in last):
+    if _is_unsettled(rows, facts) or any(math.isnan(s) or s >= SAME_OUTPUT for s in last):
         return None
     message = f"the prediction does not depend on the image: it varies by {last[-1]:.2g} between validation images"
     return message, {"output_spread": last[-1]}

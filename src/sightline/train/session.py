@@ -11,6 +11,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder, provenance
 from sightline.models import Model, create
+from sightline.train.allocator import keep_freed_memory
 from sightline.train.augment.policy import check_policy
 from sightline.train.config import TrainConfig
 from sightline.train.ema import WeightAverage
@@ -46,6 +47,7 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
     for line in data.notes:
         watcher.note(line)
     arithmetic = choose_arithmetic(config.device, config.precision)
+    keeps = arithmetic.device == "cpu" and keep_freed_memory()
     lightning.seed_everything(config.seed, verbose=False)
     model = _build_model(config, data.train)
     check_loss_factors(model, config.loss)
@@ -72,9 +74,10 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
         if config.checkpoint.ema_decay
         else None
     )
-    recorder = Recorder(run, validator, average, arithmetic, digest, watcher)
+    recorder = Recorder(run, validator, batches, average, arithmetic, digest, watcher)
     facts = provenance(seeds={"train": config.seed}, data_digest=digest, command=command)
     facts |= _describe(config, data, digest, model, arithmetic, cache)
+    facts["keeps_freed_memory"] = keeps
     if cache:
         for part, name in ((images, "reading training images"), (validator.images, "reading validation images")):
             watcher.phase(name, len(part))

@@ -1,5 +1,6 @@
 """What is measured while training goes on, for the rules that watch it: gradients and the network's outputs."""
 
+import math
 from typing import Any
 
 import torch
@@ -20,15 +21,29 @@ class GradientMeter:
         self._totals: list[float] = []
         self._largest: Tensor | None = None
 
-    def clip(self, model: nn.Module, limit: float) -> None:
-        """Take note of the gradients and scale them down to the norm `limit`."""
-        moved = [p for p in model.parameters() if p.grad is not None]
+    def clip(self, model: nn.Module, limit: float) -> list[str]:
+        """Take note of the gradients, scale them down to the norm `limit`; gives the weights whose are not finite."""
+        named = [(name, p) for name, p in model.named_parameters() if p.grad is not None]
+        moved = [p for _, p in named]
         norms = torch.stack(torch._foreach_norm([p.grad for p in moved if p.grad is not None]))
         total = torch.linalg.vector_norm(norms)
         torch.nn.utils.clip_grads_with_norm_(moved, limit, total)
         self._totals.append(float(total))
-        same = self._largest is not None and self._largest.shape == norms.shape
-        self._largest = torch.maximum(self._largest, norms) if same and self._largest is not None else norms
+        trained = [p for p in model.parameters() if p.requires_grad]
+        seen = norms.new_zeros(len(trained))  # what is cut off from the loss has no gradient at all: it counts as 0
+        seen[[i for i, p in enumerate(trained) if p.grad is not None]] = norms
+        self._largest = seen if self._largest is None else torch.maximum(self._largest, seen)
+        if math.isfinite(self._totals[-1]):
+            return []
+        return [name for (name, _), norm in zip(named, norms.tolist(), strict=True) if not math.isfinite(norm)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been noted since the last `take`."""
+        return {"totals": list(self._totals), "largest": self._largest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._totals, self._largest = list(state["totals"]), state["largest"]
 
     def take(self) -> dict[str, float]:
         """Median and maximum of the norms since the last call, and the share of weight tensors that never had any."""

@@ -19,6 +19,7 @@ from sightline.evaluate import DetectionResult
 from sightline.models import load_model
 from sightline.train.config import TrainConfig
 from sightline.train.module import as_module
+from sightline.train.position import stop_at_next_step
 from sightline.train.precision import Arithmetic
 from sightline.train.recorder import Watcher
 from sightline.train.session import Session, prepare_session
@@ -61,7 +62,7 @@ def train(config: TrainConfig, run: RunFolder, watcher: Watcher, command: list[s
 
 
 def resume(run_path: str | Path, watcher: Watcher, command: list[str] | None = None) -> TrainResult:
-    """Continue an interrupted run from its last finished epoch, with its own configuration.
+    """Continue an interrupted run from its last saved state, with its own configuration.
 
     A run cut before its first step starts over. Raises ConfigError for a folder that is no run or a finished one, and
     DataError where the data set is no longer the one the run began with.
@@ -107,9 +108,11 @@ def _fit(session: Session, watcher: Watcher, checkpoint: Path | None) -> TrainRe
     trainer = _lightning_trainer(session)
     status = "failed"
     try:
-        with warnings.catch_warnings():
+        with stop_at_next_step(recorder.stop), warnings.catch_warnings():
             # Lightning advises more loader processes; with images in memory there is nothing for them to do.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # Our batches know their place (SeededBatches.done), which Lightning cannot see.
+            warnings.filterwarnings("ignore", message=".*ended before the epoch ended.*")
             warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")  # frozen stages are, on purpose
             warnings.filterwarnings("ignore", message=".*tensorboardX.*|.*litlogger.*|.*LeafSpec.*")
             trainer.fit(session.module, train_dataloaders=session.loader, ckpt_path=checkpoint, weights_only=True)
