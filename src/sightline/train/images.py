@@ -15,9 +15,12 @@ from sightline.core.dataset import Dataset
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.train.augment import Sample, augment_sample, build_transforms
 from sightline.train.config import Augmentation
-from sightline.train.image_store import ImageStore
+from sightline.train.image_store import ImageStore, Keeping
 
-__all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "normalise_batch"]
+__all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "collate", "normalise_batch"]
+
+PREFETCH = 2
+"""Batches each worker process holds ready."""
 
 
 @dataclass
@@ -33,6 +36,11 @@ class Batch:
         moved = {key: value.to(device, non_blocking=True) for key, value in self.targets.items()}
         return Batch(self.images.to(device, non_blocking=True), moved, self.rows)
 
+    def pin_memory(self) -> "Batch":
+        """The batch in memory that a GPU copies from while the host goes on; the loader asks for it."""
+        pinned = {key: value.pin_memory() for key, value in self.targets.items()}
+        return Batch(self.images.pin_memory(), pinned, self.rows)
+
 
 class NetworkImages(TorchDataset[Sample]):
     """The images of a data set at network size with their labels, augmented where an augmentation is given.
@@ -41,10 +49,14 @@ class NetworkImages(TorchDataset[Sample]):
     """
 
     def __init__(
-        self, dataset: Dataset, preprocess: Preprocess, augmentation: Augmentation | None = None, cache: bool = False
+        self,
+        dataset: Dataset,
+        preprocess: Preprocess,
+        augmentation: Augmentation | None = None,
+        keeping: Keeping = Keeping(),  # noqa: B008 - frozen
     ) -> None:
         self.dataset = dataset
-        self.store = ImageStore(dataset, preprocess, cache=cache)
+        self.store = ImageStore(dataset, preprocess, keeping)
         self.transforms = build_transforms(augmentation, preprocess.pad_value) if augmentation is not None else None
 
     def __len__(self) -> int:
@@ -86,10 +98,18 @@ class SeededBatches(Sampler[list[tuple[int, int]]]):
             yield list(zip(order[chosen].tolist(), seeds[chosen].tolist(), strict=True))
 
 
-def build_loader(images: NetworkImages, batches: SeededBatches, workers: int) -> DataLoader[Any]:
-    """A loader of `Batch`es; worker processes stay alive between epochs."""
+def build_loader(
+    images: NetworkImages, batches: SeededBatches, workers: int, pin_memory: bool = False
+) -> DataLoader[Any]:
+    """A loader of `Batch`es; worker processes stay alive between epochs and each prepares `PREFETCH` batches ahead."""
     return DataLoader(
-        images, batch_sampler=batches, num_workers=workers, collate_fn=_collate, persistent_workers=workers > 0
+        images,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=workers > 0,
+        prefetch_factor=PREFETCH if workers else None,
+        pin_memory=pin_memory,
     )
 
 
@@ -103,7 +123,8 @@ def normalise_batch(images: Tensor, preprocess: Preprocess) -> Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def _collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample]) -> Batch:
+    """One batch of samples of one task."""
     images = torch.stack([s["image"] for s in samples])
     rows = [s["row"] for s in samples]
     if "mask" in samples[0]:
