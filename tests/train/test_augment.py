@@ -18,6 +18,7 @@ from sightline.train.augment.geometry import affine, flip, map_boxes, map_points
 from sightline.train.augment.photometry import adjust_colour, change_pixels
 from sightline.train.augment.policy import OPERATIONS, Augmentation, check_policy
 from sightline.train.augment.sample import IGNORE, Draw, boxes_of_masks
+from sightline.train.image_store import Keeping
 from sightline.train.images import NetworkImages, SeededBatches, build_loader, varied_sizes
 
 SIZE = (96, 128)
@@ -221,7 +222,7 @@ def test_a_sample_depends_on_its_seed_alone(cracks):
 
 def test_loader_processes_make_the_same_batches(traffic):
     policy = Augmentation(mosaic=0.5, noise=0.5)
-    images = NetworkImages(read_dataset(traffic), Preprocess(size_hw=(64, 64)), policy, cache=True)
+    images = NetworkImages(read_dataset(traffic), Preprocess(size_hw=(64, 64)), policy, Keeping(True))
     batches = SeededBatches(len(images), 4, 0, shuffle=True)
     ours, theirs = (list(build_loader(images, batches, workers)) for workers in (0, 2))
     for a, b in zip(ours, theirs, strict=True):

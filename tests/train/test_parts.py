@@ -13,6 +13,7 @@ from sightline.data import read_dataset
 from sightline.data.holdout import exclude_images, hold_out
 from sightline.train.config import TrainConfig
 from sightline.train.ema import WeightAverage
+from sightline.train.image_store import Keeping
 from sightline.train.images import NetworkImages, SeededBatches, normalise_batch
 from sightline.train.precision import choose_arithmetic
 
@@ -93,7 +94,7 @@ def test_images_at_network_size_equal_the_preprocessing(traffic):
 def test_cached_images_equal_fresh_ones(cracks):
     dataset = read_dataset(cracks)
     preprocess = Preprocess(size_hw=(64, 96))
-    fresh, cached = NetworkImages(dataset, preprocess), NetworkImages(dataset, preprocess, cache=True)
+    fresh, cached = NetworkImages(dataset, preprocess), NetworkImages(dataset, preprocess, None, Keeping(True))
     cached.store.fill(2, lambda done: None)
     for row in range(len(fresh)):
         assert np.array_equal(fresh[row, 0]["image"], cached[row, 0]["image"])

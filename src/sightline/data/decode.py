@@ -43,6 +43,7 @@ __all__ = [
     "decode_image",
     "decode_mask",
     "decode_reduced",
+    "decode_scaled",
     "id_of_colour",
     "image_size",
     "read_bytes",
@@ -178,6 +179,21 @@ def decode_reduced(data: bytes | memoryview, header: ImageHeader, where: str, si
     while factor > 1 and (max(height, width) < side * factor or min(height, width) * 5 < side * factor):
         factor //= 2
     return _upright(_decode_jpeg(data, header, where, factor), header.orientation)
+
+
+def decode_scaled(data: bytes, where: str, least_hw: tuple[int, int]) -> tuple[Array, tuple[int, int]]:
+    """A picture as `decode_image` gives it, a JPEG at 1/2, 1/4 or 1/8 while both sides stay at least `least_hw`.
+
+    Also its full size (height, width), upright, which the labels are made for. The entropy-coded data is read whole and
+    strictly checked; the inverse transform and the colour conversion of the pixels left out are saved.
+    """
+    header = parse_header(io.BytesIO(data), where)
+    if header.kind != "jpeg" or header.channels not in {"gray", "rgb"}:
+        return _decode(data, header, where), header.size_hw
+    factor = 8
+    while factor > 1 and any(side < least * factor for side, least in zip(header.size_hw, least_hw, strict=True)):
+        factor //= 2
+    return _upright(_decode_jpeg(data, header, where, factor), header.orientation), header.size_hw
 
 
 def _decode(data: bytes, header: ImageHeader, where: str) -> Array:

@@ -28,8 +28,18 @@ class DataConfig(Config):
     split_val: str = Field(default="val", description="split to validate on")
     val_fraction: float = Field(default=0.2, gt=0, lt=1, description="share held out where the data names no splits")
     exclude: tuple[str, ...] = Field(default=(), description="images left out, by path or file name without suffix")
-    workers: int | None = Field(default=None, ge=0, le=64, description="loader processes")
-    cache: Literal["auto", "ram", "none"] = Field(default="auto", description="where decoded images are kept")
+    workers: Annotated[int, Field(ge=0, le=64)] | Literal["auto"] = Field(
+        default="auto", description="loader processes; auto: from the measured times of loading and of a step"
+    )
+    cache: Literal["auto", "ram", "disk", "none"] = Field(
+        default="auto", description="where decoded images are kept; auto: in memory if they fit"
+    )
+    cache_dir: str | None = Field(
+        default=None, description="folder of the disk cache; 'pixels' in the user's cache folder without"
+    )
+    decode: Literal["full", "scaled"] = Field(
+        default="full", description="scaled: training JPEGs far above the network's size are decoded smaller, faster"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -173,10 +183,18 @@ class TrainConfig(Config):
     )
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
-    batch: int = Field(default=16, ge=1, le=4096, description="images per step")
+    batch: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
+        default=16, description="images per step; auto: from the measured memory of a step"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="arithmetic of the network")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the network runs")
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="seed of everything random")
+
+    @property
+    def images_per_step(self) -> int:
+        """`batch` once it is a number; 'auto' has been resolved by then."""
+        assert self.batch != "auto"
+        return self.batch
 
     @model_validator(mode="before")
     @classmethod

@@ -17,9 +17,12 @@ from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.geometry import swap_sides
 from sightline.train.augment.policy import Augmentation
 from sightline.train.augment.sample import Draw, Sample
-from sightline.train.image_store import ImageStore
+from sightline.train.image_store import ImageStore, Keeping
 
-__all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "normalise_batch", "varied_sizes"]
+__all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "collate", "normalise_batch", "varied_sizes"]
+
+PREFETCH = 2
+"""Batches each worker process holds ready."""
 
 
 @dataclass
@@ -35,6 +38,11 @@ class Batch:
         moved = {key: value.to(device, non_blocking=True) for key, value in self.targets.items()}
         return Batch(self.images.to(device, non_blocking=True), moved, self.rows)
 
+    def pin_memory(self) -> "Batch":
+        """The batch in memory that a GPU copies from while the host goes on; the loader asks for it."""
+        pinned = {key: value.pin_memory() for key, value in self.targets.items()}
+        return Batch(self.images.pin_memory(), pinned, self.rows)
+
 
 class NetworkImages(TorchDataset[Sample]):
     """The images of a data set at network size with their labels, augmented where an augmentation is given.
@@ -43,11 +51,15 @@ class NetworkImages(TorchDataset[Sample]):
     """
 
     def __init__(
-        self, dataset: Dataset, preprocess: Preprocess, augmentation: Augmentation | None = None, cache: bool = False
+        self,
+        dataset: Dataset,
+        preprocess: Preprocess,
+        augmentation: Augmentation | None = None,
+        keeping: Keeping = Keeping(),  # noqa: B008 - frozen
     ) -> None:
         self.dataset = dataset
         with_masks = augmentation is not None and augmentation.copy_paste > 0
-        self.store = ImageStore(dataset, preprocess, cache=cache, with_masks=with_masks)
+        self.store = ImageStore(dataset, preprocess, keeping, with_masks=with_masks)
         self.augmenter: Augmenter | None = None
         if augmentation is not None:
             sides = swap_sides(_keypoint_names(dataset))
@@ -132,14 +144,18 @@ def varied_sizes(size_hw: tuple[int, int], share: float) -> list[tuple[int, int]
     ]
 
 
-def build_loader(images: NetworkImages, batches: SeededBatches, workers: int) -> DataLoader[Any]:
-    """A loader of `Batch`es; worker processes stay alive between epochs."""
+def build_loader(
+    images: NetworkImages, batches: SeededBatches, workers: int, pin_memory: bool = False
+) -> DataLoader[Any]:
+    """A loader of `Batch`es; worker processes stay alive between epochs and each prepares `PREFETCH` batches ahead."""
     return DataLoader(
         images,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=collate,
         persistent_workers=workers > 0,
+        prefetch_factor=PREFETCH if workers else None,
+        pin_memory=pin_memory,
         generator=torch.Generator(),  # loaders draw a number each epoch, which must not be one of the network's
     )
 
@@ -154,7 +170,8 @@ def normalise_batch(images: Tensor, preprocess: Preprocess) -> Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def _collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample]) -> Batch:
+    """One batch of samples of one task."""
     # Stacked as (B, H, W, C) and seen as (B, C, H, W): the channels-last layout that the network works in.
     images = torch.from_numpy(np.stack([s["image"] for s in samples])).permute(0, 3, 1, 2)
     rows = [s["row"] for s in samples]

@@ -13,10 +13,22 @@ from sightline.core.runs import RunFolder, provenance
 from sightline.models import Model, create
 from sightline.train.allocator import keep_freed_memory
 from sightline.train.augment.policy import check_policy
+from sightline.train.capacity import (
+    Choice,
+    choose_batch,
+    choose_keeping,
+    choose_workers,
+    copies_note,
+    measure_loading,
+    measure_step,
+    measure_steps,
+    memory_budget,
+)
 from sightline.train.config import TrainConfig
 from sightline.train.ema import WeightAverage
-from sightline.train.image_store import fits_in_memory
+from sightline.train.image_store import Keeping, needed_bytes
 from sightline.train.images import NetworkImages, SeededBatches, build_loader, varied_sizes
+from sightline.train.memory import usable_cores
 from sightline.train.module import TrainingModule, as_module, check_loss_factors
 from sightline.train.precision import Arithmetic, choose_arithmetic
 from sightline.train.recorder import Recorder, Watcher
@@ -54,19 +66,19 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
     check_policy(config.augment, data.train)
     watcher.note(f"{config.model.name} in {arithmetic.precision} on {arithmetic.device}: {arithmetic.reason}")
     digest = data.whole.digest()
-    cache = config.data.cache == "ram" or (
-        config.data.cache == "auto" and fits_in_memory(len(data.whole), model.preprocess)
-    )
-    workers = config.data.workers if config.data.workers is not None else 0
-    images = NetworkImages(data.train, model.preprocess, config.augment, cache=cache)
+    keeping, keeping_val, reason = choose_keeping(config, len(data.whole), model.preprocess)
+    watcher.note(reason)
+    config, choices = _resolve_batch(config, run, data, model, arithmetic, keeping)
+    images = NetworkImages(data.train, model.preprocess, config.augment, keeping)
     said = describe_labels(images, config)
     for line in said:
         watcher.note(line)
     data = replace(data, notes=(*data.notes, *said))
+    batch = config.images_per_step
     sizes = varied_sizes(model.preprocess.size_hw, config.augment.multi_scale)
     heavy = config.augment.heavy_until * config.schedule.epochs
-    batches = SeededBatches(len(images), config.batch, config.seed, shuffle=True, sizes=sizes, heavy_epochs=heavy)
-    validator = Validator(data.val, model, config.batch, cache, 0)
+    batches = SeededBatches(len(images), batch, config.seed, shuffle=True, sizes=sizes, heavy_epochs=heavy)
+    validator = Validator(data.val, model, batch, keeping_val, 0)
     steps = math.ceil(len(batches) / config.optimizer.accumulate)
     module = TrainingModule(model, config, steps, data.train.images["path"].to_list())
     average = (
@@ -76,14 +88,55 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
     )
     recorder = Recorder(run, validator, batches, average, arithmetic, digest, watcher)
     facts = provenance(seeds={"train": config.seed}, data_digest=digest, command=command)
-    facts |= _describe(config, data, digest, model, arithmetic, cache)
+    facts |= _describe(config, data, digest, model, arithmetic, keeping)
     facts["keeps_freed_memory"] = keeps
-    if cache:
+    if keeping.in_memory or keeping.folder is not None:
         for part, name in ((images, "reading training images"), (validator.images, "reading validation images")):
             watcher.phase(name, len(part))
             part.store.fill(2, watcher.advance)
-    loader = build_loader(images, batches, workers)
+    workers = config.data.workers
+    if workers == "auto":
+        loading_ms, step_ms = measure_loading(images), measure_step(module, images, arithmetic)
+        choices["workers"] = choose_workers(
+            loading_ms, step_ms, usable_cores(), torch.get_num_threads(), arithmetic.device
+        )
+        workers = choices["workers"].value
+    facts["chosen"] = {name: choice.to_dict() for name, choice in choices.items()}
+    for line in (*(f"{name} {c.value}: {c.reason}" for name, c in choices.items()), *_cache_notes(images, workers)):
+        watcher.note(line)
+        facts["notes"].append(line)
+    loader = build_loader(images, batches, workers, pin_memory=arithmetic.device == "cuda")
     return Session(config, run, data, arithmetic, module, loader, validator, recorder, facts)
+
+
+def _resolve_batch(
+    config: TrainConfig,
+    run: RunFolder,
+    data: TrainingData,
+    model: Model,
+    arithmetic: Arithmetic,
+    keeping: Keeping,
+) -> tuple[TrainConfig, dict[str, Choice]]:
+    """The settings with a batch size in numbers; a chosen one is saved at once, so that a resumed run keeps it."""
+    if config.batch != "auto":
+        return config, {}
+    kept = needed_bytes(len(data.whole), model.preprocess) if keeping.in_memory else 0
+    budget = memory_budget(arithmetic.device, kept)
+    choice = choose_batch(measure_steps(config, data.train), budget, len(data.train), arithmetic.device)
+    config = config.model_copy(update={"batch": choice.value})
+    config.save(run.path / "config.yaml")
+    return config, {"batch": choice}
+
+
+def _cache_notes(images: NetworkImages, workers: int) -> list[str]:
+    """What must be said about the images that are kept: a disk that takes no more, entries found damaged, copies."""
+    disk, said = images.store.disk, []
+    if disk is not None and disk.fault is not None:
+        said.append(f"the disk cache could not be written, training goes on without: {disk.fault}")
+    if disk is not None and disk.remade:
+        said.append(f"{disk.remade} damaged entries of the disk cache were made again")
+    copies = copies_note(workers, images.store.keeping)
+    return [*said, copies] if copies else said
 
 
 def _build_model(config: TrainConfig, dataset: Dataset) -> Model:
@@ -117,7 +170,7 @@ def describe_labels(images: NetworkImages, config: TrainConfig) -> list[str]:
 
 
 def _describe(
-    config: TrainConfig, data: TrainingData, digest: str, model: Model, arithmetic: Arithmetic, cache: bool
+    config: TrainConfig, data: TrainingData, digest: str, model: Model, arithmetic: Arithmetic, keeping: Keeping
 ) -> dict[str, Any]:
     return {
         "task": model.task,
@@ -139,6 +192,8 @@ def _describe(
         "preprocess": model.preprocess.model_dump(mode="json"),
         "precision": {"precision": arithmetic.precision, "device": arithmetic.device, "reason": arithmetic.reason},
         "threads": torch.get_num_threads(),
-        "cached_in_memory": cache,
+        "cached_in_memory": keeping.in_memory,
+        "cache_folder": keeping.folder,
+        "decode": keeping.decode,
         "notes": list(data.notes),
     }

@@ -18,6 +18,7 @@ from sightline.core.runs import RunFolder
 from sightline.evaluate import DetectionResult
 from sightline.models import load_model
 from sightline.train.config import TrainConfig
+from sightline.train.memory import peak_memory
 from sightline.train.module import as_module
 from sightline.train.position import stop_at_next_step
 from sightline.train.precision import Arithmetic
@@ -76,7 +77,8 @@ def resume(run_path: str | Path, watcher: Watcher, command: list[str] | None = N
     earlier = _earlier_record(run)
     if earlier.get("status") == "finished":
         raise ConfigError("must be the folder of an interrupted training run, got a finished one", where=str(run_path))
-    session = prepare_session(TrainConfig.read(config_path), run, watcher, command)
+    config = _with_earlier_workers(TrainConfig.read(config_path), earlier)
+    session = prepare_session(config, run, watcher, command)
     facts = session.facts
     if earlier.get("data_digest", facts["data_digest"]) != facts["data_digest"]:
         raise DataError(
@@ -86,8 +88,17 @@ def resume(run_path: str | Path, watcher: Watcher, command: list[str] | None = N
         )
     this_time = {key: facts[key] for key in ("command", "started", "git")}
     facts |= {key: earlier[key] for key in ("command", "started") if key in earlier}
+    facts["chosen"] = earlier.get("chosen", {}) | facts["chosen"]
     facts["resumed"] = [*earlier.get("resumed", []), this_time]
     return _fit(session, watcher, checkpoint=state if state.is_file() else None)
+
+
+def _with_earlier_workers(config: TrainConfig, earlier: dict[str, Any]) -> TrainConfig:
+    """The settings with the loader processes chosen before; a chosen batch size is in the settings already."""
+    chosen = earlier.get("chosen", {}).get("workers")
+    if config.data.workers != "auto" or chosen is None:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"workers": chosen["value"]})})
 
 
 def _earlier_record(run: RunFolder) -> dict[str, Any]:
@@ -174,6 +185,7 @@ def _finish(session: Session, watcher: Watcher, seconds: float) -> TrainResult:
         "best": {"epoch": recorder.best_epoch, "metric": recorder.metric, "value": recorder.best_value},
         "duration_s": round(seconds, 1),
         "images_per_s": round(speed, 2),
+        "peak_memory_mb": peak_memory(session.arithmetic.device),
     }
     run.record({**session.facts, **outcome})
     return TrainResult(run.path, weights, evaluation, recorder.best_epoch, len(rows), seconds, speed)

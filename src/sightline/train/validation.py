@@ -13,6 +13,7 @@ from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
 from sightline.models import Model
 from sightline.ops.postprocess import EVALUATION, detection_rows, label_map, select_detections, semantic_rows
+from sightline.train.image_store import Keeping
 from sightline.train.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
 from sightline.train.precision import Arithmetic
 
@@ -24,9 +25,9 @@ Evaluation = DetectionResult | SemanticResult
 class Validator:
     """The validation images of a run, ready to be predicted by any state of the model."""
 
-    def __init__(self, dataset: Dataset, model: Model, batch: int, cache: bool, workers: int) -> None:
+    def __init__(self, dataset: Dataset, model: Model, batch: int, keeping: Keeping, workers: int) -> None:
         self.dataset = dataset
-        self.images = NetworkImages(dataset, model.preprocess, cache=cache)
+        self.images = NetworkImages(dataset, model.preprocess, keeping=keeping)
         self.loader = build_loader(self.images, SeededBatches(len(self.images), batch, 0, shuffle=False), workers)
 
     def predict(

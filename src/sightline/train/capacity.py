@@ -1,0 +1,210 @@
+"""What this machine can carry: batch size from a step's measured memory, loader processes from measured times.
+
+The measuring and the choosing are apart: the rules are plain functions of what was measured. A value the user gave is
+never touched.
+"""
+
+import copy
+import json
+import math
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sightline.core.dataset import Dataset
+from sightline.core.errors import SightlineError
+from sightline.core.preprocess import Preprocess
+from sightline.models.pretrained import cache_folder
+from sightline.train.config import TrainConfig
+from sightline.train.image_store import Keeping, fits_in_memory, needed_bytes
+from sightline.train.images import NetworkImages, collate
+from sightline.train.memory import available_bytes
+from sightline.train.module import TrainingModule
+from sightline.train.precision import Arithmetic
+
+__all__ = [
+    "Choice",
+    "StepCost",
+    "choose_batch",
+    "choose_keeping",
+    "choose_workers",
+    "copies_note",
+    "measure_loading",
+    "measure_step",
+    "measure_steps",
+    "memory_budget",
+]
+
+_TRIED_BATCHES = (2, 4, 8)
+_MEASURE_SECONDS = 20.0  # no larger batch is tried after this
+_LARGEST = {"cpu": 64, "cuda": 256}  # beyond, a step only takes longer
+_SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the free memory; on the CPU others live there too
+_STEPS_PER_EPOCH = 10  # fewer, larger steps learn less from the same images
+_CHEAP_LOADING = 0.1  # of a step's time: worker processes would gain less than this
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one training step took: images, the peak memory of the process or the device, milliseconds per image."""
+
+    batch: int
+    peak_bytes: int
+    ms_per_image: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value chosen for the user, why, and from which numbers."""
+
+    value: int
+    reason: str
+    measured: tuple[dict[str, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values."""
+        return asdict(self)
+
+
+def choose_batch(costs: Sequence[StepCost], budget_bytes: float, images: int, device: str) -> Choice:
+    """The largest power of two whose step fits `budget_bytes`, that leaves ten steps an epoch and is worth its time.
+
+    Memory is taken to be a fixed part and a part for each image: the slope of the least-squares line through the
+    measured steps, raised until no measured step lies above it.
+    """
+    batches = np.array([c.batch for c in costs], np.float64)
+    peaks = np.array([c.peak_bytes for c in costs], np.float64)
+    slope = max(float(np.polyfit(batches, peaks, 1)[0]), 1.0) if len(costs) > 1 else float(peaks[0] / batches[0])
+    fixed = float((peaks - slope * batches).max())
+    most = {
+        "memory": (budget_bytes - fixed) / slope,
+        f"{_STEPS_PER_EPOCH} steps an epoch from {images} images": images / _STEPS_PER_EPOCH,
+        f"the most that gains speed on {device}": float(_LARGEST[device]),
+    }
+    limit = min(most, key=lambda name: most[name])
+    value = 2 ** int(math.log2(max(1.0, most[limit])))
+    reason = (
+        f"a step needs {fixed / 2**20:.0f} MiB and {slope / 2**20:.1f} MiB an image, of {budget_bytes / 2**20:.0f}; "
+        f"the limit is {limit}"
+    )
+    return Choice(value, reason, tuple(asdict(c) for c in costs))
+
+
+def choose_workers(loading_ms: float, step_ms: float, cores: int, threads: int, device: str) -> Choice:
+    """Loader processes for these milliseconds per image: as many as keep a step from waiting, if cores are left.
+
+    On a GPU a core stays with the training process; on the CPU its `threads` compute, and what is left loads images.
+    """
+    spare = cores - 1 if device == "cuda" else min(cores - 1, max(1, cores - threads))
+    measured = ({"loading_ms": round(loading_ms, 3), "step_ms": round(step_ms, 3), "cores": cores, "threads": threads},)
+    times = f"loading takes {loading_ms:.2f} ms an image, a step {step_ms:.2f} ms"
+    if spare < 1:
+        return Choice(0, f"{times}, and there is one core", measured)
+    if loading_ms <= _CHEAP_LOADING * step_ms:
+        return Choice(0, f"{times}: other processes would gain less than {_CHEAP_LOADING:.0%}", measured)
+    wanted = math.ceil(loading_ms / step_ms) if step_ms > 0 else spare
+    return Choice(min(wanted, spare), f"{times}: {wanted} would keep up, {spare} of {cores} cores are free", measured)
+
+
+def memory_budget(device: str, kept_bytes: int) -> float:
+    """The bytes a step may take: a share of what is free, less what the images kept in memory will take."""
+    if device == "cuda":
+        return _SHARE[device] * torch.cuda.mem_get_info()[0]
+    return _SHARE[device] * max(0, available_bytes() - kept_bytes)
+
+
+def measure_steps(config: TrainConfig, dataset: Dataset) -> list[StepCost]:
+    """Forward, backward and update at growing batch in a process of its own, which may run out of memory unharmed.
+
+    Raises SightlineError where not even the smallest batch can be measured.
+    """
+    per_image = dataset.usable_objects.group_by("image_id").len()["len"]
+    task = {
+        "config": config.model_copy(update={"batch": _TRIED_BATCHES[0]}).model_dump(mode="json"),
+        "class_names": list(dataset.class_names),
+        "objects": max(per_image.to_list(), default=0),
+        "batches": _TRIED_BATCHES,
+        "seconds": _MEASURE_SECONDS,
+        "threads": torch.get_num_threads(),
+    }
+    command = [sys.executable, "-m", "sightline.train.step_memory"]
+    done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
+    costs = [StepCost(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
+    if not costs:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise SightlineError(f"the memory of a training step must be measured, got: {said}", do="give --batch a number")
+    return costs
+
+
+def measure_loading(images: NetworkImages, most: int = 16) -> float:
+    """Milliseconds to load, augment and collate an image in this process: the median over up to `most`."""
+    rows = range(min(most, len(images)))
+    images[0, 0]  # the first one pays for what is made once
+    seconds = []
+    for row in rows:
+        started = time.perf_counter()
+        collate([images[row, row]])
+        seconds.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(seconds)
+
+
+def measure_step(module: TrainingModule, images: NetworkImages, arithmetic: Arithmetic, batch: int = 4) -> float:
+    """Milliseconds of forward and backward per image on real images; of three steps the last counts.
+
+    A copy of the network is used, and the random state is put back: measuring changes nothing in the run.
+    """
+    rows = [i % len(images) for i in range(batch)]
+    loaded = collate([images[row, i] for i, row in enumerate(rows)]).to(torch.device(arithmetic.device))
+    devices = [torch.cuda.current_device()] if arithmetic.device == "cuda" else []
+    seconds = 0.0
+    with torch.random.fork_rng(devices=devices):
+        trial = copy.deepcopy(module).to(arithmetic.device).train()
+        for _ in range(3):
+            started = time.perf_counter()
+            with arithmetic.autocast():
+                loss = trial.training_step(loaded, 0)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if devices:
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - started
+    return 1e3 * seconds / batch
+
+
+def choose_keeping(config: TrainConfig, count: int, preprocess: Preprocess) -> tuple[Keeping, Keeping, str]:
+    """How the training and the validation images are kept, and why, in a sentence.
+
+    Only training ever decodes JPEGs smaller: validation measures the pixels that evaluation and export see.
+    """
+    wanted, decode = config.data.cache, config.data.decode
+    fits = fits_in_memory(count, preprocess)
+    size = f"{needed_bytes(count, preprocess) / 2**30:.2f} GiB at network size"
+    in_memory = wanted == "ram" or (wanted == "auto" and fits)
+    folder = None
+    if wanted == "disk":
+        folder = Path(config.data.cache_dir) if config.data.cache_dir else cache_folder() / "pixels"
+    reason = {
+        "ram": f"images are kept in memory, {size}",
+        "disk": f"images are kept in {folder}, {size}",
+        "none": "images are decoded anew each epoch",
+    }["ram" if in_memory else "disk" if folder else "none"]
+    if wanted == "auto" and not fits:
+        reason += f": {size} are more than a quarter of the free memory; --cache disk keeps them in a folder"
+    if decode == "scaled":
+        reason += "; large training JPEGs are decoded scaled, validation images fully"
+    return Keeping(in_memory, folder, decode), Keeping(in_memory, folder), reason
+
+
+def copies_note(workers: int, keeping: Keeping) -> str | None:
+    """What to say where worker processes cannot share the images in memory."""
+    method = multiprocessing.get_start_method()
+    if not (workers and keeping.in_memory) or method == "fork":
+        return None
+    return f"processes start by '{method}' here: each of {workers} workers holds its own copy of the images in memory"
