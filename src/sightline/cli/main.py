@@ -22,6 +22,7 @@ VERBS = {
     "doctor": ("doctor:doctor", "Check the environment: versions, torch and torchvision, codecs, CPU, threads."),
     "audit": ("audit:audit", "Look through a data set for faults, with file and line."),
     "look": ("look:look", "Draw the labels on the images: random ones, each class, tracks, the places of findings."),
+    "augment": ("augment:augment", "Measure what augmentation removes and shrinks on this data, by operation."),
     "synth": ("synth:synth", "Generate labelled scenes: images, masks, a video with tracks."),
     "drill": ("drill:drill", "Plant every fault the audit knows into generated data and count what it finds."),
     "split": ("split:split", "Divide a data set by group, stratified, near-duplicates kept together."),

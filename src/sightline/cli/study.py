@@ -1,13 +1,13 @@
 """`sightline ablate` and `sightline tune`."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, progress_bar, show_table
+from sightline.cli.ablation_table import show_ablation
+from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, show_table
 from sightline.cli.train import parse_assignments
 from sightline.report import write_study_page
-from sightline.train import Ablation, Tuning, run_ablation, run_tuning
+from sightline.train import Ablation, Tuning, run_tuning
 
 __all__ = ["ablate", "tune"]
 
@@ -38,23 +38,9 @@ def ablate(
         Print the result as JSON.
     """
     target = Path(out) if out is not None else Path("runs") / Path(file).stem
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with progress_bar() as bar:
-        result = run_ablation(
-            Ablation.read(file),
-            target,
-            overrides=_overrides(assignments, data),
-            jobs=jobs,
-            threads=threads,
-            where=file,
-            progress=lambda done, total, what: bar("runs", done, total),
-        )
-    page = write_study_page(f"Ablation: {Path(file).stem}", result, target / "ablation.html")
-    if json:
-        emit_json(result.to_dict())
-        return 0
-    show_table(str(result.conventions["description"]), tuple(result.table.columns), result.table.rows())
-    note(f"written: {page} and ablation.json, .csv, .md beside it")
+    overrides = _overrides(assignments, data)
+    title = f"Ablation: {Path(file).stem}"
+    show_ablation(title, Ablation.read(file), target, jobs=jobs, where=file, json=json, overrides=overrides)
     return 0
 
 

@@ -2,25 +2,28 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
 import yaml
 from cyclopts import Parameter
 
-from sightline.cli.console import JsonFlag, TrainWatcher, emit_json, note, show_table
+from sightline.cli.ablation_table import show_ablation
+from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, show_table
 from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
 from sightline.models import create
 from sightline.train import TrainConfig, TrainResult, resume
 from sightline.train import train as train_run
+from sightline.train.augment_study import augment_study as augment_study_of
 from sightline.train.config import SHORT_NAMES, nest_settings
 from sightline.train.study import merge_settings
 
 __all__ = ["parse_assignments", "train"]
 
-_RUNS = "runs"
+_RUNS, _STUDY, _STUDY_SEEDS = "runs", "augment-study", 3
 
 
 def _options() -> dict[str, Any]:
@@ -48,6 +51,9 @@ def train(
     resume_from: Annotated[str | None, Parameter(name="--resume")] = None,
     name: str | None = None,
     runs: str = _RUNS,
+    augment_study: bool = False,
+    study_seeds: Count | None = None,
+    jobs: Count | None = None,
     json: JsonFlag = False,
 ) -> int:
     """Train a model on a data set.
@@ -66,9 +72,23 @@ def train(
         Name of the run's folder; the next free run-N without it.
     runs
         Folder the run's folder is made in.
+    augment_study
+        Train without augmentation, with each of its operations alone and with all, and compare; again to continue.
+    study_seeds
+        With --augment-study: seeds of each, from --seed on; 3 without it.
+    jobs
+        With --augment-study: runs at a time; 1 without it.
     json
         Print the result as JSON.
     """
+    if augment_study:
+        if resume_from is not None:
+            raise ConfigError("--augment-study goes on where it was by itself and takes no --resume")
+        study = augment_study_of(_settings(options, assignments, config), study_seeds or _STUDY_SEEDS)
+        show_ablation("Augmentation", study, Path(runs) / (name or _STUDY), jobs=jobs or 1, where=_STUDY, json=json)
+        return 0
+    if study_seeds is not None or jobs is not None:
+        raise ConfigError("--study-seeds and --jobs belong to --augment-study, got them without it")
     command = ["sightline", *sys.argv[1:]]
     with TrainWatcher() as watcher:
         if resume_from is not None:
