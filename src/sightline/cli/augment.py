@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import polars as pl
+
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_line, show_table
 from sightline.cli.look_augment import training_view
 from sightline.core.errors import ConfigError
@@ -83,11 +85,10 @@ def _show(result: AugmentAudit) -> None:
         f"small: below {facts['below_px']:g} pixels"
     )
     show_table(title, tuple(result.table.columns), result.table.rows())
-    last = result.by_class.filter(result.by_class["operation"] == result.table["operation"][-1])
+    policy = result.table["operation"][-1]
+    last = result.by_class.filter(pl.col("operation") == policy).drop("operation")
     if last.height > 1:
-        show_table(
-            f"'{result.table['operation'][-1]}' by class", tuple(last.columns[1:]), last.drop("operation").rows()
-        )
+        show_table(f"'{policy}' by class", tuple(last.columns), last.rows())
     for f in result.findings:
         show_line(f"{f.severity}: {f.message}. {f.do}.")
     if not result.findings:

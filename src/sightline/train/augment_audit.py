@@ -4,7 +4,8 @@ Samples come through what training reads them through. Sizes are in pixels of th
 of its box; of a class in a mask, the side of a square of as many pixels as it has in the image.
 """
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +22,8 @@ from sightline.core.results import Result
 from sightline.data.labels import BACKGROUND_NAMES
 from sightline.train.augment.policy import Augmentation, check_policy
 from sightline.train.augment.sample import IGNORE, Draw, Sample
-from sightline.train.augment_study import NONE, operations_apart
-from sightline.train.image_store import fits_in_memory
+from sightline.train.augment_study import NONE, WHOLE, operations_apart
+from sightline.train.image_store import Keeping, fits_in_memory
 from sightline.train.images import NetworkImages, varied_sizes
 
 __all__ = ["AugmentAudit", "AugmentAuditOptions", "audit_augmentation"]
@@ -91,22 +92,23 @@ def audit_augmentation(
     options: AugmentAuditOptions | None = None,
     progress: Progress | None = None,
 ) -> AugmentAudit:
-    """Measure a policy on images drawn at random; the same seed gives the same. ConfigError for one the data can't take.
+    """Measure a policy on images drawn at random; the same seed gives the same.
 
-    Every operation gets the same images with the same seeds.
+    Every operation gets the same images with the same seeds. ConfigError for a policy that the data cannot take.
     """
     options = options or AugmentAuditOptions()
     check_policy(policy, dataset)
     rng = np.random.default_rng(options.seed)
     rows = np.sort(rng.permutation(len(dataset))[: options.images])
     seeds = rng.integers(0, 2**31, (len(rows), options.draws))
+    images = NetworkImages(dataset, preprocess, policy, Keeping(in_memory=fits_in_memory(len(dataset), preprocess)))
     parts = operations_apart(policy)
     names = dataset.class_names
     foreground = np.array([name.lower() not in BACKGROUND_NAMES for name in names])
     tables, by_class, done = [], [], 0
     for name, part in parts.items():
         tally = _Tally()
-        for _ in _measure(dataset, preprocess, part, rows, seeds, foreground, tally):
+        for _ in _measure(images, part, rows, seeds, foreground, tally):
             done += 1
             if progress is not None:
                 progress(done, len(parts) * len(rows))
@@ -128,9 +130,17 @@ def audit_augmentation(
     return AugmentAudit(table, classes, tuple(_judge(table, classes, options.below_px, things)), conventions)
 
 
+def _by(images: NetworkImages, policy: Augmentation) -> NetworkImages:
+    """The same images, read once, by a part of their policy."""
+    other = copy.copy(images)
+    other.augmenter = copy.copy(images.augmenter)
+    if other.augmenter is not None:
+        other.augmenter.policy = policy
+    return other
+
+
 def _measure(
-    dataset: Dataset,
-    preprocess: Preprocess,
+    images: NetworkImages,
     policy: Augmentation,
     rows: NDArray[np.int64],
     seeds: NDArray[np.int64],
@@ -138,20 +148,17 @@ def _measure(
     tally: _Tally,
 ) -> Iterator[int]:
     """Fill the tally, image by image."""
-    cache = fits_in_memory(len(dataset), preprocess)
-    plain = NetworkImages(dataset, preprocess, cache=cache)
-    changed = NetworkImages(dataset, preprocess, policy, cache=cache)
-    lenient = NetworkImages(dataset, preprocess, policy.model_copy(update={"below_visible": "keep"}), cache=cache)
-    sizes = varied_sizes(preprocess.size_hw, policy.multi_scale)
+    keeps = _by(images, policy.model_copy(update={"below_visible": "keep"}))
+    changed, sizes = _by(images, policy), varied_sizes(images.store.preprocess.size_hw, policy.multi_scale)
     for row, of_row in zip(rows.tolist(), seeds.tolist(), strict=True):
-        ids, labels, before, pixels = _things(plain[row, 0], foreground)
+        ids, labels, before, pixels = _things(images.store.load(row), foreground)
         for seed in of_row:
             draw = Draw(row, seed, size_hw=sizes[seed % len(sizes)] if sizes else None)
             new_ids, new_labels, new_sizes, new_pixels = _things(changed[draw], foreground)
             after, strangers = _survivors(ids, new_ids, new_sizes)
             spared = after
             if (after == 0).any() and policy.below_visible == "drop":
-                spare_ids, _, spare_sizes, _ = _things(lenient[draw], foreground)
+                spare_ids, _, spare_sizes, _ = _things(keeps[draw], foreground)
                 spared, _ = _survivors(ids, spare_ids, spare_sizes)
             tally.labels.append(labels)
             tally.before.append(before)
@@ -166,7 +173,7 @@ _Things = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], float
 
 
 def _things(sample: Sample, foreground: NDArray[np.bool_]) -> _Things:
-    """Id, class and size (px) of the objects of a sample, or of the foreground classes of its mask, and their pixels."""
+    """Id, class and size (px) of a sample's objects, or of its mask's foreground classes, and the pixels of those."""
     if "mask" not in sample:
         boxes = sample["boxes"].astype(np.float64)
         sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)
@@ -215,18 +222,20 @@ def _pixels(tally: _Tally) -> float | None:
 
 
 def _judge(table: pl.DataFrame, classes: pl.DataFrame, below_px: float, things: str) -> Iterator[Finding]:
-    """Findings about operations, beyond what is left out without any, and about classes that the whole policy hits."""
-    none = table.row(0, named=True)
+    """Findings about operations, beyond what is left out without any, and about classes under the whole policy."""
+    none, told = table.row(0, named=True), set[str]()
     for row in table.rows(named=True)[1:]:
-        given = row["given"]
-        if not given:
-            continue
-        name, removed, shrunk = row["operation"], row["removed"] - none["removed"], row["shrunk"] - none["shrunk"]
-        if removed / given > MOST_REMOVED:
-            message = f"'{name}' removes {removed / given:.1%} of {things} ({row['removed']} of {given})"
-            yield Finding("augment-removes", "warning", message, count=removed, do=_weaker(name))
-        if shrunk / given > MOST_SHRUNK:
+        name, given = row["operation"], row["given"]
+        lost, shrunk = _lost(row) - _lost(none), row["shrunk"] - none["shrunk"]
+        if given and lost / given > MOST_REMOVED and not (name == WHOLE and "augment-removes" in told):
+            told.add("augment-removes")
+            message = f"'{name}' takes away {lost / given:.1%} of {things} ({row['removed']} of {given})"
+            message += f" and adds {row['added']}" if row["added"] else ""
+            yield Finding("augment-removes", "warning", message, count=lost, do=_weaker(name))
+        if given and shrunk / given > MOST_SHRUNK and not (name == WHOLE and "augment-shrinks" in told):
+            told.add("augment-shrinks")
             message = f"'{name}' makes {shrunk / given:.1%} of {things} smaller than {below_px:g} network pixels"
+            message += f", and {row['grown'] / given:.1%} no longer so" if row["grown"] else ""
             yield Finding("augment-shrinks", "warning", message, count=shrunk, do=_weaker(name))
     small = none["small_before"] / none["given"] if none["given"] else 0.0
     if small > MOST_SHRUNK:
@@ -237,12 +246,17 @@ def _judge(table: pl.DataFrame, classes: pl.DataFrame, below_px: float, things: 
     whole = table["operation"][-1]
     if classes.is_empty() or whole == NONE:
         return
-    without = dict(classes.filter(pl.col("operation") == NONE).select("class", "removed_share").iter_rows())
+    before = {row["class"]: row for row in classes.filter(pl.col("operation") == NONE).rows(named=True)}
     for row in classes.filter(pl.col("operation") == whole).rows(named=True):
-        excess = row["removed_share"] - without[row["class"]]
-        if row["given"] >= LEAST_GIVEN and excess > MOST_REMOVED:
-            message = f"class '{row['class']}' loses {excess:.1%} of its {row['given']} to the whole policy"
-            yield Finding("augment-class", "warning", message, count=row["removed"], do="See which operation does it")
+        lost, given = _lost(row) - _lost(before[row["class"]]), row["given"]
+        if given >= LEAST_GIVEN and lost / given > MOST_REMOVED:
+            message = f"the whole policy takes away {lost / given:.1%} of class '{row['class']}' ({lost} of {given})"
+            yield Finding("augment-class", "warning", message, count=lost, do="See above which operation does it")
+
+
+def _lost(row: Mapping[str, Any]) -> int:
+    """What is removed and not made up for: operations that put images together exchange objects."""
+    return max(0, int(row["removed"]) - int(row["added"]))
 
 
 def _weaker(operation: str) -> str:

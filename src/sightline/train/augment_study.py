@@ -1,4 +1,4 @@
-"""What each operation of an augmentation policy does for the validation metric: one ablation over the policy's parts."""
+"""What each operation of an augmentation policy does for the validation metric: an ablation over its parts."""
 
 from sightline.core.errors import ConfigError
 from sightline.train.ablation import Ablation
