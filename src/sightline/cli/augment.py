@@ -84,7 +84,8 @@ def _show(result: AugmentAudit) -> None:
         f"{facts['counted']} of {facts['images']} images, {facts['draws']} draws each, at {width} × {height} pixels; "
         f"small: below {facts['below_px']:g} pixels"
     )
-    show_table(title, tuple(result.table.columns), result.table.rows())
+    table = result.table if facts["counted"] != "objects" else result.table.drop("pixels")
+    show_table(title, tuple(table.columns), table.rows())
     policy = result.table["operation"][-1]
     last = result.by_class.filter(pl.col("operation") == policy).drop("operation")
     if last.height > 1:
