@@ -48,6 +48,24 @@ def test_boxes_are_drawn_where_the_sample_has_them() -> None:
     assert (sample["image"] == 90).all()  # the sample is left as it was
 
 
+def test_keypoints_and_masks_of_objects_are_drawn_where_there_are_such() -> None:
+    points = np.array([[[12, 12, 2], [26, 26, 1], [3, 3, 0]]], np.float32)
+    mask = np.zeros((1, 32, 32), np.uint8)
+    mask[0, 14:20, 14:20] = 1
+    sample = {
+        "image": np.full((32, 32, 3), 90, np.uint8),
+        "boxes": np.array([[8, 8, 30, 30]], np.float32),
+        "labels": np.array([0]),
+        "keypoints": points,
+        "masks": mask,
+    }
+    changed = (draw_sample(sample, ("car",)) != 90).any(axis=2)
+    assert changed[11:13, 11:13].all()
+    assert changed[24:28, 24:28].any()
+    assert changed[14:20, 14:20].all()
+    assert not changed[:6, :6].any()  # a point that is not labelled
+
+
 def test_masks_are_tinted_and_what_never_counts_is_hatched() -> None:
     mask = np.zeros((32, 32), np.uint8)
     mask[4:12, 4:12], mask[20:30, 20:30] = 1, 255

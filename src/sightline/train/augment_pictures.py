@@ -9,15 +9,17 @@ from sightline.core.dataset import Dataset
 from sightline.core.preprocess import Preprocess
 from sightline.data.draw import PALETTE
 from sightline.data.look import Cell, Sheet
-from sightline.data.look.shapes import outline_box
+from sightline.data.look.shapes import dot, outline_box, outline_mask, tint
 from sightline.data.look.sheets import class_key
-from sightline.data.look.truth import draw_class_map
+from sightline.data.look.truth import TINT, draw_class_map
 from sightline.data.look.view import view_whole
 from sightline.train.augment.sample import IGNORE, Sample
 from sightline.train.config import Augmentation
 from sightline.train.images import NetworkImages
 
 __all__ = ["augmented_sheets", "draw_sample"]
+
+_HIDDEN = 1  # a keypoint that is labelled, but not seen
 
 
 def augmented_sheets(
@@ -53,16 +55,29 @@ def augmented_sheets(
 
 
 def draw_sample(sample: Sample, class_names: tuple[str, ...]) -> NDArray[np.uint8]:
-    """A sample of training as an RGB picture (H, W, 3) with its boxes, or its mask as a tint."""
+    """A sample of training as an RGB picture (H, W, 3) with its boxes, keypoints and objects' masks, or its mask as a tint.
+
+    Objects have masks where the policy makes training use them.
+    """
     picture = _rgb(np.asarray(sample["image"]))
     view = view_whole(picture.shape[:2], picture.shape[:2])
     if "mask" in sample:
         return draw_class_map(picture, view, np.asarray(sample["mask"]).astype(np.uint8), class_names)
-    boxes, labels = np.asarray(sample["boxes"]), np.asarray(sample["labels"])
-    for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):
-        red, green, blue = PALETTE.by_idx(int(label)).as_rgb()
-        outline_box(picture, box, (red, green, blue), 1, dashed=False)
+    for place, label in enumerate(sample["labels"].tolist()):
+        red, green, blue = (int(c) for c in PALETTE.by_idx(label).as_rgb())
+        _draw_object(picture, sample, place, (red, green, blue))
     return picture
+
+
+def _draw_object(picture: NDArray[np.uint8], sample: Sample, place: int, colour: tuple[int, int, int]) -> None:
+    if "masks" in sample:
+        covered = sample["masks"][place] > 0
+        tint(picture, covered.astype(np.float32), colour, TINT)
+        outline_mask(picture, covered, colour, 1, dashed=False)
+    outline_box(picture, sample["boxes"][place].tolist(), colour, 1, dashed=False)
+    for x, y, visible in sample["keypoints"][place].tolist() if "keypoints" in sample else ():
+        if visible:
+            dot(picture, (x, y), colour, 2, hollow=visible == _HIDDEN)
 
 
 def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
