@@ -55,7 +55,7 @@ def augmented_sheets(
 
 
 def draw_sample(sample: Sample, class_names: tuple[str, ...]) -> NDArray[np.uint8]:
-    """A sample of training as an RGB picture (H, W, 3) with its boxes, keypoints and objects' masks, or its mask as a tint.
+    """A sample as an RGB picture (H, W, 3) with its boxes, keypoints and masks of objects, or its mask as a tint.
 
     Objects have masks where the policy makes training use them.
     """
