@@ -1,6 +1,6 @@
 """What a network must offer to be trained, evaluated, exported and run here; `check_model` tests it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
@@ -10,7 +10,7 @@ from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.preprocess import Preprocess
 
-__all__ = ["IGNORE_INDEX", "Decoded", "Model", "Targets", "check_imgsz", "check_targets"]
+__all__ = ["IGNORE_INDEX", "Decoded", "Model", "Targets", "Total", "check_imgsz", "check_targets", "own_share"]
 
 IGNORE_INDEX = 255
 """Value of a semantic mask where pixels do not count."""
@@ -22,10 +22,18 @@ detect: `boxes` (N, 4) xyxy float, `labels` (N,) int64, `batch_index` (N,) int64
 semantic: `mask` (B, H, W) int64 class ids, `IGNORE_INDEX` where pixels do not count.
 """
 
+Total = Callable[[Tensor], Tensor]
+"""Adds a tensor up over the shares of a batch that several processes hold. The gradient is that of the own share."""
+
 _TARGET_SHAPES: dict[str, dict[str, int]] = {
     "detect": {"boxes": 2, "labels": 1, "batch_index": 1},
     "semantic": {"mask": 3},
 }
+
+
+def own_share(values: Tensor) -> Tensor:
+    """The `Total` of a batch that is whole: `values` themselves."""
+    return values
 
 
 @runtime_checkable
@@ -51,8 +59,12 @@ class Model(Protocol):
         """Raw outputs for images (B, C, H, W), preprocessed; exportable: no control flow that depends on values."""
         ...
 
-    def loss(self, raw: Any, targets: Targets) -> dict[str, Tensor]:
-        """Named scalar float32 terms, already weighted: their sum is what training minimises, a mean over the batch."""
+    def loss(self, raw: Any, targets: Targets, total: Total = ...) -> dict[str, Tensor]:
+        """Named scalar float32 terms, already weighted: their sum is what training minimises, a mean over the batch.
+
+        Every sum over the batch must go through `total`, which defaults to `own_share`: `raw` and `targets` may be one
+        process's share of the batch, an empty one even, and the terms are those of the whole batch.
+        """
         ...
 
     def decode(self, raw: Any) -> Any:

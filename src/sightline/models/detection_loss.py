@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sightline.models.contract import Targets
+from sightline.models.contract import Targets, Total, own_share
 
 __all__ = ["Assignment", "AssignmentRule", "DetectionGains", "DetectionRaw", "assign_targets", "ciou", "detection_loss"]
 
@@ -168,35 +168,37 @@ def detection_loss(
     bins: Tensor,
     rule: AssignmentRule,
     gains: DetectionGains,
+    total: Total = own_share,
 ) -> dict[str, Tensor]:
     """Terms `box` (1 - CIoU), `cls` (binary cross-entropy) and `dfl`, each times its gain, per unit of target score.
 
     Computed in float32 whatever the network ran in. Without objects `box` and `dfl` are 0 and `cls` pushes all
-    scores down.
+    scores down. `total` adds up over the shares of a batch, see `Model.loss`.
     """
     with torch.autocast(raw.logits.device.type, enabled=False):
         distances, logits = raw.distances.float(), raw.logits.float()
         targets = {key: value.to(logits.device) for key, value in targets.items()}
         targets["boxes"] = targets["boxes"].float()
-        return _terms(DetectionRaw(distances, logits, raw.centres_xy, raw.strides), targets, bins, rule, gains)
+        return _terms(DetectionRaw(distances, logits, raw.centres_xy, raw.strides), targets, bins, rule, gains, total)
 
 
 def _terms(
-    raw: DetectionRaw, targets: Targets, bins: Tensor, rule: AssignmentRule, gains: DetectionGains
+    raw: DetectionRaw, targets: Targets, bins: Tensor, rule: AssignmentRule, gains: DetectionGains, total: Total
 ) -> dict[str, Tensor]:
     with torch.no_grad():
         boxes = boxes_from_distances(expected_distances(raw.distances, bins), raw.centres_xy, raw.strides)
         found = assign_targets(raw.logits, boxes, raw.centres_xy, targets, rule)
-        total_weight = found.weight.sum().clamp(min=1)
         gt_boxes = targets["boxes"][found.target]
         centres, strides = raw.centres_xy[found.anchor], raw.strides[found.anchor]
         gt_distances = torch.cat((centres - gt_boxes[:, :2], gt_boxes[:, 2:] - centres), -1) / strides
 
     positive = raw.distances[found.image, found.anchor]
     predicted = boxes_from_distances(expected_distances(positive, bins), centres, strides)
-    box = ((1 - ciou(predicted, gt_boxes)) * found.weight).sum() / total_weight
-    dfl = (distribution_focal_loss(positive, gt_distances, bins.shape[0]) * found.weight).sum() / total_weight
+    box = ((1 - ciou(predicted, gt_boxes)) * found.weight).sum()
+    dfl = (distribution_focal_loss(positive, gt_distances, bins.shape[0]) * found.weight).sum()
     # Cross-entropy against a target that is zero almost everywhere: softplus(x) - target * x, the second term sparse.
     hit = raw.logits[found.image, found.anchor, targets["labels"][found.target]]
-    cls = (functional.softplus(raw.logits).sum() - (hit * found.weight).sum()) / total_weight
-    return {"box": box * gains.box, "cls": cls * gains.cls, "dfl": dfl * gains.dfl}
+    cls = functional.softplus(raw.logits).sum() - (hit * found.weight).sum()
+    weight, box, cls, dfl = total(torch.stack((found.weight.sum(), box, cls, dfl))).unbind()
+    weight = weight.clamp(min=1)
+    return {"box": box / weight * gains.box, "cls": cls / weight * gains.cls, "dfl": dfl / weight * gains.dfl}

@@ -9,7 +9,7 @@ from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError
 from sightline.core.preprocess import Preprocess
 from sightline.models.blocks import DoubleConv
-from sightline.models.contract import Targets, check_imgsz, check_input, check_targets
+from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
 from sightline.models.segmentation_loss import binary_loss, multiclass_loss
 
 __all__ = ["UNet"]
@@ -78,11 +78,11 @@ class UNet(nn.Module):
         logits: Tensor = self.head(x)
         return logits
 
-    def loss(self, raw: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, raw: Tensor, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
         """Terms `bce` and `dice` for two classes, `ce` and `dice` for more; means over the batch's counted pixels."""
         check_targets(self.task, targets, len(self.class_names))
         mask = targets["mask"].to(raw.device)
-        return binary_loss(raw, mask) if len(self.class_names) == 2 else multiclass_loss(raw, mask)
+        return (binary_loss if len(self.class_names) == 2 else multiclass_loss)(raw, mask, total)
 
     def decode(self, raw: Tensor) -> Tensor:
         """Probabilities (B, C, H, W), float32, summing to 1 over C."""

@@ -15,7 +15,7 @@ from torch.nn import functional
 from sightline.core.dataset import Task
 from sightline.core.preprocess import Preprocess
 from sightline.models.blocks import C2PSA, SPPF, C3k2, ConvBnAct
-from sightline.models.contract import Targets, check_imgsz, check_input, check_targets
+from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
 from sightline.models.detection_loss import (
     AssignmentRule,
     DetectionGains,
@@ -186,10 +186,10 @@ class YOLO11(nn.Module):
         raw: DetectionRaw = self.head([out3, out4, out5])
         return raw
 
-    def loss(self, raw: DetectionRaw, targets: Targets) -> dict[str, Tensor]:
+    def loss(self, raw: DetectionRaw, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
         """Terms `box`, `cls`, `dfl`, weighted; a mean over the batch's assigned target score."""
         check_targets(self.task, targets, len(self.class_names))
-        return detection_loss(raw, targets, self.head.bins, self.rule, self.gains)
+        return detection_loss(raw, targets, self.head.bins, self.rule, self.gains, total)
 
     def decode(self, raw: DetectionRaw) -> tuple[Tensor, Tensor]:
         """boxes_xyxy (B, A, 4) in network pixels and scores (B, A, C) in 0..1, both float32, nothing suppressed."""

@@ -1,0 +1,204 @@
+"""The processes that train one model together: who this one is, and what they tell each other.
+
+Each process gets its share of every batch. Whatever is a mean or a ratio over the batch is made of sums over all
+shares (`Processes.total`), so that a run of several processes learns what a run of one does.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from signal import SIG_DFL, SIGTERM, signal
+from typing import Any, TypeVar
+
+import lightning
+import polars as pl
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from sightline.core.errors import ConfigError
+from sightline.core.launch import Launch, read_launch
+from sightline.models.sync_norm import synchronise_norms
+
+__all__ = ["ALONE", "Processes", "SilentWatcher", "TerminateAtOnce", "join_processes"]
+
+ValueT = TypeVar("ValueT")
+_PATIENCE = timedelta(hours=12)
+"""How long a process waits for another: the first one may evaluate for long. `torchrun` ends all when one fails."""
+_INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run; alone, every method gives back what it was given.
+
+    All processes must call the methods that add up, give or gather, in the same order.
+    """
+
+    launch: Launch
+    store: Any = None  # where failures are told, beside the group that may be broken by them
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that shows progress, evaluates and writes files."""
+        return self.launch.is_first
+
+    @property
+    def world(self) -> int:
+        """How many processes there are."""
+        return self.launch.world
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of `values` over the processes, equal in all to the last bit; the gradient is this share's own."""
+        return values if self.world == 1 else _add_up(values)
+
+    def once(self, work: Callable[[], ValueT]) -> ValueT:
+        """What `work` gives in the first process, given to all."""
+        if self.world == 1:
+            return work()
+        given: list[Any] = [work() if self.is_first else None]
+        dist.broadcast_object_list(given, src=0)
+        value: ValueT = given[0]
+        return value
+
+    def gather(self, value: ValueT) -> list[ValueT]:
+        """The `value` of each process, in all of them."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def gather_tables(self, tables: dict[int, pl.DataFrame], count: int) -> dict[int, pl.DataFrame]:
+        """In the first process the tables of rows 0..`count`-1, each exactly once and in order; elsewhere `tables`."""
+        if self.world > 1:
+            # One table for the way: thousands of small ones would each carry their own schema.
+            heights = [table.height for table in tables.values()]
+            packed = (list(tables), heights, pl.concat(tables.values()) if tables else None)
+            shares: list[Any] | None = [None] * self.world if self.is_first else None
+            dist.gather_object(packed, shares, dst=0)
+            if shares is None:
+                return tables
+            pairs = [pair for share in shares for pair in _unpack(*share)]
+            tables = dict(sorted(pairs, key=lambda pair: pair[0]))
+            assert len(pairs) == len(tables), "an image was predicted by two processes"
+        assert list(tables) == list(range(count)), "an image was not predicted"
+        return tables
+
+    def prepare(self, model: nn.Module, device: str) -> None:
+        """Let batch normalisation see the whole batch; ConfigError where there are more processes than GPUs."""
+        if device == "cuda" and self.launch.local_world > torch.cuda.device_count():
+            raise ConfigError(
+                f"there must be a GPU for each process, got {self.launch.local_world} processes "
+                f"and {torch.cuda.device_count()} GPUs on this machine",
+                do="start fewer with --nproc-per-node, or use --device cpu",
+            )
+        if self.world > 1 and device == "cpu":
+            synchronise_norms(model, _add_up)
+        elif self.world > 1:
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+
+    def trainer_options(self) -> dict[str, Any]:
+        """What Lightning's trainer must know; batches are shared out by our own sampler."""
+        if self.world == 1:
+            return {"devices": 1}
+        return {
+            "devices": self.launch.local_world,
+            "num_nodes": self.world // self.launch.local_world,
+            "strategy": DDPStrategy(cluster_environment=TorchElasticEnvironment()),
+            "use_distributed_sampler": False,
+        }
+
+    def describe(self, device: str) -> dict[str, Any]:
+        """For the record of a run: how many there are and what carries their sums."""
+        backend = None if self.world == 1 else "nccl" if device == "cuda" else "gloo"
+        return {"count": self.world, "backend": backend}
+
+    @contextmanager
+    def one_voice(self) -> Iterator[None]:
+        """Let an error be heard once: the process it came to first raises it, the others end with its exit code."""
+        try:
+            yield
+        except BaseException as error:
+            if self.world == 1:
+                raise
+            code = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+            if self.store.add("failures", 1) == 1:
+                self.store.set("exit_code", str(code))
+                raise
+            raise SystemExit(int(self.store.get("exit_code"))) from None
+        if self.world > 1:
+            dist.destroy_process_group()
+
+
+ALONE = Processes(Launch())
+
+
+def join_processes() -> Processes:
+    """The processes `torchrun` started, once all are there: gloo between CPUs, NCCL between GPUs; else `ALONE`."""
+    launch = read_launch()
+    if launch.world == 1:
+        return ALONE
+    has_gpu = launch.local_rank < torch.cuda.device_count()
+    if has_gpu:
+        torch.cuda.set_device(launch.local_rank)
+    store, rank, world = next(rendezvous("env://", timeout=_PATIENCE))
+    backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
+    dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=world, timeout=_PATIENCE)
+    return Processes(launch, PrefixStore("sightline", store))
+
+
+class SilentWatcher:
+    """Shows nothing: for every process but the first."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def phase(self, name: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, done: int) -> None:
+        """Nothing."""
+
+    def epoch(self, row: dict[str, float], best: bool) -> None:
+        """Nothing."""
+
+
+class TerminateAtOnce(lightning.Callback):
+    """Lets SIGTERM end a process: Lightning's handler waits for the others, one of which has just failed."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Undo Lightning's handler, which it has set by now."""
+        if trainer.world_size > 1:
+            signal(SIGTERM, SIG_DFL)
+
+
+def _add_up(values: Tensor) -> Tensor:
+    summed: Tensor = _Total.apply(values)
+    return summed
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        summed = values.detach().clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # Gradients of the weights are added up over the processes later; adding here as well would count them twice.
+        return gradient
+
+
+def _unpack(rows: list[int], heights: list[int], table: pl.DataFrame | None) -> Iterator[tuple[int, pl.DataFrame]]:
+    start = 0
+    for row, height in zip(rows, heights, strict=True):
+        assert table is not None
+        yield row, table.slice(start, height)
+        start += height
