@@ -13,7 +13,8 @@ from rich.markup import escape
 import sightline
 from sightline.cli.console import INTERRUPTED, STDERR
 from sightline.core.config import validation_sentence
-from sightline.core.errors import InputError, MissingExtraError, SightlineError, unknown_name
+from sightline.core.errors import ConfigError, InputError, MissingExtraError, SightlineError, unknown_name
+from sightline.core.launch import read_launch
 
 __all__ = ["build_app", "main"]
 
@@ -65,9 +66,11 @@ def build_app() -> cyclopts.App:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0 done, 1 failed or a finding above the chosen severity, 2 unusable input, 130 Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_launch(words)
         code = build_app()(
-            list(sys.argv[1:] if arguments is None else arguments),
+            words,
             exit_on_error=False,
             print_error=False,
             result_action="return_value",
@@ -97,6 +100,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         kind = InputError if error.errno in _WRONG_PLACE else SightlineError
         fail(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", kind.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_launch(words: Sequence[str]) -> None:
+    """ConfigError where `torchrun` started several processes of something that only one may do."""
+    world = read_launch().world
+    if world > 1 and (words[:1] != ["train"] or "--augment-study" in words):
+        raise ConfigError(
+            f"only a run of 'sightline train' is shared by several processes, got {world} of "
+            f"'sightline {' '.join(words[:1])}'",
+            do="start it without torchrun",
+        )
 
 
 def fail(sentence: str, code: int) -> NoReturn:

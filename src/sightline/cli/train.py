@@ -1,7 +1,8 @@
 """`sightline train`."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,15 +11,16 @@ import yaml
 from cyclopts import Parameter
 
 from sightline.cli.ablation_table import show_ablation
-from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, show_table
+from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, show_table
 from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
 from sightline.models import create
-from sightline.train import TrainConfig, TrainResult, resume
+from sightline.train import TrainConfig, TrainResult, Watcher, resume
 from sightline.train import train as train_run
 from sightline.train.augment_study import augment_study as augment_study_of
 from sightline.train.config import SHORT_NAMES, nest_settings
+from sightline.train.distributed import SilentWatcher, join_processes
 from sightline.train.study import merge_settings
 
 __all__ = ["parse_assignments", "train"]
@@ -90,18 +92,22 @@ def train(
     if study_seeds is not None or jobs is not None:
         raise ConfigError("--study-seeds and --jobs belong to --augment-study, got them without it")
     command = ["sightline", *sys.argv[1:]]
-    with TrainWatcher() as watcher:
+    processes = join_processes()
+    with processes.one_voice(), TrainWatcher() if processes.is_first else nullcontext(SilentWatcher()) as watcher:
         if resume_from is not None:
             if assignments or options is not None or config is not None or name is not None or runs != _RUNS:
                 raise ConfigError("--resume continues a run with its own settings and takes no other options")
-            result = _interruptible(lambda: resume(resume_from, watcher, command), resume_from)
+            result = _interruptible(lambda: resume(resume_from, watcher, command, processes), resume_from, watcher)
         else:
             settings = _settings(options, assignments, config)
             task = create(settings.model.name, class_names=("background", "object")).task
-            run = RunFolder.create(runs, task, name)
-            note(f"run folder: {run.path}")
-            result = _interruptible(lambda: train_run(settings, run, watcher, command), str(run.path))
-    _show(result, json)
+            run = processes.once(lambda: RunFolder.create(runs, task, name))
+            watcher.note(f"run folder: {run.path}")
+            result = _interruptible(
+                lambda: train_run(settings, run, watcher, command, processes), str(run.path), watcher
+            )
+    if processes.is_first:
+        _show(result, json)
     return 0
 
 
@@ -137,13 +143,12 @@ def parse_assignments(assignments: Sequence[str], options: Mapping[str, Any] | N
         raise ConfigError(str(error)) from None
 
 
-def _interruptible(work: Any, run: str) -> TrainResult:
+def _interruptible(work: Callable[[], TrainResult], run: str, watcher: Watcher) -> TrainResult:
     try:
-        result: TrainResult = work()
+        return work()
     except KeyboardInterrupt:
-        note(f"interrupted; continue with: sightline train --resume {run}")
+        watcher.note(f"interrupted; continue with: sightline train --resume {run}")
         raise
-    return result
 
 
 def _show(result: TrainResult, as_json: bool) -> None:

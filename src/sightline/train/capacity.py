@@ -26,7 +26,7 @@ from sightline.core.preprocess import Preprocess
 from sightline.models.pretrained import cache_folder
 from sightline.train.config import TrainConfig
 from sightline.train.image_store import Keeping, fits_in_memory, needed_bytes
-from sightline.train.images import NetworkImages, collate
+from sightline.train.images import NetworkImages
 from sightline.train.memory import available_bytes
 from sightline.train.module import TrainingModule
 from sightline.train.precision import Arithmetic
@@ -151,7 +151,7 @@ def measure_loading(images: NetworkImages, most: int = 16) -> float:
     seconds = []
     for row in rows:
         started = time.perf_counter()
-        collate([images[row, row]])
+        images.collate([images[row, row]])
         seconds.append(time.perf_counter() - started)
     return 1e3 * statistics.median(seconds)
 
@@ -162,7 +162,7 @@ def measure_step(module: TrainingModule, images: NetworkImages, arithmetic: Arit
     A copy of the network is used, and the random state is put back: measuring changes nothing in the run.
     """
     rows = [i % len(images) for i in range(batch)]
-    loaded = collate([images[row, i] for i, row in enumerate(rows)]).to(torch.device(arithmetic.device))
+    loaded = images.collate([images[row, i] for i, row in enumerate(rows)]).to(torch.device(arithmetic.device))
     devices = [torch.cuda.current_device()] if arithmetic.device == "cuda" else []
     seconds = 0.0
     with torch.random.fork_rng(devices=devices):
@@ -178,14 +178,16 @@ def measure_step(module: TrainingModule, images: NetworkImages, arithmetic: Arit
     return 1e3 * seconds / batch
 
 
-def choose_keeping(config: TrainConfig, count: int, preprocess: Preprocess) -> tuple[Keeping, Keeping, str]:
-    """How the training and the validation images are kept, and why, in a sentence.
+def choose_keeping(
+    config: TrainConfig, count: int, preprocess: Preprocess, processes: int = 1
+) -> tuple[Keeping, Keeping, str]:
+    """How the training and the validation images are kept by each of `processes` here, and why, in a sentence.
 
     Only training ever decodes JPEGs smaller: validation measures the pixels that evaluation and export see.
     """
     wanted, decode = config.data.cache, config.data.decode
-    fits = fits_in_memory(count, preprocess)
-    size = f"{needed_bytes(count, preprocess) / 2**30:.2f} GiB at network size"
+    fits = fits_in_memory(count * processes, preprocess)
+    size = f"{needed_bytes(count * processes, preprocess) / 2**30:.2f} GiB at network size"
     in_memory = wanted == "ram" or (wanted == "auto" and fits)
     folder = None
     if wanted == "disk":

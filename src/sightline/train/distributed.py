@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from signal import SIG_DFL, SIGTERM, signal
 from typing import Any, TypeVar
 
-import lightning
 import polars as pl
 import torch
 import torch.distributed as dist
@@ -25,7 +23,7 @@ from sightline.core.errors import ConfigError
 from sightline.core.launch import Launch, read_launch
 from sightline.models.sync_norm import synchronise_norms
 
-__all__ = ["ALONE", "Processes", "SilentWatcher", "TerminateAtOnce", "join_processes"]
+__all__ = ["ALONE", "Processes", "SilentWatcher", "join_processes"]
 
 ValueT = TypeVar("ValueT")
 _PATIENCE = timedelta(hours=12)
@@ -43,6 +41,10 @@ class Processes:
     launch: Launch
     store: Any = None  # where failures are told, beside the group that may be broken by them
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Processes":
+        """Itself: a copy of what trains belongs to the same processes."""
+        return self
+
     @property
     def is_first(self) -> bool:
         """Whether this is the process that shows progress, evaluates and writes files."""
@@ -53,9 +55,18 @@ class Processes:
         """How many processes there are."""
         return self.launch.world
 
+    @property
+    def share(self) -> tuple[int, int]:
+        """(rank, world), as `SeededBatches` takes it."""
+        return self.launch.rank, self.launch.world
+
     def total(self, values: Tensor) -> Tensor:
         """The sum of `values` over the processes, equal in all to the last bit; the gradient is this share's own."""
         return values if self.world == 1 else _add_up(values)
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag whether it is up in any of the processes."""
+        return [bool(raised) for raised in self.total(torch.tensor(flags, dtype=torch.int64))]
 
     def once(self, work: Callable[[], ValueT]) -> ValueT:
         """What `work` gives in the first process, given to all."""
@@ -75,16 +86,12 @@ class Processes:
         return values
 
     def gather_tables(self, tables: dict[int, pl.DataFrame], count: int) -> dict[int, pl.DataFrame]:
-        """In the first process the tables of rows 0..`count`-1, each exactly once and in order; elsewhere `tables`."""
+        """The tables of rows 0..`count`-1, each exactly once and in order."""
         if self.world > 1:
             # One table for the way: thousands of small ones would each carry their own schema.
             heights = [table.height for table in tables.values()]
             packed = (list(tables), heights, pl.concat(tables.values()) if tables else None)
-            shares: list[Any] | None = [None] * self.world if self.is_first else None
-            dist.gather_object(packed, shares, dst=0)
-            if shares is None:
-                return tables
-            pairs = [pair for share in shares for pair in _unpack(*share)]
+            pairs = [pair for share in self.gather(packed) for pair in _unpack(*share)]
             tables = dict(sorted(pairs, key=lambda pair: pair[0]))
             assert len(pairs) == len(tables), "an image was predicted by two processes"
         assert list(tables) == list(range(count)), "an image was not predicted"
@@ -110,7 +117,8 @@ class Processes:
         return {
             "devices": self.launch.local_world,
             "num_nodes": self.world // self.launch.local_world,
-            "strategy": DDPStrategy(cluster_environment=TorchElasticEnvironment()),
+            # Buffers are equal without being sent: synchronous norms take their statistics over all shares.
+            "strategy": DDPStrategy(cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False),
             "use_distributed_sampler": False,
         }
 
@@ -167,15 +175,6 @@ class SilentWatcher:
 
     def epoch(self, row: dict[str, float], best: bool) -> None:
         """Nothing."""
-
-
-class TerminateAtOnce(lightning.Callback):
-    """Lets SIGTERM end a process: Lightning's handler waits for the others, one of which has just failed."""
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Undo Lightning's handler, which it has set by now."""
-        if trainer.world_size > 1:
-            signal(SIGTERM, SIG_DFL)
 
 
 def _add_up(values: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from sightline.train.augment.policy import Augmentation
 from sightline.train.augment.sample import Draw, Sample
 from sightline.train.image_store import ImageStore, Keeping
 
-__all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "collate", "normalise_batch", "varied_sizes"]
+__all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "normalise_batch", "varied_sizes"]
 
 PREFETCH = 2
 """Batches each worker process holds ready."""
@@ -37,6 +37,10 @@ class Batch:
         """The batch on `device`."""
         moved = {key: value.to(device, non_blocking=True) for key, value in self.targets.items()}
         return Batch(self.images.to(device, non_blocking=True), moved, self.rows)
+
+    def without_images(self) -> "Batch":
+        """A batch of the same kind and size with no image in it."""
+        return Batch(self.images[:0], {key: value[:0] for key, value in self.targets.items()}, [])
 
     def pin_memory(self) -> "Batch":
         """The batch in memory that a GPU copies from while the host goes on; the loader asks for it."""
@@ -80,6 +84,20 @@ class NetworkImages(TorchDataset[Sample]):
         sample = self.store.load(draw.row) if self.augmenter is None else self.augmenter.sample(draw)
         return {**sample, "row": draw.row}
 
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """One batch of samples of this data set; of none where a process's share of a batch is empty."""
+        if not samples:
+            return self.collate([self[0, 0]]).without_images()
+        # Stacked as (B, H, W, C) and seen as (B, C, H, W): the channels-last layout that the network works in.
+        images = torch.from_numpy(np.stack([s["image"] for s in samples])).permute(0, 3, 1, 2)
+        rows = [s["row"] for s in samples]
+        if "mask" in samples[0]:
+            return Batch(images, {"mask": torch.from_numpy(np.stack([s["mask"] for s in samples])).long()}, rows)
+        counts = torch.tensor([len(s["labels"]) for s in samples])
+        targets = {name: torch.from_numpy(np.concatenate([s[name] for s in samples])) for name in ("boxes", "labels")}
+        targets["batch_index"] = torch.repeat_interleave(torch.arange(len(samples)), counts)
+        return Batch(images, targets, rows)
+
 
 def _keypoint_names(dataset: Dataset) -> tuple[str, ...] | None:
     """The names of keypoints, where all classes that have some agree."""
@@ -91,6 +109,7 @@ class SeededBatches(Sampler[list[Draw]]):
     """Batches of draws, shuffled anew each epoch by (seed, epoch) alone: any epoch can be repeated or resumed.
 
     `sizes` are network sizes one of which each batch takes; after `heavy_epochs` epochs images are no longer mixed.
+    Of `share` = (rank, world), every world-th draw of each batch is given, from the rank-th on: perhaps none.
     """
 
     def __init__(
@@ -101,9 +120,10 @@ class SeededBatches(Sampler[list[Draw]]):
         shuffle: bool,
         sizes: Sequence[tuple[int, int]] = (),
         heavy_epochs: float = math.inf,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.count, self.batch, self.seed, self.shuffle = count, batch, seed, shuffle
-        self.sizes, self.heavy_epochs = sizes, heavy_epochs
+        self.sizes, self.heavy_epochs, self.share = sizes, heavy_epochs, share
         self.epoch = 0
         self.done = 0  # batches of the epoch that are not to be given again
 
@@ -124,7 +144,7 @@ class SeededBatches(Sampler[list[Draw]]):
         for index, start in enumerate(range(0, self.count, self.batch)):
             if index < self.done:
                 continue
-            chosen = slice(start, start + self.batch)
+            chosen = slice(start + self.share[0], start + self.batch, self.share[1])
             size = self.sizes[choices[index]] if self.sizes else None
             yield [
                 Draw(row, seed, epoch_seed, size, heavy)
@@ -152,7 +172,7 @@ def build_loader(
         images,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=images.collate,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
         pin_memory=pin_memory,
@@ -168,22 +188,3 @@ def normalise_batch(images: Tensor, preprocess: Preprocess) -> Tensor:
         std = torch.tensor(preprocess.std, device=images.device).view(1, -1, 1, 1)
         scaled.sub_(mean).div_(std)
     return scaled.contiguous(memory_format=torch.channels_last)
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """One batch of samples of one task."""
-    # Stacked as (B, H, W, C) and seen as (B, C, H, W): the channels-last layout that the network works in.
-    images = torch.from_numpy(np.stack([s["image"] for s in samples])).permute(0, 3, 1, 2)
-    rows = [s["row"] for s in samples]
-    if "mask" in samples[0]:
-        return Batch(images, {"mask": torch.from_numpy(np.stack([s["mask"] for s in samples])).long()}, rows)
-    counts = torch.tensor([len(s["labels"]) for s in samples])
-    return Batch(
-        images,
-        {
-            "boxes": torch.from_numpy(np.concatenate([s["boxes"] for s in samples])),
-            "labels": torch.from_numpy(np.concatenate([s["labels"] for s in samples])),
-            "batch_index": torch.repeat_interleave(torch.arange(len(samples)), counts),
-        },
-        rows,
-    )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sightline.core.errors import ConfigError, SightlineError, unknown_name
 from sightline.models import Model
 from sightline.train.config import TrainConfig
+from sightline.train.distributed import ALONE, Processes
 from sightline.train.images import Batch, normalise_batch
 from sightline.train.optimizers import build_optimizer
 from sightline.train.signals import GradientMeter
@@ -22,12 +23,20 @@ __all__ = ["TrainingModule", "as_module", "check_loss_factors"]
 class TrainingModule(lightning.LightningModule):
     """Trains `model`, which computes its own loss by named terms; their sum is minimised."""
 
-    def __init__(self, model: Model, config: TrainConfig, steps_per_epoch: int, image_names: list[str]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        config: TrainConfig,
+        steps_per_epoch: int,
+        image_names: list[str],
+        processes: Processes = ALONE,
+    ) -> None:
         super().__init__()
         self.model = model
         self.config = config
         self.steps_per_epoch = steps_per_epoch
         self.image_names = image_names
+        self.processes = processes
         self.frozen = freeze_stages(as_module(model), config.model.freeze)
         self.gradients = GradientMeter()
         self.term_sums: dict[str, float] = {}
@@ -37,21 +46,25 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the loss terms of one batch; SightlineError when a term is not a number."""
         images = normalise_batch(batch.images, self.model.preprocess)
-        plain_terms = self.model.loss(self.model(images), batch.targets)
+        plain_terms = self.model.loss(self.model(images), batch.targets, self.processes.total)
         terms = {name: value * self.config.loss.get(name, 1.0) for name, value in plain_terms.items()}
         values = {name: float(value.detach()) for name, value in terms.items()}
         for name, value in values.items():
             if not math.isfinite(value):
-                files = ", ".join(self.image_names[row] for row in batch.rows[:4])
                 raise SightlineError(
                     f"loss term '{name}' must be a number, got {value} in epoch {self.current_epoch + 1}, "
-                    f"batch {batch_idx + 1} ({files}, ...)",
+                    f"batch {batch_idx + 1} ({self._names(batch.rows)}, ...)",
                     do="look at these images and labels, or lower the learning rate or use --precision fp32",
                 )
             self.term_sums[name] = self.term_sums.get(name, 0.0) + value
         self.step_count += 1
         self.step_rows += batch.rows
-        return torch.stack(list(terms.values())).sum()
+        # The terms are those of the whole batch, and processes take the mean of their gradients.
+        return torch.stack(list(terms.values())).sum() * self.processes.world
+
+    def _names(self, rows: list[int]) -> str:
+        """The first files of a batch, the shares of all processes taken together."""
+        return ", ".join(self.image_names[row] for share in self.processes.gather(rows) for row in share[:4])
 
     def take_mean_terms(self) -> dict[str, float]:
         """The mean of each term since the last call."""
@@ -81,10 +94,9 @@ class TrainingModule(lightning.LightningModule):
         broken = self.gradients.clip(as_module(self.model), self.config.optimizer.clip_norm)
         rows, self.step_rows = self.step_rows, []
         if broken and getattr(self.trainer.precision_plugin, "scaler", None) is None:
-            files = ", ".join(self.image_names[row] for row in rows[:4])
             raise SightlineError(
                 f"gradients must be finite, got others in {len(broken)} weight tensors ({', '.join(broken[:3])}, ...) "
-                f"in epoch {self.current_epoch + 1}, step {self.global_step + 1} ({files}, ...)",
+                f"in epoch {self.current_epoch + 1}, step {self.global_step + 1} ({self._names(rows)}, ...)",
                 do="look at these images and labels, or lower the learning rate or use --precision fp32",
             )
 

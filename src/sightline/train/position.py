@@ -37,14 +37,19 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 class StopRequest:
-    """Whether the user, or the system, has asked the run to stop."""
+    """Whether the user, or the system, has asked the run to stop.
 
-    def __init__(self) -> None:
+    `patient` for a process of several: its launcher hands on the signal that the terminal has sent already, and ends
+    what does not stop in time.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
         self.made = False
+        self._patient = patient
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """As a signal handler: the first time the run ends behind its next step, the second time at once."""
-        if self.made:
+        if self.made and not self._patient:
             raise KeyboardInterrupt
         self.made = True
 

@@ -1,5 +1,6 @@
 """After each epoch: validate the averaged weights, log, keep the best, save the state, draw, maybe stop."""
 
+import contextlib
 import csv
 import io
 import json
@@ -8,11 +9,13 @@ import time
 from typing import Any, Protocol
 
 import lightning
+import torch
 
 from sightline.core.files import atomic_path, plain, write_text_atomic
 from sightline.core.metadata import OperatingPoint
 from sightline.core.runs import RunFolder
 from sightline.models import Model, save_weights
+from sightline.train.distributed import ALONE, Processes
 from sightline.train.ema import WeightAverage
 from sightline.train.images import Batch, SeededBatches
 from sightline.train.loggers import RunLogger, open_loggers
@@ -57,8 +60,10 @@ class Recorder(lightning.Callback):
         arithmetic: Arithmetic,
         data_digest: str,
         watcher: Watcher,
+        processes: Processes = ALONE,
     ) -> None:
         self.run, self.validator, self.average = run, validator, average
+        self.processes = processes
         self.arithmetic, self.data_digest, self.watcher = arithmetic, data_digest, watcher
         self._batches = batches
         self.metric = ""
@@ -68,7 +73,7 @@ class Recorder(lightning.Callback):
         self.loggers: list[RunLogger] = []
         self.watched: list[dict[str, Any]] = []  # what the rules have said, see `sightline.train.rules`
         self.seconds_before = 0.0  # spent on the epochs before this run was resumed
-        self.stop = StopRequest()
+        self.stop = StopRequest(patient=processes.world > 1)
         self._module: TrainingModule | None = None
         self._done = 0  # batches of the running epoch
         self._position: dict[str, Any] = {}  # as loaded from a state, until training starts
@@ -110,10 +115,11 @@ class Recorder(lightning.Callback):
             pl_module.load_position(self._position["module"])
             restore_random_state(self._position["random"])
             self.watcher.phase(self._epoch_name(trainer), self._batches.count)
-        if not (self.run.weights / "last.ckpt").exists():
+        if not self.processes.once((self.run.weights / "last.ckpt").exists):
             self._save_state(trainer)
-        settings = pl_module.config.model_dump(mode="json")
-        self.loggers = open_loggers(pl_module.config.logging.loggers, self.run.path, settings, len(self.rows))
+        if self.processes.is_first:
+            settings = pl_module.config.model_dump(mode="json")
+            self.loggers = open_loggers(pl_module.config.logging.loggers, self.run.path, settings, len(self.rows))
         # A run cut after its early stop, during the final evaluation, must not train on when resumed.
         trainer.should_stop = self._is_exhausted(pl_module)
 
@@ -130,14 +136,16 @@ class Recorder(lightning.Callback):
         """Move the averaged weights along; save the state when it is time, or when the run was asked to stop."""
         if self.average is not None and trainer.global_step > self.average.steps:  # not between accumulated batches
             self.average.update(as_module(pl_module.model))
-        self.watcher.advance(batch_idx * self._batches.batch + len(batch.rows))
+        self.watcher.advance(min((batch_idx + 1) * self._batches.batch, self._batches.count))
         self._done = batch_idx + 1
         if self._done == len(self._batches) or self._done % pl_module.config.optimizer.accumulate:
             return  # the epoch's end saves by itself; gradients that wait for their step are not kept
         every = pl_module.config.checkpoint.save_every_s
-        if self.stop.made or (every and time.perf_counter() - self._saved > every):
+        is_time = bool(every) and time.perf_counter() - self._saved > every
+        must_stop, must_save = self.processes.any(self.stop.made, is_time)
+        if must_stop or must_save:
             self._save_state(trainer)
-        if self.stop.made:
+        if must_stop:
             raise KeyboardInterrupt
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -146,7 +154,7 @@ class Recorder(lightning.Callback):
         row = self._training_row(trainer, pl_module)
         judged = self.judged_model(pl_module.model)
         self.watcher.phase("validating", len(self.validator.images))
-        observer = _Observer(judged)
+        observer = _Observer(judged, self.processes)
         predictions = self.validator.predict(judged, self.arithmetic, self.watcher.advance, observe=observer)
         evaluation = self.validator.evaluate(predictions)
         numbers = headline(evaluation)
@@ -155,6 +163,7 @@ class Recorder(lightning.Callback):
         row |= observer.take() | {f"watch/{k}": v for k, v in watched(evaluation).items()}
         row["watch/metric"] = next(iter(numbers.values()))
         row["seconds"] = time.perf_counter() - self._epoch_started
+        row = self.processes.once(lambda: row)  # clocks differ
         self.metric, value = next(iter(numbers.items()))
         # A metric that is not a number is kept as the first best, and never blocks a later one that is.
         is_best = not self.rows or value > self.best_value or (math.isnan(self.best_value) and not math.isnan(value))
@@ -167,7 +176,7 @@ class Recorder(lightning.Callback):
         for logger in self.loggers:
             logger.epoch(row)
         every = pl_module.config.logging.pictures_every
-        if every and (trainer.current_epoch + 1) % every == 0:
+        if self.processes.is_first and every and (trainer.current_epoch + 1) % every == 0:
             path = self.run.figures / f"epoch-{trainer.current_epoch + 1:04d}.jpg"
             draw_predictions(self.validator.dataset, predictions, path, OperatingPoint().conf)
         self._done = len(self._batches)
@@ -179,7 +188,7 @@ class Recorder(lightning.Callback):
                 f"stopping early: no better {self.metric} in {pl_module.config.checkpoint.patience} epochs"
             )
             trainer.should_stop = True
-        if self.stop.made:
+        if self.processes.any(self.stop.made)[0]:
             raise KeyboardInterrupt
 
     def close_loggers(self, finished: bool) -> None:
@@ -238,16 +247,22 @@ class Recorder(lightning.Callback):
 
     def save_best(self, model: Model, point: OperatingPoint | None = None) -> None:
         """Write `weights/best.safetensors` with what is known about it."""
+        if not self.processes.is_first:
+            return
         training = {"epoch": self.best_epoch, self.metric: self.best_value, "precision": self.arithmetic.precision}
         meta = {"data_digest": self.data_digest, "operating_point": point, "training": training}
         save_weights(self.run.weights / "best.safetensors", model, meta)
 
     def _save_state(self, trainer: lightning.Trainer) -> None:
-        with atomic_path(self.run.weights / "last.ckpt") as temporary:
-            trainer.save_checkpoint(temporary)
+        """All processes take part, for Lightning; the first one writes."""
+        target = self.run.weights / "last.ckpt"
+        with atomic_path(target) if self.processes.is_first else contextlib.nullcontext(target) as path:
+            trainer.save_checkpoint(path)
         self._saved = time.perf_counter()
 
     def _write_logs(self) -> None:
+        if not self.processes.is_first:
+            return
         lines = "".join(json.dumps(plain(row)) + "\n" for row in self.rows)
         write_text_atomic(self.run.path / "metrics.jsonl", lines)
         table = io.StringIO()
@@ -261,15 +276,15 @@ class Recorder(lightning.Callback):
 class _Observer:
     """Collects the loss and the range of the outputs over the validation images."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: Model, processes: Processes) -> None:
+        self._model, self._processes = model, processes
         self._meter = OutputMeter(model.task)
         self._sums: dict[str, float] = {}
         self._images = 0
 
     def __call__(self, raw: Any, decoded: Any, batch: Batch) -> None:
-        count = len(batch.rows)
-        for name, value in self._model.loss(raw, batch.targets).items():
+        count = int(self._processes.total(torch.tensor(len(batch.rows))))
+        for name, value in self._model.loss(raw, batch.targets, self._processes.total).items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value) * count
         self._images += count
         self._meter.update(decoded)
@@ -277,4 +292,7 @@ class _Observer:
     def take(self) -> dict[str, float]:
         """The mean of each loss term over the images, and what the meter saw."""
         means = {f"valloss/{name}": total / max(1, self._images) for name, total in self._sums.items()}
-        return means | {f"watch/{name}": value for name, value in self._meter.take().items()}
+        meter = OutputMeter(self._model.task)
+        for share in self._processes.gather(self._meter):
+            meter.add(share)
+        return means | {f"watch/{name}": value for name, value in meter.take().items()}

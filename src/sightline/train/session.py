@@ -25,6 +25,7 @@ from sightline.train.capacity import (
     memory_budget,
 )
 from sightline.train.config import TrainConfig
+from sightline.train.distributed import ALONE, Processes
 from sightline.train.ema import WeightAverage
 from sightline.train.image_store import Keeping, needed_bytes
 from sightline.train.images import NetworkImages, SeededBatches, build_loader, varied_sizes
@@ -50,10 +51,13 @@ class Session:
     loader: Any
     validator: Validator
     recorder: Recorder
+    processes: Processes
     facts: dict[str, Any]
 
 
-def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, command: list[str] | None) -> Session:
+def prepare_session(
+    config: TrainConfig, run: RunFolder, watcher: Watcher, command: list[str] | None, processes: Processes = ALONE
+) -> Session:
     """Make everything a run needs; InputError where it cannot be used."""
     data = prepare_data(config)
     for line in data.notes:
@@ -62,13 +66,18 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
     keeps = arithmetic.device == "cpu" and keep_freed_memory()
     lightning.seed_everything(config.seed, verbose=False)
     model = _build_model(config, data.train)
+    processes.prepare(as_module(model), arithmetic.device)
     check_loss_factors(model, config.loss)
     check_policy(config.augment, data.train)
     watcher.note(f"{config.model.name} in {arithmetic.precision} on {arithmetic.device}: {arithmetic.reason}")
     digest = data.whole.digest()
-    keeping, keeping_val, reason = choose_keeping(config, len(data.whole), model.preprocess)
+    keeping, keeping_val, reason = processes.once(
+        lambda: choose_keeping(config, len(data.whole), model.preprocess, processes.launch.local_world)
+    )
     watcher.note(reason)
-    config, choices = _resolve_batch(config, run, data, model, arithmetic, keeping)
+    config, choices = processes.once(lambda: _resolve_batch(config, run, data, model, arithmetic, keeping))
+    if config.images_per_step < processes.world:
+        raise ConfigError(f"batch must be at least the {processes.world} processes, got {config.images_per_step}")
     images = NetworkImages(data.train, model.preprocess, config.augment, keeping)
     said = describe_labels(images, config)
     for line in said:
@@ -77,19 +86,22 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
     batch = config.images_per_step
     sizes = varied_sizes(model.preprocess.size_hw, config.augment.multi_scale)
     heavy = config.augment.heavy_until * config.schedule.epochs
-    batches = SeededBatches(len(images), batch, config.seed, shuffle=True, sizes=sizes, heavy_epochs=heavy)
-    validator = Validator(data.val, model, batch, keeping_val, 0)
+    batches = SeededBatches(
+        len(images), batch, config.seed, shuffle=True, sizes=sizes, heavy_epochs=heavy, share=processes.share
+    )
+    validator = Validator(data.val, model, batch, keeping_val, 0, processes)
     steps = math.ceil(len(batches) / config.optimizer.accumulate)
-    module = TrainingModule(model, config, steps, data.train.images["path"].to_list())
+    module = TrainingModule(model, config, steps, data.train.images["path"].to_list(), processes)
     average = (
         WeightAverage(as_module(model), config.checkpoint.ema_decay, config.checkpoint.ema_ramp_steps)
         if config.checkpoint.ema_decay
         else None
     )
-    recorder = Recorder(run, validator, batches, average, arithmetic, digest, watcher)
+    recorder = Recorder(run, validator, batches, average, arithmetic, digest, watcher, processes)
     facts = provenance(seeds={"train": config.seed}, data_digest=digest, command=command)
     facts |= _describe(config, data, digest, model, arithmetic, keeping)
     facts["keeps_freed_memory"] = keeps
+    facts["processes"] = processes.describe(arithmetic.device)
     if keeping.in_memory or keeping.folder is not None:
         for part, name in ((images, "reading training images"), (validator.images, "reading validation images")):
             watcher.phase(name, len(part))
@@ -97,8 +109,9 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
     workers = config.data.workers
     if workers == "auto":
         loading_ms, step_ms = measure_loading(images), measure_step(module, images, arithmetic)
-        choices["workers"] = choose_workers(
-            loading_ms, step_ms, usable_cores(), torch.get_num_threads(), arithmetic.device
+        cores = max(1, usable_cores() // processes.launch.local_world)
+        choices["workers"] = processes.once(
+            lambda: choose_workers(loading_ms, step_ms, cores, torch.get_num_threads(), arithmetic.device)
         )
         workers = choices["workers"].value
     facts["chosen"] = {name: choice.to_dict() for name, choice in choices.items()}
@@ -106,7 +119,7 @@ def prepare_session(config: TrainConfig, run: RunFolder, watcher: Watcher, comma
         watcher.note(line)
         facts["notes"].append(line)
     loader = build_loader(images, batches, workers, pin_memory=arithmetic.device == "cuda")
-    return Session(config, run, data, arithmetic, module, loader, validator, recorder, facts)
+    return Session(config, run, data, arithmetic, module, loader, validator, recorder, processes, facts)
 
 
 def _resolve_batch(

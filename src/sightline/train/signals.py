@@ -79,11 +79,18 @@ class OutputMeter:
             best = scores.amax(-1)
             self._found += float((best > CONFIDENT).sum())
             summary = best.float()
-        low, high = torch.aminmax(judged)
-        self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
+        if len(judged):
+            low, high = torch.aminmax(judged)
+            self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
         self._images += scores.shape[0]
         if sum(len(s) for s in self._summaries) < _COMPARED_IMAGES:
             self._summaries.append(summary.cpu())
+
+    def add(self, other: "OutputMeter") -> None:
+        """Take in what another one has seen, of other images."""
+        self._low, self._high = min(self._low, other._low), max(self._high, other._high)
+        self._found, self._images = self._found + other._found, self._images + other._images
+        self._summaries += other._summaries
 
     def take(self) -> dict[str, float]:
         """`output_min`, `output_max`; `output_spread`: mean standard deviation between images; `found`: mean share of

@@ -18,6 +18,7 @@ from sightline.core.runs import RunFolder
 from sightline.evaluate import DetectionResult
 from sightline.models import load_model
 from sightline.train.config import TrainConfig
+from sightline.train.distributed import ALONE, Processes
 from sightline.train.memory import peak_memory
 from sightline.train.module import as_module
 from sightline.train.position import stop_at_next_step
@@ -46,23 +47,35 @@ class TrainResult:
         return {**vars(self), "evaluation": self.evaluation.to_dict()}
 
 
-def train(config: TrainConfig, run: RunFolder, watcher: Watcher, command: list[str] | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    run: RunFolder,
+    watcher: Watcher,
+    command: list[str] | None = None,
+    processes: Processes = ALONE,
+) -> TrainResult:
     """Train from the start into `run`. KeyboardInterrupt leaves a run that `resume` continues.
+
+    Each of several `processes` must call it with the same settings; the first one shows progress and writes.
 
     Input that cannot be used (InputError) before the first step leaves no run: a new folder is removed again.
     """
-    config.save(run.path / "config.yaml")
+    if processes.is_first:
+        config.save(run.path / "config.yaml")
     try:
-        session = prepare_session(config, run, watcher, command)
+        session = prepare_session(config, run, watcher, command, processes)
     except InputError:
-        (run.path / "config.yaml").unlink()
-        with contextlib.suppress(OSError):  # a folder that holds more than the settings stays
-            run.path.rmdir()
+        if processes.is_first:
+            (run.path / "config.yaml").unlink()
+            with contextlib.suppress(OSError):  # a folder that holds more than the settings stays
+                run.path.rmdir()
         raise
     return _fit(session, watcher, checkpoint=None)
 
 
-def resume(run_path: str | Path, watcher: Watcher, command: list[str] | None = None) -> TrainResult:
+def resume(
+    run_path: str | Path, watcher: Watcher, command: list[str] | None = None, processes: Processes = ALONE
+) -> TrainResult:
     """Continue an interrupted run from its last saved state, with its own configuration.
 
     A run cut before its first step starts over. Raises ConfigError for a folder that is no run or a finished one, and
@@ -78,7 +91,7 @@ def resume(run_path: str | Path, watcher: Watcher, command: list[str] | None = N
     if earlier.get("status") == "finished":
         raise ConfigError("must be the folder of an interrupted training run, got a finished one", where=str(run_path))
     config = _with_earlier_workers(TrainConfig.read(config_path), earlier)
-    session = prepare_session(config, run, watcher, command)
+    session = prepare_session(config, run, watcher, command, processes)
     facts = session.facts
     if earlier.get("data_digest", facts["data_digest"]) != facts["data_digest"]:
         raise DataError(
@@ -113,9 +126,9 @@ def _earlier_record(run: RunFolder) -> dict[str, Any]:
 
 
 def _fit(session: Session, watcher: Watcher, checkpoint: Path | None) -> TrainResult:
-    run, recorder = session.run, session.recorder
+    recorder = session.recorder
     started = time.perf_counter()
-    run.record({**session.facts, "status": "running"})
+    _record(session, {"status": "running"})
     trainer = _lightning_trainer(session)
     status = "failed"
     try:
@@ -136,10 +149,13 @@ def _fit(session: Session, watcher: Watcher, checkpoint: Path | None) -> TrainRe
     finally:
         recorder.close_loggers(status == "finished")
         if status != "finished":
-            run.record(
-                {**session.facts, "status": status, "epochs_done": len(recorder.rows), "watched": recorder.watched}
-            )
+            _record(session, {"status": status, "epochs_done": len(recorder.rows), "watched": recorder.watched})
     return _finish(session, watcher, recorder.seconds_before + time.perf_counter() - started)
+
+
+def _record(session: Session, outcome: dict[str, Any]) -> None:
+    if session.processes.is_first:
+        session.run.record({**session.facts, **outcome})
 
 
 def _lightning_trainer(session: Session) -> lightning.Trainer:
@@ -147,11 +163,11 @@ def _lightning_trainer(session: Session) -> lightning.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return lightning.Trainer(
         accelerator="gpu" if session.arithmetic.device == "cuda" else "cpu",
-        devices=1,
         precision=session.arithmetic.lightning,
         max_epochs=session.config.schedule.epochs,
         accumulate_grad_batches=session.config.optimizer.accumulate,
         callbacks=[session.recorder],
+        **session.processes.trainer_options(),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -174,8 +190,9 @@ def _finish(session: Session, watcher: Watcher, seconds: float) -> TrainResult:
     # Where nothing was found right there is no best threshold; the model then runs at the usual one.
     if isinstance(evaluation, DetectionResult) and evaluation.operating_point.true_positives:
         recorder.save_best(best, OperatingPoint(conf=evaluation.operating_point.conf))
-    predictions.save(run.path / "predictions.parquet")
-    write_json_atomic(run.path / "evaluation.json", evaluation.to_dict())
+    if session.processes.is_first:
+        predictions.save(run.path / "predictions.parquet")
+        write_json_atomic(run.path / "evaluation.json", evaluation.to_dict())
     rows = recorder.rows
     speed = sum(r["images_per_s"] for r in rows[1:] or rows) / max(1, len(rows[1:] or rows))
     outcome = {
@@ -187,5 +204,5 @@ def _finish(session: Session, watcher: Watcher, seconds: float) -> TrainResult:
         "images_per_s": round(speed, 2),
         "peak_memory_mb": peak_memory(session.arithmetic.device),
     }
-    run.record({**session.facts, **outcome})
+    _record(session, outcome)
     return TrainResult(run.path, weights, evaluation, recorder.best_epoch, len(rows), seconds, speed)

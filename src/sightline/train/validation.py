@@ -13,6 +13,7 @@ from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
 from sightline.models import Model
 from sightline.ops.postprocess import EVALUATION, detection_rows, label_map, select_detections, semantic_rows
+from sightline.train.distributed import ALONE, Processes
 from sightline.train.image_store import Keeping
 from sightline.train.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
 from sightline.train.precision import Arithmetic
@@ -25,10 +26,20 @@ Evaluation = DetectionResult | SemanticResult
 class Validator:
     """The validation images of a run, ready to be predicted by any state of the model."""
 
-    def __init__(self, dataset: Dataset, model: Model, batch: int, keeping: Keeping, workers: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        model: Model,
+        batch: int,
+        keeping: Keeping,
+        workers: int,
+        processes: Processes = ALONE,
+    ) -> None:
         self.dataset = dataset
         self.images = NetworkImages(dataset, model.preprocess, keeping=keeping)
-        self.loader = build_loader(self.images, SeededBatches(len(self.images), batch, 0, shuffle=False), workers)
+        self.batch, self.processes = batch, processes
+        batches = SeededBatches(len(self.images), batch, 0, shuffle=False, share=processes.share)
+        self.loader = build_loader(self.images, batches, workers)
 
     def predict(
         self,
@@ -40,11 +51,12 @@ class Validator:
     ) -> Predictions:
         """Predictions of every validation image, in image pixels. `model` must be in evaluation mode.
 
-        `observe` is given the raw and decoded outputs of each batch beside it.
+        `observe` is given the raw and decoded outputs of each batch beside it. Of several processes each predicts its
+        share of the images, every image once, and gets the predictions of all.
         """
         image_ids = self.dataset.images["image_id"].to_list()
-        tables: list[pl.DataFrame] = []
-        for loaded in self.loader:
+        tables: dict[int, pl.DataFrame] = {}
+        for index, loaded in enumerate(self.loader, start=1):
             batch = loaded.to(torch.device(arithmetic.device))
             images = normalise_batch(batch.images, model.preprocess)
             with torch.inference_mode(), arithmetic.autocast():
@@ -52,8 +64,9 @@ class Validator:
                 decoded = model.decode(raw)
                 observe(raw, decoded, batch)
             for i, row in enumerate(batch.rows):
-                tables.append(self._rows(image_ids[row], row, decoded, i, thresholds))
-            progress(len(tables))
+                tables[row] = self._rows(image_ids[row], row, decoded, i, thresholds)
+            progress(min(index * self.batch, len(self.images)))
+        tables = self.processes.gather_tables(tables, len(self.images))
         meta: dict[str, Any] = {
             "task": model.task,
             "class_names": model.class_names,
@@ -62,13 +75,12 @@ class Validator:
             "label_digest": self.dataset.label_digest(),
             **thresholds.model_dump(),
         }
-        return predictions_from_rows(pl.concat(tables), meta)
+        return predictions_from_rows(pl.concat(tables.values()), meta)
 
     def evaluate(self, predictions: Predictions) -> Evaluation:
-        """The task's result for predictions of this split."""
-        if self.dataset.task == "semantic":
-            return evaluate_semantic(self.dataset, predictions)
-        return evaluate_detection(self.dataset, predictions)
+        """The task's result for predictions of this split, made in the first process and given to all."""
+        judge = evaluate_semantic if self.dataset.task == "semantic" else evaluate_detection
+        return self.processes.once(lambda: judge(self.dataset, predictions))
 
     def _rows(self, image_id: int, row: int, decoded: Any, i: int, thresholds: OperatingPoint) -> pl.DataFrame:
         geometry = self.images.geometries[row]
