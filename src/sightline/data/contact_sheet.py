@@ -1,6 +1,5 @@
 """Many pictures as one: text, captions and grids. RGB uint8 in and out."""
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 

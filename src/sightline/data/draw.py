@@ -20,8 +20,8 @@ PALETTE = sv.ColorPalette.from_hex([
 ])  # fmt: skip
 """Colours by class id or track id, repeated when there are more."""
 JUDGED = {"right": (64, 156, 255), "wrong": (255, 98, 56), "missed": (255, 221, 51), "truth": (255, 255, 255)}
-"""RGB of what a prediction turned out to be. Blue, vermilion and yellow stay apart for every kind of colour vision; what
-is drawn with them says the same once more by its line: ground truth is dashed, detections are solid."""
+"""RGB of what a prediction turned out to be. Blue, vermilion and yellow stay apart for every kind of colour vision, and
+boxes say the same once more by their lines: ground truth is dashed, detections are solid."""
 _REFERENCE_HEIGHT = 720.0  # the size the line widths below are meant for
 _TRACE_FRAMES = 40
 _TINT = 0.45

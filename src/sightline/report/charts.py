@@ -58,7 +58,7 @@ def curve_chart(
     rows = [{"series": s, "x": x, "y": y} for s, points in series.items() for x, y in points]
     # A single point draws no line: show it as a dot instead.
     dots = max((len(points) for points in series.values()), default=0) < 2
-    xs = [row["x"] for row in rows]
+    xs = [x for points in series.values() for x, _ in points]
     # No more ticks than whole numbers, or those between would be rounded to labels that occur twice.
     whole = min(6, max(1, round(max(xs, default=0) - min(xs, default=0))))
     x_axis = alt.Axis(format="d", tickCount=whole, grid=False) if x_whole else alt.Axis(tickCount=6, grid=False)

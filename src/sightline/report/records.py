@@ -13,7 +13,6 @@ from sightline.core.predictions import Predictions
 __all__ = ["RunRecord", "read_run"]
 
 
-
 @dataclass(frozen=True)
 class RunRecord:
     """The parts of `runs/<task>/<name>/`; None (or empty) where the run did not leave that part.

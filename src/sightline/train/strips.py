@@ -58,8 +58,8 @@ _PIXEL_KEY = (
 def strip_columns(epoch: int, every: int) -> list[int]:
     """The epochs that a strip shows once `epoch` has ended; none if it is not one to be drawn, or `every` is 0.
 
-    Drawn are the first epoch and every `every`-th. When they and the truth no longer fit in `MAX_COLUMNS`, every second,
-    fourth, eighth, ... of them stays, and the newest. What has been dropped never comes back.
+    Drawn are the first epoch and every `every`-th. When they and the truth no longer fit in `MAX_COLUMNS`, every
+    second, fourth, eighth, ... of them stays, and the newest. What has been dropped never comes back.
 
     >>> strip_columns(30, 10)
     [1, 10, 20, 30]
@@ -75,13 +75,11 @@ def strip_columns(epoch: int, every: int) -> list[int]:
     return kept
 
 
-def draw_strips(
-    dataset: Dataset, predictions: Predictions, folder: Path, columns: Sequence[int], conf: float
-) -> None:
+def draw_strips(dataset: Dataset, predictions: Predictions, folder: Path, columns: Sequence[int], conf: float) -> None:
     """Draw the last of `columns` and put each image's strip together: `folder/strip-<n>-<image>.jpg`.
 
-    The columns are epochs, see `strip_columns`; the earlier ones are taken from `folder/panels/`, where each is kept as a
-    picture of its own, so that a resumed run goes on with the same strips. Detections count from `conf` on.
+    The columns are epochs, see `strip_columns`; the earlier ones are taken from `folder/panels/`, where each is kept as
+    a picture of its own, so that a resumed run goes on with the same strips. Detections count from `conf` on.
     """
     for number, row in enumerate(_shown_rows(dataset), start=1):
         image = dataset.images.row(row, named=True)
@@ -141,7 +139,7 @@ def _detection_panels(one: Dataset, found: Predictions, pixels: Picture, conf: f
     count = len(truth)
     return (
         (_draw_boxes(pixels, view, truth), f"{count} object{'s' if count != 1 else ''}"),
-        (_draw_boxes(pixels, view, missed + detected), f"{tp} right, {fp} false, {fn} missed"),
+        (_draw_boxes(pixels, view, detected + missed), f"{tp} right, {fp} false, {fn} missed"),
     )
 
 
