@@ -53,7 +53,9 @@ def masks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             mask[:2] = 255
         Image.fromarray(mask).save(root / f"mask{i}.png")
         row["mask_path"] = f"mask{i}.png"
-    classes = [{"class_id": i, "name": name} for i, name in enumerate(("background", "crack", "patch")[: request.param])]
+    classes = [
+        {"class_id": i, "name": name} for i, name in enumerate(("background", "crack", "patch")[: request.param])
+    ]
     return dataset_from_rows(
         images, [], classes, root=root, name="m", task="semantic", format="made", ignore_values=(255,)
     )
@@ -156,7 +158,7 @@ def test_pixels_are_coloured_by_what_they_are(masks, tmp_path):
         assert nothing[lower].std() < 3, "the background is not tinted"
         assert abs(everything[lower].mean(axis=(0, 1)) - nothing[lower].mean(axis=(0, 1))).max() > 20
         return
-    shade = {kind: 90 * 0.85 * 0.35 + np.array(JUDGED[kind]) * 0.65 for kind in ("right", "wrong", "missed")}
+    shade = {kind: 90 * 0.85 * 0.25 + np.array(JUDGED[kind]) * 0.75 for kind in ("right", "wrong", "missed")}
     np.testing.assert_allclose(nothing[lower].mean(axis=(0, 1)), shade["missed"], atol=3)
     np.testing.assert_allclose(nothing[upper].mean(axis=(0, 1)), 90 * 0.85, atol=3)
     np.testing.assert_allclose(everything[lower].mean(axis=(0, 1)), shade["right"], atol=3)

@@ -38,19 +38,19 @@ MAX_COLUMNS = 12
 MAX_IMAGES = 6
 PANEL_HW = (320, 480)
 _LOOKED_AT = 24  # masks read to find images with foreground
-_TINT = 0.65
+_TINT = 0.75
 _DIM = 0.85
 _STEM_LETTERS = 40
 _BOX_KEY = (
-    (JUDGED["right"], "solid blue: detection that is right"),
-    (JUDGED["wrong"], "solid red: detection that is false"),
-    (JUDGED["missed"], "dashed yellow: object that was missed"),
+    (JUDGED["right"], "solid blue: right"),
+    (JUDGED["wrong"], "solid red: false"),
+    (JUDGED["missed"], "dashed yellow: missed"),
     (JUDGED["truth"], "dashed white: ground truth"),
 )
 _PIXEL_KEY = (
-    (JUDGED["right"], "blue: foreground found"),
-    (JUDGED["wrong"], "red: background reported as foreground"),
-    (JUDGED["missed"], "yellow: foreground missed"),
+    (JUDGED["right"], "blue: right"),
+    (JUDGED["wrong"], "red: false"),
+    (JUDGED["missed"], "yellow: missed"),
     (JUDGED["truth"], "white: ground truth"),
 )
 
@@ -172,7 +172,9 @@ def _semantic_panels(one: Dataset, found: Predictions, pixels: Picture, conf: fl
     first = _tinted(pixels, view, {"truth": positive})
     parts = {"right": positive & reported, "wrong": reported & ~positive, "missed": positive & ~reported}
     share = positive.sum() / max(1, int((~ignored).sum()))
-    return (first, f"{one.class_names[1]} {share:.1%}"), (_tinted(pixels, view, parts), said)
+    # Without the image's own colours, or a red tint would not be seen on red tissue.
+    gray = np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.uint8)
+    return (first, f"{one.class_names[1]} {share:.1%}"), (_tinted(gray, view, parts), said)
 
 
 def _tinted(pixels: Picture, view: View, parts: dict[str, NDArray[np.bool_]]) -> Picture:
