@@ -1,10 +1,10 @@
 """Train the same command in one process and under `torchrun` in two, and compare what came out.
 
 At the same global batch the two differ by the order in which numbers are added up. How much that alone does is shown by
-a control: one process with two threads against one with a single thread. Validation must be exact: the weights a run of
-two processes leaves behind are evaluated by one process and must give the same numbers to the last digit. A run of two
-is also cut by SIGINT and resumed, and must equal the whole one. Prints a Markdown table and exits with 1 where that does
-not hold. Run: python benchmarks/ddp_table.py
+a control: one process with two threads against one with a single thread; the two may differ by no more than a few times
+as much. Validation must be exact: the weights a run of two processes leaves behind are evaluated by one process and must
+give the same numbers to the last digit. A run of two is also cut by SIGINT and resumed, and must equal the whole one.
+Prints a Markdown table and exits with 1 where that does not hold. Run: python benchmarks/ddp_table.py
 """
 
 import json
@@ -24,7 +24,8 @@ from sightline.core.predictions import Predictions
 from sightline.data.synth import generate
 
 TASKS = {"detect": ("traffic", "yolo11n"), "semantic": ("cracks", "unet-small")}
-TOLERANCE = {"train": 0.02, "val": 0.02}  # relative, of the loss; absolute, of the metric
+TOLERANCE = {"first epoch": 0.01, "train": 0.02, "val": 0.02}  # relative, of the loss; absolute, of the metric
+CONTROL_FACTOR = 3.0
 SETTINGS = ("--imgsz", "96", "--batch", "8", "--epochs", "4", "--precision", "fp32", "--pictures-every", "0")
 
 
@@ -115,7 +116,8 @@ def check(task: str, root: Path) -> bool:
     cells = [f"{found[k]:.1e} ({control[k]:.1e})" for k in ("first epoch", "train", "weights", "val")]
     cells += [f"{'equal' if exact else 'differs'} ({images} images)", ", ".join(unlike) or "equal"]
     print(f"| {model} | {' | '.join(cells)} |", flush=True)
-    return exact and not unlike and all(found[k] <= limit for k, limit in TOLERANCE.items())
+    alike = all(found[k] <= max(limit, CONTROL_FACTOR * control[k]) for k, limit in TOLERANCE.items())
+    return exact and not unlike and alike
 
 
 def main() -> None:

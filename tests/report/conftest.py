@@ -190,7 +190,8 @@ def detect_run(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
     write_json_atomic(folder / "export.json", {"path": "best.onnx", "max_error": {"boxes_px": 1.5e-5}, "images": 16})
     write_json_atomic(folder / "video.json", video_result())
     write_json_atomic(folder / "tracking.json", tracking_result().to_dict())
-    Image.fromarray(draw_scene(rng, random_objects(rng, 5))).save(folder / "figures" / "epoch-0010.jpg")
+    panels = [draw_scene(rng, random_objects(rng, 5)) for _ in range(12)]
+    Image.fromarray(np.concatenate(panels, axis=1)).save(folder / "figures" / "strip-1-valid03.jpg")
     return MadeRun(folder, root / "data", dataset)
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.core.predictions import Predictions
-from sightline.report.image_scores import best_and_worst, score_detection_images
-from sightline.report.overlays import COLOURS, DrawnBox, draw_boxes, jpeg_uri, thumbnail, tint_errors
+from sightline.data.draw import JUDGED
+from sightline.evaluate.image_scores import best_and_worst, score_detection_images
+from sightline.report.overlays import DrawnBox, draw_boxes, jpeg_uri, thumbnail, tint_errors
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_thumbnails_have_a_bounded_size(size_hw, dtype):
 def test_boxes_are_drawn_where_they_are():
     blank = np.zeros((100, 200, 3), np.uint8)
     scene = draw_boxes(blank, [DrawnBox((20, 40, 120, 80), "right")])
-    is_blue = (scene == COLOURS["right"]).all(axis=2)
+    is_blue = (scene == JUDGED["right"]).all(axis=2)
     ys, xs = np.nonzero(is_blue)
     np.testing.assert_allclose([xs.min(), ys.min(), xs.max(), ys.max()], [20, 40, 120, 80], atol=1)
     assert not is_blue[50:70, 30:110].any(), "the inside stays visible"
@@ -86,8 +87,8 @@ def test_truth_is_dashed_and_detections_are_solid():
     solid = draw_boxes(blank, [DrawnBox((20, 40, 120, 80), "wrong")])
     dashed = draw_boxes(blank, [DrawnBox((20, 40, 120, 80), "missed")])
     top = slice(26, 114)
-    assert (solid[40, top] == COLOURS["wrong"]).all(axis=1).all()
-    share = (dashed[40, top] == COLOURS["missed"]).all(axis=1).mean()
+    assert (solid[40, top] == JUDGED["wrong"]).all(axis=1).all()
+    share = (dashed[40, top] == JUDGED["missed"]).all(axis=1).mean()
     assert 0.3 < share < 0.8
 
 
@@ -105,7 +106,7 @@ def test_pixel_errors_have_three_colours():
     truth = np.array([[1, 0, 1], [0, -1, -1]])
     predicted = np.array([[1, 1, 0], [0, 1, 0]])
     tinted = tint_errors(pixels, truth, predicted)
-    expected = [[COLOURS["right"], COLOURS["wrong"], COLOURS["missed"]], [(0, 0, 0)] * 3]
+    expected = [[JUDGED["right"], JUDGED["wrong"], JUDGED["missed"]], [(0, 0, 0)] * 3]
     np.testing.assert_allclose(tinted, np.array(expected) * 0.75, atol=1)
 
 

@@ -13,6 +13,7 @@ from sightline.core.files import write_json_atomic
 from sightline.core.predictions import Predictions
 from sightline.report import write_report
 from sightline.report.accuracy import accuracy_section
+from sightline.report.charts import curve_chart
 from sightline.report.data_card import data_section
 from sightline.report.data_now import DataNow, read_data_now
 from sightline.report.operation import export_section, latency_section, tracking_section
@@ -244,9 +245,54 @@ def test_each_part_may_be_missing(detect_run, tmp_path, name, part, section):
 def test_losses_classes_and_gradients_over_the_epochs_are_drawn(detect_run):
     charts = next(b.charts for b in training_section(read_run(detect_run.folder)).blocks if b.kind == "charts")
     told = " ".join(charts)
-    for text in ("Training loss by term", "Validation loss by term", "Validation metrics by class", "Gradients before"):
+    for text in ("Training loss by term", "Validation loss by term", "Validation AP by class", "Gradients before"):
         assert text in told
     assert "Range of the outputs" not in told, "what a run did not measure has no chart"
+
+
+def test_strips_are_shown_at_their_own_size(detect_run, detect_page):
+    shown = [a for t, a in detect_page.tags if t == "img" and "strip-1-valid03.jpg" in a["alt"]]
+    with Image.open(detect_run.folder / "figures" / "strip-1-valid03.jpg") as strip:
+        assert [(int(a["width"]), int(a["height"])) for a in shown] == [strip.size]
+    assert detect_page.text.count('class="pictures strips"') == 1
+
+
+def texts_of(chart) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]+)</text>", str(chart))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 13, 100])
+def test_no_epoch_is_named_twice(epochs):
+    points = [(float(e), 1.0 / e) for e in range(1, epochs + 1)]
+    chart = curve_chart("a", "Title", {"loss": points}, x_title="epoch", y_title="loss", zero_y=True, x_whole=True)
+    ticks = [text for text in texts_of(chart) if text.isdigit() and text != "0"]
+    assert len(ticks) == len(set(ticks)) >= min(epochs, 3)
+
+
+@pytest.mark.parametrize(("best", "anchor"), [(1, "start"), (28, "end")])
+def test_the_best_epoch_is_named_towards_the_middle(best, anchor):
+    points = [(float(e), 0.5) for e in range(1, 29)]
+    marker = (float(best), f"best: {best}")
+    chart = curve_chart("a", "T", {"dice": points}, x_title="epoch", y_title="dice", unit_y=True, marker=marker)
+    label = re.search(rf"<text ([^>]*)>best: {best}</text>", str(chart))[1]
+    assert (re.search(r'text-anchor="(\w+)"', label) or [None, "start"])[1] == anchor
+
+
+def test_losses_that_span_decades_have_a_logarithmic_axis(detect_run, tmp_path):
+    def charts_of(smallest):
+        rows = [{"epoch": e, "train/box": 2.0 / e, "train/dfl": smallest, "lr": 10.0**-e} for e in range(1, 6)]
+        folder = tmp_path / f"run{smallest}"
+        folder.mkdir()
+        write_json_atomic(folder / "run.json", {"task": "detect"})
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        blocks = training_section(read_run(folder)).blocks
+        return next(texts_of("".join(b.charts)) for b in blocks if b.kind == "charts")
+
+    assert "loss, logarithmic" in charts_of(0.001)
+    assert {"0.01", "0.1", "1"} <= set(charts_of(0.0012))
+    for ordinary in (0.5, 0.0):
+        assert "loss" in charts_of(ordinary)
+        assert "rate" in charts_of(ordinary + 0.1), "a learning rate is read on a plain axis"
 
 
 def test_predictions_other_than_the_evaluated_ones_are_noticed(detect_run, tmp_path):

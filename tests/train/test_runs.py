@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import lightning
 import polars as pl
@@ -40,9 +41,12 @@ def test_a_run_leaves_everything_behind(traffic, tmp_path, watcher):
     run = RunFolder.create(tmp_path, "detect", "one")
     result = train(settings(traffic), run, watcher)
     files = {p.relative_to(run.path).as_posix() for p in run.path.rglob("*") if p.is_file()}
+    stems = [Path(path).stem for path in read_dataset(traffic).split("val").images["path"]]
+    shown = list(enumerate(stems, start=1))
     assert files == {
         "config.yaml", "run.json", "metrics.jsonl", "results.csv", "evaluation.json", "predictions.parquet",
-        "weights/best.safetensors", "weights/last.ckpt", "figures/epoch-0001.jpg", "figures/epoch-0002.jpg",
+        "weights/best.safetensors", "weights/last.ckpt", *(f"figures/strip-{n}-{stem}.jpg" for n, stem in shown),
+        *(f"figures/panels/{n}-{epoch:06d}.jpg" for n, _ in shown for epoch in (1, 2)),
     }  # fmt: skip
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -66,6 +70,7 @@ def test_an_operating_point_is_kept_only_where_something_was_found(traffic, tmp_
 
     monkeypatch.setattr(Validator, "evaluate", evaluate)
     result = train(settings(traffic, epochs=1, pictures_every=0), RunFolder.create(tmp_path, "detect"), watcher)
+    assert not (result.run / "figures").exists()
     point = read_weights(result.weights)[0].operating_point
     assert (None if point is None else point.conf) == (0.4 if found else None)
 
@@ -104,6 +109,9 @@ def test_a_resumed_run_equals_one_that_was_never_cut(traffic, tmp_path, watcher,
     assert_same(left["optimizer_states"], right["optimizer_states"])
     assert_same(left["callbacks"]["Recorder"]["average"], right["callbacks"]["Recorder"]["average"])
     assert len((cut.path / "metrics.jsonl").read_text().splitlines()) == 3
+    pictures = [{p.name: p.read_bytes() for p in (r.run / "figures").rglob("*.jpg")} for r in (whole, resumed)]
+    assert pictures[0] == pictures[1]
+    assert len(pictures[0]) == 2 * (1 + 3), "of two images a strip and three panels"
 
 
 def test_segmentation_trains_and_reports_the_foreground(cracks, tmp_path, watcher):

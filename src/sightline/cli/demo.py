@@ -83,7 +83,7 @@ def _settings(data: Path, epochs: int, imgsz: int, seed: int) -> TrainConfig:
         "batch": 8,  # many small steps: a run this short needs steps more than smooth gradients
         "seed": seed,
         "augment": Augmentation(scale=0.3),  # all scenes are seen from about one height
-        "pictures_every": epochs,
+        "pictures_every": max(1, epochs // 6),
     }
     return TrainConfig.load(values)
 

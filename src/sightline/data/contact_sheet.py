@@ -1,6 +1,5 @@
 """Many pictures as one: text, captions and grids. RGB uint8 in and out."""
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -8,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["draw_caption", "fit_text", "lay_out", "text_width", "tile", "write_text"]
+__all__ = ["draw_caption", "fit_text", "lay_out", "text_width", "write_text"]
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -56,22 +55,6 @@ def draw_caption(image: Picture, text: str) -> Picture:
     strip = np.full((_STRIP_PX, image.shape[1], 3), 24, np.uint8)
     write_text(strip, fit_text(text, image.shape[1] - 12, CAPTION_PX), (6, 16), (235, 235, 235), CAPTION_PX)
     return np.concatenate([strip, image])
-
-
-def tile(images: Sequence[Picture], columns: int, cell_hw: tuple[int, int]) -> Picture:
-    """The images in a grid, each scaled to fit a cell, on a light ground."""
-    rows = math.ceil(len(images) / columns)
-    gap = 4
-    height, width = cell_hw
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 244, np.uint8)
-    for i, image in enumerate(images):
-        factor = min(height / image.shape[0], width / image.shape[1])
-        size_wh = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-        small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-        top = gap + (i // columns) * (height + gap) + (height - size_wh[1]) // 2
-        left = gap + (i % columns) * (width + gap) + (width - size_wh[0]) // 2
-        sheet[top : top + size_wh[1], left : left + size_wh[0]] = small
-    return sheet
 
 
 def lay_out(
@@ -148,7 +131,9 @@ def _row(cells: Sequence[tuple[Picture, Sequence[str]]], widest: int, width: int
 
 
 def _caption(captions: Sequence[str], width_px: int) -> list[str]:
-    """The title on one line, of a path its end, and up to three lines of the rest."""
+    """The title on one line, of a path its end, and up to three lines of the rest; nothing where nothing is said."""
+    if not captions:
+        return []
     title, *rest = captions
     lines = [line for text in rest for line in _wrapped(text, width_px, CAPTION_PX)]
     if len(lines) > _MAX_LINES:

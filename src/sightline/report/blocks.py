@@ -110,7 +110,8 @@ class Picture:
 class Pictures:
     """Pictures under a heading, with the key (colour, meaning) to what is drawn.
 
-    `wide` gives each the full width, `small` puts many side by side.
+    `wide` gives each the full width, `small` puts many side by side, `strips` are shown at their own size, to be
+    scrolled sideways.
     """
 
     heading: str
@@ -119,6 +120,7 @@ class Pictures:
     key: Sequence[tuple[str, str]] = ()
     wide: bool = False
     small: bool = False
+    strips: bool = False
     kind: ClassVar[str] = "pictures"
 
 

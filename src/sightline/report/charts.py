@@ -23,6 +23,7 @@ __all__ = [
 Rows = Sequence[Mapping[str, Any]]
 _GREY = MUTED
 _MAX_NAMED = 11
+_POWERS = [10.0**e for e in range(-9, 10)]  # the ticks of a logarithmic axis
 
 
 def _data(rows: Rows) -> Any:
@@ -44,42 +45,52 @@ def curve_chart(
     x_title: str,
     y_title: str,
     unit_y: bool = False,
+    zero_y: bool = False,
+    log_y: bool = False,
     marker: tuple[float, str] | None = None,
     x_whole: bool = False,
 ) -> Markup:
     """Lines over a common axis, one for each named series; `marker` draws a labelled upright line at an x.
 
-    `unit_y` fixes the vertical axis to 0..1; `x_whole` keeps ticks at whole numbers.
+    `unit_y` fixes the vertical axis to 0..1, `zero_y` lets it begin at 0, `log_y` needs values above 0; `x_whole` keeps
+    ticks at whole numbers.
     """
     rows = [{"series": s, "x": x, "y": y} for s, points in series.items() for x, y in points]
     # A single point draws no line: show it as a dot instead.
     dots = max((len(points) for points in series.values()), default=0) < 2
-    x_axis = alt.Axis(format="d", tickMinStep=1, grid=False) if x_whole else alt.Axis(grid=False, tickCount=6)
-    y_scale = alt.Scale(domain=[0, 1]) if unit_y else alt.Scale(zero=False, nice=True)
+    xs = [x for points in series.values() for x, _ in points]
+    # No more ticks than whole numbers, or those between would be rounded to labels that occur twice.
+    whole = min(6, max(1, round(max(xs, default=0) - min(xs, default=0))))
+    x_axis = alt.Axis(format="d", tickCount=whole, grid=False) if x_whole else alt.Axis(tickCount=6, grid=False)
+    y_axis = alt.Axis(values=_POWERS, format="~g") if log_y else alt.Axis(tickCount=5)
+    if unit_y:
+        y_scale = alt.Scale(domain=[0, 1])
+    else:
+        y_scale = alt.Scale(type="log", nice=True) if log_y else alt.Scale(zero=zero_y, nice=True)
     base = alt.Chart(_data(rows))
     mark = base.mark_point(filled=True, size=40) if dots else base.mark_line(strokeWidth=2, interpolate="linear")
     lines = mark.encode(
         x=alt.X("x:Q", title=x_title, axis=x_axis, scale=alt.Scale(zero=False, nice=False)),
-        y=alt.Y("y:Q", title=None, scale=y_scale, axis=alt.Axis(tickCount=5)),
+        y=alt.Y("y:Q", title=None, scale=y_scale, axis=y_axis),
         color=_colours(list(series)) if len(series) > 1 else alt.value(SERIES[0]),
     )
-    layers = [lines, *_marker_layers(marker)]
+    layers = [lines, *_marker_layers(marker, xs)]
     return to_svg(
-        style_chart(alt.layer(*layers), title=title, subtitle=y_title),
+        style_chart(alt.layer(*layers), title=title, subtitle=y_title, above=14 if marker else 0),
         name=name,
         description=f"{title}: {y_title} over {x_title} for {', '.join(series)}",
     )
 
 
-def _marker_layers(marker: tuple[float, str] | None) -> list[alt.Chart]:
+def _marker_layers(marker: tuple[float, str] | None, xs: Sequence[float]) -> list[alt.Chart]:
+    """The line and, above the plot where no curve is, its label: towards the middle, or it would leave the chart."""
     if marker is None:
         return []
+    is_right = marker[0] > (min(xs, default=0) + max(xs, default=0)) / 2
     base = alt.Chart(_data([{"x": marker[0], "label": marker[1]}]))
     rule = base.mark_rule(strokeDash=[4, 3], color=MUTED).encode(x="x:Q")
-    text = base.mark_text(align="left", dx=4, dy=2, baseline="top", fontSize=11, color=MUTED).encode(
-        x="x:Q", y=alt.value(0), text="label:N"
-    )
-    return [rule, text]
+    text = base.mark_text(align="right" if is_right else "left", dy=-3, baseline="bottom", fontSize=11, color=MUTED)
+    return [rule, text.encode(x="x:Q", y=alt.value(0), text="label:N")]
 
 
 def many_curves_chart(
@@ -186,8 +197,7 @@ def span_chart(name: str, title: str, rows: Rows, *, x_title: str, subtitle: str
     base = alt.Chart(_data(rows))
     y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK))
     scale = alt.Scale(type="log") if log else alt.Scale(zero=True)
-    powers = [10.0**e for e in range(-9, 10)]
-    axis = alt.Axis(values=powers, format="~g") if log else alt.Axis(tickCount=5, format="~s")
+    axis = alt.Axis(values=_POWERS, format="~g") if log else alt.Axis(tickCount=5, format="~s")
     x = alt.X("low:Q", title=x_title, scale=scale, axis=axis)
     line = base.mark_rule(color=_GREY, strokeWidth=1.5).encode(x=x, x2="high:Q", y=y)
     bar = base.mark_bar(color=SERIES[0], height=10).encode(x=alt.X("q1:Q", scale=scale), x2="q3:Q", y=y)

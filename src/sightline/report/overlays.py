@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from sightline.data.decode import as_rgb8
-from sightline.data.draw import PALETTE
+from sightline.data.draw import JUDGED, PALETTE
 
 __all__ = [
-    "COLOURS",
     "DETECTION_KEY",
     "PIXEL_KEY",
     "DrawnBox",
@@ -38,12 +37,10 @@ _MAX_LABELLED = 40
 _MAX_LETTERS = 24
 _LETTER_PX, _LABEL_PX = 12, 16
 _DARK = (0, 0, 0)
-# Blue, vermilion and yellow stay apart for every kind of colour vision; line styles say the same once more.
-COLOURS = {"right": (64, 156, 255), "wrong": (255, 98, 56), "missed": (255, 221, 51), "truth": (255, 255, 255)}
 
 
 def _hex(kind: str) -> str:
-    return "#" + bytes(COLOURS[kind]).hex()
+    return "#" + bytes(JUDGED[kind]).hex()
 
 
 DETECTION_KEY = (
@@ -61,7 +58,7 @@ PIXEL_KEY = (
 
 @dataclass(frozen=True, slots=True)
 class DrawnBox:
-    """A box in thumbnail pixels, what it is (a key of `COLOURS`) and its label."""
+    """A box in thumbnail pixels, what it is (a key of `JUDGED`) and its label."""
 
     box_xyxy: tuple[float, float, float, float]
     kind: str
@@ -109,11 +106,11 @@ def _outline(scene: Pixels, drawn: DrawnBox) -> None:
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
     for start, stop in itertools.pairwise(corners):
         if not drawn.dashed:
-            _line(scene, start, stop, COLOURS[drawn.kind], 2)
+            _line(scene, start, stop, JUDGED[drawn.kind], 2)
             continue
         _line(scene, start, stop, _DARK, 3)
         for a, b in _dashes(start, stop):
-            _line(scene, a, b, COLOURS[drawn.kind], 2)
+            _line(scene, a, b, JUDGED[drawn.kind], 2)
 
 
 def _line(scene: Pixels, start: Point, stop: Point, colour: tuple[int, int, int], width: int) -> None:
@@ -139,7 +136,7 @@ def _label(scene: Pixels, drawn: DrawnBox, font: Any) -> None:
     x = round(min(max(0.0, drawn.box_xyxy[0] - 1), max(0.0, width - text_width - 6)))
     above = round(drawn.box_xyxy[1]) - _LABEL_PX
     y = above if above >= 0 else max(0, min(round(drawn.box_xyxy[1]), height - _LABEL_PX))
-    cv2.rectangle(scene, (x, y), (x + text_width + 5, y + _LABEL_PX - 1), COLOURS[drawn.kind], -1)
+    cv2.rectangle(scene, (x, y), (x + text_width + 5, y + _LABEL_PX - 1), JUDGED[drawn.kind], -1)
     cv2.putText(scene, text, (x + 3, y + _LABEL_PX - 4), _DARK, font, _LETTER_PX)
 
 
@@ -155,7 +152,7 @@ def tint_errors(pixels: Pixels, truth: NDArray[Any], prediction: NDArray[Any]) -
         ("wrong", (truth == 0) & (prediction == 1)),
         ("missed", (truth == 1) & (prediction == 0)),
     ):
-        _blend(scene, where & counted, COLOURS[kind], 0.75)
+        _blend(scene, where & counted, JUDGED[kind], 0.75)
     return scene.round().astype(np.uint8)
 
 
@@ -163,7 +160,7 @@ def tint_masks(pixels: Pixels, masks: Sequence[NDArray[np.bool_]], kinds: Sequen
     """Masks (H, W) tinted with the colour of their kind."""
     scene = pixels.astype(np.float32)
     for mask, kind in zip(masks, kinds, strict=True):
-        _blend(scene, mask, COLOURS[kind], 0.4)
+        _blend(scene, mask, JUDGED[kind], 0.4)
     return scene.round().astype(np.uint8)
 
 

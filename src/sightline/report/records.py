@@ -10,17 +10,15 @@ import yaml
 from sightline.core.errors import DataError, at
 from sightline.core.predictions import Predictions
 
-__all__ = ["PICTURE_SUFFIXES", "RunRecord", "read_run"]
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+__all__ = ["RunRecord", "read_run"]
 
 
 @dataclass(frozen=True)
 class RunRecord:
     """The parts of `runs/<task>/<name>/`; None (or empty) where the run did not leave that part.
 
-    `run` is `run.json`, `config` the text of `config.yaml`, `epochs` the rows of `metrics.jsonl`; the others are
-    the JSON files of their names.
+    `run` is `run.json`, `config` the text of `config.yaml`, `epochs` the rows of `metrics.jsonl`, `strips` are
+    the prediction strips of `figures/`; the others are the JSON files of their names.
     """
 
     folder: Path
@@ -33,7 +31,7 @@ class RunRecord:
     video: dict[str, Any] | None
     tracking: dict[str, Any] | None
     predictions: Predictions | None
-    figures: tuple[Path, ...]
+    strips: tuple[Path, ...]
 
     @property
     def task(self) -> str:
@@ -72,7 +70,6 @@ def read_run(folder: str | Path) -> RunRecord:
             do="give the folder that 'sightline train' made",
         )
     predictions = path / "predictions.parquet"
-    figures = path / "figures"
     return RunRecord(
         folder=path,
         run=run,
@@ -84,9 +81,7 @@ def read_run(folder: str | Path) -> RunRecord:
         video=_object(path / "video.json"),
         tracking=_object(path / "tracking.json"),
         predictions=Predictions.load(predictions) if predictions.exists() else None,
-        figures=tuple(sorted(p for p in figures.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES))
-        if figures.is_dir()
-        else (),
+        strips=tuple(sorted((path / "figures").glob("strip-*.jpg"))),
     )
 
 

@@ -23,10 +23,10 @@ _ALLOWED_TAGS = {"svg", "g", "path", "rect", "text", "line", "circle", "defs", "
 _SVG_NAMESPACE = "{http://www.w3.org/2000/svg}"
 
 
-def style_chart(chart: Any, *, title: str, subtitle: str = "", height: int = 230) -> Any:
+def style_chart(chart: Any, *, title: str, subtitle: str = "", height: int = 230, above: int = 0) -> Any:
     """The chart in house style, of one width for all: no frame, thin grid, muted axes, title at the left.
 
-    `subtitle` says what goes upwards; beside the title it needs no turned letters.
+    `subtitle` says what goes upwards; beside the title it needs no turned letters. `above` is room over the plot.
     """
     axis = {
         "labelColor": MUTED,
@@ -70,7 +70,7 @@ def style_chart(chart: Any, *, title: str, subtitle: str = "", height: int = 230
             columns=3,
             labelLimit=74,
             columnPadding=6,
-            offset=4,
+            offset=4 + above,
         )
     )
 

@@ -9,25 +9,34 @@ from sightline.data.decode import read_image
 from sightline.report.blocks import Block, Charts, Note, Pairs, Picture, Pictures, Section, Tone
 from sightline.report.charts import curve_chart
 from sightline.report.numbers import Source
-from sightline.report.overlays import jpeg_uri, thumbnail
+from sightline.report.overlays import jpeg_uri
 from sightline.report.records import RunRecord
 from sightline.report.svg import SERIES
 
 __all__ = ["training_section"]
 
-_FIGURE_SIDE = 1400
 _TONES: dict[str, Tone] = {"info": "plain", "warning": "warning", "error": "bad"}
 _WATCHED = (
-    ("foreground", "Foreground beside accuracy", "share", {"foreground_iou": "foreground IoU", "accuracy": "accuracy"}),
+    (
+        "foreground",
+        "Foreground beside accuracy",
+        "share",
+        False,
+        {"foreground_iou": "foreground IoU", "accuracy": "accuracy"},
+    ),
     (
         "gradients",
         "Gradients before clipping",
         "norm of a step",
+        True,
         {"gradient_median": "median", "gradient_max": "largest"},
     ),
-    ("outputs", "Range of the outputs", "probability", {"output_min": "lowest", "output_max": "highest"}),
+    ("outputs", "Range of the outputs", "probability", False, {"output_min": "lowest", "output_max": "highest"}),
 )
-"""Charts of what the watching rules look at: name, title, unit, and the label of each `watch/` value."""
+"""Charts of what the watching rules look at: name, title, unit, whether it may span decades (else it lies in 0..1), and
+the label of each `watch/` value."""
+_CLASS_METRICS = {"iou": "IoU"}
+_LOG_SPAN = 100
 Points = list[tuple[float, float]]
 
 
@@ -43,8 +52,8 @@ def training_section(record: RunRecord) -> Section:
     ]
     if record.epochs:
         blocks.append(Charts(_charts(record)))
-    if record.figures:
-        blocks.append(_last_figure(record))
+    if record.strips:
+        blocks.append(_strips(record))
     return Section(
         anchor="training",
         title="Training",
@@ -54,15 +63,14 @@ def training_section(record: RunRecord) -> Section:
     )
 
 
-def _last_figure(record: RunRecord) -> Pictures:
-    path = record.figures[-1]
-    pixels, _ = thumbnail(read_image(path), _FIGURE_SIDE, min_side=1)
-    picture = Picture(
-        jpeg_uri(pixels), pixels.shape[1], pixels.shape[0], path.name, f"predictions drawn in {path.name}"
-    )
-    return Pictures(
-        "Predictions during training", [picture], f"The last of {len(record.figures)} in figures/.", wide=True
-    )
+def _strips(record: RunRecord) -> Pictures:
+    pictures = []
+    for path in record.strips:
+        pixels = read_image(path)
+        alt = f"an image with its ground truth and the predictions of later and later epochs, from {path.name}"
+        pictures.append(Picture(jpeg_uri(pixels), pixels.shape[1], pixels.shape[0], path.name, alt))
+    caption = "The same images after more and more epochs, from left to right."
+    return Pictures("Predictions during training", pictures, caption, strips=True)
 
 
 def _facts(record: RunRecord) -> list[tuple[str, Any]]:
@@ -92,35 +100,46 @@ def _facts(record: RunRecord) -> list[tuple[str, Any]]:
 
 
 def _charts(record: RunRecord) -> list[Markup]:
-    losses = _series(record.epochs, "train/")
-    val_losses = _series(record.epochs, "valloss/")
+    epochs = record.epochs
     epoch = (record.run.get("best") or {}).get("epoch")
     best = (float(epoch), f"best: {epoch}") if epoch else None
     charts = []
-    if losses:
-        charts.append(_over_epochs("training-losses", "Training loss by term", losses, "loss"))
-    if val_losses:
-        charts.append(_over_epochs("validation-losses", "Validation loss by term", val_losses, "loss"))
     for prefix, name, title in (
-        ("val/", "validation-metrics", "Validation metrics"),
-        ("class/", "class-metrics", "Validation metrics by class"),
+        ("train/", "training-losses", "Training loss by term"),
+        ("valloss/", "validation-losses", "Validation loss by term"),
     ):
-        for part, chunk in enumerate(_chunks(_series(record.epochs, prefix))):
-            y_title = "value" if len(chunk) > 1 else next(iter(chunk))
-            in_unit = all(0 <= y <= 1 for points in chunk.values() for _, y in points)
-            heading = title if part == 0 else f"{title}, continued"
-            charts.append(_over_epochs(f"{name}-{part}", heading, chunk, y_title, unit_y=in_unit, marker=best))
-    for name, title, y_title, keys in _WATCHED:
-        watched = {label: points for key, label in keys.items() if (points := _points(record.epochs, f"watch/{key}"))}
+        if losses := _series(epochs, prefix):
+            charts.append(_over_epochs(name, title, losses, "loss", decades=True))
+    charts += _metric_charts("validation-metrics", "Validation metrics", _series(epochs, "val/"), best)
+    by_metric: dict[str, dict[str, Points]] = {}
+    for key, points in _series(epochs, "class/").items():
+        class_name, metric = key.rsplit("/", 1)
+        by_metric.setdefault(_CLASS_METRICS.get(metric, metric), {})[class_name] = points
+    for metric, by_class in by_metric.items():
+        charts += _metric_charts(f"class-metrics-{metric}", f"Validation {metric} by class", by_class, best, metric)
+    for name, title, y_title, decades, keys in _WATCHED:
+        watched = {label: points for key, label in keys.items() if (points := _points(epochs, f"watch/{key}"))}
         if watched:
-            charts.append(_over_epochs(f"watched-{name}", title, watched, y_title))
+            charts.append(_over_epochs(f"watched-{name}", title, watched, y_title, unit_y=not decades, decades=decades))
     for key, title, y_title in (
         ("lr", "Learning rate", "rate"),
         ("images_per_s", "Speed", "training images per second"),
     ):
-        points = _points(record.epochs, key)
-        if points:
+        if points := _points(epochs, key):
             charts.append(_over_epochs(f"training-{key}", title, {key: points}, y_title))
+    return charts
+
+
+def _metric_charts(
+    name: str, title: str, series: dict[str, Points], best: tuple[float, str] | None, y_title: str = "value"
+) -> list[Markup]:
+    """Metrics, best epoch marked, in as many charts as the colours ask for; on 0..1 where that is their range."""
+    charts = []
+    for part, chunk in enumerate(_chunks(series)):
+        in_unit = all(0 <= y <= 1 for points in chunk.values() for _, y in points)
+        unit = y_title if y_title != "value" or len(chunk) > 1 else next(iter(chunk))
+        heading = title if part == 0 else f"{title}, continued"
+        charts.append(_over_epochs(f"{name}-{part}", heading, chunk, unit, unit_y=in_unit, marker=best))
     return charts
 
 
@@ -131,10 +150,23 @@ def _over_epochs(
     y_title: str,
     *,
     unit_y: bool = False,
+    decades: bool = False,
     marker: tuple[float, str] | None = None,
 ) -> Markup:
+    """Lines from 0 on. `decades` allows a logarithmic axis, where the lowest values would otherwise look like 0."""
+    values = [y for points in series.values() for _, y in points]
+    log_y = decades and min(values) > 0 and max(values) >= _LOG_SPAN * min(values)
     return curve_chart(
-        name, title, series, x_title="epoch", y_title=y_title, unit_y=unit_y, marker=marker, x_whole=True
+        name,
+        title,
+        series,
+        x_title="epoch",
+        y_title=f"{y_title}, logarithmic" if log_y else y_title,
+        unit_y=unit_y,
+        zero_y=True,
+        log_y=log_y,
+        marker=marker,
+        x_whole=True,
     )
 
 

@@ -164,7 +164,9 @@ class CheckpointConfig(Config):
 class LoggingConfig(Config):
     """What is written beside the weights."""
 
-    pictures_every: int = Field(default=10, ge=0, description="epochs between prediction pictures; 0 for none")
+    pictures_every: int = Field(
+        default=10, ge=0, description="epochs between prediction pictures, of the first epoch too; 0 for none"
+    )
     loggers: tuple[Literal["tensorboard", "mlflow"], ...] = Field(
         default=(), description="tools that get a copy of the numbers: tensorboard, mlflow"
     )

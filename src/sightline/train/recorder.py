@@ -20,11 +20,11 @@ from sightline.train.ema import WeightAverage
 from sightline.train.images import Batch, SeededBatches
 from sightline.train.loggers import RunLogger, open_loggers
 from sightline.train.module import TrainingModule, as_module
-from sightline.train.pictures import draw_predictions
 from sightline.train.position import StopRequest, random_state, restore_random_state
 from sightline.train.precision import Arithmetic
 from sightline.train.rules import RunFacts, watch
 from sightline.train.signals import OutputMeter
+from sightline.train.strips import draw_strips, strip_columns
 from sightline.train.validation import Validator, by_class, headline, watched
 
 __all__ = ["Recorder", "Watcher"]
@@ -175,10 +175,9 @@ class Recorder(lightning.Callback):
         self._write_logs()
         for logger in self.loggers:
             logger.epoch(row)
-        every = pl_module.config.logging.pictures_every
-        if self.processes.is_first and every and (trainer.current_epoch + 1) % every == 0:
-            path = self.run.figures / f"epoch-{trainer.current_epoch + 1:04d}.jpg"
-            draw_predictions(self.validator.dataset, predictions, path, OperatingPoint().conf)
+        columns = strip_columns(trainer.current_epoch + 1, pl_module.config.logging.pictures_every)
+        if columns and self.processes.is_first:
+            draw_strips(self.validator.dataset, predictions, self.run.figures, columns, OperatingPoint().conf)
         self._done = len(self._batches)
         self._save_state(trainer)
         pl_module.train()  # Lightning itself does so only at the start

@@ -19,7 +19,7 @@ MAX_TAG_SHARE = 0.6
 """A name takes at most this share of the picture's width."""
 MAX_HIDDEN = 0.2
 """A name that would hide more than this share of any object is not written."""
-_BRIGHT = 140.0
+_BRIGHT = 130.0
 
 Floats = npt.NDArray[np.float64]
 
