@@ -2,7 +2,7 @@
 
 At the same global batch the two differ by the order in which numbers are added up. How much that alone does is shown by
 a control: one process with two threads against one with a single thread; the two may differ by no more than a few times
-as much. Validation must be exact: the weights a run of two processes leaves behind are evaluated by one process and must
+as much. Validation must be exact: the weights that two processes leave behind are evaluated by one process and must
 give the same numbers to the last digit. A run of two is also cut by SIGINT and resumed, and must equal the whole one.
 Prints a Markdown table and exits with 1 where that does not hold. Run: python benchmarks/ddp_table.py
 """

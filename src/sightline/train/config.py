@@ -191,6 +191,9 @@ class TrainConfig(Config):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(default="auto", description="arithmetic of the network")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where the network runs")
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="seed of everything random")
+    deterministic: bool = Field(
+        default=False, description="operations that repeat to the last bit on CUDA too, slower; the CPU's always do"
+    )
 
     @property
     def images_per_step(self) -> int:

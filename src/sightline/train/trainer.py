@@ -18,6 +18,7 @@ from sightline.core.runs import RunFolder
 from sightline.evaluate import DetectionResult
 from sightline.models import load_model
 from sightline.train.config import TrainConfig
+from sightline.train.determinism import deterministic_operations
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.memory import peak_memory
 from sightline.train.module import as_module
@@ -132,7 +133,12 @@ def _fit(session: Session, watcher: Watcher, checkpoint: Path | None) -> TrainRe
     trainer = _lightning_trainer(session)
     status = "failed"
     try:
-        with stop_at_next_step(recorder.stop), warnings.catch_warnings():
+        with (
+            stop_at_next_step(recorder.stop),
+            warnings.catch_warnings(),
+            deterministic_operations(session.config.deterministic) as exceptions,
+        ):
+            session.facts["not_deterministic"] = exceptions
             # Lightning advises more loader processes; with images in memory there is nothing for them to do.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             # Our batches know their place (SeededBatches.done), which Lightning cannot see.
