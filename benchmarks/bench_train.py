@@ -2,7 +2,7 @@
 
 images/s of whole training epochs (decoding or cache, augmentation, forward, backward, step; no validation), the first
 epoch left out. Peak memory is the process's largest resident size. Ultralytics runs as it comes (it leaves one core
-free) and once more with every core. U-Net has no counterpart there: it is measured alone.
+free) and once more with every core. U-Net has no counterpart there: its peer is a plain torch loop (peer_unet.py).
 """
 
 import argparse
@@ -12,6 +12,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,21 @@ def ours(data: Path, model: str, side: int, precision: str, epochs: int, batch: 
     return {"images_per_s": statistics.median(speeds), "peak_mib": memory}
 
 
-def peer(data: Path, side: int, epochs: int, images: int, threads: int, work: Path) -> dict[str, Any]:
+def ultralytics(data: Path, side: int, epochs: int, images: int, threads: int, work: Path) -> dict[str, Any]:
+    return peer("peer_train.py", work, data, work / "peer", side, epochs, images, threads)
+
+
+def peer(script: str, work: Path, *arguments: Any) -> dict[str, Any]:
     log = work / "peer.log"
-    arguments = [str(data), str(work / "peer"), *map(str, (side, epochs, images, threads))]
-    memory = measured([str(PEER), str(ROOT / "benchmarks" / "peer_train.py"), *arguments], log)
+    memory = measured([str(PEER), str(ROOT / "benchmarks" / script), *map(str, arguments)], log)
     said = json.loads(log.read_text().strip().splitlines()[-1])
     return {"images_per_s": statistics.median(said["images_per_s"][1:]), "peak_mib": memory}
+
+
+def middle(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """The median of the speeds and the largest memory of several rounds."""
+    speed = statistics.median(values["images_per_s"] for values in rounds)
+    return {"images_per_s": speed, "peak_mib": max(values["peak_mib"] for values in rounds)}
 
 
 def main() -> None:
@@ -67,35 +78,26 @@ def main() -> None:
             generate("traffic", data, images=128, size_hw=(320, 320), seed=0)
         write_dataset(read_dataset(data), work / "yolo", "yolo")
         images = len(read_dataset(data).split("train"))
-        results: dict[str, dict[str, Any]] = {}
-        for turn in range(options.rounds):
-            for side in options.sides:
-                makers = {
-                    f"yolo11n {side} ours fp32": lambda s=side: ours(
-                        data, "yolo11n", s, "fp32", options.epochs, 16, work / "ours"
-                    ),
-                    f"yolo11n {side} Ultralytics": lambda s=side: peer(
-                        work / "yolo/data.yaml", s, options.epochs, images, 0, work
-                    ),
-                    f"yolo11n {side} ours auto": lambda s=side: ours(
-                        data, "yolo11n", s, "auto", options.epochs, 16, work / "ours"
-                    ),
-                    f"yolo11n {side} Ultralytics, all cores": lambda s=side: peer(
-                        work / "yolo/data.yaml", s, options.epochs, images, os.cpu_count() or 1, work
-                    ),
-                }
-                for what, make in makers.items():
-                    results[f"{what} #{turn}"] = make()
-        generate("cracks", work / "cracks", images=64, size_hw=(256, 256), seed=0)
-        for precision in ("fp32", "auto"):
-            results[f"unet-small 256 ours {precision} #0"] = ours(
-                work / "cracks", "unet-small", 256, precision, options.epochs, 8, work / "ours"
-            )
+        generate("cracks", work / "cracks", images=160, size_hw=(256, 256), seed=0)
+        makers: dict[str, Callable[[], dict[str, Any]]] = {}
+        for side in options.sides:
+            own = partial(ours, data, "yolo11n", side, epochs=options.epochs, batch=16, work=work / "ours")
+            other = partial(ultralytics, work / "yolo/data.yaml", side, options.epochs, images, work=work)
+            makers[f"yolo11n {side}, Ultralytics"] = partial(other, threads=0)
+            makers[f"yolo11n {side}, ours fp32"] = partial(own, precision="fp32")
+            makers[f"yolo11n {side}, Ultralytics on all cores"] = partial(other, threads=os.cpu_count() or 1)
+            makers[f"yolo11n {side}, ours best"] = partial(own, precision="auto")
+        own = partial(ours, work / "cracks", "unet-small", 256, epochs=options.epochs, batch=8, work=work / "ours")
+        for precision, best in (("fp32", 0), ("best", 1)):
+            loop = partial(peer, "peer_unet.py", work, work / "cracks", 256, options.epochs, best)
+            makers[f"unet-small 256, plain torch {precision}"] = loop
+            makers[f"unet-small 256, ours {precision}"] = partial(own, precision="auto" if best else "fp32")
+        rounds = [{what: make() for what, make in makers.items()} for _ in range(options.rounds)]
+    results = {what: middle([values[what] for values in rounds]) for what in makers}
     for what, values in results.items():
-        side = what.split(" ")[1]
-        base = results.get(f"yolo11n {side} Ultralytics #{what[-1]}")
-        ratio = f"  {values['images_per_s'] / base['images_per_s']:5.2f} x" if base else ""
-        print(f"{what:<42} {values['images_per_s']:7.1f} images/s  {values['peak_mib']:6d} MiB{ratio}")
+        first = next(name for name in results if name.split(",")[0] == what.split(",")[0])
+        ratio = values["images_per_s"] / results[first]["images_per_s"]
+        print(f"{what:<42} {values['images_per_s']:7.1f} images/s  {values['peak_mib']:6d} MiB  {ratio:5.2f} x")
     if options.out is not None:
         record = {"results": results, "versions": package_versions(["torch", "lightning"]), "machine": hardware()}
         options.out.write_text(json.dumps(record, indent=2) + "\n")
