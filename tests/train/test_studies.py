@@ -76,15 +76,15 @@ def test_an_ablation_runs_compares_and_is_not_run_twice(cracks, tmp_path):
 
 @pytest.mark.slow
 def test_a_search_that_was_killed_goes_on(cracks, tmp_path):
-    """`kill -9` in the middle of a trial: the trial goes on from its last epoch, finished ones are kept."""
+    """`kill -9` in the second trial: it goes on from its last epoch, and all is as in an unbroken search."""
     file = tmp_path / "search.yaml"
     space = {"lr": {"low": 0.001, "high": 0.01, "log": True}}
-    file.write_text(yaml.safe_dump({"base": {"data": str(cracks), **TINY, "epochs": 4}, "space": space, "trials": 2}))
+    file.write_text(yaml.safe_dump({"base": {"data": str(cracks), **TINY, "epochs": 4}, "space": space, "trials": 3}))
     out = tmp_path / "out"
     command = [sys.executable, "-m", "sightline", "tune", str(file), "--out", str(out)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    log = out / "semantic" / "trial-0" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    log = out / "semantic" / "trial-1" / "metrics.jsonl"
+    deadline = time.monotonic() + 300
     while not log.is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
@@ -92,11 +92,16 @@ def test_a_search_that_was_killed_goes_on(cracks, tmp_path):
     subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
     study = optuna.load_study(study_name="sightline", storage=f"sqlite:///{out / 'study.db'}")
     states = [t.state.name for t in study.trials]
-    assert states.count("COMPLETE") + states.count("PRUNED") == 2
-    assert states[0] == "FAIL"
-    assert study.trials[1].params == study.trials[0].params
-    assert study.trials[1].user_attrs["run"] == "semantic/trial-0"
+    assert states == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert study.trials[2].params == study.trials[1].params
+    assert study.trials[2].user_attrs["run"] == "semantic/trial-1"
     assert TrainConfig.read(out / "best.yaml").schedule.epochs == 4
+    whole = [*command[:-1], str(tmp_path / "whole")]
+    subprocess.run(whole, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+    ended, unbroken = (pl.read_csv(folder / "tuning.csv").drop("trial") for folder in (out, tmp_path / "whole"))
+    assert ended.equals(unbroken)
+    assert ended["lr"].n_unique() == 3  # a sampler that starts over draws the same values again
+    assert ended["epochs"].to_list() == [4, 4, 4]
 
 
 @pytest.mark.slow

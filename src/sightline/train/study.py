@@ -12,7 +12,7 @@ from typing import Any
 from sightline.core.errors import ConfigError, SightlineError
 from sightline.train.config import TrainConfig, nest_settings
 
-__all__ = ["RunOutcome", "merge_settings", "read_outcome", "run_in_process", "settings_of"]
+__all__ = ["RunOutcome", "merge_settings", "read_outcome", "read_rows", "run_in_process", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,12 @@ def merge_settings(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[s
     return merged
 
 
+def read_rows(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's `metrics.jsonl`; none where no epoch has ended."""
+    path = run / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
 def read_outcome(run: Path) -> RunOutcome | None:
     """What a run's folder holds, or None while it has not finished."""
     record = run / "run.json"
@@ -50,9 +56,8 @@ def read_outcome(run: Path) -> RunOutcome | None:
     facts = json.loads(record.read_bytes())
     if facts.get("status") != "finished":
         return None
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     evaluation = json.loads((run / "evaluation.json").read_bytes())
-    return RunOutcome(run, rows, evaluation["metrics"], float(facts["duration_s"]))
+    return RunOutcome(run, read_rows(run), evaluation["metrics"], float(facts["duration_s"]))
 
 
 def run_in_process(config: TrainConfig, folder: Path, threads: int) -> RunOutcome:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import optuna
 import polars as pl
 from pydantic import Field, model_validator
@@ -17,7 +18,7 @@ from sightline.core.runs import RunFolder
 from sightline.models import create
 from sightline.train.config import TrainConfig
 from sightline.train.recorder import Watcher
-from sightline.train.study import merge_settings, read_outcome, settings_of
+from sightline.train.study import merge_settings, read_outcome, read_rows, settings_of
 from sightline.train.trainer import resume, train
 
 __all__ = ["SearchResult", "Tuning", "run_tuning"]
@@ -149,17 +150,24 @@ def run_tuning(
         study_name=_STUDY,
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=tuning.seed, n_startup_trials=tuning.warmup_trials),
         pruner=_pruner(tuning),
     )
     _requeue_cut_trials(study)
     while (done := sum(t.state.is_finished() and t.state.name != "FAIL" for t in study.trials)) < tuning.trials:
+        study.sampler = _sampler(tuning, study)
         trial = study.ask()
         state, value = _run_trial(trial, fixed, space, target, watcher, where)
         study.tell(trial, value, state=state)
         if progress is not None:
             progress(done + 1, tuning.trials, f"trial {trial.number}: {state.name.lower()}")
     return _collect(study, target, fixed, space)
+
+
+def _sampler(tuning: Tuning, study: optuna.Study) -> optuna.samplers.BaseSampler:
+    """A sampler for the next trial alone: a resumed search must not draw again what it drew before it was cut."""
+    drawn = sum(_CONTINUES not in trial.user_attrs for trial in study.trials)
+    seed = int(np.random.default_rng((tuning.seed, drawn)).integers(2**31))
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=tuning.warmup_trials)
 
 
 def _pruner(tuning: Tuning) -> optuna.pruners.BasePruner:
@@ -190,6 +198,8 @@ def _run_trial(
     folder = target / task / f"trial-{number}"
     trial.set_user_attr("run", folder.relative_to(target).as_posix())
     watching = _TrialWatcher(trial, watcher)
+    for row in read_rows(folder):  # of a trial that was cut: the pruner and the table need all its epochs
+        trial.report(row["watch/metric"], int(row["epoch"]))
     try:
         if (folder / "run.json").is_file():
             if read_outcome(folder) is None:
