@@ -79,7 +79,8 @@ def _pixels(counts: bytes | None, rings: list[list[float]] | None, *place: Any) 
     if drawn is None:
         left, right = round(max(0, x1)), round(min(width, x2))
         top, bottom = round(max(0, y1)), round(min(height, y2))
-        return (np.arange(left, right)[:, None] * height + np.arange(top, bottom)).ravel()
+        box: NDArray[np.int64] = (np.arange(left, right)[:, None] * height + np.arange(top, bottom)).ravel()
+        return box
     runs = counts_to_runs(drawn, (height, width))
     inside = runs[1::2]
     starts = (np.cumsum(runs) - runs)[1::2] - (np.cumsum(inside) - inside)

@@ -21,6 +21,7 @@ from sightline.train.augment.geometry import (
     Matrix,
     affine,
     flip,
+    invert,
     map_boxes,
     scale,
     translate,
@@ -92,7 +93,7 @@ class Augmenter:
             return cut_sample(self._moved(source, move, target_hw), self.policy)
         rows = [draw.row, *rng.integers(0, self.count, 3).tolist()]
         tiles = [crop_sample(self._source(row), self.contents[row]) for row in rows]
-        view = map_boxes(np.array([0, 0, target_hw[1], target_hw[0]]), np.linalg.inv(move))[0]
+        view = map_boxes(np.array([0, 0, target_hw[1], target_hw[0]]), invert(move))[0]
         x, y = meeting_point(tiles, view, rng.random(2))
         joined, (at_x, at_y) = join_tiles(tiles, self.pad_value)
         return cut_sample(self._moved(joined, move @ translate(x - at_x, y - at_y), target_hw), self.policy)
@@ -110,12 +111,13 @@ class Augmenter:
         moved = warp_sample(source, matrix, target_hw, self.pad_value, self.sides)
         if "masks" in source:
             # Counted in the source's pixels, where rounding takes nothing from an object that is not cut.
-            back, whole = np.linalg.inv(matrix).astype(np.float64), np.ones(target_hw, np.uint8)
-            seen = warp(whole, back, source["image"].shape[:2], cv2.INTER_NEAREST, 0)
+            canvas = np.ones(target_hw, np.uint8)
+            seen = warp(canvas, invert(matrix), source["image"].shape[:2], cv2.INTER_NEAREST, 0)
             moved["whole"], moved["left"] = source["masks"].sizes(), source["masks"].sizes(seen > 0)
-            if matrix[0, 1] or matrix[1, 0]:  # the box around a turned box is wider than its object
-                outlined = moved["masks"].outlined[:, None]
-                moved["boxes"] = np.where(outlined, moved["masks"].boxes(), moved["boxes"])
+            # What is left of a box that is turned or cut is wider than what is left of the object in it.
+            changed = (moved["left"] < moved["whole"]) | bool(matrix[0, 1] or matrix[1, 0])
+            fitted = (changed & source["masks"].outlined)[:, None]
+            moved["boxes"] = np.where(fitted, moved["masks"].boxes(), moved["boxes"])
         elif "boxes" in source:
             moved["whole"] = box_areas(moved["boxes"])
         return moved

@@ -134,8 +134,8 @@ def paste_objects(target: Sample, source: Sample, policy: Augmentation, rng: np.
     Only objects with an outline that the source's padding does not cut, and only on the target's content. What they
     cover is taken from the target's masks, whose boxes shrink to what is left.
     """
-    drawn = rng.random(len(source["masks"])) < _PASTED_SHARE
-    chosen = drawn & source["masks"].outlined & ~_touch_padding(source)
+    masks = source["masks"]
+    chosen = (rng.random(len(masks)) < _PASTED_SHARE) & masks.outlined & (masks.sizes() > 0) & ~_touch_padding(source)
     pasted = _covered_by(keep_objects(source, chosen), target["content"] == 0)
     pasted = _drop_invisible(pasted, policy)
     covered = pasted["masks"].covered()
@@ -163,7 +163,8 @@ def _covered_by(sample: Sample, cover: NDArray[np.bool_]) -> Sample:
     masks = sample["masks"].changed(lambda labels: labels * ~cover)
     before, after = sample["masks"].sizes(), masks.sizes()
     boxes = np.where((after < before)[:, None], masks.boxes(), sample["boxes"])
-    return {**sample, "masks": masks, "boxes": boxes, "left": sample["left"] * after / np.maximum(before, 1)}
+    shares = np.divide(after, before, out=np.ones_like(before), where=before > 0)
+    return {**sample, "masks": masks, "boxes": boxes, "left": sample["left"] * shares}
 
 
 def _under(keypoints: NDArray[np.float32], cover: NDArray[np.bool_]) -> NDArray[np.bool_]:

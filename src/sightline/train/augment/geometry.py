@@ -19,6 +19,7 @@ __all__ = [
     "Matrix",
     "affine",
     "flip",
+    "invert",
     "map_boxes",
     "map_points",
     "move_objects",
@@ -64,6 +65,12 @@ def flip(size_hw: tuple[int, int], left_right: bool, up_down: bool) -> Matrix:
     if up_down:
         matrix = translate(0, height) @ scale(1, -1) @ matrix
     return matrix
+
+
+def invert(matrix: Matrix) -> Matrix:
+    """The way back."""
+    back: Matrix = np.linalg.inv(matrix).astype(np.float64)
+    return back
 
 
 def map_points(points_xy: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float64]:

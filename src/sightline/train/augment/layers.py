@@ -66,13 +66,15 @@ class Layers:
 
     def mask(self, index: int) -> NDArray[np.bool_]:
         """The mask (H, W) of one object."""
-        return np.any(self.maps == self.values[index], axis=0)
+        mask: NDArray[np.bool_] = np.any(self.maps == self.values[index], axis=0)
+        return mask
 
     def covered(self) -> NDArray[np.bool_]:
         """(H, W): where an object lies."""
         table = np.zeros(_MOST + 1, np.bool_)
         table[self.values] = True
-        return np.any(table[self.maps], axis=0)
+        covered: NDArray[np.bool_] = np.any(table[self.maps], axis=0)
+        return covered
 
     def sizes(self, where: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """Pixels (N,) of each object, where `where` (H, W) is true."""
