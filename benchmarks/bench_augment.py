@@ -109,7 +109,7 @@ def main() -> None:
     options = arguments(__doc__.splitlines()[0])
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    samples = random_samples(np.random.default_rng(0), 8 if options.quick else 40)
+    samples = random_samples(np.random.default_rng(0), 4 if options.quick else 20)
     check(samples[0])
     tensors = [as_tensors(sample) for sample in samples]
     seeds = np.arange(len(samples))

@@ -55,7 +55,10 @@ def scene(seed, content=(0, 0, SIZE[1], SIZE[0]), count=4, with_masks=True):
 
 
 contents = st.tuples(
-    st.integers(0, SIZE[1] // 4), st.integers(0, SIZE[0] // 4), st.integers(0, SIZE[1] // 4), st.integers(0, SIZE[0] // 4)
+    st.integers(0, SIZE[1] // 4),
+    st.integers(0, SIZE[0] // 4),
+    st.integers(0, SIZE[1] // 4),
+    st.integers(0, SIZE[0] // 4),
 ).map(lambda cut: (cut[0], cut[1], SIZE[1] - cut[2], SIZE[0] - cut[3]))
 """Rectangles that span at least half of both sides."""
 
@@ -199,6 +202,23 @@ def test_labels_of_a_mosaic_lie_on_their_objects(seed, content):
     assert np.abs(done["masks"].boxes() - done["boxes"]).max(initial=0) <= 1.5
     covered = done["masks"].covered()
     assert (np.abs(done["image"][covered].astype(int) - 128) < 60).mean() > 0.8 if covered.any() else True
+
+
+@given(st.integers(0, 300), contents)
+def test_tiles_keep_their_labels_to_themselves(seed, content):
+    """Boxes of whole inputs, padding and all, are cut to the tiles, which fill the picture without overlap."""
+    whole = np.array([[0, 0, SIZE[1], SIZE[0]]], np.float32)
+    points = np.array([[[0.5, 0.5, 2], [SIZE[1] / 2, SIZE[0] / 2, 2]]], np.float32)
+
+    def load(row):
+        sample = scene(row, content, 0, with_masks=False)
+        return sample | {"boxes": whole, "labels": np.zeros(1, int), "objects": np.array([row]), "keypoints": points}
+
+    done = augmenter(off(mosaic=1.0, min_side_px=1.0, below_visible="keep"), load, content).sample(Draw(0, seed))
+    covered = np.prod(done["boxes"][:, 2:] - done["boxes"][:, :2], axis=1).sum()
+    assert covered == pytest.approx(SIZE[0] * SIZE[1], abs=sum(SIZE) + 4)  # tiles below a pixel are no object
+    in_padding = content[0] > 0 or content[1] > 0
+    assert not in_padding or (done["keypoints"][:, 0] == 0).all()
 
 
 @given(st.integers(0, 300), contents, contents)
