@@ -10,6 +10,7 @@ from sightline.cli.main import main
 from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
 from sightline.train import Augmentation
+from sightline.train.augment.layers import Layers
 from sightline.train.augment_pictures import augmented_sheets, draw_sample
 from sightline.train.images import NetworkImages
 
@@ -50,14 +51,13 @@ def test_boxes_are_drawn_where_the_sample_has_them() -> None:
 
 def test_keypoints_and_masks_of_objects_are_drawn_where_there_are_such() -> None:
     points = np.array([[[12, 12, 2], [26, 26, 1], [3, 3, 0]]], np.float32)
-    mask = np.zeros((1, 32, 32), np.uint8)
-    mask[0, 14:20, 14:20] = 1
+    inside = (np.arange(14, 20)[:, None] * 32 + np.arange(14, 20)).ravel()
     sample = {
         "image": np.full((32, 32, 3), 90, np.uint8),
         "boxes": np.array([[8, 8, 30, 30]], np.float32),
         "labels": np.array([0]),
         "keypoints": points,
-        "masks": mask,
+        "masks": Layers.draw([inside], (32, 32), [True]),
     }
     changed = (draw_sample(sample, ("car",)) != 90).any(axis=2)
     assert changed[11:13, 11:13].all()

@@ -44,6 +44,12 @@ class Geometry:
         """Network pixels per image pixel, for x and y."""
         return self.resized_hw[1] / self.source_hw[1], self.resized_hw[0] / self.source_hw[0]
 
+    @property
+    def content_xyxy(self) -> tuple[int, int, int, int]:
+        """The part of the network's input that shows the image, in whole pixels; the rest is padding."""
+        rows, columns, _, _ = _window(self)
+        return columns.start, rows.start, columns.stop, rows.stop
+
     def points_to_network(self, points_xy: ArrayLike) -> NDArray[np.float64]:
         """Points (..., 2) in image pixels → network pixels."""
         return np.asarray(points_xy, np.float64) * self.scale_xy + self.offset_xy

@@ -71,7 +71,7 @@ def draw_sample(sample: Sample, class_names: tuple[str, ...]) -> NDArray[np.uint
 
 def _draw_object(picture: NDArray[np.uint8], sample: Sample, place: int, colour: tuple[int, int, int]) -> None:
     if "masks" in sample:
-        covered = sample["masks"][place] > 0
+        covered = sample["masks"].mask(place)
         tint(picture, covered.astype(np.float32), colour, TINT)
         outline_mask(picture, covered, colour, 1, dashed=False)
     outline_box(picture, sample["boxes"][place].tolist(), colour, 1, dashed=False)

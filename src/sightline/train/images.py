@@ -15,7 +15,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.geometry import swap_sides
-from sightline.train.augment.policy import Augmentation
+from sightline.train.augment.policy import Augmentation, needs_masks
 from sightline.train.augment.sample import Draw, Sample
 from sightline.train.image_store import ImageStore, Keeping
 
@@ -62,14 +62,19 @@ class NetworkImages(TorchDataset[Sample]):
         keeping: Keeping = Keeping(),  # noqa: B008 - frozen
     ) -> None:
         self.dataset = dataset
-        with_masks = augmentation is not None and augmentation.copy_paste > 0
+        with_masks = augmentation is not None and needs_masks(augmentation, dataset)
         self.store = ImageStore(dataset, preprocess, keeping, with_masks=with_masks)
         self.augmenter: Augmenter | None = None
         if augmentation is not None:
-            sides = swap_sides(_keypoint_names(dataset))
-            groups = dataset.images["group"].rank("dense").fill_null(0).to_list()
-            pad = preprocess.pad_value
-            self.augmenter = Augmenter(augmentation, self.store.load, len(self.store), pad, groups, sides)
+            self.augmenter = Augmenter(
+                augmentation,
+                self.store.load,
+                len(self.store),
+                preprocess.pad_value,
+                [geometry.content_xyxy for geometry in self.geometries],
+                dataset.images["group"].rank("dense").fill_null(0).to_list(),
+                swap_sides(dataset.classes["keypoint_names"].to_list(), self.store.objects.keypoint_count),
+            )
 
     def __len__(self) -> int:
         return len(self.store)
@@ -97,12 +102,6 @@ class NetworkImages(TorchDataset[Sample]):
         targets = {name: torch.from_numpy(np.concatenate([s[name] for s in samples])) for name in ("boxes", "labels")}
         targets["batch_index"] = torch.repeat_interleave(torch.arange(len(samples)), counts)
         return Batch(images, targets, rows)
-
-
-def _keypoint_names(dataset: Dataset) -> tuple[str, ...] | None:
-    """The names of keypoints, where all classes that have some agree."""
-    named = {tuple(names) for names in dataset.classes["keypoint_names"].to_list() if names}
-    return next(iter(named)) if len(named) == 1 else None
 
 
 class SeededBatches(Sampler[list[Draw]]):

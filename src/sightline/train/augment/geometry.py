@@ -5,6 +5,7 @@ matrix is moved by half a pixel on both sides.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -18,8 +19,10 @@ __all__ = [
     "Matrix",
     "affine",
     "flip",
+    "invert",
     "map_boxes",
     "map_points",
+    "move_objects",
     "scale",
     "swap_sides",
     "translate",
@@ -64,6 +67,12 @@ def flip(size_hw: tuple[int, int], left_right: bool, up_down: bool) -> Matrix:
     return matrix
 
 
+def invert(matrix: Matrix) -> Matrix:
+    """The way back."""
+    back: Matrix = np.linalg.inv(matrix).astype(np.float64)
+    return back
+
+
 def map_points(points_xy: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float64]:
     """Points (..., 2) → the points they go to."""
     moved: NDArray[np.float64] = points_xy @ matrix[:2, :2].T + matrix[:2, 2]
@@ -79,32 +88,42 @@ def map_boxes(boxes_xyxy: NDArray[np.floating], matrix: Matrix) -> NDArray[np.fl
 
 
 def warp_sample(
-    sample: Sample, matrix: Matrix, size_hw: tuple[int, int], pad_value: int, sides: tuple[int, ...] | None
+    sample: Sample, matrix: Matrix, size_hw: tuple[int, int], pad_value: int, sides: NDArray[np.int64] | None
 ) -> Sample:
-    """The sample as it lies on a canvas of `size_hw`; boxes and points may reach beyond it.
-
-    `sides` is the order of keypoints after a mirror (left and right change places), None where there is none.
-    """
-    moved = dict(sample)
+    """The sample as it lies on a canvas of `size_hw`; boxes and points may reach beyond it."""
     same = size_hw == sample["image"].shape[:2] and np.array_equal(matrix, IDENTITY)
     if same:
-        return moved
+        return dict(sample)
+    moved = move_objects(sample, matrix, sides)
     moved["image"] = warp(sample["image"], matrix, size_hw, cv2.INTER_LINEAR, pad_value)
-    if "mask" in sample:
-        moved["mask"] = warp(sample["mask"], matrix, size_hw, cv2.INTER_NEAREST, IGNORE)
+    for key, fill in (("mask", IGNORE), ("content", 0)):
+        if key in sample:
+            moved[key] = warp(sample[key], matrix, size_hw, cv2.INTER_NEAREST, fill)
     if "masks" in sample:
-        layers = [warp(mask, matrix, size_hw, cv2.INTER_NEAREST, 0) for mask in sample["masks"]]
-        moved["masks"] = np.stack(layers) if layers else np.zeros((0, *size_hw), np.uint8)
-    if "boxes" in sample:
-        moved["boxes"] = map_boxes(sample["boxes"], matrix).astype(np.float32)
-    if "keypoints" in sample:
-        moved["keypoints"] = _map_keypoints(sample["keypoints"], matrix, sides)
+        moved["masks"] = sample["masks"].changed(lambda labels: warp(labels, matrix, size_hw, cv2.INTER_NEAREST, 0))
     return moved
 
 
-def warp(
-    pixels: NDArray[np.uint8], matrix: Matrix, size_hw: tuple[int, int], interpolation: int, fill: int
-) -> NDArray[np.uint8]:
+def move_objects(sample: Sample, matrix: Matrix, sides: NDArray[np.int64] | None) -> Sample:
+    """The sample with its boxes and keypoints where the matrix takes them; nothing else has moved.
+
+    `sides` (C, K) is the order of each class's keypoints after a mirror (left and right change places), None where
+    there is none.
+    """
+    moved = dict(sample)
+    if "boxes" in sample:
+        moved["boxes"] = map_boxes(sample["boxes"], matrix).astype(np.float32)
+    if "keypoints" in sample:
+        points = sample["keypoints"].copy()
+        points[..., :2] = map_points(sample["keypoints"][..., :2], matrix)
+        points[points[..., 2] == 0] = 0.0
+        if sides is not None and np.linalg.det(matrix[:2, :2]) < 0:
+            points = np.take_along_axis(points, sides[sample["labels"]][..., None], 1)
+        moved["keypoints"] = points
+    return moved
+
+
+def warp(pixels: NDArray[Any], matrix: Matrix, size_hw: tuple[int, int], interpolation: int, fill: int) -> NDArray[Any]:
     """(H, W) or (H, W, C) pixels moved onto a canvas; what comes from outside is `fill`."""
     about_centres = translate(-0.5, -0.5) @ matrix @ translate(0.5, 0.5)
     value = (fill,) * 4
@@ -114,25 +133,15 @@ def warp(
     return out if out.ndim == pixels.ndim else out[..., None]
 
 
-def _map_keypoints(
-    keypoints: NDArray[np.float32], matrix: Matrix, sides: tuple[int, ...] | None
-) -> NDArray[np.float32]:
-    moved = keypoints.copy()
-    moved[..., :2] = map_points(keypoints[..., :2], matrix)
-    moved[keypoints[..., 2] == 0] = 0.0
-    mirrored = np.linalg.det(matrix[:2, :2]) < 0
-    return moved[:, list(sides)] if mirrored and sides is not None else moved
-
-
-def swap_sides(names: tuple[str, ...] | None) -> tuple[int, ...] | None:
-    """The order that exchanges 'left' and 'right' in keypoint names; None where no names are known."""
-    if not names:
-        return None
+def swap_sides(names_by_class: Sequence[Sequence[str] | None], count: int) -> NDArray[np.int64]:
+    """The order (C, `count`) that exchanges 'left' and 'right' in the names of each class's keypoints."""
+    orders = np.tile(np.arange(count), (len(names_by_class), 1))
     other = {"left": "right", "right": "left"}
-    swapped = []
-    for name in names:
-        side = next((s for s in other if s in name.lower()), None)
-        partner = name.lower().replace(side, other[side]) if side else name.lower()
-        lowered = [n.lower() for n in names]
-        swapped.append(lowered.index(partner) if partner in lowered else lowered.index(name.lower()))
-    return tuple(swapped)
+    for order, names in zip(orders, names_by_class, strict=True):
+        lowered = [name.lower() for name in names or ()]
+        for place, name in enumerate(lowered):
+            side = next((s for s in other if s in name), None)
+            partner = name.replace(side, other[side]) if side else name
+            if partner in lowered:
+                order[place] = lowered.index(partner)
+    return orders

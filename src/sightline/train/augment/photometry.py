@@ -65,7 +65,8 @@ def shift_hue(image: Pixels, share: float) -> Pixels:
     if image.shape[2] != 3:
         return image
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = (hsv[..., 0].astype(np.int16) + round(share * _HUE_STEPS)) % _HUE_STEPS
+    turned = np.roll(np.arange(_HUE_STEPS), -round(share * _HUE_STEPS))
+    hsv[..., 0] = cv2.LUT(hsv[..., 0], np.resize(turned, 256).astype(np.uint8))
     return _same_rank(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), image)
 
 

@@ -1,14 +1,14 @@
 """The augmentation policy: every setting with its default, and the operations they belong to."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
 
-__all__ = ["OPERATIONS", "Augmentation", "check_policy"]
+__all__ = ["OPERATIONS", "Augmentation", "check_policy", "needs_masks"]
 
 OPERATIONS: dict[str, tuple[str, ...]] = {
     "mosaic": ("mosaic",),
@@ -35,7 +35,8 @@ class Augmentation(Config):
 
     One visibility rule holds behind all of it: an object is left out when its box ends up narrower or lower than
     `min_side_px`, or when less than `min_visible` of its area is still inside the image and uncovered (unless
-    `below_visible` keeps it). The area is that of its mask where masks are at hand (copy_paste), else of its box.
+    `below_visible` keeps it). The area is that of its mask where the policy needs masks and the data has them or
+    polygons (`needs_masks`), else of its box.
     """
 
     flip_lr: float = Field(default=0.5, ge=0, le=1, description="probability of a left-right flip")
@@ -91,6 +92,19 @@ class Augmentation(Config):
         default="drop", description="what becomes of objects below visibility: no label, or the label of what is left"
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for field in _STRENGTHS:
+            operation = next(name for name, fields in OPERATIONS.items() if field in fields)
+            usual = type(self).model_fields[field].default
+            # Saved settings hold every value, those of operations that are off at their defaults.
+            if getattr(self, operation) == 0 and getattr(self, field) != usual:
+                raise ValueError(
+                    f"{field} belongs to {operation}, which is off: {operation} must be above 0, "
+                    f"or {field} left at {usual:g}"
+                )
+        return self
+
     @classmethod
     def none(cls) -> "Augmentation":
         """Nothing changes; the visibility rule stays, at its defaults."""
@@ -100,8 +114,9 @@ class Augmentation(Config):
         """This policy with every other operation off; ConfigError for a name that is none."""
         if operation not in OPERATIONS:
             raise ConfigError(unknown_name("augmentation", operation, OPERATIONS))
-        off = [f for name, fields in OPERATIONS.items() if name != operation for f in fields if f not in _STRENGTHS]
-        return self.model_copy(update=dict.fromkeys(off, 0.0))
+        nothing = Augmentation.none()
+        off = {f: getattr(nothing, f) for name, fields in OPERATIONS.items() if name != operation for f in fields}
+        return self.model_copy(update=off)
 
     def active(self) -> tuple[str, ...]:
         """The operations that are switched on, in the order they are applied."""
@@ -130,6 +145,11 @@ def check_policy(policy: Augmentation, dataset: Dataset) -> None:
             where=str(dataset.root),
             do="use 'image'",
         )
+
+
+def needs_masks(policy: Augmentation, dataset: Dataset) -> bool:
+    """Whether objects are to have masks: they are pasted by them, and boxes of what is turned are drawn around them."""
+    return bool(policy.copy_paste or policy.rotate or policy.shear) and _has_outlines(dataset)
 
 
 def _has_outlines(dataset: Dataset) -> bool:
