@@ -182,10 +182,12 @@ CASES = {
         "gradient-dead", "head cut off from the rest by detach()", traffic, {**YOLO, "model": "cut-trunk", "epochs": 2}
     ),
     "activation-twice": Case(
-        "activation-twice", "network ends in a sigmoid", cracks, {**UNET, "model": "ends-in-sigmoid"}
+        "activation-twice", "network ends in a sigmoid", cracks, {**UNET, "model": "ends-in-sigmoid", "epochs": 4}
     ),
     "prediction-empty": Case("prediction-empty", "labels of one training image in 48", unlabelled, YOLO),
-    "prediction-constant": Case("prediction-constant", "every image is black", cracks, {**UNET, "model": "blind"}),
+    "prediction-constant": Case(
+        "prediction-constant", "every image is black", cracks, {**UNET, "model": "blind", "epochs": 8}
+    ),
     "healthy detector": Case(
         None, "yolo11n, 96 images, 4 classes", partial(traffic, images=112), {**YOLO, "epochs": 24}
     ),
