@@ -1,7 +1,9 @@
 """The watching rules: each speaks on the course it is made for, and none on a healthy one."""
 
+import importlib.util
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,11 @@ from sightline.train import TrainConfig, session, train
 from sightline.train.rules import RULES, RunFacts, watch
 from sightline.train.signals import GradientMeter, OutputMeter
 
+SCRIPT = importlib.util.spec_from_file_location(
+    "rules_table", Path(__file__).parents[2] / "benchmarks" / "rules_table.py"
+)
+TABLE = importlib.util.module_from_spec(SCRIPT)
+SCRIPT.loader.exec_module(TABLE)
 SEMANTIC = RunFacts("semantic", epochs=30, class_count=2, class_term="bce", clip_norm=10.0, peak_lr=0.002)
 DETECT = RunFacts("detect", epochs=30, class_count=3, class_term="cls", clip_norm=10.0, peak_lr=0.002)
 
@@ -96,6 +103,24 @@ def test_outputs_that_are_not_numbers_are_no_double_activation(low, high):
 def test_a_detector_may_say_the_same_everywhere_in_its_first_epochs():
     rows = [{**row, "watch/output_spread": 1e-11 if i < 9 else 0.01} for i, row in enumerate(healthy(30, "cls"))]
     assert spoken(rows, DETECT) == []
+
+
+def test_a_detector_with_low_scores_on_the_right_boxes_is_not_empty():
+    rows = changed(healthy(30, "cls"), 0, watch__found=0.0, watch__output_max=0.2)
+    assert spoken(changed(rows, 0, watch__metric=0.09), DETECT) == []
+    assert spoken(changed(rows, 0, watch__metric=0.0), DETECT) == ["prediction-empty"]
+
+
+def test_outputs_that_still_grow_are_waited_for():
+    rows = healthy(30, "cls")
+    for i, row in enumerate(rows):
+        row |= {"watch/output_spread": min(1e-17 * 10**i, 0.01)}
+        row |= {"watch/metric": 0.0, "watch/found": float(i > 17), "watch/output_max": min(0.002 * 1.3**i, 0.3)}
+    assert spoken(rows, DETECT) == []
+    stuck = [{**row, "watch/output_spread": min(row["watch/output_spread"], 1e-6)} for row in rows]
+    assert spoken(stuck, DETECT) == ["prediction-constant"]
+    stuck = [{**row, "watch/found": 0.0, "watch/output_max": min(row["watch/output_max"], 0.1)} for row in rows]
+    assert spoken(stuck, DETECT) == ["prediction-empty"]
 
 
 def test_divergence_needs_a_metric_that_no_longer_improves():
@@ -184,6 +209,17 @@ def test_a_double_sigmoid_is_named_in_the_run(cracks, tmp_path, watcher, monkeyp
     found = json.loads((run.path / "run.json").read_text())["watched"]
     assert [f["code"] for f in found] == ["activation-twice"]
     assert sum("activation-twice" in line for line in watcher.notes) == 1
+
+
+def test_every_rule_has_a_run_that_is_built_to_trigger_it_and_three_have_none():
+    assert sorted(case.rule or "" for case in TABLE.CASES.values()) == sorted(["", "", "", *RULES])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE.CASES)
+def test_a_real_run_makes_its_rule_speak_and_a_healthy_one_none(name, tmp_path):
+    found = TABLE.found_by(name, tmp_path)
+    assert TABLE.is_right(TABLE.CASES[name], found), found
 
 
 def test_every_rule_has_advice():

@@ -26,6 +26,8 @@ EXPLOSION_FACTOR = 20.0  # medians of an epoch's gradients differ by less than 1
 EXPLOSION_LOSS = 100.0
 DEAD_SHARE, DEAD_NORM = 0.25, 1e-7
 SAME_OUTPUT = 1e-4
+LEAST_AP = 0.01  # with more, what scores below 0.25 is found all the same
+GROWTH = 2.0  # what grows by this in as many epochs as a symptom must show is on its way out of it
 SLACK = 1e-3
 
 
@@ -180,11 +182,16 @@ def _is_unsettled(rows: Sequence[Row], facts: RunFacts) -> bool:
     return _is_early(rows, facts, 2 * PATIENT_EPOCHS if facts.task == "detect" else PATIENT_EPOCHS)
 
 
+def _grows(rows: Sequence[Row], key: str) -> bool:
+    """Averaged weights and statistics lag: while a network learns, what they let through grows from epoch to epoch."""
+    return len(rows) > STREAK and rows[-1][key] > GROWTH * rows[-1 - STREAK][key]
+
+
 def _nothing_found(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, float]] | None:
     last = rows[-STREAK:]
-    if _is_unsettled(rows, facts):
+    if _is_unsettled(rows, facts) or _grows(rows, "watch/output_max"):
         return None
-    if any(r["watch/found"] > 0 for r in last):
+    if any(r["watch/found"] > 0 or (facts.task == "detect" and r["watch/metric"] > LEAST_AP) for r in last):
         return None
     what = "pixel is predicted to be foreground" if facts.task == "semantic" else "score above 0.25 is predicted"
     message = f"everything is background: no {what} in any validation image, {STREAK} epochs in a row"
@@ -193,7 +200,9 @@ def _nothing_found(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str,
 
 def _constant_output(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, float]] | None:
     last = [r["watch/output_spread"] for r in rows[-STREAK:]]
-    if _is_unsettled(rows, facts) or any(math.isnan(s) or s >= SAME_OUTPUT for s in last):
+    if _is_unsettled(rows, facts) or _grows(rows, "watch/output_spread"):
+        return None
+    if any(math.isnan(s) or s >= SAME_OUTPUT for s in last):
         return None
     message = f"the prediction does not depend on the image: it varies by {last[-1]:.2g} between validation images"
     return message, {"output_spread": last[-1]}
