@@ -38,7 +38,7 @@ VERBS = {
     "run": ("run:run", "Run a model on images, a video or a camera, with tracking."),
     "report": ("report:report", "Write one offline HTML page of a run."),
 }
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 _EXTRA_OF = {
     "torch": "train",
@@ -65,7 +65,10 @@ def build_app() -> cyclopts.App:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one verb and exit: 0 done, 1 failed or a finding above the chosen severity, 2 unusable input, 130 Ctrl-C."""
+    """Run one verb and exit: 0 done, 1 failed or a finding above the chosen severity, 2 unusable input, 130 Ctrl-C.
+
+    2 also where nothing can be read or written: no permission, a full disk.
+    """
     try:
         code = build_app()(
             list(sys.argv[1:] if arguments is None else arguments),
@@ -95,8 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         if error.errno not in (*_FULL, *_WRONG_PLACE):
             raise
-        kind = InputError if error.errno in _WRONG_PLACE else SightlineError
-        fail(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", kind.exit_code)
+        fail(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", InputError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -144,6 +144,9 @@ def _interruptible(work: Any, run: str) -> TrainResult:
     except KeyboardInterrupt:
         note(f"interrupted; continue with: sightline train --resume {run}")
         raise
+    except OSError:  # a full disk, as a rule
+        note(f"the run stopped; continue with: sightline train --resume {run}")
+        raise
     return result
 
 
