@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 
 import pytest
@@ -71,6 +72,13 @@ def test_a_file_that_does_not_fit_leaves_the_state_before(cut, traffic, tmp_path
         torch.load(r.run / "weights" / "last.ckpt", weights_only=True)["state_dict"] for r in (whole, resumed)
     )
     assert all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+def test_the_state_takes_no_way_through_the_temporary_folder(traffic, tmp_path, watcher, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))  # may be another disk, and too small
+    run = RunFolder.create(tmp_path, "detect")
+    train(settings(traffic), run, watcher)
+    assert (run.weights / "last.ckpt").is_file()
 
 
 @contextmanager

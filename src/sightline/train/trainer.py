@@ -25,6 +25,7 @@ from sightline.train.position import stop_at_next_step
 from sightline.train.precision import Arithmetic
 from sightline.train.recorder import Watcher
 from sightline.train.session import Session, prepare_session
+from sightline.train.state_file import StateFile
 from sightline.train.validation import Evaluation
 
 __all__ = ["TrainResult", "lightning_trainer", "resume", "run_trainer", "train"]
@@ -165,6 +166,7 @@ def lightning_trainer(
         max_epochs=epochs,
         accumulate_grad_batches=session.config.optimizer.accumulate,
         callbacks=[callback],
+        plugins=[StateFile()],
         profiler=profiler,
         logger=False,
         enable_checkpointing=False,
