@@ -65,10 +65,7 @@ def build_app() -> cyclopts.App:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one verb and exit: 0 done, 1 failed or a finding above the chosen severity, 2 unusable input, 130 Ctrl-C.
-
-    2 also where nothing can be read or written: no permission, a full disk.
-    """
+    """Run one verb and exit: 0 done, 1 failed or a finding above the chosen severity, 2 unusable input, 130 Ctrl-C."""
     try:
         code = build_app()(
             list(sys.argv[1:] if arguments is None else arguments),
@@ -95,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # The interpreter flushes stdout once more when it ends; what is left goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:
+    except OSError as error:  # a place that takes no output, a full disk among them, is unusable input
         if error.errno not in (*_FULL, *_WRONG_PLACE):
             raise
         fail(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", InputError.exit_code)

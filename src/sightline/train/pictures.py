@@ -1,6 +1,5 @@
 """Prediction pictures: the same validation images every time, ground truth beside prediction."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from sightline.core.dataset import Dataset
-from sightline.core.files import write_bytes_atomic
+from sightline.core.files import atomic_path
 from sightline.core.frames import SemanticMap
 from sightline.core.predictions import Predictions
 from sightline.data.contact_sheet import draw_caption, tile
@@ -35,9 +34,8 @@ def draw_predictions(dataset: Dataset, predictions: Predictions, path: Path, con
         truth, predicted = draw(dataset, image, pixels, found, conf)
         name = Path(image["path"]).name
         pairs += [draw_caption(truth, f"{name}: labels"), draw_caption(predicted, f"{name}: predicted")]
-    encoded = io.BytesIO()  # in memory first: Pillow does not notice that a full disk took only a part
-    PillowImage.fromarray(tile(pairs, columns=4, cell_hw=(300, 360))).save(encoded, "JPEG", quality=88)
-    write_bytes_atomic(path, encoded.getvalue())
+    with atomic_path(path) as temporary:
+        PillowImage.fromarray(tile(pairs, columns=4, cell_hw=(300, 360))).save(temporary, quality=88)
 
 
 def _detection_pair(

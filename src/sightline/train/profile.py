@@ -110,7 +110,7 @@ def profile_training(
         watcher.phase("profiling", counter.last * session.config.images_per_step)
         with laps.watch(as_module(session.module.model)):
             trainer = lightning_trainer(session, counter, 1, laps)
-            run_trainer(trainer, session.module, _Batches(session.loader, counter.last), None)
+            run_trainer(trainer, session, _Batches(session.loader, counter.last), None)
     images: NetworkImages = session.loader.dataset
     loading = _measure_loading(images)
     parts = _parts_table(laps, counter.images)

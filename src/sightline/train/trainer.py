@@ -20,7 +20,7 @@ from sightline.evaluate import DetectionResult
 from sightline.models import load_model
 from sightline.train.config import TrainConfig
 from sightline.train.memory import peak_memory
-from sightline.train.module import TrainingModule, as_module
+from sightline.train.module import as_module
 from sightline.train.position import stop_at_next_step
 from sightline.train.precision import Arithmetic
 from sightline.train.recorder import Watcher
@@ -122,7 +122,7 @@ def _fit(session: Session, watcher: Watcher, checkpoint: Path | None) -> TrainRe
     status = "failed"
     try:
         with stop_at_next_step(recorder.stop):
-            run_trainer(trainer, session.module, session.loader, checkpoint)
+            run_trainer(trainer, session, session.loader, checkpoint)
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -136,7 +136,7 @@ def _fit(session: Session, watcher: Watcher, checkpoint: Path | None) -> TrainRe
     return _finish(session, watcher, recorder.seconds_before + time.perf_counter() - started)
 
 
-def run_trainer(trainer: lightning.Trainer, module: TrainingModule, loader: Any, checkpoint: Path | None) -> None:
+def run_trainer(trainer: lightning.Trainer, session: Session, loader: Any, checkpoint: Path | None) -> None:
     """Let Lightning train on the batches of `loader`; KeyboardInterrupt where it was stopped."""
     with warnings.catch_warnings():
         # Lightning advises more loader processes; with images in memory there is nothing for them to do.
@@ -146,7 +146,7 @@ def run_trainer(trainer: lightning.Trainer, module: TrainingModule, loader: Any,
         warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")  # frozen stages are, on purpose
         warnings.filterwarnings("ignore", message=".*tensorboardX.*|.*litlogger.*|.*LeafSpec.*")
         try:
-            trainer.fit(module, train_dataloaders=loader, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(session.module, train_dataloaders=loader, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # how Lightning ends what was interrupted
             raise KeyboardInterrupt from None
     if trainer.interrupted:
