@@ -197,7 +197,7 @@ def test_a_full_disk_is_one_sentence(sightline, traffic, monkeypatch):
     predictions_from_rows([], {"class_names": dataset.class_names}).save("p.parquet")
     monkeypatch.setattr(cli_evaluate, "_write", fail)
     done = sightline("eval", "--data", traffic, "--predictions", "p.parquet", "--out", "o")
-    assert done.returncode == 1
+    assert done.returncode == 2
     sentence = "error: o/evaluation.json: cannot be written or read (No space left on device)."
     assert done.stderr.strip().splitlines() == [sentence]
 

@@ -31,6 +31,7 @@ VERBS = {
     "convert": ("convert:convert", "Write a data set in another format and say what is lost."),
     "models": ("models:models", "List the models, or count one's parameters, MACs and FLOPs."),
     "train": ("train:train", "Train a model; Ctrl-C leaves a run that --resume continues."),
+    "profile": ("profile:profile", "Say where the time of training goes: loader, host, forward, backward, optimiser."),
     "ablate": ("study:ablate", "Train variants of one setting with several seeds and compare them."),
     "tune": ("study:tune", "Search for good settings with Optuna; what is fixed stays fixed."),
     "eval": ("evaluate:evaluate", "Measure a model, or a predictions file, on a data set."),
@@ -38,7 +39,7 @@ VERBS = {
     "run": ("run:run", "Run a model on images, a video or a camera, with tracking."),
     "report": ("report:report", "Write one offline HTML page of a run."),
 }
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 _EXTRA_OF = {
     "torch": "train",
@@ -94,11 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # The interpreter flushes stdout once more when it ends; what is left goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:
+    except OSError as error:  # a place that takes no output, a full disk among them, is unusable input
         if error.errno not in (*_FULL, *_WRONG_PLACE):
             raise
-        kind = InputError if error.errno in _WRONG_PLACE else SightlineError
-        fail(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", kind.exit_code)
+        fail(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", InputError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -23,7 +23,7 @@ from sightline.train.config import SHORT_NAMES, nest_settings
 from sightline.train.distributed import SilentWatcher, join_processes
 from sightline.train.study import merge_settings
 
-__all__ = ["parse_assignments", "train"]
+__all__ = ["TrainOptions", "parse_assignments", "settings_given", "train"]
 
 _RUNS, _STUDY, _STUDY_SEEDS = "runs", "augment-study", 3
 
@@ -43,12 +43,12 @@ def _options() -> dict[str, Any]:
     return fields
 
 
-_Options: Any = pydantic.create_model("TrainOptions", __base__=Config, **_options())
+TrainOptions: Any = pydantic.create_model("TrainOptions", __base__=Config, **_options())
 
 
 def train(
     *assignments: str,
-    options: Annotated[_Options | None, Parameter(name="*")] = None,
+    options: Annotated[TrainOptions | None, Parameter(name="*")] = None,
     config: str | None = None,
     resume_from: Annotated[str | None, Parameter(name="--resume")] = None,
     name: str | None = None,
@@ -86,7 +86,7 @@ def train(
     if augment_study:
         if resume_from is not None:
             raise ConfigError("--augment-study goes on where it was by itself and takes no --resume")
-        study = augment_study_of(_settings(options, assignments, config), study_seeds or _STUDY_SEEDS)
+        study = augment_study_of(settings_given(options, assignments, config), study_seeds or _STUDY_SEEDS)
         show_ablation("Augmentation", study, Path(runs) / (name or _STUDY), jobs=jobs or 1, where=_STUDY, json=json)
         return 0
     if study_seeds is not None or jobs is not None:
@@ -99,7 +99,7 @@ def train(
                 raise ConfigError("--resume continues a run with its own settings and takes no other options")
             result = _interruptible(lambda: resume(resume_from, watcher, command, processes), resume_from, watcher)
         else:
-            settings = _settings(options, assignments, config)
+            settings = settings_given(options, assignments, config)
             task = create(settings.model.name, class_names=("background", "object")).task
             run = processes.once(lambda: RunFolder.create(runs, task, name))
             watcher.note(f"run folder: {run.path}")
@@ -111,7 +111,8 @@ def train(
     return 0
 
 
-def _settings(options: Any, assignments: tuple[str, ...], config: str | None) -> TrainConfig:
+def settings_given(options: Any, assignments: tuple[str, ...], config: str | None) -> TrainConfig:
+    """The settings of a run from options, KEY=VALUE texts and a file; ConfigError for what cannot be used."""
     try:
         values = nest_settings(read_yaml(config)) if config is not None else {}
     except ValueError as error:
@@ -148,6 +149,9 @@ def _interruptible(work: Callable[[], TrainResult], run: str, watcher: Watcher) 
         return work()
     except KeyboardInterrupt:
         watcher.note(f"interrupted; continue with: sightline train --resume {run}")
+        raise
+    except OSError:  # a full disk, as a rule
+        watcher.note(f"the run stopped; continue with: sightline train --resume {run}")
         raise
 
 

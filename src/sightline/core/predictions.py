@@ -1,6 +1,7 @@
 """Predictions of a whole data set: one table and what made it, saved together as Parquet."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from sightline.core.errors import DataError
-from sightline.core.files import atomic_path, plain
+from sightline.core.files import plain, write_bytes_atomic
 from sightline.core.tables import Rows, fit_table
 
 __all__ = ["PREDICTIONS_SCHEMA", "Predictions", "predictions_from_rows"]
@@ -61,8 +62,9 @@ class Predictions:
 
     def save(self, path: str | Path) -> None:
         """Write a Parquet file whose metadata carries `meta`, in one step."""
-        with atomic_path(path) as temporary:
-            self.table.write_parquet(temporary, metadata={_META_KEY: json.dumps(plain(self.meta))})
+        written = io.BytesIO()  # in memory first: polars reports a full disk as an error of its computation
+        self.table.write_parquet(written, metadata={_META_KEY: json.dumps(plain(self.meta))})
+        write_bytes_atomic(path, written.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictions":

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 import sightline
 from sightline.core.errors import ConfigError, InputError, ModelError, unknown_name
-from sightline.core.files import atomic_path
+from sightline.core.files import write_bytes_atomic
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
 from sightline.models.contract import Model
 from sightline.models.pretrained import Progress, resolve_weights
@@ -65,8 +65,8 @@ def save_weights(path: str | Path, model: Model, meta: Mapping[str, Any] | None 
             do="save the model before it is fused or altered",
         )
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    with atomic_path(target) as temporary:
-        save_file(tensors, temporary, metadata={METADATA_KEY: described.to_json()})
+    # In memory first: safetensors reports a full disk as an error of its own kind.
+    write_bytes_atomic(target, save(tensors, metadata={METADATA_KEY: described.to_json()}))
     return described
 
 

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from sightline.core.errors import SightlineError
 from sightline.core.preprocess import Preprocess
 from sightline.models.pretrained import cache_folder
 from sightline.train.config import TrainConfig
-from sightline.train.image_store import Keeping, fits_in_memory, needed_bytes
+from sightline.train.image_store import ImageStore, Keeping, fits_in_memory, needed_bytes
 from sightline.train.images import NetworkImages
 from sightline.train.memory import available_bytes
 from sightline.train.module import TrainingModule
 from sightline.train.precision import Arithmetic
 
 __all__ = [
+    "STEPS_PER_EPOCH",
     "Choice",
     "StepCost",
     "choose_batch",
@@ -39,6 +40,7 @@ __all__ = [
     "choose_workers",
     "copies_note",
     "measure_loading",
+    "measure_reading",
     "measure_step",
     "measure_steps",
     "memory_budget",
@@ -48,7 +50,7 @@ _TRIED_BATCHES = (2, 4, 8)
 _MEASURE_SECONDS = 20.0  # no larger batch is tried after this
 _LARGEST = {"cpu": 64, "cuda": 256}  # beyond, a step only takes longer
 _SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the free memory; on the CPU others live there too
-_STEPS_PER_EPOCH = 10  # fewer, larger steps learn less from the same images
+STEPS_PER_EPOCH = 10  # fewer, larger steps learn less from the same images
 _CHEAP_LOADING = 0.1  # of a step's time: worker processes would gain less than this
 
 
@@ -86,7 +88,7 @@ def choose_batch(costs: Sequence[StepCost], budget_bytes: float, images: int, de
     fixed = float((peaks - slope * batches).max())
     most = {
         "memory": (budget_bytes - fixed) / slope,
-        f"{_STEPS_PER_EPOCH} steps an epoch from {images} images": images / _STEPS_PER_EPOCH,
+        f"{STEPS_PER_EPOCH} steps an epoch from {images} images": images / STEPS_PER_EPOCH,
         f"the most that gains speed on {device}": float(_LARGEST[device]),
     }
     limit = min(most, key=lambda name: most[name])
@@ -147,11 +149,20 @@ def measure_steps(config: TrainConfig, dataset: Dataset) -> list[StepCost]:
 def measure_loading(images: NetworkImages, most: int = 16) -> float:
     """Milliseconds to load, augment and collate an image in this process: the median over up to `most`."""
     rows = range(min(most, len(images)))
-    images[0, 0]  # the first one pays for what is made once
+    return _median_ms(lambda row: images.collate([images[row, row]]), rows)
+
+
+def measure_reading(store: ImageStore, most: int = 16) -> float:
+    """Milliseconds of the part of that before augmentation: decoding and warping, or taking what is kept."""
+    return _median_ms(store.load, range(min(most, len(store))))
+
+
+def _median_ms(work: Callable[[int], object], rows: range) -> float:
+    work(0)  # the first one pays for what is made once
     seconds = []
     for row in rows:
         started = time.perf_counter()
-        images.collate([images[row, row]])
+        work(row)
         seconds.append(time.perf_counter() - started)
     return 1e3 * statistics.median(seconds)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.profilers import Profiler
 
 from sightline.core.errors import ConfigError, DataError, InputError
 from sightline.core.files import write_json_atomic
@@ -26,9 +27,10 @@ from sightline.train.position import stop_at_next_step
 from sightline.train.precision import Arithmetic
 from sightline.train.recorder import Watcher
 from sightline.train.session import Session, prepare_session
+from sightline.train.state_file import StateFile
 from sightline.train.validation import Evaluation
 
-__all__ = ["TrainResult", "resume", "train"]
+__all__ = ["TrainResult", "lightning_trainer", "resume", "run_trainer", "train"]
 
 
 @dataclass(frozen=True)
@@ -130,28 +132,15 @@ def _fit(session: Session, watcher: Watcher, checkpoint: Path | None) -> TrainRe
     recorder = session.recorder
     started = time.perf_counter()
     _record(session, {"status": "running"})
-    trainer = _lightning_trainer(session)
+    trainer = lightning_trainer(session, recorder, session.config.schedule.epochs)
     status = "failed"
     try:
-        with (
-            stop_at_next_step(recorder.stop),
-            warnings.catch_warnings(),
-            deterministic_operations(session.config.deterministic) as exceptions,
-        ):
-            session.facts["not_deterministic"] = exceptions
-            # Lightning advises more loader processes; with images in memory there is nothing for them to do.
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            # Our batches know their place (SeededBatches.done), which Lightning cannot see.
-            warnings.filterwarnings("ignore", message=".*ended before the epoch ended.*")
-            warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")  # frozen stages are, on purpose
-            warnings.filterwarnings("ignore", message=".*tensorboardX.*|.*litlogger.*|.*LeafSpec.*")
-            trainer.fit(session.module, train_dataloaders=session.loader, ckpt_path=checkpoint, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        with stop_at_next_step(recorder.stop):
+            run_trainer(trainer, session, session.loader, checkpoint)
         status = "finished"
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         status = "interrupted"
-        raise KeyboardInterrupt from None
+        raise
     finally:
         recorder.close_loggers(status == "finished")
         if status != "finished":
@@ -164,15 +153,38 @@ def _record(session: Session, outcome: dict[str, Any]) -> None:
         session.run.record({**session.facts, **outcome})
 
 
-def _lightning_trainer(session: Session) -> lightning.Trainer:
+def run_trainer(trainer: lightning.Trainer, session: Session, loader: Any, checkpoint: Path | None) -> None:
+    """Let Lightning train on the batches of `loader`; KeyboardInterrupt where it was stopped."""
+    with warnings.catch_warnings(), deterministic_operations(session.config.deterministic) as exceptions:
+        session.facts["not_deterministic"] = exceptions
+        # Lightning advises more loader processes; with images in memory there is nothing for them to do.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Our batches know their place (SeededBatches.done), which Lightning cannot see.
+        warnings.filterwarnings("ignore", message=".*ended before the epoch ended.*")
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")  # frozen stages are, on purpose
+        warnings.filterwarnings("ignore", message=".*tensorboardX.*|.*litlogger.*|.*LeafSpec.*")
+        try:
+            trainer.fit(session.module, train_dataloaders=loader, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # how Lightning ends what was interrupted
+            raise KeyboardInterrupt from None
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def lightning_trainer(
+    session: Session, callback: lightning.Callback, epochs: int, profiler: Profiler | None = None
+) -> lightning.Trainer:
+    """Lightning's trainer for a session, with everything it would write or show by itself switched off."""
     # Lightning's own notes go to the log of whoever wants them, not into the user's terminal.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return lightning.Trainer(
         accelerator="gpu" if session.arithmetic.device == "cuda" else "cpu",
         precision=session.arithmetic.lightning,
-        max_epochs=session.config.schedule.epochs,
+        max_epochs=epochs,
         accumulate_grad_batches=session.config.optimizer.accumulate,
-        callbacks=[session.recorder],
+        callbacks=[callback],
+        plugins=[StateFile()],
+        profiler=profiler,
         **session.processes.trainer_options(),
         logger=False,
         enable_checkpointing=False,
