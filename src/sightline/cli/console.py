@@ -91,10 +91,10 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 class TrainWatcher:
-    """Shows a training run: a bar for the stretch of work at hand and a line for each epoch."""
+    """Shows a training run: a bar for the stretch of work at hand and a line for each epoch; nothing when `quiet`."""
 
-    def __init__(self) -> None:
-        self.bar = _bar()
+    def __init__(self, quiet: bool = False) -> None:
+        self.bar = _bar(Console(stderr=True, quiet=True) if quiet else STDERR)
         self.task: Any = None
 
     def __enter__(self) -> "TrainWatcher":
@@ -130,14 +130,14 @@ class TrainWatcher:
         self.bar.console.print("  ".join(parts) + mark, soft_wrap=True, highlight=False)
 
 
-def _bar() -> Progress:
+def _bar(console: Console = STDERR) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=STDERR,
+        console=console,
         transient=True,
-        disable=not STDERR.is_terminal,
+        disable=console.quiet or not console.is_terminal,
     )

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +19,7 @@ from sightline.train import TrainConfig, TrainResult, Watcher, resume
 from sightline.train import train as train_run
 from sightline.train.augment_study import augment_study as augment_study_of
 from sightline.train.config import SHORT_NAMES, nest_settings
-from sightline.train.distributed import SilentWatcher, join_processes
+from sightline.train.distributed import join_processes
 from sightline.train.study import merge_settings
 
 __all__ = ["TrainOptions", "parse_assignments", "settings_given", "train"]
@@ -93,7 +92,7 @@ def train(
         raise ConfigError("--study-seeds and --jobs belong to --augment-study, got them without it")
     command = ["sightline", *sys.argv[1:]]
     processes = join_processes()
-    with processes.one_voice(), TrainWatcher() if processes.is_first else nullcontext(SilentWatcher()) as watcher:
+    with processes.one_voice(), TrainWatcher(quiet=not processes.is_first) as watcher:
         if resume_from is not None:
             if assignments or options is not None or config is not None or name is not None or runs != _RUNS:
                 raise ConfigError("--resume continues a run with its own settings and takes no other options")

@@ -23,7 +23,7 @@ from sightline.core.errors import ConfigError
 from sightline.core.launch import Launch, read_launch
 from sightline.models.sync_norm import synchronise_norms
 
-__all__ = ["ALONE", "Processes", "SilentWatcher", "join_processes"]
+__all__ = ["ALONE", "Processes", "join_processes"]
 
 ValueT = TypeVar("ValueT")
 _PATIENCE = timedelta(hours=12)
@@ -159,22 +159,6 @@ def join_processes() -> Processes:
     backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
     dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=world, timeout=_PATIENCE)
     return Processes(launch, PrefixStore("sightline", store))
-
-
-class SilentWatcher:
-    """Shows nothing: for every process but the first."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-    def phase(self, name: str, total: int) -> None:
-        """Nothing."""
-
-    def advance(self, done: int) -> None:
-        """Nothing."""
-
-    def epoch(self, row: dict[str, float], best: bool) -> None:
-        """Nothing."""
 
 
 def _add_up(values: Tensor) -> Tensor:

@@ -103,9 +103,7 @@ def prepare_session(
     facts["keeps_freed_memory"] = keeps
     facts["processes"] = processes.describe(arithmetic.device)
     if keeping.in_memory or keeping.folder is not None:
-        for part, name in ((images, "reading training images"), (validator.images, "reading validation images")):
-            watcher.phase(name, len(part))
-            part.store.fill(2, watcher.advance)
+        _fill_stores(images, validator, watcher)
     workers = config.data.workers
     if workers == "auto":
         loading_ms, step_ms = measure_loading(images), measure_step(module, images, arithmetic)
@@ -120,6 +118,12 @@ def prepare_session(
         facts["notes"].append(line)
     loader = build_loader(images, batches, workers, pin_memory=arithmetic.device == "cuda")
     return Session(config, run, data, arithmetic, module, loader, validator, recorder, processes, facts)
+
+
+def _fill_stores(images: NetworkImages, validator: Validator, watcher: Watcher) -> None:
+    for part, name in ((images, "reading training images"), (validator.images, "reading validation images")):
+        watcher.phase(name, len(part))
+        part.store.fill(2, watcher.advance)
 
 
 def _resolve_batch(

@@ -1,5 +1,6 @@
 """Prediction strips: for a few validation images, the truth and then what the model made of it as training went on."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from sightline.core.dataset import Dataset
-from sightline.core.files import atomic_path
+from sightline.core.files import write_bytes_atomic
 from sightline.core.predictions import Predictions
 from sightline.data.contact_sheet import CAPTION_PX, GROUND, draw_caption, lay_out, text_width
 from sightline.data.decode import read_image
@@ -234,5 +235,7 @@ def _key(one: Dataset) -> Sequence[tuple[tuple[int, int, int], str]]:
 
 
 def _save(path: Path, picture: Picture, quality: int) -> None:
-    with atomic_path(path) as temporary:
-        PillowImage.fromarray(picture).save(temporary, quality=quality, subsampling=0)
+    # Not by Pillow itself, which leaves a cut file without a word where the disk takes no more.
+    encoded = io.BytesIO()
+    PillowImage.fromarray(picture).save(encoded, "JPEG", quality=quality, subsampling=0)
+    write_bytes_atomic(path, encoded.getvalue())

@@ -160,5 +160,7 @@ def _paint(masks: dict[int, bytes], rows: list[dict[str, Any]], size_hw: tuple[i
 def _save_palette(file: Path, values: Ids) -> None:
     image = Image.fromarray(values)
     image.putpalette([channel for colour in voc_colours() for channel in colour])
-    with atomic_path(file) as temporary:
-        image.save(temporary)
+    # Not by Pillow itself, which leaves a cut file without a word where the disk takes no more.
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    write_bytes_atomic(file, encoded.getvalue())
