@@ -1,5 +1,6 @@
 """Writing Pascal VOC: annotations, images, split lists, `labelmap.txt`, and pictures of the instances' masks."""
 
+import io
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ from PIL import Image
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.files import atomic_path, write_text_atomic
+from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.image_places import (
