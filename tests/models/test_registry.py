@@ -97,7 +97,7 @@ def data_dependent():
     return model
 
 
-def nan_loss(self, raw, targets):
+def nan_loss(self, raw, targets, total):
     return {"bce": raw.sum() * float("nan")}
 
 
@@ -117,8 +117,10 @@ def batch_mixing(self, raw):
         (lambda: with_method("decode", lambda self, raw: torch.cat((raw, raw), 1).float()), "sum to 1"),
         (lambda: with_method("decode", batch_mixing), "must not depend on the others"),
         (lambda: with_method("loss", nan_loss), "'bce' must be a finite"),
-        (lambda: with_method("loss", lambda self, raw, targets: {}), "named terms"),
-        (lambda: with_method("loss", lambda self, raw, targets: {"x": raw.detach().sum()}), "carry a gradient"),
+        (lambda: with_method("loss", lambda self, raw, targets, total: {}), "named terms"),
+        (lambda: with_method("loss", lambda self, raw, targets, total: {"x": raw.detach().sum()}), "carry a gradient"),
+        (lambda: with_method("loss", lambda self, raw, targets, total: {"x": raw.sum()}), "through 'total'"),
+        (lambda: with_method("loss", lambda self, raw, targets: {"x": raw.sum()}), "raw, targets and total"),
         (lambda: with_attribute("extra", nn.Linear(2, 2)), "'extra.weight' must get a gradient"),
         (data_dependent, "must be exportable"),
     ],

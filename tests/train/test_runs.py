@@ -134,14 +134,14 @@ def test_the_same_images_on_both_sides_are_refused(traffic, tmp_path, watcher):
 
 
 def test_a_loss_that_is_not_a_number_names_the_images(traffic, tmp_path, watcher, monkeypatch):
-    monkeypatch.setattr(YOLO11, "loss", lambda self, raw, targets: {"box": raw[0].sum() * float("nan")})
+    monkeypatch.setattr(YOLO11, "loss", lambda self, raw, targets, total: {"box": raw[0].sum() * float("nan")})
     with pytest.raises(SightlineError, match=r"loss term 'box' must be a number, got nan in epoch 1.*\.jpg"):
         train(settings(traffic), RunFolder.create(tmp_path, "detect"), watcher)
 
 
 def test_a_gradient_that_is_not_a_number_names_the_weights_and_the_images(traffic, tmp_path, watcher, monkeypatch):
     """The root of zero is finite, its slope times zero is not: the loss alone shows nothing."""
-    monkeypatch.setattr(YOLO11, "loss", lambda self, raw, targets: {"box": ((raw[0] * 0).sum()).sqrt()})
+    monkeypatch.setattr(YOLO11, "loss", lambda self, raw, targets, total: {"box": ((raw[0] * 0).sum()).sqrt()})
     with pytest.raises(SightlineError, match=r"gradients must be finite.*weight.*in epoch 1, step 1 \(.*\.jpg"):
         train(settings(traffic), RunFolder.create(tmp_path, "detect"), watcher)
 

@@ -1,6 +1,7 @@
 """What every model must pass before it is trusted: the one suite for ours and for plug-ins."""
 
 import copy
+import inspect
 from typing import Any
 
 import torch
@@ -111,19 +112,28 @@ def sample_targets(model: Model, images: Tensor, *, empty: bool) -> Targets:
 
 
 def _check_losses(model: Model, images: Tensor) -> None:
+    takes = list(inspect.signature(model.loss).parameters)
+    _require(takes == ["raw", "targets", "total"], model.name, f"loss must take raw, targets and total, got {takes}")
     model.train()
     for empty in (True, False):
         for parameter in model.parameters():
             parameter.grad = None
-        terms = model.loss(model(images), sample_targets(model, images, empty=empty))
+        summed: list[Tensor] = []
+
+        def total(values: Tensor, summed: list[Tensor] = summed) -> Tensor:
+            summed.append(values)
+            return values
+
+        terms = model.loss(model(images), sample_targets(model, images, empty=empty), total)
         _require(isinstance(terms, dict) and len(terms) > 0, model.name, "loss must give a dictionary of named terms")
         for key, term in terms.items():
             scalar = term.ndim == 0 and term.dtype == torch.float32 and bool(torch.isfinite(term))
             state = "without objects" if empty else "with objects"
             _require(scalar, model.name, f"loss term '{key}' must be a finite float32 scalar {state}, got {term}")
-        total = torch.stack(list(terms.values())).sum()
-        _require(total.requires_grad, model.name, "the loss must carry a gradient")
-        torch.autograd.backward(total)
+        whole = torch.stack(list(terms.values())).sum()
+        _require(whole.requires_grad, model.name, "the loss must carry a gradient")
+        _require(bool(summed), model.name, "loss must add up over the batch through 'total', which it never called")
+        torch.autograd.backward(whole)
         for key, parameter in model.named_parameters():
             if parameter.grad is not None:
                 finite = bool(torch.isfinite(parameter.grad).all())
