@@ -163,6 +163,8 @@ def run_trainer(trainer: lightning.Trainer, session: Session, loader: Any, check
         warnings.filterwarnings("ignore", message=".*ended before the epoch ended.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")  # frozen stages are, on purpose
         warnings.filterwarnings("ignore", message=".*tensorboardX.*|.*litlogger.*|.*LeafSpec.*")
+        # Channels-last gradients are copied into the buffer that is sent: a matter of speed between machines alone.
+        warnings.filterwarnings("ignore", message=".*Grad strides do not match bucket view strides.*")
         try:
             trainer.fit(session.module, train_dataloaders=loader, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # how Lightning ends what was interrupted
