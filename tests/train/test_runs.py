@@ -10,6 +10,7 @@ import lightning
 import polars as pl
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import Precision
 
 from sightline.core.errors import ConfigError, DataError, SightlineError
 from sightline.core.predictions import Predictions
@@ -21,6 +22,7 @@ from sightline.models import load_model
 from sightline.models.weights_file import read_weights
 from sightline.models.yolo11 import YOLO11
 from sightline.train import TrainConfig, resume, train
+from sightline.train import module as module_of_training
 from sightline.train import recorder as recorder_module
 from sightline.train import splits as splits_module
 from sightline.train import trainer as trainer_module
@@ -28,6 +30,7 @@ from sightline.train.image_store import ImageStore
 from sightline.train.images import NetworkImages
 from sightline.train.recorder import Recorder
 from sightline.train.session import describe_labels
+from sightline.train.signals import GradientMeter
 from sightline.train.splits import prepare_data
 from sightline.train.validation import Validator
 
@@ -144,6 +147,15 @@ def test_a_gradient_that_is_not_a_number_names_the_weights_and_the_images(traffi
     monkeypatch.setattr(YOLO11, "loss", lambda self, raw, targets, total: {"box": ((raw[0] * 0).sum()).sqrt()})
     with pytest.raises(SightlineError, match=r"gradients must be finite.*weight.*in epoch 1, step 1 \(.*\.jpg"):
         train(settings(traffic), RunFolder.create(tmp_path, "detect"), watcher)
+
+
+def test_steps_that_fp16_skips_are_an_error_when_they_do_not_end(cracks, tmp_path, watcher, monkeypatch):
+    """Six images in twos: three steps an epoch, each skipped; the fourth in a row is one too many."""
+    monkeypatch.setattr(Precision, "scaler", object(), raising=False)
+    monkeypatch.setattr(module_of_training, "MOST_SKIPPED", 4)
+    monkeypatch.setattr(GradientMeter, "clip", lambda self, network, limit: ["head.weight"])
+    with pytest.raises(SightlineError, match=r"gradients must be finite.*head\.weight.*in epoch 2, step 4"):
+        train(settings(cracks, model="unet-small", batch=2), RunFolder.create(tmp_path, "semantic"), watcher)
 
 
 def test_resuming_what_is_no_run_is_refused(tmp_path, watcher):

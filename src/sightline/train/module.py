@@ -20,6 +20,10 @@ from sightline.train.stages import freeze_stages
 __all__ = ["TrainingModule", "as_module", "check_loss_factors"]
 
 
+MOST_SKIPPED = 50
+"""Steps in a row without finite gradients: fp16's scale has long come down to nothing by then."""
+
+
 class TrainingModule(lightning.LightningModule):
     """Trains `model`, which computes its own loss by named terms; their sum is minimised."""
 
@@ -41,6 +45,7 @@ class TrainingModule(lightning.LightningModule):
         self.gradients = GradientMeter()
         self.term_sums: dict[str, float] = {}
         self.step_count = 0
+        self.skipped = 0  # steps in a row whose gradients were not finite
         self.step_rows: list[int] = []  # the images behind the gradients of the coming step
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -89,11 +94,14 @@ class TrainingModule(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Scale the gradients down to the norm limit; SightlineError when one is not a number.
 
-        Lightning's own clipping refuses fused optimisers. With fp16 the gradient scaler skips such a step itself.
+        Lightning's own clipping refuses fused optimisers. With fp16 the gradient scaler skips such a step itself and
+        halves its scale; only when that has gone on for `MOST_SKIPPED` steps is it an error.
         """
         broken = self.gradients.clip(as_module(self.model), self.config.optimizer.clip_norm)
         rows, self.step_rows = self.step_rows, []
-        if broken and getattr(self.trainer.precision_plugin, "scaler", None) is None:
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self.skipped = self.skipped + 1 if broken else 0
+        if self.skipped >= (MOST_SKIPPED if scaled else 1):
             raise SightlineError(
                 f"gradients must be finite, got others in {len(broken)} weight tensors ({', '.join(broken[:3])}, ...) "
                 f"in epoch {self.current_epoch + 1}, step {self.global_step + 1} ({self._names(rows)}, ...)",
