@@ -18,6 +18,7 @@ from typing import Any
 import lightning
 import torch
 
+from sightline.cli.console import TrainWatcher
 from sightline.core.runs import RunFolder
 from sightline.data.synth import generate
 from sightline.train import TrainConfig, resume, train, trainer
@@ -27,15 +28,6 @@ from sightline.train.validation import Validator
 SCENES = {"detect": ("traffic", "yolo11n"), "semantic": ("cracks", "unet-small")}
 EPOCHS = 3
 TIMED = {"seconds", "images_per_s"}
-
-
-class Silent:
-    """A watcher that says nothing."""
-
-    def note(self, text: str) -> None: ...
-    def phase(self, name: str, total: int) -> None: ...
-    def advance(self, done: int) -> None: ...
-    def epoch(self, row: dict[str, float], best: bool) -> None: ...
 
 
 def at_batch(number: int, what: signal.Signals) -> Callable[[], None]:
@@ -104,13 +96,13 @@ def child(task: str, data: str, runs: str, name: str, point: str, again: bool) -
     torch.set_num_threads(1)
     plan, extra = POINTS.get(point, (lambda: None, {}))
     if again:
-        resume(Path(runs) / task / name, Silent())
+        resume(Path(runs) / task / name, TrainWatcher(quiet=True))
         return
     if not name.startswith("whole"):
         plan()
     values = {"imgsz": 64, "batch": 2, "epochs": EPOCHS, "precision": "fp32", "pictures_every": 0, "seed": 3}
     config = TrainConfig.load({"data": data, "model": SCENES[task][1], **values, **extra})
-    train(config, RunFolder.create(runs, task, name), Silent())
+    train(config, RunFolder.create(runs, task, name), TrainWatcher(quiet=True))
 
 
 def run_child(*arguments: Any) -> int:

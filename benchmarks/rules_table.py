@@ -23,6 +23,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from sightline.cli.console import TrainWatcher
 from sightline.core.runs import RunFolder
 from sightline.data import read_dataset, write_dataset
 from sightline.data.synth import generate
@@ -31,15 +32,6 @@ from sightline.models.detection_loss import AssignmentRule, DetectionGains
 from sightline.models.unet import UNet
 from sightline.models.yolo11 import YOLO11
 from sightline.train import TrainConfig, train
-
-
-class Silent:
-    """A watcher that says nothing."""
-
-    def note(self, text: str) -> None: ...
-    def phase(self, name: str, total: int) -> None: ...
-    def advance(self, done: int) -> None: ...
-    def epoch(self, row: dict[str, float], best: bool) -> None: ...
 
 
 class EndsInSigmoid(UNet):
@@ -203,7 +195,9 @@ def child(name: str, folder: str) -> None:
     case, data = CASES[name], Path(folder) / "data"
     case.data(data)
     fixed = {"data": str(data), "precision": "fp32", "device": "cpu", "workers": 0, "pictures_every": 0, "seed": 1}
-    train(TrainConfig.load({**fixed, **case.settings}), RunFolder.create(folder, "runs", "run"), Silent())
+    train(
+        TrainConfig.load({**fixed, **case.settings}), RunFolder.create(folder, "runs", "run"), TrainWatcher(quiet=True)
+    )
 
 
 def found_by(name: str, folder: Path) -> list[dict[str, Any]]:

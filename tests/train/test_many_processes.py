@@ -13,6 +13,7 @@ from sightline.core.launch import Launch, read_launch
 from sightline.core.predictions import Predictions
 from sightline.core.runs import RunFolder
 from sightline.train import TrainConfig, resume, train
+from sightline.train.signals import OutputMeter
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 SETTINGS = {
@@ -70,9 +71,11 @@ def test_two_processes_train_validate_and_resume_as_one(cracks, tmp_path, watche
     # A run of two goes on in one: weights, optimiser and place do not depend on how many there were.
     record["status"] = "interrupted"
     (two / "run.json").write_text(json.dumps(record))
-    again = resume(two, watcher)
-    assert again.epochs == 2
-    assert torch.load(two / "weights" / "last.ckpt", weights_only=True)["epoch"] == 2 - 1
+    TrainConfig.load({"data": str(cracks), **SETTINGS, "epochs": 3}).save(two / "config.yaml")
+    before = torch.load(two / "weights" / "last.ckpt", weights_only=True)["global_step"]
+    assert resume(two, watcher).epochs == 3
+    assert len(rows(two)) == 3
+    assert torch.load(two / "weights" / "last.ckpt", weights_only=True)["global_step"] == before * 3 // 2
 
 
 def test_an_error_is_said_once(tmp_path):
@@ -94,3 +97,20 @@ def test_other_verbs_are_refused(tmp_path, monkeypatch, capsys):
         main(["audit", str(tmp_path)])
     assert ended.value.code == 2
     assert "got 2 of 'sightline audit'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["semantic", "detect"])
+def test_meters_of_two_shares_say_what_one_would_even_if_one_is_empty(task):
+    def seen(scores):
+        meter = OutputMeter(task)
+        meter.update(scores if task == "semantic" else (torch.zeros(len(scores), 6, 4), scores))
+        return meter
+
+    torch.manual_seed(0)
+    scores = torch.rand(3, 3, 32, 32) if task == "semantic" else torch.rand(3, 6, 3)
+    whole = seen(scores).take()
+    for cut in (1, 3):
+        joined = OutputMeter(task)
+        for share in (scores[:cut], scores[cut:]):
+            joined.add(seen(share))
+        assert joined.take() == pytest.approx(whole)

@@ -1,13 +1,18 @@
 """`sightline augment`."""
 
-from pathlib import Path
-
 import polars as pl
 
-from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_line, show_table
+from sightline.cli.console import (
+    Count,
+    JsonFlag,
+    check_json_name,
+    give_result,
+    note,
+    progress_bar,
+    show_line,
+    show_table,
+)
 from sightline.cli.look_augment import training_view
-from sightline.core.errors import ConfigError
-from sightline.core.files import write_json_atomic
 from sightline.data import read_dataset
 from sightline.train.augment_audit import AugmentAudit, AugmentAuditOptions, audit_augmentation
 
@@ -58,8 +63,7 @@ def augment(
     json
         Print the result as JSON.
     """
-    if out is not None and Path(out).suffix.lower() != ".json":
-        raise ConfigError(f"--out must name a file that ends in .json, got '{out}'")
+    check_json_name(out)
     whole = read_dataset(data, format=data_format)
     dataset = whole if split is None else whole.split(split)
     preprocess, policy = training_view(dataset, assignments, config)
@@ -68,12 +72,7 @@ def augment(
         result = audit_augmentation(
             dataset, preprocess, policy, options, lambda done, total: bar("augmenting", done, total)
         )
-    if out is not None:
-        write_json_atomic(out, result.to_dict())
-    if json:
-        emit_json(result.to_dict())
-    else:
-        _show(result)
+    give_result(result, lambda: _show(result), out=out, json=json)
     return 0
 
 

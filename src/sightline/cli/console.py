@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
@@ -13,8 +14,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sightline.core.files import plain
-from sightline.core.results import format_cell
+from sightline.core.errors import ConfigError
+from sightline.core.files import plain, write_json_atomic
+from sightline.core.results import Result, format_cell
 
 __all__ = [
     "INTERRUPTED",
@@ -23,7 +25,9 @@ __all__ = [
     "Count",
     "JsonFlag",
     "TrainWatcher",
+    "check_json_name",
     "emit_json",
+    "give_result",
     "note",
     "progress_bar",
     "show_line",
@@ -50,6 +54,22 @@ JsonFlag = Annotated[bool, Parameter(name="--json", negative="", help="print the
 def emit_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
     sys.stdout.write(json.dumps(plain(dict(value)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_json_name(out: str | None) -> None:
+    """ConfigError, before any work, for an `--out` that is no name of a JSON file."""
+    if out is not None and Path(out).suffix.lower() != ".json":
+        raise ConfigError(f"--out must name a file that ends in .json, got '{out}'")
+
+
+def give_result(result: Result, show: Callable[[], None], *, out: str | None, json: bool) -> None:
+    """Write a result to `out` where one is given, and print it: as JSON, or by `show` for people."""
+    if out is not None:
+        write_json_atomic(out, result.to_dict())
+    if json:
+        emit_json(result.to_dict())
+    else:
+        show()
 
 
 def note(text: str) -> None:

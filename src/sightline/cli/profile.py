@@ -1,14 +1,20 @@
 """`sightline profile`."""
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, show_line, show_table
+from sightline.cli.console import (
+    Count,
+    JsonFlag,
+    TrainWatcher,
+    check_json_name,
+    give_result,
+    note,
+    show_line,
+    show_table,
+)
 from sightline.cli.train import TrainOptions, settings_given
-from sightline.core.errors import ConfigError
-from sightline.core.files import write_json_atomic
 from sightline.train.profile import Profile, profile_training
 
 __all__ = ["profile"]
@@ -41,16 +47,10 @@ def profile(
     json
         Print the result as JSON.
     """
-    if out is not None and Path(out).suffix.lower() != ".json":
-        raise ConfigError(f"--out must name a file that ends in .json, got '{out}'")
+    check_json_name(out)
     with TrainWatcher() as watcher:
         result = profile_training(settings_given(options, assignments, config), watcher, steps=steps)
-    if out is not None:
-        write_json_atomic(out, result.to_dict())
-    if json:
-        emit_json(result.to_dict())
-    else:
-        _show(result)
+    give_result(result, lambda: _show(result), out=out, json=json)
     return 0
 
 

@@ -23,6 +23,11 @@ class WeightAverage:
         self.ramp_steps = ramp_steps
         self.steps = 0
 
+    def follow(self, model: nn.Module, steps: int) -> None:
+        """Take in the current weights if the optimiser has stepped since: between accumulated batches it has not."""
+        if steps > self.steps:
+            self.update(model)
+
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Take in the model's current weights."""

@@ -208,8 +208,8 @@ class _StepCounter(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the averaged weights along, and start or stop measuring."""
-        if self._average is not None and trainer.global_step > self._average.steps:
-            self._average.update(as_module(pl_module.model))
+        if self._average is not None:
+            self._average.follow(as_module(pl_module.model), trainer.global_step)
         done = batch_idx + 1
         self._watcher.advance(done * self._batch)
         if done > self.first:

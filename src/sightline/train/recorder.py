@@ -134,8 +134,8 @@ class Recorder(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the averaged weights along; save the state when it is time, or when the run was asked to stop."""
-        if self.average is not None and trainer.global_step > self.average.steps:  # not between accumulated batches
-            self.average.update(as_module(pl_module.model))
+        if self.average is not None:
+            self.average.follow(as_module(pl_module.model), trainer.global_step)
         self.watcher.advance(min((batch_idx + 1) * self._batches.batch, self._batches.count))
         self._done = batch_idx + 1
         if self._done == len(self._batches) or self._done % pl_module.config.optimizer.accumulate:
