@@ -22,12 +22,13 @@ import numpy as np
 import simplejpeg
 
 from interleave import arguments, publish
-from sightline.data import audit_dataset, read_dataset
-from sightline.data.audit.scan import scan_files
-from sightline.data.decode import decode_reduced, read_bytes
-from sightline.data.image_header import read_header
-from sightline.ops.image_hash import hash_thumbnails
-from sightline.ops.image_statistics import COPY_SIDE, measure_picture
+from sightline.audit import audit_dataset
+from sightline.audit.scan.image_hash import hash_thumbnails
+from sightline.audit.scan.one_pass import scan_files
+from sightline.audit.scan.statistics import COPY_SIDE, measure_picture
+from sightline.data import read_dataset
+from sightline.media.decode import decode_reduced, read_bytes
+from sightline.media.header import read_header
 
 PEER_PYTHON = Path(__file__).resolve().parents[1] / ".venv-peers" / "bin" / "python"
 PEER_SCRIPT = Path(__file__).with_name("peer_audit.py")

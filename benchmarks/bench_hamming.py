@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from interleave import arguments, interleave, publish
-from sightline.ops.hamming import hamming_components
+from sightline.audit.duplicates.hamming import hamming_components
 
 RADIUS = 10
 WORKERS = 2

@@ -27,10 +27,10 @@ from interleave import arguments, interleave, publish
 from sightline.core.dataset import Dataset
 from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
-from sightline.data.synth import generate
+from sightline.synth import generate
 from sightline.train import Augmentation
-from sightline.train.image_store import Keeping
-from sightline.train.images import NetworkImages, SeededBatches, build_loader
+from sightline.train.data.images import NetworkImages, SeededBatches, build_loader
+from sightline.train.data.store import Keeping
 
 SIZE_HW = (720, 1280)
 BATCH = 16

@@ -19,7 +19,7 @@ from typing import Any
 
 from sightline.core.runs import hardware, package_versions
 from sightline.data import read_dataset, write_dataset
-from sightline.data.synth import generate
+from sightline.synth import generate
 
 ROOT = Path(__file__).resolve().parents[1]
 PEER = ROOT / ".venv-peers" / "bin" / "python"

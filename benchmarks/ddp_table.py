@@ -21,7 +21,7 @@ import torch
 
 from resume_table import compare
 from sightline.core.predictions import Predictions
-from sightline.data.synth import generate
+from sightline.synth import generate
 
 TASKS = {"detect": ("traffic", "yolo11n"), "semantic": ("cracks", "unet-small")}
 TOLERANCE = {"first epoch": 0.01, "train": 0.02, "val": 0.02}  # relative, of the loss; absolute, of the metric

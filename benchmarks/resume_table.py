@@ -20,7 +20,7 @@ import torch
 
 from sightline.cli.console import TrainWatcher
 from sightline.core.runs import RunFolder
-from sightline.data.synth import generate
+from sightline.synth import generate
 from sightline.train import TrainConfig, resume, train, trainer
 from sightline.train.recorder import Recorder
 from sightline.train.validation import Validator

@@ -26,11 +26,11 @@ from torch import Tensor
 from sightline.cli.console import TrainWatcher
 from sightline.core.runs import RunFolder
 from sightline.data import read_dataset, write_dataset
-from sightline.data.synth import generate
 from sightline.models import MODELS
 from sightline.models.detection_loss import AssignmentRule, DetectionGains
 from sightline.models.unet import UNet
 from sightline.models.yolo11 import YOLO11
+from sightline.synth import generate
 from sightline.train import TrainConfig, train
 
 

@@ -17,7 +17,7 @@ _DOOR = {
     "Predictions": "sightline.core.predictions",
     "Preprocess": "sightline.core.preprocess",
     "SightlineError": "sightline.core.errors",
-    "audit_dataset": "sightline.data",
+    "audit_dataset": "sightline.audit",
     "evaluate_detection": "sightline.evaluate",
     "evaluate_semantic": "sightline.evaluate",
     "evaluate_tracking": "sightline.evaluate",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sightline.cli.main import main
-from sightline.data.synth import generate
+from sightline.synth import generate
 
 
 @dataclass

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.data import read_dataset, write_dataset
-from sightline.data.formats.coco_write import extents
+from sightline.data.formats.coco.write import extents
 from sightline.ops import rle
 
 COUNTS = rle.encode(np.pad(np.ones((5, 6), bool), ((3, 16), (4, 22)))).decode()

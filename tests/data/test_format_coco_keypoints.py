@@ -8,7 +8,7 @@ import pytest
 
 from sightline.core.dataset import dataset_from_rows
 from sightline.data import read_dataset, write_dataset
-from sightline.data.registry import detect_format
+from sightline.data.doors import detect_format
 from sightline.ops import rle
 
 PERSON = {"id": 1, "name": "person", "keypoints": ["nose", "left_eye", "right_eye"], "skeleton": [[1, 2], [1, 3]]}

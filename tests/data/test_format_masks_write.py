@@ -8,9 +8,8 @@ from PIL import Image
 
 from sightline.core.errors import DataError
 from sightline.data import read_class_mask, read_dataset, write_dataset
-from sightline.data.decode import id_of_colour, read_mask
-
-from .written_datasets import SIZE_HW, binary, box, boxes, coloured, made, painted, saved, semantic
+from sightline.media.decode import id_of_colour, read_mask
+from written_datasets import SIZE_HW, binary, box, boxes, coloured, made, painted, saved, semantic
 
 
 def test_values_suffixes_and_splits(tmp_path: Path) -> None:

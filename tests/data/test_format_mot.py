@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from sightline.core.dataset import dataset_from_rows
 from sightline.core.errors import DataError
-from sightline.data import read_dataset, read_image, read_mot_txt, write_dataset, write_mot_txt
-from sightline.data.formats.mot_txt import mot_text
-
-from .written_datasets import boxes, tracks, write_video
+from sightline.data import read_dataset, read_mot_txt, write_dataset, write_mot_txt
+from sightline.data.formats.mot.text import mot_text
+from sightline.media import read_image
+from written_datasets import boxes, tracks, write_video
 
 INFO = "[Sequence]\nname=x\nimDir=img1\nframeRate=5\nseqLength=3\nimWidth=32\nimHeight=24\nimExt=.png\n"
 

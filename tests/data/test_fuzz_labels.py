@@ -23,9 +23,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightline.audit import audit_dataset
 from sightline.core.dataset import Dataset, Task, dataset_from_rows
 from sightline.core.errors import InputError
-from sightline.data import FORMATS, audit_dataset, read_dataset, write_dataset
+from sightline.data import FORMATS, read_dataset, write_dataset
 from sightline.ops.rle import encode
 
 DEFAULT_CASES, SLOW_CASES = 500, 10_000

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightline.audit import audit_dataset
 from sightline.core.errors import InputError
-from sightline.data import FORMATS, audit_dataset, read_dataset
-from sightline.data.decode import read_image
+from sightline.data import FORMATS, read_dataset
+from sightline.media.decode import read_image
 
 HANG_S = 60.0  # a guard against hanging, far beyond what a slow machine takes
 LEAVING = ("../secret.png", "/etc/passwd", "a/../../secret.png", "C:\\secret.png", "..\\secret.png", "a\0.png")

@@ -8,16 +8,16 @@ import polars as pl
 import pytest
 import yaml
 
+from sightline.audit import audit_dataset
 from sightline.data import (
-    audit_dataset,
     check_split_overlap,
     read_class_mask,
     read_dataset,
-    read_image,
     read_mot_txt,
     split_dataset,
     write_dataset,
 )
+from sightline.media import read_image
 from sightline.ops import rle
 
 pytestmark = pytest.mark.real_data

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from sightline.data.stratify import divide_units, label_imbalance
+from sightline.data.splits.stratify import divide_units, label_imbalance
 
 SHARES = np.array([0.7, 0.2, 0.1])
 

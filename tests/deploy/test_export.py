@@ -15,9 +15,10 @@ from torch import nn
 from sightline.core.errors import ConfigError, DataError, ModelError, ParityError
 from sightline.core.metadata import METADATA_KEY, OperatingPoint
 from sightline.deploy import ExportResult, ParityTolerance, check_parity, export_onnx
-from sightline.infer import NetworkPredictor, check_predictor, open_predictor
+from sightline.infer import NetworkPredictor, open_predictor
 from sightline.infer.torch_predictor import predictor_from_model
 from sightline.models import Model, create, save_weights
+from sightline.testing import check_predictor
 
 IMGSZ = 64
 

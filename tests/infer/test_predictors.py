@@ -17,8 +17,9 @@ from sightline.core.errors import ConfigError, DataError, InputError, ModelError
 from sightline.core.frames import SemanticMap
 from sightline.core.metadata import OperatingPoint
 from sightline.core.preprocess import Preprocess
-from sightline.infer import NetworkPredictor, check_predictor, open_predictor, predict_dataset, track_dataset
+from sightline.infer import NetworkPredictor, open_predictor, predict_dataset, track_dataset
 from sightline.ops import rle
+from sightline.testing import check_predictor
 from sightline.track import KalmanIouTracker, TrackerConfig
 
 from .artefacts import BOXES, SIZE_HW, metadata, write_onnx

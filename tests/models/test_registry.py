@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-import sightline.models as models
+from sightline import models, testing
 from sightline.core.errors import ConfigError, ModelError
 
 NAMES = ["background", "crack"]
@@ -59,7 +59,7 @@ def test_our_models_conform(name, class_names, arguments):
     model = models.create(name, class_names=class_names, imgsz=64, **arguments)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    models.check_model(model, size_hw=(64, 96))
+    testing.check_model(model, size_hw=(64, 96))
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
@@ -127,7 +127,7 @@ def batch_mixing(self, raw):
 )
 def test_broken_models_are_named(make, message):
     with pytest.raises(ModelError, match=message):
-        models.check_model(make())
+        testing.check_model(make())
 
 
 def test_a_plug_in_is_created_by_name(monkeypatch):

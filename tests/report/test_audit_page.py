@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightline.audit import audit_dataset
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
-from sightline.data import audit_dataset, read_dataset
+from sightline.data import read_dataset
 from sightline.data.codes import finding
-from sightline.data.look import LookOptions, look_at
+from sightline.draw.look import LookOptions, look_at
 from sightline.report.audit_page import MAX_PLACES, write_audit_page
 from sightline.report.look_page import write_look
 

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from sightline.audit import audit_dataset
 from sightline.core.errors import ConfigError, DataError
-from sightline.data import audit_dataset, read_dataset
+from sightline.data import read_dataset
 from sightline.report.card_text import CardText, write_template
 from sightline.report.croissant import CONFORMS_TO
 from sightline.report.dataset_card_files import write_card

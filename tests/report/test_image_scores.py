@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.core.predictions import Predictions
-from sightline.data.draw import JUDGED
+from sightline.draw.detections import JUDGED
 from sightline.evaluate.image_scores import best_and_worst, score_detection_images
 from sightline.report.overlays import DrawnBox, draw_boxes, jpeg_uri, thumbnail, tint_errors
 

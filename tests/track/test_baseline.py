@@ -9,13 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.core.errors import ConfigError, DataError, SightlineError
-from sightline.track import (
-    ASSOCIATION_SCHEMA,
-    KalmanIouTracker,
-    TrackerConfig,
-    check_tracker,
-    create_tracker,
-)
+from sightline.testing import check_tracker
+from sightline.track import ASSOCIATION_SCHEMA, KalmanIouTracker, TrackerConfig, create_tracker
 
 BOX = np.array([[100.0, 100.0, 140.0, 180.0]])
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.data.synth import generate
+from sightline.synth import generate
 
 
 class Silent:

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as torchvision
 from sightline.core.errors import ConfigError
 from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
-from sightline.data.synth import generate
+from sightline.synth import generate
 from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.composition import box_areas
 from sightline.train.augment.geometry import affine, flip, invert, map_boxes, map_points, swap_sides, warp_sample
@@ -19,8 +19,8 @@ from sightline.train.augment.layers import Layers
 from sightline.train.augment.photometry import adjust_colour, change_pixels
 from sightline.train.augment.policy import OPERATIONS, Augmentation, check_policy
 from sightline.train.augment.sample import IGNORE, Draw
-from sightline.train.image_store import Keeping
-from sightline.train.images import NetworkImages, SeededBatches, build_loader, varied_sizes
+from sightline.train.data.images import NetworkImages, SeededBatches, build_loader, varied_sizes
+from sightline.train.data.store import Keeping
 
 SIZE = (96, 128)
 GEOMETRY = {"flip_lr": 0.5, "flip_ud": 0.5, "scale": 0.4, "translate": 0.2, "rotate": 30.0, "shear": 10.0, "crop": 0.5}

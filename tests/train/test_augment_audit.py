@@ -11,14 +11,14 @@ from sightline.cli.main import main
 from sightline.core.errors import ConfigError
 from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
-from sightline.data.synth import generate
+from sightline.synth import generate
 from sightline.train import Augmentation, TrainConfig
 from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.geometry import scale, translate
 from sightline.train.augment.policy import OPERATIONS
-from sightline.train.augment_audit import AugmentAuditOptions, audit_augmentation
-from sightline.train.augment_study import augment_study, operations_apart
-from sightline.train.images import NetworkImages
+from sightline.train.data.images import NetworkImages
+from sightline.train.studies.augment_audit import AugmentAuditOptions, audit_augmentation
+from sightline.train.studies.augment_study import augment_study, operations_apart
 
 SIZE = Preprocess(size_hw=(96, 96))
 ALL = AugmentAuditOptions(images=100, draws=3)

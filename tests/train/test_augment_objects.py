@@ -19,9 +19,9 @@ from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.geometry import affine, map_points
 from sightline.train.augment.layers import Layers
 from sightline.train.augment.sample import Draw
-from sightline.train.augment_study import augment_study
-from sightline.train.image_store import ImageStore, Keeping
-from sightline.train.images import NetworkImages
+from sightline.train.data.images import NetworkImages
+from sightline.train.data.store import ImageStore, Keeping
+from sightline.train.studies.augment_study import augment_study
 
 SIZE = (72, 96)
 GEOMETRY = {"flip_lr": 0.5, "flip_ud": 0.5, "scale": 0.5, "translate": 0.3, "rotate": 45.0, "shear": 15.0, "crop": 0.5}
@@ -278,7 +278,7 @@ def test_objects_without_an_outline_have_their_box_and_too_many_are_refused(traf
     assert not sample["masks"].outlined.any()
     apart = np.abs(sample["masks"].boxes() - sample["boxes"].clip(0, 96))
     assert apart.max() <= 0.5
-    monkeypatch.setattr("sightline.train.object_labels._MOST_OBJECTS", 0)
+    monkeypatch.setattr("sightline.train.data.objects._MOST_OBJECTS", 0)
     with pytest.raises(DataError, match="at most 0 objects"):
         store.load(row)
 

@@ -11,8 +11,8 @@ from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
 from sightline.train import Augmentation
 from sightline.train.augment.layers import Layers
-from sightline.train.augment_pictures import augmented_sheets, draw_sample
-from sightline.train.images import NetworkImages
+from sightline.train.data.images import NetworkImages
+from sightline.train.studies.augment_pictures import augmented_sheets, draw_sample
 
 
 def _run(*arguments: str) -> int:

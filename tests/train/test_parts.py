@@ -10,11 +10,11 @@ from torch import nn
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
-from sightline.data.holdout import exclude_images, hold_out
+from sightline.data.splits.holdout import exclude_images, hold_out
 from sightline.train.config import TrainConfig
+from sightline.train.data.images import NetworkImages, SeededBatches, normalise_batch
+from sightline.train.data.store import Keeping
 from sightline.train.ema import WeightAverage
-from sightline.train.image_store import Keeping
-from sightline.train.images import NetworkImages, SeededBatches, normalise_batch
 from sightline.train.precision import choose_arithmetic
 
 

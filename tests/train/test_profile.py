@@ -8,8 +8,8 @@ from sightline.core.errors import ConfigError
 from sightline.models.yolo11 import YOLO11
 from sightline.train import TrainConfig
 from sightline.train import module as module_module
+from sightline.train.data.images import Batch, NetworkImages
 from sightline.train.ema import WeightAverage
-from sightline.train.images import Batch, NetworkImages
 from sightline.train.laps import PARTS, Laps
 from sightline.train.module import TrainingModule
 from sightline.train.profile import Loading, Machine, advise, profile_training

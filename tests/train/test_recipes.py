@@ -9,8 +9,8 @@ from sightline.core.config import read_yaml
 from sightline.core.runs import RunFolder
 from sightline.train import Ablation, TrainConfig, train
 from sightline.train.augment.policy import check_policy
-from sightline.train.splits import prepare_data
-from sightline.train.study import merge_settings, settings_of
+from sightline.train.data.splits import prepare_data
+from sightline.train.studies.files import merge_settings, settings_of
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 STUDIES = [path for path in RECIPES if "variants" in yaml.safe_load(path.read_text())]

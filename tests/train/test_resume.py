@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sightline.train.images import SeededBatches
+from sightline.train.data.images import SeededBatches
 from sightline.train.position import StopRequest, random_state, restore_random_state
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "resume_table.py"

@@ -24,14 +24,14 @@ from sightline.models.yolo11 import YOLO11
 from sightline.train import TrainConfig, resume, train
 from sightline.train import module as module_of_training
 from sightline.train import recorder as recorder_module
-from sightline.train import splits as splits_module
 from sightline.train import trainer as trainer_module
-from sightline.train.image_store import ImageStore
-from sightline.train.images import NetworkImages
+from sightline.train.data import splits as splits_module
+from sightline.train.data.images import NetworkImages
+from sightline.train.data.splits import prepare_data
+from sightline.train.data.store import ImageStore
 from sightline.train.recorder import Recorder
 from sightline.train.session import describe_labels
 from sightline.train.signals import GradientMeter
-from sightline.train.splits import prepare_data
 from sightline.train.validation import Validator
 
 

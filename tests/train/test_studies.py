@@ -14,7 +14,7 @@ from scipy import stats
 
 from sightline.core.errors import ConfigError
 from sightline.train import Ablation, TrainConfig, Tuning, run_ablation, run_tuning
-from sightline.train.ablation import _compare
+from sightline.train.studies.ablation import _compare
 
 TINY = {"model": "unet-small", "imgsz": 64, "batch": 4, "epochs": 1, "precision": "fp32", "pictures_every": 0}
 

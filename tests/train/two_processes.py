@@ -12,8 +12,8 @@ import torch
 from sightline.data import read_dataset
 from sightline.models import create
 from sightline.train import TrainConfig
+from sightline.train.data.images import NetworkImages, SeededBatches, normalise_batch
 from sightline.train.distributed import ALONE, join_processes
-from sightline.train.images import NetworkImages, SeededBatches, normalise_batch
 
 
 def main(task, model_name, data):

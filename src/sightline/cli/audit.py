@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from sightline.audit import AuditOptions, audit_dataset, write_quarantine
 from sightline.cli.audit_file import read_audit
 from sightline.cli.audit_table import show_audit
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar
@@ -12,11 +13,9 @@ from sightline.core.files import write_json_atomic
 from sightline.core.findings import SEVERITIES, Severity, worst_severity
 from sightline.core.predictions import Predictions
 from sightline.core.runs import RunFolder
-from sightline.data import AuditOptions, audit_dataset, read_dataset
-from sightline.data.prediction_files import read_coco_results
-from sightline.data.quarantine import write_quarantine
+from sightline.data import read_coco_results, read_dataset
 from sightline.infer import embed_dataset
-from sightline.report.audit_page import write_audit_page
+from sightline.report import write_audit_page
 
 __all__ = ["audit"]
 

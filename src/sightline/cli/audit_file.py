@@ -6,12 +6,11 @@ from typing import Annotated, Any
 
 import pydantic
 
+from sightline.audit import QUANTILES, AuditResult
 from sightline.core.config import validation_sentence
 from sightline.core.errors import ConfigError, at, unknown_name
 from sightline.core.findings import Finding
-from sightline.data import AuditResult
-from sightline.data.audit.statistics import QUANTILES
-from sightline.data.codes import CODES
+from sightline.data import CODES
 
 __all__ = ["findings_of", "read_audit", "read_result"]
 

@@ -7,10 +7,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from sightline.audit import AuditResult
 from sightline.cli.console import STDOUT, note, show_line
 from sightline.core.errors import at
 from sightline.core.findings import SEVERITIES, Finding
-from sightline.data import AuditResult
 
 __all__ = ["show_audit"]
 

@@ -14,7 +14,7 @@ from sightline.cli.console import (
 )
 from sightline.cli.look_augment import training_view
 from sightline.data import read_dataset
-from sightline.train.augment_audit import AugmentAudit, AugmentAuditOptions, audit_augmentation
+from sightline.train.studies import AugmentAudit, AugmentAuditOptions, audit_augmentation
 
 __all__ = ["augment"]
 

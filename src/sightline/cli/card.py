@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from sightline.audit import audit_dataset
 from sightline.cli.audit_file import read_result
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
-from sightline.data import audit_dataset, read_dataset
-from sightline.report.card_text import CardText, write_template
-from sightline.report.dataset_card_files import write_card
+from sightline.data import read_dataset
+from sightline.report import CardText, write_card, write_template
 
 __all__ = ["card"]
 

@@ -13,7 +13,8 @@ from sightline.core.dataset import Dataset, Task
 from sightline.core.errors import ConfigError, InputError, unknown_name
 from sightline.core.files import atomic_folder, check_new_folder
 from sightline.core.findings import Finding
-from sightline.data import FORMATS, check_written, read_dataset, watch_copying, write_dataset
+from sightline.data import FORMATS, read_dataset, watch_copying, write_dataset
+from sightline.testing import check_written
 
 __all__ = ["convert"]
 

@@ -5,18 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sightline.audit import audit_dataset
 from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, progress_bar, show_table
 from sightline.cli.export import parity_images
 from sightline.core.errors import SightlineError
 from sightline.core.files import write_json_atomic
 from sightline.core.runs import RunFolder
-from sightline.data import audit_dataset, read_dataset
-from sightline.data.synth import SynthResult, generate
+from sightline.data import read_dataset
 from sightline.deploy import export_onnx
 from sightline.evaluate import TrackingResult, evaluate_detection, evaluate_mot_files
 from sightline.infer import create_sinks, open_predictor, open_source, predict_dataset, run_pipeline
 from sightline.ops.postprocess import EVALUATION
 from sightline.report import write_report
+from sightline.synth import SynthResult, generate
 from sightline.track import create_tracker
 from sightline.train import Augmentation, TrainConfig, train
 

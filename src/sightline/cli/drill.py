@@ -1,7 +1,7 @@
 """`sightline drill`."""
 
 from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_line, show_table
-from sightline.data.synth.faults import run_drill
+from sightline.synth.faults import run_drill
 
 __all__ = ["drill"]
 

@@ -9,9 +9,8 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.predictions import Predictions
-from sightline.data import read_dataset
-from sightline.data.holdout import exclude_images, hold_out
-from sightline.data.prediction_files import read_coco_results, write_mot_predictions
+from sightline.data import read_coco_results, read_dataset, write_mot_predictions
+from sightline.data.splits import exclude_images, hold_out
 from sightline.evaluate import (
     DetectionResult,
     SemanticResult,

@@ -8,14 +8,15 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
+from sightline.audit import audit_dataset
 from sightline.cli.audit_file import findings_of, read_audit
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.findings import Finding
-from sightline.data import CODES, audit_dataset, read_dataset
-from sightline.data.look import LookOptions, look_at
-from sightline.report.look_page import OutputFormat, write_look
+from sightline.data import CODES, read_dataset
+from sightline.draw.look import LookOptions, look_at
+from sightline.report import OutputFormat, write_look
 
 __all__ = ["look"]
 

@@ -7,12 +7,11 @@ from sightline.cli.train import parse_assignments
 from sightline.core.config import read_yaml
 from sightline.core.dataset import Dataset
 from sightline.core.preprocess import Preprocess
-from sightline.data.look import Sheet
+from sightline.draw.look import Sheet
 from sightline.models import create
 from sightline.train import Augmentation, TrainConfig
-from sightline.train.augment.policy import check_policy
-from sightline.train.augment_pictures import augmented_sheets
-from sightline.train.study import merge_settings, settings_of
+from sightline.train.augment import check_policy
+from sightline.train.studies import augmented_sheets, merge_settings, settings_of
 
 __all__ = ["sheets_of_training", "training_view"]
 

@@ -15,7 +15,7 @@ from sightline.cli.console import (
     show_table,
 )
 from sightline.cli.train import TrainOptions, settings_given
-from sightline.train.profile import Profile, profile_training
+from sightline.train import Profile, profile_training
 
 __all__ = ["profile"]
 

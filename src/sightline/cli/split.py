@@ -5,12 +5,18 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
+from sightline.audit.splits import (
+    DEFAULT_FRACTIONS,
+    SplitOptions,
+    SplitResult,
+    plan_splits,
+    read_previous,
+    split_files,
+    write_split,
+)
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.errors import ConfigError
-from sightline.data import read_dataset
-from sightline.data.layout import absolute
-from sightline.data.split_file import read_previous, split_files, write_split
-from sightline.data.split_plan import DEFAULT_FRACTIONS, SplitOptions, SplitResult, plan_splits
+from sightline.data import absolute, read_dataset
 
 __all__ = ["split"]
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from sightline.cli.console import JsonFlag, emit_json, progress_bar, show_table
 from sightline.core.errors import ConfigError, at
-from sightline.data.synth import generate
-from sightline.data.synth.faults import plant_faults
+from sightline.synth import generate
+from sightline.synth.faults import plant_faults
 
 __all__ = ["synth"]
 

@@ -15,12 +15,10 @@ from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
 from sightline.models import create
-from sightline.train import TrainConfig, TrainResult, Watcher, resume
+from sightline.train import SHORT_NAMES, TrainConfig, TrainResult, Watcher, join_processes, nest_settings, resume
 from sightline.train import train as train_run
-from sightline.train.augment_study import augment_study as augment_study_of
-from sightline.train.config import SHORT_NAMES, nest_settings
-from sightline.train.distributed import join_processes
-from sightline.train.study import merge_settings
+from sightline.train.studies import augment_study as augment_study_of
+from sightline.train.studies import merge_settings
 
 __all__ = ["TrainOptions", "parse_assignments", "settings_given", "train"]
 

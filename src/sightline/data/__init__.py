@@ -1,47 +1,47 @@
-"""Data sets: reading, writing, decoding, splitting, auditing. The names below are the public door."""
+"""Data sets: recognising, reading, describing, splitting and writing them. The names below are the public door."""
 
-from sightline.data.audit import AuditOptions, AuditResult, LabelErrors, audit_dataset, rank_label_errors
-from sightline.data.codes import CODES
-from sightline.data.decode import image_size, read_image, read_mask
-from sightline.data.format_conformance import check_format, check_written
-from sightline.data.formats.mot_txt import read_mot_txt, write_mot_txt
-from sightline.data.image_copy import watch_copying
-from sightline.data.image_header import MAX_PIXELS, ImageHeader, read_header
-from sightline.data.labels import MASK_IGNORE, read_class_mask
-from sightline.data.quarantine import write_quarantine
-from sightline.data.registry import FORMATS, detect_format, read_dataset, write_dataset
-from sightline.data.split_file import write_split
-from sightline.data.split_plan import SplitOptions, plan_splits
-from sightline.data.splits import check_split_overlap, split_dataset
+from sightline.data.box_checks import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
+from sightline.data.class_masks import BACKGROUND_NAMES, MASK_IGNORE, class_ids, mask_palette, read_class_mask
+from sightline.data.codes import CODES, finding
+from sightline.data.description import DESCRIPTION_NAME, Description
+from sightline.data.doors import FORMATS, detect_format, read_dataset, write_dataset
+from sightline.data.finding_images import images_of_findings
+from sightline.data.formats.mot.text import read_mot_txt, write_mot_txt
+from sightline.data.formats.shared.image_copy import watch_copying
+from sightline.data.layout import IMAGE_SUFFIXES, absolute, inside, list_images, path_from, split_of
+from sightline.data.prediction_files import read_coco_results, write_mot_predictions
+from sightline.data.splits.division import check_split_overlap, split_dataset
 
 __all__ = [
+    "BACKGROUND_NAMES",
     "CODES",
+    "DESCRIPTION_NAME",
     "FORMATS",
+    "IMAGE_SUFFIXES",
     "MASK_IGNORE",
-    "MAX_PIXELS",
-    "AuditOptions",
-    "AuditResult",
-    "ImageHeader",
-    "LabelErrors",
-    "SplitOptions",
-    "audit_dataset",
-    "check_format",
+    "NEAR_DUPLICATE_IOU",
+    "OUTSIDE_PX",
+    "TINY_PX",
+    "Description",
+    "absolute",
+    "check_boxes",
     "check_split_overlap",
-    "check_written",
+    "class_ids",
     "detect_format",
-    "image_size",
-    "plan_splits",
-    "rank_label_errors",
+    "finding",
+    "images_of_findings",
+    "inside",
+    "list_images",
+    "mask_palette",
+    "path_from",
     "read_class_mask",
+    "read_coco_results",
     "read_dataset",
-    "read_header",
-    "read_image",
-    "read_mask",
     "read_mot_txt",
     "split_dataset",
+    "split_of",
     "watch_copying",
     "write_dataset",
+    "write_mot_predictions",
     "write_mot_txt",
-    "write_quarantine",
-    "write_split",
 ]

@@ -18,12 +18,11 @@ from sightline.core.errors import ConfigError, ModelError
 from sightline.core.files import atomic_path
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
 from sightline.core.results import Result
-from sightline.data.decode import read_image
 from sightline.deploy.parity import ParityReport, ParityTolerance, check_parity
-from sightline.infer.network_predictor import OUTPUT_NAMES
+from sightline.infer import OUTPUT_NAMES, Image
 from sightline.infer.onnx_predictor import INPUT_NAME, open_onnx
-from sightline.infer.predictor import Image
 from sightline.infer.torch_predictor import predictor_from_model
+from sightline.media import read_image
 from sightline.models import Decoded, Model, describe_weights, fuse, load_model, read_weights_meta
 
 __all__ = ["DEFAULT_OPSET", "LEAST_CONF", "ExportResult", "export_onnx"]

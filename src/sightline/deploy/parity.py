@@ -13,7 +13,7 @@ from sightline.core.config import Config
 from sightline.core.errors import DataError, ParityError
 from sightline.core.frames import SemanticMap
 from sightline.core.metadata import OperatingPoint
-from sightline.infer.predictor import Image, Outputs, Prediction, StagedPredictor
+from sightline.infer import Image, Outputs, Prediction, StagedPredictor
 from sightline.ops.assignment import assign
 from sightline.ops.boxes import iou_matrix
 

@@ -1,22 +1,31 @@
 """How good is it: detection, segmentation and tracking, equal to the reference implementations."""
 
-from sightline.evaluate.detection import evaluate_detection
+from sightline.evaluate.detection import DEFAULT_MAX_DETS, evaluate_detection
 from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
-from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps
-from sightline.evaluate.semantic_scores import SemanticAccumulator
+from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
+from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps, read_truth
+from sightline.evaluate.semantic_scores import IGNORED, SemanticAccumulator, class_ratios, mean_defined
 from sightline.evaluate.tracking import TrackingResult, TrackingScores, evaluate_mot_files, evaluate_tracking
 
 __all__ = [
+    "DEFAULT_MAX_DETS",
+    "IGNORED",
     "DetectionCurves",
+    "DetectionImage",
     "DetectionResult",
     "PointCounts",
     "SemanticAccumulator",
     "SemanticResult",
     "TrackingResult",
     "TrackingScores",
+    "best_and_worst",
+    "class_ratios",
     "evaluate_detection",
     "evaluate_mot_files",
     "evaluate_semantic",
     "evaluate_semantic_maps",
     "evaluate_tracking",
+    "mean_defined",
+    "read_truth",
+    "score_detection_images",
 ]

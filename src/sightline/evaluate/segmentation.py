@@ -13,7 +13,6 @@ from sightline.core.errors import DataError
 from sightline.core.frames import SemanticMap
 from sightline.core.predictions import Predictions
 from sightline.core.results import Result
-from sightline.data.decode import read_mask
 from sightline.evaluate.inputs import check_predictions, describe_inputs
 from sightline.evaluate.semantic_scores import (
     IGNORED,
@@ -24,6 +23,7 @@ from sightline.evaluate.semantic_scores import (
     mean_defined,
     summary,
 )
+from sightline.media import read_mask
 from sightline.ops import rle
 
 ClassIds = npt.NDArray[np.integer]

@@ -2,10 +2,10 @@
 
 from sightline.infer.dataset import predict_dataset
 from sightline.infer.dataset_embedding import embed_dataset
-from sightline.infer.network_predictor import NetworkPredictor
+from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor
 from sightline.infer.opening import BACKENDS, open_predictor
 from sightline.infer.pipeline import RunResult, run_pipeline
-from sightline.infer.predictor import Predictor, StagedPredictor, check_predictor
+from sightline.infer.predictor import Image, Outputs, Prediction, Predictor, StagedPredictor
 from sightline.infer.sinks import SINKS, FrameResult, RunInfo, Sink, VideoSettings, create_sinks
 from sightline.infer.sources import Source, open_source
 from sightline.infer.timing import StageTimer
@@ -13,9 +13,13 @@ from sightline.infer.tracking import track_dataset
 
 __all__ = [
     "BACKENDS",
+    "OUTPUT_NAMES",
     "SINKS",
     "FrameResult",
+    "Image",
     "NetworkPredictor",
+    "Outputs",
+    "Prediction",
     "Predictor",
     "RunInfo",
     "RunResult",
@@ -24,7 +28,6 @@ __all__ = [
     "StageTimer",
     "StagedPredictor",
     "VideoSettings",
-    "check_predictor",
     "create_sinks",
     "embed_dataset",
     "open_predictor",

@@ -9,9 +9,9 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.predictions import PREDICTIONS_SCHEMA, Predictions, predictions_from_rows
-from sightline.data.decode import read_image
 from sightline.infer.predictor import Image, Predictor, StagedPredictor
 from sightline.infer.rows import result_rows
+from sightline.media import read_image
 
 __all__ = ["Progress", "check_classes", "predict_dataset"]
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from sightline.core.errors import DataError, ModelError
 from sightline.core.preprocess import Preprocess
-from sightline.data import read_image
-from sightline.data.decode import as_rgb8
+from sightline.media import as_rgb8, read_image
 from sightline.models import load_model
 
 __all__ = ["embed_images"]

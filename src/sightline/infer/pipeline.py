@@ -19,7 +19,7 @@ from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, SourceError
 from sightline.core.frames import Frame, SemanticMap
 from sightline.core.results import Result
-from sightline.data.draw import Drawer
+from sightline.draw import Drawer
 from sightline.infer.predictor import Prediction, Predictor, StagedPredictor
 from sightline.infer.prefetch import prefetch
 from sightline.infer.sinks import FrameResult, RunInfo, Sink

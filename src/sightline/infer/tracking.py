@@ -6,8 +6,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.predictions import Predictions
 from sightline.infer.dataset import Progress, predict_dataset
 from sightline.infer.predictor import Predictor
-from sightline.track import Tracker, track_predictions
-from sightline.track.sequences import sequence_frames
+from sightline.track import Tracker, sequence_frames, track_predictions
 
 __all__ = ["track_dataset"]
 

@@ -2,9 +2,10 @@
 
 from sightline.models.blocks import fuse
 from sightline.models.complexity import ModelComplexity, count_parameters, describe_model
-from sightline.models.conformance import check_model
 from sightline.models.contract import IGNORE_INDEX, Decoded, Model, Targets
+from sightline.models.pretrained import cache_folder
 from sightline.models.registry import MODELS, create, list_models
+from sightline.models.sync_norm import synchronise_norms
 from sightline.models.weights import describe_weights, load_model, save_weights
 from sightline.models.weights_file import model_digest, read_weights_meta
 
@@ -15,7 +16,7 @@ __all__ = [
     "Model",
     "ModelComplexity",
     "Targets",
-    "check_model",
+    "cache_folder",
     "count_parameters",
     "create",
     "describe_model",
@@ -26,4 +27,5 @@ __all__ = [
     "model_digest",
     "read_weights_meta",
     "save_weights",
+    "synchronise_norms",
 ]

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline.audit import AuditResult
 from sightline.core.dataset import Dataset
 from sightline.core.errors import at
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
-from sightline.data import CODES, AuditResult
-from sightline.data.look import Evidence, Scenes
+from sightline.data import CODES
+from sightline.draw.look import Evidence, Scenes
 from sightline.report.audit_statistics import baseline_section, statistics_section
 from sightline.report.blocks import (
     FoundCode,

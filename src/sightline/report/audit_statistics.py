@@ -6,8 +6,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sightline.audit import AuditResult
 from sightline.core.dataset import Dataset
-from sightline.data import AuditResult
 from sightline.report.blocks import Block, Cell, Charts, Note, Section, Table
 from sightline.report.charts import span_chart, stacked_bars, stepped_chart
 from sightline.report.data_card import object_charts, split_table

@@ -13,7 +13,7 @@ from sightline.core.config import Config
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
-from sightline.data.codes import finding
+from sightline.data import finding
 
 __all__ = ["CardText", "Creator", "Origin", "Policies", "write_template"]
 

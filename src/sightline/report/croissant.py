@@ -19,7 +19,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_json_atomic
 from sightline.core.frame_paths import picture_file
-from sightline.data.layout import path_from
+from sightline.data import path_from
 from sightline.report.card_text import CardText
 
 __all__ = ["CONFORMS_TO", "write_croissant"]

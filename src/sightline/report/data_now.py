@@ -8,7 +8,7 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import InputError
 from sightline.data import read_dataset
-from sightline.data.holdout import exclude_images, hold_out
+from sightline.data.splits import exclude_images, hold_out
 from sightline.report.records import RunRecord
 
 __all__ = ["DataNow", "evaluated_part", "read_data_now"]

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from sightline.audit import AuditResult
 from sightline.core.dataset import Dataset
 from sightline.core.errors import at
 from sightline.core.findings import Finding
-from sightline.data import AuditResult
 from sightline.report.audit_statistics import baseline_section, statistics_section
 from sightline.report.blocks import Block, Cell, Note, Pairs, Section, Table, Tile
 from sightline.report.card_text import CardText, Creator, Origin

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline.audit import AuditResult
 from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
-from sightline.data import AuditResult
 from sightline.report.card_text import CardText
 from sightline.report.croissant import write_croissant
 from sightline.report.dataset_card import NOT_STATED, DatasetCard, card_sections, card_tiles

@@ -13,8 +13,8 @@ from PIL import Image
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
-from sightline.data.layout import absolute
-from sightline.data.look import Cell, Sheet, paint_sheet
+from sightline.data import absolute
+from sightline.draw.look import Cell, Sheet, paint_sheet
 from sightline.report.blocks import Block, Picture, Pictures, Section
 from sightline.report.metric_names import TASK_TITLES
 from sightline.report.overlays import jpeg_uri

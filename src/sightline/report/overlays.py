@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
-from sightline.data.decode import as_rgb8
-from sightline.data.draw import JUDGED, PALETTE
+from sightline.draw import JUDGED, PALETTE
+from sightline.media import as_rgb8
 
 __all__ = [
     "DETECTION_KEY",

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from sightline.core.dataset import Dataset
 from sightline.core.errors import InputError
 from sightline.core.predictions import Predictions
-from sightline.data.decode import read_image
-from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
-from sightline.evaluate.segmentation import read_truth
+from sightline.evaluate import DetectionImage, best_and_worst, read_truth, score_detection_images
+from sightline.media import read_image
 from sightline.ops import rle
 from sightline.report.blocks import Block, Cell, Note, Picture, Pictures, Section
 from sightline.report.data_now import DataNow, evaluated_part

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sightline.data.decode import read_image
+from sightline.media import read_image
 from sightline.report.blocks import Block, Charts, Note, Pairs, Picture, Pictures, Section, Tone
 from sightline.report.charts import curve_chart
 from sightline.report.numbers import Source

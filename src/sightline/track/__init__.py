@@ -3,9 +3,9 @@
 from sightline.track.association import ASSOCIATION_SCHEMA, FrameAssociation
 from sightline.track.baseline import KalmanIouTracker, TrackerConfig
 from sightline.track.motion import MotionConfig
-from sightline.track.protocol import Tracker, check_tracker
+from sightline.track.protocol import Tracker
 from sightline.track.registry import TRACKERS, create_tracker
-from sightline.track.sequences import track_predictions
+from sightline.track.sequences import sequence_frames, track_predictions
 
 __all__ = [
     "ASSOCIATION_SCHEMA",
@@ -15,7 +15,7 @@ __all__ = [
     "MotionConfig",
     "Tracker",
     "TrackerConfig",
-    "check_tracker",
     "create_tracker",
+    "sequence_frames",
     "track_predictions",
 ]

@@ -1,20 +1,27 @@
 """Training: settings, augmentation, the Lightning loop, studies of many runs. Needs torch and lightning."""
 
-from sightline.train.ablation import Ablation, AblationResult, run_ablation
-from sightline.train.config import Augmentation, TrainConfig
+from sightline.train.config import SHORT_NAMES, Augmentation, TrainConfig, nest_settings
+from sightline.train.distributed import join_processes
+from sightline.train.profile import Profile, profile_training
 from sightline.train.recorder import Watcher
+from sightline.train.studies.ablation import Ablation, AblationResult, run_ablation
+from sightline.train.studies.tuning import SearchResult, Tuning, run_tuning
 from sightline.train.trainer import TrainResult, resume, train
-from sightline.train.tuning import SearchResult, Tuning, run_tuning
 
 __all__ = [
+    "SHORT_NAMES",
     "Ablation",
     "AblationResult",
     "Augmentation",
+    "Profile",
     "SearchResult",
     "TrainConfig",
     "TrainResult",
     "Tuning",
     "Watcher",
+    "join_processes",
+    "nest_settings",
+    "profile_training",
     "resume",
     "run_ablation",
     "run_tuning",

@@ -23,10 +23,10 @@ import torch
 from sightline.core.dataset import Dataset
 from sightline.core.errors import SightlineError
 from sightline.core.preprocess import Preprocess
-from sightline.models.pretrained import cache_folder
+from sightline.models import cache_folder
 from sightline.train.config import TrainConfig
-from sightline.train.image_store import ImageStore, Keeping, fits_in_memory, needed_bytes
-from sightline.train.images import NetworkImages
+from sightline.train.data.images import NetworkImages
+from sightline.train.data.store import ImageStore, Keeping, fits_in_memory, needed_bytes
 from sightline.train.memory import available_bytes
 from sightline.train.module import TrainingModule
 from sightline.train.precision import Arithmetic

@@ -21,7 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from sightline.core.errors import ConfigError
 from sightline.core.launch import Launch, read_launch
-from sightline.models.sync_norm import synchronise_norms
+from sightline.models import synchronise_norms
 
 __all__ = ["ALONE", "Processes", "join_processes"]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from sightline.core.errors import ConfigError, SightlineError, unknown_name
 from sightline.models import Model
 from sightline.train.config import TrainConfig
+from sightline.train.data.images import Batch, normalise_batch
 from sightline.train.distributed import ALONE, Processes
-from sightline.train.images import Batch, normalise_batch
 from sightline.train.optimizers import build_optimizer
 from sightline.train.signals import GradientMeter
 from sightline.train.stages import freeze_stages

@@ -20,8 +20,8 @@ from sightline.core.results import Result
 from sightline.core.runs import RunFolder
 from sightline.train.capacity import STEPS_PER_EPOCH, choose_workers, measure_loading, measure_reading
 from sightline.train.config import TrainConfig
-from sightline.train.image_store import ImageStore, Keeping, fits_in_memory
-from sightline.train.images import PREFETCH, Batch, NetworkImages
+from sightline.train.data.images import PREFETCH, Batch, NetworkImages
+from sightline.train.data.store import ImageStore, Keeping, fits_in_memory
 from sightline.train.laps import PARTS, Laps
 from sightline.train.memory import peak_memory, usable_cores
 from sightline.train.module import as_module

@@ -15,9 +15,9 @@ from sightline.core.files import atomic_path, plain, write_text_atomic
 from sightline.core.metadata import OperatingPoint
 from sightline.core.runs import RunFolder
 from sightline.models import Model, save_weights
+from sightline.train.data.images import Batch, SeededBatches
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.ema import WeightAverage
-from sightline.train.images import Batch, SeededBatches
 from sightline.train.loggers import RunLogger, open_loggers
 from sightline.train.module import TrainingModule, as_module
 from sightline.train.position import StopRequest, random_state, restore_random_state

@@ -25,15 +25,15 @@ from sightline.train.capacity import (
     memory_budget,
 )
 from sightline.train.config import TrainConfig
+from sightline.train.data.images import NetworkImages, SeededBatches, build_loader, varied_sizes
+from sightline.train.data.splits import TrainingData, prepare_data
+from sightline.train.data.store import Keeping, needed_bytes
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.ema import WeightAverage
-from sightline.train.image_store import Keeping, needed_bytes
-from sightline.train.images import NetworkImages, SeededBatches, build_loader, varied_sizes
 from sightline.train.memory import usable_cores
 from sightline.train.module import TrainingModule, as_module, check_loss_factors
 from sightline.train.precision import Arithmetic, choose_arithmetic
 from sightline.train.recorder import Recorder, Watcher
-from sightline.train.splits import TrainingData, prepare_data
 from sightline.train.validation import Validator
 
 __all__ = ["Session", "prepare_session"]

@@ -12,7 +12,7 @@ import torch
 
 from sightline.models import create
 from sightline.train.config import TrainConfig
-from sightline.train.images import Batch
+from sightline.train.data.images import Batch
 from sightline.train.memory import peak_bytes
 from sightline.train.module import TrainingModule
 from sightline.train.precision import Arithmetic, choose_arithmetic

@@ -15,18 +15,32 @@ from PIL import Image as PillowImage
 from sightline.core.dataset import Dataset
 from sightline.core.files import write_bytes_atomic
 from sightline.core.predictions import Predictions
-from sightline.data.contact_sheet import CAPTION_PX, GROUND, draw_caption, lay_out, text_width
-from sightline.data.decode import read_image
-from sightline.data.draw import JUDGED
-from sightline.data.labels import MASK_IGNORE, read_class_mask
-from sightline.data.look.lettering import Tag, write_tags
-from sightline.data.look.shapes import outline_box, tint
-from sightline.data.look.sheets import class_key
-from sightline.data.look.truth import draw_class_map
-from sightline.data.look.view import View, show_tones
-from sightline.evaluate.detection import DEFAULT_MAX_DETS
-from sightline.evaluate.image_scores import score_detection_images
-from sightline.evaluate.semantic_scores import IGNORED, SemanticAccumulator, class_ratios, mean_defined
+from sightline.data import MASK_IGNORE, read_class_mask
+from sightline.draw import (
+    CAPTION_PX,
+    GROUND,
+    JUDGED,
+    Tag,
+    View,
+    class_key,
+    draw_caption,
+    draw_class_map,
+    lay_out,
+    outline_box,
+    show_tones,
+    text_width,
+    tint,
+    write_tags,
+)
+from sightline.evaluate import (
+    DEFAULT_MAX_DETS,
+    IGNORED,
+    SemanticAccumulator,
+    class_ratios,
+    mean_defined,
+    score_detection_images,
+)
+from sightline.media import read_image
 from sightline.ops import rle
 
 __all__ = ["draw_strips", "strip_columns"]

@@ -13,9 +13,9 @@ from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
 from sightline.models import Model
 from sightline.ops.postprocess import EVALUATION, detection_rows, label_map, select_detections, semantic_rows
+from sightline.train.data.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
+from sightline.train.data.store import Keeping
 from sightline.train.distributed import ALONE, Processes
-from sightline.train.image_store import Keeping
-from sightline.train.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
 from sightline.train.precision import Arithmetic
 
 __all__ = ["Evaluation", "Validator", "by_class", "headline", "watched"]

@@ -8,9 +8,9 @@ from pathlib import Path
 from sightline.core.errors import DataError, SourceError
 from sightline.core.frame_paths import picture_file
 from sightline.core.frames import Frame
-from sightline.data.decode import as_rgb8, image_size, read_image
-from sightline.data.formats.mot_sequence import read_seqinfo, sequence_frames
-from sightline.data.layout import absolute, inside
+from sightline.data import absolute, inside
+from sightline.data.formats.mot import read_seqinfo, sequence_frames
+from sightline.media import as_rgb8, image_size, read_image
 
 __all__ = ["IMAGE_SUFFIXES", "ImageSource", "open_folder", "open_sequence"]
 

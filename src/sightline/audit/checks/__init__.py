@@ -1,0 +1,1 @@
+"""Checks of pictures, masks, names and sequences."""

@@ -1,0 +1,1 @@
+"""Checks of labels: boxes, outlines, classes, sizes, conflicts, likely errors."""

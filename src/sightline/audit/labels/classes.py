@@ -1,0 +1,97 @@
+"""Checks of the class list against the labels: unused, misnumbered, named alike, and far from equally frequent."""
+
+import re
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from sightline.audit.options import AuditOptions
+from sightline.audit.scan.one_pass import Scan
+from sightline.core.dataset import Dataset
+from sightline.core.findings import Finding
+from sightline.data import finding
+
+__all__ = ["check_classes", "class_amounts"]
+
+IMBALANCE = 100
+_COCO_LARGEST_ID, _COCO_CLASSES = 90, 80
+_SHOWN = 10
+# How the readers word `label-unknown-class`; the number is the file's own id.
+_UNKNOWN_ID = re.compile(r"(?:class id|category) '?(-?\d+)(?:\.0)?'?[ ,]")
+
+
+def check_classes(dataset: Dataset, scan: Scan, _options: AuditOptions) -> list[Finding]:
+    """`class-off-by-one`, `class-coco-ids`, `class-similar-names`, `class-unused` and `class-imbalance`."""
+    amounts = class_amounts(dataset, scan)
+    what = "pixels" if dataset.task == "semantic" else "objects"
+    return [
+        *_misnumbered(dataset, amounts),
+        *_similar(dataset.class_names),
+        *_unused(dataset.class_names, amounts, what),
+        *_imbalance(dataset.class_names, amounts, what),
+    ]
+
+
+def class_amounts(dataset: Dataset, scan: Scan) -> list[int]:
+    """By class id the number of objects, ignored and crowd included; of pixels in the masks for a semantic data set."""
+    if dataset.task != "semantic":
+        return list(dataset.counts_by_class().values())
+    pixels = [m.pixels for m in scan.masks if m.pixels is not None]
+    return [int(n) for n in np.sum(pixels, axis=0)] if pixels else [0] * len(dataset.class_names)
+
+
+def _misnumbered(dataset: Dataset, amounts: list[int]) -> list[Finding]:
+    """Ids counted from 1 where the class list counts from 0, or COCO's 91 category ids against its 80 names."""
+    unknown: Counter[int] = Counter()
+    first: Finding | None = None
+    for f in dataset.findings:
+        match = _UNKNOWN_ID.search(f.message) if f.code == "label-unknown-class" else None
+        if match:
+            unknown[int(match.group(1))] += f.count
+            first = first or f
+    if not unknown or first is None:
+        return []
+    ids = [i if s is None else s for i, s in enumerate(dataset.classes["source_id"].to_list())]
+    total, count = unknown.total(), len(ids)
+    zero_based = sorted(ids) == list(range(count))
+    place = {"path": first.path, "line": first.line, "count": total}
+    if zero_based and set(unknown) == {count} and amounts[ids.index(0)] == 0:
+        message = f"no object has id 0 and {total} have id {count}, while the {count} classes are numbered from 0"
+        return [finding("class-off-by-one", message, **place)]  # type: ignore[arg-type]
+    if zero_based and count == _COCO_CLASSES and count <= min(unknown) and max(unknown) <= _COCO_LARGEST_ID:
+        message = (
+            f"{total} objects have ids of {min(unknown)} to {max(unknown)}, as COCO numbers its 80 classes: 1 to 90"
+        )
+        return [finding("class-coco-ids", message, **place)]  # type: ignore[arg-type]
+    return []
+
+
+def _similar(names: tuple[str, ...]) -> list[Finding]:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike[re.sub(r"[\s_-]+", "", name.casefold()) or name].append(name)
+    return [
+        finding("class-similar-names", f"these are different classes: {', '.join(map(repr, group))}", count=len(group))
+        for group in alike.values()
+        if len(group) > 1
+    ]
+
+
+def _unused(names: tuple[str, ...], amounts: list[int], what: str) -> list[Finding]:
+    unused = [n for n, c in zip(names, amounts, strict=True) if c == 0]
+    if not unused:
+        return []
+    more = ", …" if len(unused) > _SHOWN else ""
+    message = f"{len(unused)} of {len(names)} classes have no {what}: {', '.join(unused[:_SHOWN])}{more}"
+    return [finding("class-unused", message, count=len(unused))]
+
+
+def _imbalance(names: tuple[str, ...], amounts: list[int], what: str) -> list[Finding]:
+    used = [(n, name) for name, n in zip(names, amounts, strict=True) if n > 0]
+    if len(used) < 2:
+        return []
+    (most, common), (least, rare) = max(used, key=lambda u: u[0]), min(used, key=lambda u: u[0])
+    if most < IMBALANCE * least:
+        return []
+    message = f"'{common}' has {most} {what}, '{rare}' {least}: {most / least:.0f} times as many"
+    return [finding("class-imbalance", message)]

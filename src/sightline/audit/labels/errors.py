@@ -1,0 +1,162 @@
+"""Likely label errors, ranked by how firmly a model's predictions speak against the labels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from sightline.audit.labels.mask_errors import TOLERANCE_PX, find_mask_suspicions
+from sightline.audit.labels.matching import NEAR_IOU, SAME_IOU, WELL_IOU, find_suspicions
+from sightline.core.dataset import Dataset
+from sightline.core.errors import DataError
+from sightline.core.findings import Finding
+from sightline.core.predictions import Predictions
+from sightline.core.results import Result
+from sightline.data import finding
+
+__all__ = ["KINDS", "LabelErrors", "rank_label_errors"]
+
+KINDS = ("overlooked", "badly_located", "swapped")
+LEAST = 0.1  # what is suspected less is not kept
+REPORTED = {"overlooked": 0.5, "badly_located": 0.3, "swapped": 0.5}
+"""The suspicion from which an error is a finding. An IoU of 0.5 alone keeps that of a bad place at 0.5."""
+_TEMPERATURE = 0.1
+_PLACE = ("x1", "y1", "x2", "y2")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelErrors(Result):
+    """Suspected label errors, the most suspicious first, by place and by image.
+
+    `errors`: kind (`overlooked`, `badly_located`, `swapped`), suspicion (0..1, 1 being surest), image_id, path,
+    object_id (of the label; empty for an overlooked object and for semantic masks), label (its class; empty for an
+    overlooked object), predicted (class), score, iou, x1, y1, x2, y2 (what the model sees), label_x1 to label_y2.
+    `per_image`: image_id, path, suspicion and the number of errors of each kind.
+    """
+
+    errors: pl.DataFrame
+    per_image: pl.DataFrame
+    conventions: dict[str, Any]
+
+    def to_frame(self) -> pl.DataFrame:
+        """The suspected errors, the most suspicious first."""
+        return self.errors
+
+    def findings(self, top: int = 50) -> list[Finding]:
+        """The `top` most suspicious errors of each kind as findings, where the suspicion reaches `REPORTED`."""
+        found = []
+        for kind in KINDS:
+            rows = self.errors.filter((pl.col("kind") == kind) & (pl.col("suspicion") >= REPORTED[kind])).head(top)
+            for row in rows.iter_rows(named=True):
+                place = {"path": row["path"], "image_id": row["image_id"]}
+                box = (row["x1"], row["y1"], row["x2"], row["y2"])
+                found.append(finding(f"label-{kind.replace('_', '-')}", _sentence(row), **place, box_xyxy=box))
+        return found
+
+
+def rank_label_errors(dataset: Dataset, predictions: Predictions) -> LabelErrors:
+    """Where confident predictions contradict the labels. The model should not have been trained on these images.
+
+    With boxes (instances are compared by their boxes), s being the score of the prediction p:
+
+    - overlooked: p is near no label that it could stand for. Suspicion s * (1 - largest IoU with any label).
+    - badly located: p is the label's own class and overlaps it by 0.1 to 0.7. Suspicion s * (1 - IoU).
+    - swapped: p is another class and overlaps the label by 0.5 or more. Suspicion s * IoU * (1 - the best score of a
+      prediction of the label's own class there).
+
+    A prediction counts once; those that repeat a better one or lie in a crowd or ignored region do not count. With
+    semantic masks, for each class: the share of pixels that only the prediction gives it (overlooked; swapped where
+    another foreground class is labelled) or only the label (badly located), without a border of 3 pixels. An image's
+    suspicion is the soft maximum over its errors. Below 0.1 nothing is kept.
+
+    DataError when the predictions are for other classes or images, or lack the masks of a semantic data set.
+
+    Source: the three kinds, and pooling them by a soft maximum, are those of ObjectLab (Tkachenko, Thyagarajan and
+    Mueller 2023, "ObjectLab: Automated Diagnosis of Mislabeled Images in Object Detection Data").
+    """
+    _check(dataset, predictions)
+    if dataset.task == "semantic":
+        rows, rule = find_mask_suspicions(dataset, predictions), f"pixels, {TOLERANCE_PX} at borders left out"
+    else:
+        rows, rule = _object_rows(dataset, predictions), f"boxes; IoU {NEAR_IOU}, {SAME_IOU}, {WELL_IOU}"
+    paths = dataset.images.select("image_id", "path")
+    errors = (
+        rows.filter(pl.col("suspicion") >= LEAST)
+        .join(paths, on="image_id", maintain_order="left")
+        .sort("suspicion", "path", "kind", "x1", "y1", descending=[True, False, False, False, False])
+    )
+    front = ["kind", "suspicion", "image_id", "path", "object_id", "label", "predicted", "score", "iou", *_PLACE]
+    conventions = {
+        "compared": rule,
+        "least_suspicion": LEAST,
+        "reported_from": REPORTED,
+        "images": int(predictions.table["image_id"].n_unique()),
+        "predictions": len(predictions),
+        "prediction_digest": predictions.digest(),
+        "source": "after ObjectLab (Tkachenko et al. 2023)",
+    }
+    return LabelErrors(errors.select(*front, *(f"label_{c}" for c in _PLACE)), _by_image(errors, paths), conventions)
+
+
+def _check(dataset: Dataset, predictions: Predictions) -> None:
+    names = predictions.meta.get("class_names")
+    if names is not None and tuple(names) != dataset.class_names:
+        raise DataError(
+            f"the predictions must have the {len(dataset.class_names)} classes of data set '{dataset.name}', "
+            f"got {', '.join(map(str, names[:8]))}",
+            do="Use a model trained for these classes",
+        )
+    table = predictions.table
+    wrong = table.filter(~pl.col("class_id").is_between(0, len(dataset.class_names) - 1))["class_id"]
+    if len(wrong):
+        raise DataError(f"predicted class ids must be 0..{len(dataset.class_names) - 1}, got {wrong[0]}")
+    strangers = table.join(dataset.images, on="image_id", how="anti")["image_id"]
+    if len(strangers):
+        raise DataError(
+            f"predictions must be for images of data set '{dataset.name}', got image_id {strangers[0]}",
+            do="Give the data the predictions were made on",
+        )
+    if dataset.task == "semantic" and table["rle"].null_count():
+        raise DataError("predictions for semantic data must have masks, got rows without")
+
+
+def _object_rows(dataset: Dataset, predictions: Predictions) -> pl.DataFrame:
+    found = find_suspicions(dataset, predictions)
+    names = pl.Series(dataset.class_names, dtype=pl.String)
+    of_prediction = found.predictions[found.prediction].select("image_id", "class_id", "score", *_PLACE)
+    # Row -1, no label, is taken from an appended row of nulls.
+    empty = pl.DataFrame({c: [None] for c in found.labels.columns}, schema=found.labels.schema)
+    labels = pl.concat([found.labels, empty])[np.where(found.label < 0, found.labels.height, found.label)]
+    return of_prediction.select(
+        "image_id",
+        "score",
+        *_PLACE,
+        kind=pl.Series([KINDS[k] for k in found.kind.tolist()], dtype=pl.String),
+        suspicion=pl.Series(found.suspicion),
+        object_id=labels["object_id"],
+        label=names.gather(labels["class_id"]),
+        predicted=names.gather(of_prediction["class_id"]),
+        iou=pl.Series(found.iou),
+        **{f"label_{c}": labels[c] for c in _PLACE},
+    )
+
+
+def _by_image(errors: pl.DataFrame, paths: pl.DataFrame) -> pl.DataFrame:
+    weight = (pl.col("suspicion") / _TEMPERATURE).exp()
+    images = errors.group_by("image_id").agg(
+        suspicion=(pl.col("suspicion") * weight).sum() / weight.sum(),
+        **{kind: (pl.col("kind") == kind).sum() for kind in KINDS},
+    )
+    images = images.join(paths, on="image_id").select("image_id", "path", "suspicion", *KINDS)
+    return images.sort("suspicion", "path", descending=[True, False])
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    where = ", ".join(f"{c}={row[c]:.6g}" for c in _PLACE)
+    said = f"suspicion {row['suspicion']:.2f}, score {row['score']:.2f}"
+    if row["kind"] == "overlooked":
+        return f"the model sees {row['predicted']} at {where}, and no label is there ({said})"
+    if row["label"] != row["predicted"]:
+        return f"labelled {row['label']}, the model sees {row['predicted']} at {where} ({said})"
+    return f"the model sees {row['label']} at {where}, the label has IoU {row['iou']:.2f} with it ({said})"

@@ -1,0 +1,172 @@
+"""What the audit learns from one mask file: are its values classes, its edges sharp, does its outline follow the image?
+
+All of it comes from one read: the pixels of each class, the share of the border that is foreground, and the evidence
+that the outline lies where the image has edges. What needs the other masks to judge stands in
+`sightline.audit.checks.masks`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from sightline.audit.scan.alignment import Outline, examine_outline
+from sightline.core.dataset import Dataset
+from sightline.core.errors import DataError
+from sightline.core.findings import Finding
+from sightline.data import BACKGROUND_NAMES, MASK_IGNORE, class_ids, finding, mask_palette
+from sightline.media import read_header, read_mask
+
+__all__ = ["MaskReport", "count_ramps", "examine_mask"]
+
+_RAMPS_FEWEST = 20
+_RAMPS_SHARE = 0.15  # of all steps; the sharp masks of CamVid have at most 0.015, interpolated ones at least 0.28
+_NEAR_PX = 8  # interpolation and 8 × 8 compression blocks reach no further from an edge
+_NEAR_SHARE = 0.95
+_RINGING = 1 / 16  # of the gap between two classes; compression stays closer to a class, interpolation fills the gap
+
+
+@dataclass
+class MaskReport:
+    """One mask file: findings and the number of pixels of each class id (ignored pixels in none).
+
+    `border` is the share of the outermost pixels that are foreground (any class but the first), `outline` how well
+    the mask's outline follows the image; both are None where they could not be measured.
+    """
+
+    path: str
+    findings: list[Finding] = field(default_factory=list)
+    pixels: NDArray[np.int64] | None = None
+    image_id: int | None = None
+    border: float | None = None
+    outline: Outline | None = None
+
+    def add(self, code: str, message: str) -> None:
+        """Note a finding about this mask."""
+        self.findings.append(finding(code, message, path=self.path, image_id=self.image_id))
+
+
+def examine_mask(dataset: Dataset, image_id: int, path: str, mask_path: str, size_hw: tuple[int, int]) -> MaskReport:
+    """Read a mask and check it against its image and the data set's classes. Never raises for what the file holds.
+
+    `path` and `mask_path` are the files of image and mask as the tables name them, `size_hw` is the image's size.
+    """
+    report = MaskReport(mask_path, image_id=image_id)
+    file = dataset.image_path(mask_path)
+    palette = mask_palette(dataset, fill=MASK_IGNORE)
+    try:
+        values = read_mask(file, palette)
+    except DataError as error:
+        report.add("mask-unexpected-value" if "palette" in error.what else "mask-unreadable", error.what)
+        return report
+    if palette is not None and values.dtype == np.int32:
+        ids = values.astype(np.uint8)  # colours have been mapped to class ids already
+    else:
+        ids, strange = class_ids(values, dataset)
+        if not _note_interpolation(report, file, values, strange, dataset) and strange:
+            report.add("mask-unexpected-value", f"the mask holds the values {strange[:10]}, which belong to no class")
+    counts = np.bincount(ids.ravel(), minlength=MASK_IGNORE + 1)
+    report.pixels = counts[: len(dataset.classes)].astype(np.int64)
+    _note_one_sided(report, dataset.class_names, all_ignored=counts[MASK_IGNORE] == ids.size)
+    report.border = _border_share(ids)
+    if ids.shape == size_hw:
+        report.outline = examine_outline(dataset.image_path(path), ids, MASK_IGNORE)
+    else:
+        mask, image = f"{ids.shape[1]} × {ids.shape[0]}", f"{size_hw[1]} × {size_hw[0]}"
+        report.add("mask-size-mismatch", f"the mask has {mask} pixels, its image {image}")
+    return report
+
+
+def count_ramps(values: NDArray[np.int32]) -> tuple[int, int, int]:
+    """Steps between neighbouring pixels, pixels that lie between the two they separate, and pixels that do not.
+
+    The last two count runs of one pixel along rows and columns: 0 3 8 is a ramp, 0 8 3 is none. Where a mask was
+    interpolated nearly every step belongs to a ramp; drawn objects of one pixel's width give as many of either kind.
+    """
+    rows, columns = _count_along_rows(values), _count_along_rows(np.ascontiguousarray(values.T))
+    return rows[0] + columns[0], rows[1] + columns[1], rows[2] + columns[2]
+
+
+@njit(cache=True, nogil=True)
+def _count_along_rows(values: NDArray[np.int32]) -> tuple[int, int, int]:
+    height, width = values.shape
+    steps = ramps = others = 0
+    for y in range(height):
+        for x in range(1, width):
+            before, here = values[y, x - 1], values[y, x]
+            if before == here:
+                continue
+            steps += 1
+            if x + 1 < width and values[y, x + 1] != here:
+                between = (before < here) == (here < values[y, x + 1])
+                ramps += between
+                others += not between
+    return steps, ramps, others
+
+
+def _note_interpolation(
+    report: MaskReport, file: Path, values: NDArray[Any], strange: list[int], dataset: Dataset
+) -> bool:
+    """Whether the values tell of interpolation or lossy compression, noted if so."""
+    if strange:
+        known = np.array(sorted({*_sources(dataset), *dataset.ignore_values}), dtype=np.int64)
+        kind = _kind_of_strangeness(file, values.astype(np.int64), np.array(strange), known)
+        if kind is not None:
+            report.add("mask-interpolated", f"the mask holds {len(strange)} values between the classes, {kind}")
+            return True
+    steps, ramps, others = count_ramps(values.astype(np.int32))
+    if ramps < max(_RAMPS_FEWEST, _RAMPS_SHARE * steps) or ramps <= others:
+        return False
+    report.add("mask-interpolated", f"at {ramps} of {steps} steps one pixel of an id in between stands on the edge")
+    return True
+
+
+def _kind_of_strangeness(
+    file: Path, values: NDArray[np.int64], strange: NDArray[np.int64], known: NDArray[np.int64]
+) -> str | None:
+    """How values that belong to no class came about, in words; None when nothing but wrong ids explains them."""
+    if len(known) < 2 or len(strange) < 3:
+        return None
+    above = np.clip(np.searchsorted(known, values), 1, len(known) - 1)
+    low, high = known[above - 1], known[above]
+    nearest = np.where(values - low <= high - values, low, high)
+    odd = nearest != values
+    distance = np.abs(values - nearest)[odd]
+    gaps = (high - low)[odd]
+    edge = np.zeros(values.shape, dtype=np.float32)
+    edge[:, 1:] += nearest[:, 1:] != nearest[:, :-1]
+    edge[1:] += nearest[1:] != nearest[:-1]
+    near = uniform_filter(edge, 2 * _NEAR_PX + 1, mode="nearest") > 1e-4
+    inside = (values[odd] > known[0]) & (values[odd] < known[-1])
+    ringing = float(np.median(distance / gaps)) <= _RINGING
+    if ringing and read_header(file).kind == "jpeg":
+        return "the traces of JPEG compression: masks must be saved without loss"
+    if not inside.all() or near[odd].mean() < _NEAR_SHARE:
+        return None
+    return "close to classes, as JPEG compression leaves them along edges" if ringing else "all of them along edges"
+
+
+def _note_one_sided(report: MaskReport, names: tuple[str, ...], *, all_ignored: bool) -> None:
+    pixels = report.pixels
+    if pixels is None or len(pixels) < 2:
+        return
+    if all_ignored:
+        report.add("mask-empty", "every pixel of the mask is ignored")
+    elif pixels[1:].sum() == 0:
+        report.add("mask-empty", f"the mask holds nothing but {names[0]}")
+    elif pixels[0] == 0 and (len(pixels) == 2 or names[0].lower() in BACKGROUND_NAMES):
+        report.add("mask-full", f"the mask has no pixel of {names[0]}")
+
+
+def _border_share(ids: NDArray[np.uint8]) -> float | None:
+    border = np.concatenate([ids[0], ids[-1], ids[:, 0], ids[:, -1]])
+    border = border[border != MASK_IGNORE]
+    return float((border > 0).mean()) if len(border) else None
+
+
+def _sources(dataset: Dataset) -> list[int]:
+    return [i if s is None else s for i, s in enumerate(dataset.classes["source_id"].to_list())]

@@ -1,0 +1,256 @@
+"""The formats we know, and the two doors: `read_dataset` and `write_dataset`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import polars as pl
+
+from sightline.core.config import read_yaml
+from sightline.core.dataset import OBJECTS_SCHEMA, TASKS, Dataset, Task
+from sightline.core.errors import ConfigError, DataError, unknown_name
+from sightline.core.findings import Finding
+from sightline.data.codes import finding
+from sightline.data.description import DESCRIPTION_NAME, Description, apply_description
+from sightline.data.formats.coco import read as coco
+from sightline.data.formats.coco import roboflow
+from sightline.data.formats.coco import write as coco_write
+from sightline.data.formats.cvat import read as cvat
+from sightline.data.formats.cvat import write as cvat_write
+from sightline.data.formats.instance_files import read as instance_files
+from sightline.data.formats.instance_files import write as instance_files_write
+from sightline.data.formats.labelme import read as labelme
+from sightline.data.formats.labelme import write as labelme_write
+from sightline.data.formats.masks import read as masks
+from sightline.data.formats.masks import write as masks_write
+from sightline.data.formats.mot import read as mot
+from sightline.data.formats.mot import write as mot_write
+from sightline.data.formats.panoptic import read as coco_panoptic
+from sightline.data.formats.panoptic import write as coco_panoptic_write
+from sightline.data.formats.visdrone import read as visdrone
+from sightline.data.formats.visdrone import write as visdrone_write
+from sightline.data.formats.voc import read as voc
+from sightline.data.formats.voc import write as voc_write
+from sightline.data.formats.yolo import layout as yolo_layout
+from sightline.data.formats.yolo import read as yolo
+from sightline.data.formats.yolo import write as yolo_write
+from sightline.data.layout import absolute, list_files
+
+__all__ = ["FORMATS", "Format", "detect_format", "read_dataset", "write_dataset"]
+
+
+_SHOWN = 8  # data sets named in the message that there are several
+_LOOKED_AT = 100  # folders of a folder that are looked into for them
+
+
+class Writer(Protocol):
+    """Writes a data set below a folder and returns what the format cannot hold."""
+
+    def __call__(self, dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]: ...
+
+
+class Format(NamedTuple):
+    """A format: what it looks like on disk, how surely a path is one (0..1 or None), its reader, its writer."""
+
+    looked_for: str
+    detect: Callable[[Path], float | None]
+    read: Callable[[Path], Dataset]
+    write: Writer | None
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        "coco": Format(coco.LOOKED_FOR, coco.detect, coco.read, coco_write.write),
+        "coco-panoptic": Format(
+            coco_panoptic.LOOKED_FOR, coco_panoptic.detect, coco_panoptic.read, coco_panoptic_write.write
+        ),
+        "roboflow": Format(roboflow.LOOKED_FOR, roboflow.detect, roboflow.read, roboflow.write),
+        "yolo": Format(yolo.LOOKED_FOR, yolo.detect, yolo.read, yolo_write.write),
+        "voc": Format(voc.LOOKED_FOR, voc.detect, voc.read, voc_write.write),
+        "visdrone": Format(visdrone.LOOKED_FOR, visdrone.detect, visdrone.read, visdrone_write.write),
+        "labelme": Format(labelme.LOOKED_FOR, labelme.detect, labelme.read, labelme_write.write),
+        "cvat": Format(cvat.LOOKED_FOR, cvat.detect, cvat.read, cvat_write.write),
+        "mot": Format(mot.LOOKED_FOR, mot.detect, mot.read, mot_write.write),
+        "masks": Format(masks.LOOKED_FOR, masks.detect, masks.read, masks_write.write),
+        "instance-files": Format(
+            instance_files.LOOKED_FOR, instance_files.detect, instance_files.read, instance_files_write.write
+        ),
+    }
+)
+
+
+def read_dataset(path: str | Path, *, format: str | None = None, task: Task | None = None) -> Dataset:  # noqa: A002
+    """The data set at a path: a folder, a COCO file, a data YAML or a `sightline.yaml`; the format is found out.
+
+    `task` overrides the task the labels suggest, as "detect" for instances of which only the boxes matter. Raises
+    DataError when the path matches no format (naming what was looked for) or its labels cannot be read as a whole, and
+    ConfigError for an unknown key, format or task. What can be read in part is read, and `findings` names the rest.
+
+    >>> read_dataset("nowhere")
+    Traceback (most recent call last):
+    ...
+    sightline.core.errors.DataError: nowhere: a data set must exist, got no such file or folder.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise DataError("a data set must exist, got no such file or folder", where=str(path))
+    if format is not None and format not in FORMATS:
+        raise ConfigError(unknown_name("format", format, FORMATS))
+    file = _description_file(place) if format is None else None
+    if file is not None:
+        return _with_task(_read_described(file), task)
+    place = absolute(place)
+    if format is None:
+        place, format = _find(place)  # noqa: A001
+    return _with_task(FORMATS[format].read(place), task)
+
+
+def write_dataset(
+    dataset: Dataset,
+    path: str | Path,
+    format: str,  # noqa: A002
+    *,
+    copy_images: bool = True,
+) -> list[Finding]:
+    """Write a data set below the folder `path` in one of `FORMATS`; returns what that format cannot hold, counted.
+
+    Of a data set of task "detect" the boxes are written, and no masks. With `copy_images=False` only labels are
+    written: for COCO their file names stay relative to the data set's root, formats that find labels by the image's
+    place ask for the images to be there. DataError for a data set the format cannot hold at all, such as semantic
+    masks in a format of boxes.
+    """
+    writers = {name: f.write for name, f in FORMATS.items() if f.write is not None}
+    if format not in writers:
+        raise ConfigError(unknown_name("format to write", format, writers))
+    dataset, losses = _boxes_alone(dataset) if dataset.task == "detect" else (dataset, [])
+    return [*losses, *writers[format](dataset, absolute(Path(path)), copy_images=copy_images)]
+
+
+def detect_format(path: str | Path) -> str | None:
+    """The name of the format a path most surely is, or None."""
+    place = Path(path)
+    scores = {name: f.detect(place) for name, f in FORMATS.items()}
+    found = {name: score for name, score in scores.items() if score is not None}
+    return max(found, key=lambda name: found[name]) if found else None
+
+
+def _find(path: Path) -> tuple[Path, str]:
+    """The path, or the only folder it holds (two levels down), and its format."""
+    place = path
+    for _ in range(3):
+        name = detect_format(place)
+        if name is not None:
+            return place, name
+        below = _folders(place)
+        if len(below) != 1:
+            break
+        place = below[0]
+    several = [(p, name) for p in _data_below(place) if (name := detect_format(p)) is not None]
+    if len(several) > 1:
+        shown = ", ".join(f"{p.relative_to(path).as_posix()} ({name})" for p, name in several[:_SHOWN])
+        more = f" and {len(several) - _SHOWN} more" if len(several) > _SHOWN else ""
+        raise DataError(f"must be one data set, got several: {shown}{more}", where=str(path), do="Name one of them")
+    looked = "; ".join(f"{name}: {f.looked_for}" for name, f in FORMATS.items())
+    inner = [f"Name {p.relative_to(path).as_posix()}, which is {name}" for p, name in several]
+    raise DataError(
+        f"no known format was recognised, looked for {looked}",
+        where=str(path),
+        do=inner[0] if inner else f"Name the format, or describe the folders in a {DESCRIPTION_NAME}",
+    )
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")) if path.is_dir() else []
+
+
+def _data_below(path: Path) -> list[Path]:
+    """The folders one or two levels down that look like data sets, the upper ones first."""
+    upper = _folders(path)
+    known = [p for p in upper if detect_format(p) is not None]
+    lower = [q for p in upper if p not in known for q in _folders(p)[:_LOOKED_AT]]
+    return sorted([*known, *lower])
+
+
+def _description_file(path: Path) -> Path | None:
+    """The description a path is or holds; None for anything else, a YOLO data YAML included.
+
+    A folder's own is `sightline.yaml`, else a YAML that names image and mask folders of a split.
+    """
+    file = path / DESCRIPTION_NAME if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        return next((p for p in list_files(path, (".yaml", ".yml")) if _names_mask_folders(p)), None)
+    if not file.is_file() or file.suffix.lower() not in {".yaml", ".yml"}:
+        return None
+    return file if file.name == DESCRIPTION_NAME or not yolo_layout.is_data_yaml(read_yaml(file)) else None
+
+
+def _names_mask_folders(file: Path) -> bool:
+    try:
+        values = read_yaml(file)
+    except ConfigError:
+        return False
+    parts = [values.get(split) for split in ("train", "val", "test")]
+    return any(isinstance(part, dict) and {"images", "masks"} == set(part) for part in parts)
+
+
+def _read_described(file: Path, above: tuple[Path, ...] = ()) -> Dataset:
+    values: dict[str, Any] = read_yaml(file)
+    description = Description.load(values, where=str(file))
+    base = absolute(file.parent / description.path)
+    if not base.exists():
+        raise DataError(f"'path' must exist relative to the file, got '{description.path}'", where=str(file))
+    name = description.format
+    if name is not None and name not in FORMATS:
+        raise ConfigError(unknown_name("format", name, FORMATS), where=str(file))
+    inner = _description_below(file, base, description, above)
+    if inner is not None:
+        dataset = _read_described(inner, (*above, absolute(file)))
+        return _with_task(apply_description(dataset, description, file), description.task)
+    if description.is_masks:
+        dataset = masks.read(base, description.mask_options(base))
+    elif description.is_instances:
+        dataset = instance_files.read(base, description.mask_options(base))
+    elif description.video is not None:
+        dataset = mot.read(base, description.videos(base))
+    else:
+        if name is None:
+            base, name = _find(base)
+        dataset = FORMATS[name].read(base)
+    return _with_task(apply_description(dataset, description, file), description.task)
+
+
+def _description_below(file: Path, base: Path, description: Description, above: tuple[Path, ...]) -> Path | None:
+    """The description that this one builds on, where `path` names one or a folder that has one."""
+    inner = _description_file(base)
+    if inner is None or (base.is_dir() and (description.says_how_to_read or absolute(inner) == absolute(file))):
+        return None
+    if absolute(inner) in (*above, absolute(file)):
+        chain = " → ".join(p.name for p in (*above, file, inner))
+        raise ConfigError(f"descriptions must not name each other in a circle, got {chain}", where=str(file))
+    if description.says_how_to_read:
+        do = f"Say it in {inner.name}, which names the folders"
+        raise ConfigError("'path' names a description, which must say itself how to read", where=str(file), do=do)
+    return inner
+
+
+def _boxes_alone(dataset: Dataset) -> tuple[Dataset, list[Finding]]:
+    masked = dataset.objects.filter(pl.col("rle").is_not_null() | pl.col("polygon").is_not_null()).height
+    if not masked:
+        return dataset, []
+    objects = dataset.objects.with_columns(pl.lit(None).cast(OBJECTS_SCHEMA[c]).alias(c) for c in ("rle", "polygon"))
+    message = f"the masks of {masked} objects are left out, their boxes are kept"
+    return replace(dataset, objects=objects), [finding("loss-masks", message, count=masked)]
+
+
+def _with_task(dataset: Dataset, task: Task | None) -> Dataset:
+    if task is None or task == dataset.task:
+        return dataset
+    if task not in TASKS:
+        raise ConfigError(unknown_name("task", task, TASKS))
+    columns = {"instance": ["rle", "polygon"], "track": ["track_id"]}.get(task, [])
+    has = any(dataset.objects[c].null_count() < dataset.objects.height for c in columns)
+    if "semantic" in {task, dataset.task} or (columns and not has):
+        raise DataError(f"task must fit the labels ({dataset.task}), got '{task}'", where=str(dataset.root))
+    return replace(dataset, task=task)

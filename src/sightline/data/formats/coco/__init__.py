@@ -1,0 +1,1 @@
+"""COCO instances and key points, also in Roboflow's layout."""

@@ -1,0 +1,251 @@
+"""One COCO label file: its bytes, what stands in its lists, and findings that carry line numbers.
+
+A file of some size is never turned into Python objects as a whole: `scan` takes the annotations apart where they stand,
+and only the short lists are parsed. `content` is the other way, for small files and for those that are not of the usual
+form or no JSON at all; both give the same.
+"""
+
+import codecs
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from sightline.core.errors import DataError, at
+from sightline.core.files import check_regular
+from sightline.core.findings import Finding
+from sightline.data.codes import finding
+from sightline.data.formats.coco.scan import LINE, Part, scan_part
+from sightline.data.formats.shared.columns import integers
+from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
+from sightline.data.json.scan import MAX_DEPTH, Bytes, Ints, count_lines, skip_blank, skip_value
+
+__all__ = ["Document", "ListedImages", "Problem"]
+
+SCAN_FROM = 1 << 20
+"""Bytes from which on a file is scanned. Below, Python's parser is done before the kernels are loaded."""
+
+_CHUNK = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with item `index` of a list in the file; `image_id` is the data set's own."""
+
+    code: str
+    index: int
+    message: str
+    image_id: int | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImages:
+    """Columns of the entries of `images` that are objects: place in the list, id, file name (of any type), sizes."""
+
+    index: list[int]
+    ids: list[int]
+    bad: list[bool]  # no integer id
+    names: list[Any]
+    widths: list[int]  # 0 where not stated
+    heights: list[int]
+    stated_ids: list[Any]
+    problems: list[Problem]
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class Document:
+    """A COCO file. DataError when it is no JSON or lacks the lists a COCO file has."""
+
+    def __init__(self, file: Path, split: str | None) -> None:
+        self.file, self.split = file, split
+        self.name = file.name  # becomes relative to the data set's root once that is known
+        self._data = _read_utf8(file)
+        self._spans = self._list_spans() if len(self._data) >= SCAN_FROM else None
+        self._content: dict[str, Any] | None = None
+        self._places: JsonPlaces | None = None
+        self._lines: Ints | None = None  # of the annotations, where they have been scanned
+        if self._spans is None:
+            self.content  # noqa: B018 - refuses what is no COCO file
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The whole file as Python objects."""
+        if self._content is None:
+            self._content = _parse(self._data, self.file)
+            _check_lists(self._content, self.file)
+        return self._content
+
+    def entries(self, section: str) -> tuple[list[dict[str, Any]], npt.NDArray[np.int64], list[Problem]]:
+        """The objects of a list, their indices in it, and a problem for each item that is no object."""
+        items = self._items(section)
+        if set(map(type, items)) <= {dict}:
+            return items, np.arange(len(items)), []
+        rows = [i for i, item in enumerate(items) if isinstance(item, dict)]
+        bad = [
+            Problem("label-malformed", i, f"{section}[{i}] must be an object, got {_kind(item)}")
+            for i, item in enumerate(items)
+            if not isinstance(item, dict)
+        ]
+        return [items[i] for i in rows], np.array(rows, dtype=np.int64), bad
+
+    @cached_property
+    def images(self) -> ListedImages:
+        """The list of images, as columns."""
+        if self._spans is not None:
+            try:
+                listed = msgspec.json.decode(self._bytes(*self._spans["images"]), type=list[_Image])
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                listed = None
+            if listed is not None and all(-(1 << 63) <= i.id < 1 << 63 for i in listed):
+                ids = [i.id for i in listed]
+                widths, heights = integers([i.width for i in listed])[0], integers([i.height for i in listed])[0]
+                paths: list[Any] = [i.file_name for i in listed]
+                good, places = [False] * len(ids), list(range(len(ids)))
+                return ListedImages(places, ids, good, paths, widths.tolist(), heights.tolist(), list(ids), [])
+        entries, index, problems = self.entries("images")
+        stated = [e.get("id") for e in entries]
+        ids_read, bad = integers(stated)
+        widths, heights = (
+            integers([e.get("width") for e in entries])[0],
+            integers([e.get("height") for e in entries])[0],
+        )
+        names = [e.get("file_name") for e in entries]
+        return ListedImages(
+            index.tolist(), ids_read.tolist(), bad.tolist(), names, widths.tolist(), heights.tolist(), stated, problems
+        )
+
+    def scan(self) -> Iterator[tuple[Part, Bytes] | None]:
+        """The annotations in parts, with the text their places are in; None, and no more, where they are irregular.
+
+        The text is let go of behind the last part.
+        """
+        if self._spans is None:
+            yield None
+            return
+        if "annotations" not in self._spans:
+            return
+        start, end = self._spans["annotations"]
+        text = self._data
+        place = skip_blank(text, start + 1)
+        line = 1 + count_lines(text, 0, place)
+        lines = []
+        with ThreadPoolExecutor(1) as pool:  # the next part is scanned while the last one is worked on
+            coming = pool.submit(scan_part, text, place, line) if place < end - 1 else None
+            while coming is not None:
+                scanned = coming.result()
+                if scanned is None or scanned[1] >= end:
+                    yield None
+                    return
+                part, place, line = scanned
+                coming = pool.submit(scan_part, text, place, line) if place < end - 1 else None
+                lines.append(part.whole[:, LINE].copy())
+                yield part, text
+        self._lines = np.concatenate([np.zeros(0, np.int64), *lines])
+        self._data = self._data[:0].copy()
+
+    def lines(self, section: str, indices: Iterable[int]) -> dict[int, int]:
+        """The 1-based lines of items of a list."""
+        if section == "annotations" and self._lines is not None:
+            return {i: int(self._lines[i]) for i in indices}
+        if self._places is None:
+            self._places = JsonPlaces(self._data)
+        return self._places.lines(section, indices)
+
+    def findings(self, section: str, problems: list[Problem]) -> list[Finding]:
+        """The problems as findings with path and line."""
+        if not problems:
+            return []
+        lines = self.lines(section, (p.index for p in problems))
+        return [
+            finding(p.code, p.message, path=self.name, line=lines.get(p.index), image_id=p.image_id, count=p.count)
+            for p in problems
+        ]
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        return self._data[start:end].tobytes()
+
+    def _items(self, section: str) -> list[Any]:
+        if self._spans is not None and section != "annotations":
+            try:
+                items: list[Any] = json.loads(self._bytes(*self._spans[section]))
+                return items
+            except (ValueError, RecursionError):
+                pass  # the whole file is refused, with the line
+        return list(self.content.get(section, []))
+
+    def _list_spans(self) -> Spans | None:
+        """Where the file's values stand; None where it is no COCO file or something beside the lists is no JSON."""
+        text = self._data
+        spans = guess_values(text, "annotations", "categories") or find_values(text)
+        if spans is None or not {"images", "categories"} <= set(spans):
+            return None
+        stack = np.empty(MAX_DEPTH, dtype=np.uint8)
+        for key, (start, end) in spans.items():
+            if key in {"images", "categories", "annotations"}:
+                sound = text[start] == ord("[")
+            else:
+                sound = skip_value(text, start, stack) == end
+            if not sound:
+                return None
+        return spans
+
+
+def _read_utf8(file: Path) -> Bytes:
+    """The bytes of a UTF-8 file without byte-order mark; DataError when it cannot be read."""
+    try:
+        check_regular(file)
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the file ({error.strerror or error})", where=str(file)) from None
+    data = np.frombuffer(content, dtype=np.uint8)
+    if not content.isascii():
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            for start in range(0, len(content), _CHUNK):
+                decoder.decode(content[start : start + _CHUNK], final=start + _CHUNK >= len(content))
+        except UnicodeDecodeError as error:
+            raise DataError(f"must be UTF-8 text, got byte {error.object[error.start]:#04x}", where=str(file)) from None
+    return data[len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0 :]
+
+
+def _parse(data: Bytes, file: Path) -> dict[str, Any]:
+    text = data.tobytes().decode("utf-8")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")  # for the line in the error
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"must be valid JSON, got: {error.msg}", where=at(file, error.lineno)) from None
+    except (RecursionError, ValueError) as error:  # nesting without end, integers of thousands of digits
+        raise DataError(f"must be JSON of a sane shape, got: {error}", where=str(file)) from None
+    if not isinstance(content, dict):
+        raise DataError(f"a COCO label file must hold an object, got {_kind(content)}", where=str(file))
+    return content
+
+
+def _check_lists(content: dict[str, Any], file: Path) -> None:
+    for key in ("images", "categories"):
+        if not isinstance(content.get(key), list):
+            raise DataError(f"a COCO file must have a list '{key}', got {_kind(content.get(key))}", where=str(file))
+    if not isinstance(content.get("annotations", []), list):
+        got = _kind(content["annotations"])
+        raise DataError(f"'annotations' of a COCO file must be a list, got {got}", where=str(file))
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,183 @@
+"""The images that COCO files list, as the images table of a data set."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sightline.core.dataset import IMAGES_SCHEMA
+from sightline.core.errors import DataError
+from sightline.core.findings import Finding
+from sightline.data.codes import finding
+from sightline.data.formats.coco.document import Document, Problem
+from sightline.data.layout import inside, relative
+from sightline.media import MAX_SIDE, read_header
+
+__all__ = ["fullest_folder", "image_folder", "read_images"]
+
+_SAMPLE = 50  # files that decide which folder the file names are relative to
+_PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")  # names that are a path inside any folder, as they stand
+
+
+def image_folder(document: Document) -> Path:
+    """The folder the file names are relative to: of the usual places the one that holds most of a sample."""
+    names = [n for n in document.images.names if isinstance(n, str)]
+    stem = document.file.stem.removeprefix("instances_").removeprefix("person_keypoints_").removeprefix("panoptic_")
+    places = ["", "images", "data", "JPEGImages", stem, f"images/{stem}"]
+    if document.split:
+        places += [document.split, f"images/{document.split}"]
+    bases = document.file.parents[:3]
+    folders = [base / place for base in bases for place in places]
+    return fullest_folder(folders, names)
+
+
+def fullest_folder(folders: Sequence[Path], names: Sequence[str]) -> Path:
+    """The folder that holds most of a sample of files; the first of equals."""
+    sample = [n for n in names[:: max(len(names) // _SAMPLE, 1)] if "\0" not in n]
+    files = _Files()
+    hits = [sum(f"{folder}/{n}" in files for n in sample) for folder in folders]
+    return folders[hits.index(max(hits))]
+
+
+def read_images(
+    documents: list[Document], folders: list[Path], root: Path
+) -> tuple[pl.DataFrame, list[dict[int, int | None]], list[Finding]]:
+    """The images table of all files, per file the map from its image ids to the table's (None where the image is left
+    out), and the findings.
+
+    `folders` are those the files' names are relative to. Ids are renumbered where several files use the same.
+    """
+    listing = _Listing(root)
+    maps = [listing.read(d, folder) for d, folder in zip(documents, folders, strict=True)]
+    listing.settle_missing()
+    used = [row for row in listing.rows if not row["dropped"]]
+    if len({row["image_id"] for row in used}) < len(used):
+        for number, row in enumerate(sorted(used, key=lambda r: str(r["path"]))):
+            row["image_id"] = number
+    id_maps = [{i: None if row["dropped"] else row["image_id"] for i, row in part.items()} for part in maps]
+    keys = ("image_id", "path", "width", "height", "split")
+    table = pl.DataFrame({k: [row[k] for row in used] for k in keys}, schema={k: IMAGES_SCHEMA[k] for k in keys})
+    return table, id_maps, listing.findings
+
+
+class _Files:
+    """Which files exist, asking for whole folders instead of single files."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+        self._folded: dict[str, set[str]] = {}
+
+    def __contains__(self, file: str) -> bool:
+        folder, _, name = file.rpartition("/")
+        if folder not in self._names:
+            self._names[folder] = _names_in(folder)
+            self._folded[folder] = {n.casefold() for n in self._names[folder]}
+        if name in self._names[folder]:
+            return True
+        # Where names that differ in case or in the form of their accents are one file, only the system knows.
+        return (not name.isascii() or name.casefold() in self._folded[folder]) and _is_file(file)
+
+
+def _names_in(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {e.name for e in entries if e.is_file()}
+    except (OSError, ValueError):  # no such folder, or no name of one
+        return set()
+
+
+def _is_file(file: str) -> bool:
+    try:
+        return Path(file).is_file()
+    except OSError:  # a name too long for the system
+        return False
+
+
+class _Listing:
+    """The images of all files: one row per picture, with what is wrong about the entries that do not become one."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.findings: list[Finding] = []
+        self.rows: list[dict[str, Any]] = []
+        self._by_path: dict[str, dict[str, Any]] = {}
+        self._missing: list[dict[str, Any]] = []
+        self._files = _Files()
+        self._base = self.root.as_posix()
+
+    def read(self, document: Document, folder: Path) -> dict[int, dict[str, Any]]:
+        """The rows of one file by the file's own ids."""
+        listed = document.images
+        problems = list(listed.problems)
+        prefix = inside(self.root, f"{relative(folder, self.root)}/x", document.name)[:-1]
+        by_id: dict[int, dict[str, Any]] = {}
+        columns = (listed.index, listed.ids, listed.bad, listed.names, listed.widths, listed.heights, listed.stated_ids)
+        for i, number, bad, name, width, height, stated in zip(*columns, strict=True):
+            if bad or not isinstance(name, str) or number in by_id:
+                code = "label-duplicate-id" if number in by_id and not bad else "label-malformed"
+                message = f"images[{i}] must have an id of its own and a file_name, got {stated!r:.20}, {name!r:.60}"
+                problems.append(Problem(code, i, message))
+                continue
+            path = prefix + (name if _PLAIN.fullmatch(name) else inside(folder, name, document.name))
+            row = {
+                "image_id": number,
+                "path": path,
+                "width": width,
+                "height": height,
+                "split": document.split,
+                "dropped": False,
+            }
+            problem = self._add(row, i)
+            by_id[number] = self._by_path[path]
+            if problem is not None:
+                problems.append(problem)
+                if problem.code == "split-overlap-path":
+                    by_id.pop(number)
+        self.findings += document.findings("images", problems)
+        return by_id
+
+    def _add(self, row: dict[str, Any], index: int) -> Problem | None:
+        first = self._by_path.setdefault(row["path"], row)
+        if first is not row:
+            if first["split"] == row["split"]:
+                return Problem(
+                    "image-duplicate-entry", index, f"'{row['path']}' is listed again; its objects are merged"
+                )
+            return Problem(
+                "split-overlap-path",
+                index,
+                f"'{row['path']}' is listed in '{first['split']}' and in '{row['split']}' and kept in the first",
+            )
+        self.rows.append(row)
+        file = f"{self._base}/{row['path']}"
+        if file not in self._files:
+            self._missing.append(row)
+        elif not _has_size(row):
+            try:
+                row["height"], row["width"] = read_header(file).size_hw
+            except DataError as error:
+                row["dropped"] = True
+                return Problem("image-unreadable", index, str(error))
+        return None
+
+    def settle_missing(self) -> None:
+        """Labels without any picture are kept (they can be evaluated against); single missing pictures are not."""
+        alone = len(self._missing) == len(self.rows)
+        for row in self._missing:
+            row["dropped"] = not alone or not _has_size(row)
+        if self._missing and alone:
+            message = f"none of the {len(self._missing)} images was found; the labels can be evaluated, not trained on"
+            self.findings.append(finding("image-missing", message, count=len(self._missing)))
+            return
+        self.findings += [
+            finding("image-missing", "the image does not exist", path=row["path"]) for row in self._missing
+        ]
+
+
+def _has_size(row: dict[str, Any]) -> bool:
+    width: int = row["width"]
+    height: int = row["height"]
+    return 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE

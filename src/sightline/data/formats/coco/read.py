@@ -1,0 +1,107 @@
+"""COCO instances: polygons of one or several parts, run lengths, crowd regions, keypoints.
+
+Recognised: a single JSON file with its images near it; a folder with such files, or with `annotations/*.json`;
+Roboflow's export (`train|valid|test/_annotations.coco.json`, images beside the file). Of a folder's files those of
+instances are read, and those of keypoints where there are no others.
+
+Ids: image and object ids are the file's own (renumbered where several files use the same); class ids are contiguous
+in the order of the file's category ids, which stay in `source_id`. Boxes are `x, y, width, height` from the pixel edge,
+so `x2 = x + width` is exclusive already. Keypoints are kept as written, which in COCO's own files is the index of the
+pixel they lie in; the pairs of a skeleton count from 1 there and from 0 here.
+"""
+
+from pathlib import Path
+
+import polars as pl
+
+from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
+from sightline.core.errors import DataError
+from sightline.data.formats.coco.annotations import read_annotations
+from sightline.data.formats.coco.classes import read_classes
+from sightline.data.formats.coco.document import Document
+from sightline.data.formats.coco.images import image_folder, read_images
+from sightline.data.formats.coco.kinds import json_kind
+from sightline.data.layout import absolute, common_root, relative, split_of
+
+__all__ = ["LOOKED_FOR", "ROBOFLOW_FILE", "detect", "label_files", "read", "roboflow_files"]
+
+LOOKED_FOR = (
+    "a COCO JSON of instances or keypoints (images, annotations, categories), a folder or `annotations/` with such "
+    "files, or `train|valid|test/_annotations.coco.json`"
+)
+ROBOFLOW_FILE = "_annotations.coco.json"
+_KEYPOINTS = "person_keypoints_"
+_OTHER_TASKS = ("captions_", "panoptic_", "stuff_", "image_info_")
+
+
+def detect(path: Path) -> float | None:
+    """How surely the path is COCO, 0..1, or None."""
+    if label_files(path):
+        return 0.95
+    return 0.1 if path.is_file() and path.suffix.lower() == ".json" else None  # the reader says what is wrong with it
+
+
+def label_files(path: Path) -> list[tuple[Path, str | None]]:
+    """The COCO files a path stands for, each with the split its name or folder speaks of."""
+    if path.is_file():
+        return [(path, split_of(path.stem))] if json_kind(path) == "instances" else []
+    if not path.is_dir():
+        return []
+    exported = roboflow_files(path)
+    if exported:
+        return exported
+    for folder in (path / "annotations", path):
+        files = [
+            p
+            for p in sorted(folder.glob("*.json"))
+            if not p.name.startswith(_OTHER_TASKS) and json_kind(p) == "instances"
+        ]
+        files = [p for p in files if not p.name.startswith(_KEYPOINTS)] or files
+        if files:
+            return [(p, split_of(p.stem)) for p in files]
+    return []
+
+
+def roboflow_files(path: Path) -> list[tuple[Path, str | None]]:
+    """The files of a Roboflow export and their splits; none where the folder is no such export."""
+    if not path.is_dir():
+        return []
+    return [(p / ROBOFLOW_FILE, split_of(p.name)) for p in sorted(path.iterdir()) if (p / ROBOFLOW_FILE).is_file()]
+
+
+def read(path: Path) -> Dataset:
+    """The data set of a COCO file or folder. DataError when there is none or it is no COCO."""
+    path = absolute(path)
+    files = label_files(path)
+    if not files:
+        files = [(path, None)] if path.is_file() else []
+    if not files:
+        raise DataError(f"must be COCO ({LOOKED_FOR}), got none of these", where=str(path))
+    documents = [Document(file, split) for file, split in files]
+    folders = [image_folder(d) for d in documents]
+    base = path if path.is_dir() else path.parent
+    root = common_root([base, *folders])
+    for document in documents:
+        document.name = relative(document.file, root)
+    class_maps, classes, findings = read_classes(documents)
+    images, id_maps, image_findings = read_images(documents, folders, root)
+    findings += image_findings
+    tables = []
+    for document, ids, class_ids in zip(documents, id_maps, class_maps, strict=True):
+        table, found = read_annotations(document, ids, images, class_ids, classes)
+        tables.append(table)
+        findings += found
+    objects = pl.concat(tables) if tables else pl.DataFrame(schema=OBJECTS_SCHEMA)
+    if objects["object_id"].n_unique() < objects.height:  # several files, each counting from 1
+        objects = objects.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("object_id"))
+    masks = objects["polygon"].is_not_null().any() or objects["rle"].is_not_null().any()
+    return dataset_from_rows(
+        images,
+        objects,
+        classes,
+        root=root,
+        name=base.name if path.is_dir() else path.stem,
+        task="instance" if masks else "detect",
+        format="coco",
+        findings=findings,
+    )

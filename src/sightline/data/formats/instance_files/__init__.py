@@ -1,0 +1,1 @@
+"""One mask file for each object, and maps of object ids."""

@@ -1,0 +1,269 @@
+"""LabelMe: one JSON file per image, with its shapes.
+
+Recognised: a folder with such files, or folders of them inside it (`train/`, `val/`, `data_annotated/`; split names are
+understood). `imagePath` is relative to the JSON file and may not leave the data set's folder; a picture that is not
+there is looked for by its name. Pictures embedded in the JSON (`imageData`) are never used: it is reported that the
+file is missing.
+
+A polygon is an outline, a rectangle a box (its corners in any order), a circle an outline of 64 points, a mask run
+lengths. Shapes of one label and `group_id` are parts of one object. Points and lines have no area and are counted.
+The flags `ignore` (or `difficult`), `crowd`, `occluded` and `truncated` are understood. Classes are the lines of a
+`labels.txt` in the folder or beside it, else the labels in use, sorted; `__ignore__` and `_background_` are ignored
+objects of classes that come last.
+"""
+
+import mmap
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from sightline.core.dataset import Dataset, dataset_from_rows
+from sightline.core.errors import DataError
+from sightline.core.findings import Finding
+from sightline.data.codes import finding
+from sightline.data.formats.labelme.shapes import BACKGROUND_LABEL, IGNORE_LABEL, group_shapes, joint_flags, read_part
+from sightline.data.formats.shared.named_images import ImageCollector
+from sightline.data.formats.shared.shapes import ObjectCollector, Part, Place, ShapeError, has_masks
+from sightline.data.json.places import JsonPlaces
+from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_text, relative, split_of
+
+__all__ = ["LABELS_NAME", "LOOKED_FOR", "detect", "read"]
+
+LOOKED_FOR = "LabelMe .json files (shapes, imagePath), one for each image"
+LABELS_NAME = "labels.txt"
+_SPECIAL = (IGNORE_LABEL, BACKGROUND_LABEL)
+_SAMPLE = 8
+_MARK = b"\xef\xbb\xbf"  # some editors put it before UTF-8
+_BYTE = re.compile(r"\(byte (\d+)\)")
+
+
+class _File(msgspec.Struct, rename="camel"):
+    """What is used of a file; the embedded picture is passed over without being copied."""
+
+    shapes: Any = None
+    image_path: Any = None
+    image_height: Any = None
+    image_width: Any = None
+    flags: Any = None
+    image_data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def detect(path: Path) -> float | None:
+    """How surely the path is a LabelMe folder, 0..1, or None."""
+    if not path.is_dir():
+        return None
+    folders = [path, *sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))]
+    return 0.9 if any(_is_labelme(f) for folder in folders for f in list_files(folder, (".json",))[:_SAMPLE]) else None
+
+
+def read(path: Path) -> Dataset:
+    """The data set of a folder of LabelMe files. DataError when there are none."""
+    path = absolute(path)
+    files = list_files(path, (".json",), recursive=True) if path.is_dir() else []
+    reader = _Reader(path)
+    for file in files:
+        reader.read_file(file)
+    if not reader.files:
+        raise DataError(f"must be {LOOKED_FOR}, got none of these", where=str(path))
+    reader.add_unlabelled()
+    images, ids = reader.images.table(reader.embedded_note())
+    declared = _declared(path)
+    objects, classes = reader.objects.tables(images, ids, declared, reader.lines, last=_SPECIAL)
+    return dataset_from_rows(
+        images,
+        objects,
+        classes,
+        root=path,
+        name=path.name,
+        task="instance" if has_masks(objects) else "detect",
+        format="labelme",
+        findings=[*reader.images.findings, *reader.objects.findings, *reader.unused_flags()],
+    )
+
+
+def _is_labelme(file: Path) -> bool:
+    if not read_head(file, 1):
+        return False
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return text.find(b'"shapes"') >= 0 and text.find(b'"imagePath"') >= 0
+
+
+def _declared(root: Path) -> list[str]:
+    """The class names of the list of labels, without LabelMe's own two."""
+    for file in (root / LABELS_NAME, root.parent / LABELS_NAME):
+        if not file.is_file():
+            continue
+        names = list(dict.fromkeys(line.strip() for line in read_text(file).splitlines() if line.strip()))
+        # A list outside the folder may belong to something else; LabelMe's begins with its own two names.
+        if file.parent == root or set(names) & set(_SPECIAL):
+            return [name for name in names if name not in _SPECIAL]
+    return []
+
+
+@dataclass
+class _Reader:
+    """Collects the images and shapes of all files."""
+
+    root: Path
+    files: int = 0
+    images: ImageCollector = field(init=False)
+    objects: ObjectCollector = field(default_factory=ObjectCollector)
+    _flags: Counter[str] = field(default_factory=Counter)
+    _embedded: int = 0
+    _pictures: list[str] = field(init=False)
+    _by_name: dict[str, list[str]] = field(default_factory=dict)
+    _by_stem: dict[str, list[str]] = field(default_factory=dict)  # whole path without the suffix
+
+    def __post_init__(self) -> None:
+        self.images = ImageCollector(self.root)
+        self._pictures = [relative(file, self.root) for file in list_images(self.root, recursive=True)]
+        for path in self._pictures:
+            self._by_name.setdefault(PurePosixPath(path).name, []).append(path)
+            self._by_stem.setdefault(str(PurePosixPath(path).with_suffix("")), []).append(path)
+
+    def read_file(self, file: Path) -> None:
+        """Take in one label file; what cannot be read is reported."""
+        name = relative(file, self.root)
+        try:
+            content = _parse(file, name)
+        except DataError as error:
+            self._report("label-malformed", error.what, name, _line_of(error))
+            return
+        if content.shapes is None and content.image_path is None:
+            self._report("layout-unknown-key", "no LabelMe file (shapes, imagePath); it is not read", name)
+            return
+        self.files += 1
+        shapes = content.shapes
+        if not isinstance(shapes, list):
+            self._report("label-malformed", f"'shapes' must be a list, got {shapes!r:.40}", name)
+            shapes = []
+        elif not shapes:
+            self._report("label-empty-file", "no object", name)
+        self._count_flags(content.flags)
+        image = self._image_of(file, content.image_path, name)
+        if image is None:
+            return
+        embedded = len(content.image_data) > 4
+        self._embedded += embedded
+        note = "; its picture is embedded in the label file: save it as a file" if embedded else ""
+        size_hw = self.images.add(
+            image,
+            stated_wh=(content.image_width, content.image_height),
+            split=_split_in(image),
+            place=(name, None),
+            note=note,
+        )
+        if size_hw is not None:
+            self._add_shapes(shapes, image, size_hw, name)
+
+    def add_unlabelled(self) -> None:
+        """The images in the folders of labelled ones that have no label file: images without objects, reported."""
+        folders = {PurePosixPath(path).parent for path in self._pictures if path in self.images}
+        for path in self._pictures:
+            if path in self.images or PurePosixPath(path).parent not in folders:
+                continue
+            self.images.add(path, split=_split_in(path))
+            self._report("label-missing-file", "the image has no label file", path)
+
+    def embedded_note(self) -> str:
+        """What to add when no image is there: that the pictures are embedded."""
+        return f"; {self._embedded} pictures are embedded in label files: save them as files" if self._embedded else ""
+
+    def lines(self, places: Sequence[Place]) -> list[tuple[str, int | None]]:
+        """Path and line of shapes."""
+        wanted: dict[str, set[int]] = {}
+        for name, index in places:
+            wanted.setdefault(name, set()).add(index)
+        found = {name: _shape_lines(self.root / name, rows) for name, rows in wanted.items()}
+        return [(name, found[name].get(index)) for name, index in places]
+
+    def unused_flags(self) -> list[Finding]:
+        """The flags that are set and mean nothing here, counted."""
+        return [
+            finding("layout-unknown-key", f"the flag '{name}' is set {count} times and is not used", count=count)
+            for name, count in sorted(self._flags.items())
+        ]
+
+    def _image_of(self, file: Path, stated: Any, name: str) -> str | None:
+        """The image's path: where the file says, else the one picture of that name or of the file's own."""
+        text = stated.strip().replace("\\", "/").replace("\0", "") if isinstance(stated, str) else ""
+        path, problem = "", f"'imagePath' must name the image, got {stated!r:.40}"
+        if text:
+            try:
+                path = inside(self.root, relative(absolute(file.parent / text), self.root), name)
+            except DataError as error:
+                problem = error.what
+        base = PurePosixPath(text).name
+        if path and path in self._by_name.get(base, []):
+            return path
+        for found in (self._by_stem.get(str(PurePosixPath(name).with_suffix("")), []), self._by_name.get(base, [])):
+            if len(found) == 1:
+                self._report("layout-elsewhere", f"the image '{stated!s:.80}' was found as '{found[0]}'", name)
+                return found[0]
+        if not path:
+            self._report("image-missing", f"{problem}; the shapes are left out", name)
+        return path or None
+
+    def _add_shapes(self, shapes: list[Any], image: str, size_hw: tuple[int, int], name: str) -> None:
+        problems: list[tuple[int, ShapeError]] = []
+        for members in group_shapes(shapes):
+            parts: list[Part] = []
+            for index in members:
+                try:
+                    parts.append(read_part(shapes[index], size_hw, alone=len(members) == 1))
+                except ShapeError as error:
+                    problems.append((index, error))
+                    parts += [error.kept] if error.kept is not None else []
+            if parts:
+                flags = joint_flags([shapes[i] for i in members], self._flags)
+                label = shapes[members[0]]["label"].strip()
+                self.objects.add(image, label, parts, flags, size_hw, (name, members[0]))
+        places = self.lines([(name, index) for index, _ in problems]) if problems else []
+        for (path, line), (index, problem) in zip(places, problems, strict=True):
+            self._report(problem.code, f"shapes[{index}]: {problem.message}", path, line)
+
+    def _count_flags(self, flags: Any) -> None:
+        self._flags.update(str(key)[:40] for key, value in (flags.items() if isinstance(flags, dict) else ()) if value)
+
+    def _report(self, code: str, message: str, path: str, line: int | None = None) -> None:
+        self.objects.findings.append(finding(code, message, path=path, line=line))
+
+
+def _parse(file: Path, name: str) -> _File:
+    try:
+        data = file.read_bytes().removeprefix(_MARK)
+    except OSError as error:
+        raise DataError(f"cannot read the file ({error.strerror or error})", where=name) from None
+    try:
+        if not data.isascii():
+            data.decode()  # what is passed over is not checked by the parser
+        return msgspec.json.decode(data, type=_File)
+    except msgspec.ValidationError as error:
+        raise DataError(f"a LabelMe file must hold an object, got: {error}", where=name) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        at_byte = _BYTE.search(str(error))
+        line = data.count(b"\n", 0, int(at_byte[1])) + 1 if at_byte else None
+        raise DataError(f"must be valid JSON, got: {error}", where=name if line is None else f"{name}:{line}") from None
+    except RecursionError:
+        raise DataError("must be JSON of a sane shape, got nesting without end", where=name) from None
+
+
+def _line_of(error: DataError) -> int | None:
+    line = (error.where or "").rpartition(":")[2]
+    return int(line) if line.isdecimal() else None
+
+
+def _shape_lines(file: Path, indices: set[int]) -> dict[int, int]:
+    data = file.read_bytes().removeprefix(_MARK)
+    return JsonPlaces(np.frombuffer(data, dtype=np.uint8)).lines("shapes", indices)
+
+
+def _split_in(path: str) -> str | None:
+    """The split that one of the folders of a path speaks of."""
+    return next((s for part in PurePosixPath(path).parts[:-1] if (s := split_of(part))), None)

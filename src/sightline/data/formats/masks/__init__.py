@@ -1,0 +1,1 @@
+"""Mask folders: one mask of class ids per image."""

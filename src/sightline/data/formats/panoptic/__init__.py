@@ -1,0 +1,1 @@
+"""COCO panoptic: segments in a JSON, their pixels in PNG files."""

@@ -1,0 +1,197 @@
+"""The objects of Pascal VOC annotation files as columns, with the masks of the k-th objects."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Context, Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sightline.core.dataset import CLASSES_SCHEMA, OBJECTS_SCHEMA
+from sightline.core.errors import DataError
+from sightline.core.files import check_regular
+from sightline.core.findings import Finding
+from sightline.data.box_checks import check_boxes
+from sightline.data.codes import finding
+from sightline.data.formats.shared.columns import LARGEST
+from sightline.data.formats.shared.xml import line_in
+from sightline.data.formats.voc.annotation import AnnotatedObject, Annotation, parse_annotation
+from sightline.data.formats.voc.masks import LABELMAP_NAME, LabelMap, Segments, read_segments
+from sightline.data.layout import relative
+from sightline.ops import rle
+
+__all__ = ["ObjectReader", "one_less", "one_more"]
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_FLAGS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
+_EXACT = Context(prec=50, traps=[])
+_LONGEST = 40  # characters of a coordinate that are worth exact arithmetic
+_COLUMNS = ("image_id", "x1", "y1", "x2", "y2", "area", "crowd", "ignore", "occlusion", "truncation", "rle")
+
+
+def one_less(text: str) -> float:
+    """The number in a text less 1, calculated in decimals: what `one_more` was given comes back to the last bit."""
+    exact = float(_EXACT.subtract(_EXACT.create_decimal(text), 1)) if len(text) <= _LONGEST else math.nan
+    return exact if math.isfinite(exact) else float(text) - 1
+
+
+def one_more(value: float) -> str:
+    """`value` plus 1 as text, to all its decimals."""
+    return format(_EXACT.add(Decimal(repr(value)), 1).normalize(_EXACT), "f")
+
+
+@dataclass
+class ObjectReader:
+    """Collects the objects of all annotation files."""
+
+    root: Path
+    images: pl.DataFrame
+    labels: LabelMap
+    findings: list[Finding] = field(default_factory=list)
+    unsegmented: list[str] = field(default_factory=list)  # images with objects and without masks
+    _rows: list[tuple[Any, ...]] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list)
+    _places: list[tuple[str, int | None]] = field(default_factory=list)
+    _flat: list[bool] = field(default_factory=list)
+    _unused: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def read_file(self, file: Path, image_id: int, masks: tuple[Path, Path | None] | None) -> None:
+        """Take in one annotation file and the image's pictures of object numbers and classes, where it has them."""
+        name = relative(file, self.root)
+        try:
+            check_regular(file)
+            with file.open("rb") as stream:
+                annotation = parse_annotation(stream, name)
+        except (DataError, OSError) as error:
+            line = line_in(error, name) if isinstance(error, DataError) else None
+            what = error.what if isinstance(error, DataError) else f"cannot read the file ({error.strerror})"
+            self.findings.append(finding("label-malformed", what, path=name, line=line, image_id=image_id))
+            return
+        self._check_image(annotation, name, image_id)
+        if not annotation.objects:
+            self.findings.append(finding("label-empty-file", "no object", path=name, image_id=image_id))
+        segments = None if masks is None else self._segments(masks, image_id)
+        if masks is None and annotation.objects:
+            self.unsegmented.append(name)
+        for number, entry in enumerate(annotation.objects, start=1):
+            self._add(entry, name, image_id, None if segments is None else segments.rles.get(number))
+        if masks is not None and segments is not None:
+            self._check_segments(annotation, segments, masks[0], image_id, name)
+
+    def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The objects and classes tables."""
+        used = set(self._names)
+        names = list(self.labels.names.values()) if self.labels.declared else []
+        undeclared = sorted(used - set(names))
+        if names and undeclared:
+            message = f"{LABELMAP_NAME} does not name {', '.join(undeclared[:8])}; the objects are kept"
+            self.findings.append(finding("label-unknown-class", message, path=LABELMAP_NAME, count=len(undeclared)))
+        names += undeclared
+        slots = {name: i for i, name in enumerate(names)}
+        columns = {"class_id": range(len(names)), "name": names}
+        classes = pl.DataFrame(columns, schema={c: CLASSES_SCHEMA[c] for c in columns})
+        objects = pl.DataFrame(self._rows, schema={c: OBJECTS_SCHEMA[c] for c in _COLUMNS}, orient="row")
+        objects = objects.with_columns(pl.Series("class_id", [slots[n] for n in self._names], dtype=pl.Int32))
+
+        def places(rows: npt.NDArray[np.int64]) -> list[tuple[str, int | None]]:
+            return [self._places[i] for i in rows.tolist()]
+
+        objects, found = check_boxes(objects, self.images, names, places, reported=np.array(self._flat, dtype=np.bool_))
+        self.findings += found
+        for (key, value), count in sorted(self._unused.items()):
+            message = f"'{key}' must be 0 or 1 to be used, got '{value}' on {count} objects"
+            self.findings.append(finding("layout-unknown-key", message, count=count))
+        return objects, classes
+
+    def _check_image(self, annotation: Annotation, name: str, image_id: int) -> None:
+        _, path, width, height, _ = self.images.row(image_id)
+        stated = annotation.fields.get("filename", "")
+        if stated and Path(stated.replace("\\", "/")).stem != Path(path).stem:
+            message = f"the annotation names '{stated}', its image is '{path}'"
+            line = annotation.lines["filename"]
+            self.findings.append(finding("label-filename-mismatch", message, path=name, line=line, image_id=image_id))
+        size = [_number(annotation.fields.get(f"size/{side}", "")) for side in ("width", "height")]
+        if None not in size and 0 not in size and size != [width, height]:
+            message = f"the annotation gives {size[0]:g} × {size[1]:g} pixels, the image has {width} × {height}"
+            line = annotation.lines["size/width"]
+            self.findings.append(finding("image-size-mismatch", message, path=name, line=line, image_id=image_id))
+
+    def _add(self, entry: AnnotatedObject, path: str, image_id: int, counts: bytes | None) -> None:
+        name = entry.fields.get("name", "")
+        texts = [entry.fields.get(f"bndbox/{c}", "") for c in _CORNERS]
+        xmin, ymin, xmax, ymax = (_number(text) for text in texts)
+        if not name or xmin is None or ymin is None or xmax is None or ymax is None:
+            got = ", ".join(f"{c}={entry.fields.get(f'bndbox/{c}', 'missing')!s:.20}" for c in _CORNERS)
+            message = f"an object must have a name and a box of four numbers, got name '{name}', {got}"
+            self.findings.append(finding("label-malformed", message, path=path, line=entry.line, image_id=image_id))
+            return
+        flat = xmax <= xmin or ymax <= ymin
+        if flat:
+            message = f"box of {name} has no area: xmin={xmin:g}, ymin={ymin:g}, xmax={xmax:g}, ymax={ymax:g}"
+            box = one_less(texts[0]), one_less(texts[1]), xmax, ymax
+            self.findings.append(
+                finding("label-degenerate-box", message, path=path, line=entry.line, image_id=image_id, box_xyxy=box)
+            )
+        self._flat.append(flat)
+        self._names.append(name)
+        self._places.append((path, entry.line))
+        x1, y1 = one_less(texts[0]), one_less(texts[1])
+        area = max(xmax - x1, 0) * max(ymax - y1, 0) if counts is None else rle.area(counts)
+        flags = [self._flag(entry, key) for key in ("difficult", "occluded", "truncated")]
+        self._rows.append((image_id, x1, y1, xmax, ymax, area, False, flags[0] == 1, *flags[1:], counts))
+
+    def _flag(self, entry: AnnotatedObject, key: str) -> float | None:
+        text = entry.fields.get(key, "")
+        number = _number(text)
+        value = _FLAGS.get(text.lower()) if number is None else number
+        if value is not None and 0 <= value <= 1:
+            return value
+        if text and text.lower() != "unspecified":
+            self._unused[key, text[:20]] += 1
+        return None
+
+    def _segments(self, masks: tuple[Path, Path | None], image_id: int) -> Segments | None:
+        _, _, width, height, _ = self.images.row(image_id)
+        path = relative(masks[0], self.root)
+        try:
+            segments = read_segments(*masks, self.labels)
+        except DataError as error:
+            path = relative(Path(error.where), self.root) if error.where else path
+            message = f"{error.what}; the objects' boxes are kept"
+            self.findings.append(finding("mask-unreadable", message, path=path, image_id=image_id))
+            return None
+        if segments.size_hw == (height, width):
+            return segments
+        got = f"{segments.size_hw[1]} × {segments.size_hw[0]}"
+        message = f"the mask has {got} pixels, its image {width} × {height}; the objects' boxes are kept"
+        self.findings.append(finding("mask-size-mismatch", message, path=path, image_id=image_id))
+        return None
+
+    def _check_segments(self, annotation: Annotation, segments: Segments, file: Path, image_id: int, name: str) -> None:
+        """Numbers without an object, objects without a pixel, and classes on which the two sides differ."""
+        path = relative(file, self.root)
+        for number in sorted(set(segments.rles) - set(range(1, len(annotation.objects) + 1))):
+            message = f"pixels of object {number}, of which {name} lists {len(annotation.objects)}"
+            self.findings.append(finding("mask-unlisted-segment", message, path=path, image_id=image_id))
+        for number, entry in enumerate(annotation.objects, start=1):
+            label = entry.fields.get("name", "")
+            painted = self.labels.names.get(segments.classes.get(number, 0), label)
+            if number not in segments.rles:
+                code, message = "mask-missing-segment", f"object {number} ({label}) has no pixel in {path}"
+            elif painted != label and label in self.labels.names.values():
+                code, message = "class-conflict", f"object {number} is '{label}' here and '{painted}' in its class mask"
+            else:
+                continue
+            self.findings.append(finding(code, message, path=name, line=entry.line, image_id=image_id))
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) <= LARGEST else None

@@ -1,0 +1,1 @@
+"""Ultralytics and Darknet YOLO labels."""

@@ -1,0 +1,1 @@
+"""JSON text walked byte by byte, for files too large to become Python objects: places, numbers, lines."""

@@ -1,7 +1,0 @@
-"""Faults planted in generated data, so that the audit can be tested end to end."""
-
-from sightline.data.synth.faults.catalogue import FAULTS
-from sightline.data.synth.faults.drill import FAULTS_RECORD, DrillResult, DrillRow, plant_faults, run_drill
-from sightline.data.synth.faults.site import Planted
-
-__all__ = ["FAULTS", "FAULTS_RECORD", "DrillResult", "DrillRow", "Planted", "plant_faults", "run_drill"]

@@ -1,0 +1,32 @@
+"""Seeing it: boxes, masks, labels, sheets, strips, overlays and trails on RGB uint8 pictures."""
+
+from sightline.draw.detections import JUDGED, PALETTE, Drawer
+from sightline.draw.lettering import Tag, write_tags
+from sightline.draw.shapes import dot, outline_box, outline_mask, tint
+from sightline.draw.sheets import class_key
+from sightline.draw.text import CAPTION_PX, GROUND, draw_caption, lay_out, text_width
+from sightline.draw.truth import TINT, draw_class_map
+from sightline.draw.view import View, show_tones, view_whole
+
+__all__ = [
+    "CAPTION_PX",
+    "GROUND",
+    "JUDGED",
+    "PALETTE",
+    "TINT",
+    "Drawer",
+    "Tag",
+    "View",
+    "class_key",
+    "dot",
+    "draw_caption",
+    "draw_class_map",
+    "lay_out",
+    "outline_box",
+    "outline_mask",
+    "show_tones",
+    "text_width",
+    "tint",
+    "view_whole",
+    "write_tags",
+]

@@ -1,0 +1,169 @@
+"""Drawing predictions: boxes, labels and traces by supervision's annotators, label maps as a tinted overlay."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import supervision as sv
+
+from sightline.core.frames import SemanticMap
+from sightline.data import BACKGROUND_NAMES
+
+__all__ = ["JUDGED", "PALETTE", "Drawer", "class_colours", "detections_of_rows"]
+
+Picture = npt.NDArray[np.uint8]
+PALETTE = sv.ColorPalette.from_hex([
+    "#2EC4B6", "#FF9F1C", "#E71D36", "#4D96FF", "#9B5DE5", "#6BCB77", "#FFD93D", "#F15BB5",
+    "#00B4D8", "#FB5607", "#8AC926", "#C77DFF", "#FF7096", "#43AA8B", "#F9C74F", "#577590",
+])  # fmt: skip
+"""Colours by class id or track id, repeated when there are more."""
+JUDGED = {"right": (64, 156, 255), "wrong": (255, 98, 56), "missed": (255, 221, 51), "truth": (255, 255, 255)}
+"""RGB of what a prediction turned out to be. Blue, vermilion and yellow stay apart for every kind of colour vision, and
+boxes say the same once more by their lines: ground truth is dashed, detections are solid."""
+_REFERENCE_HEIGHT = 720.0  # the size the line widths below are meant for
+_TRACE_FRAMES = 40
+_TINT = 0.45
+_HATCH, _HATCH_STEP = (128, 128, 128), 8
+
+
+class Drawer:
+    """Draws one stream of frames of one size; keeps the trace of each track, so use a new one for every video.
+
+    Objects are coloured by track where they have one, else by class.
+    """
+
+    def __init__(self, size_hw: tuple[int, int], class_names: Sequence[str]) -> None:
+        self.class_names = tuple(class_names)
+        scale = float(np.clip(min(size_hw) / _REFERENCE_HEIGHT, 0.55, 3.0))
+        self._scale = scale
+        self._annotators = {
+            by: (
+                sv.BoxAnnotator(PALETTE, thickness=max(1, round(2 * scale + 0.3)), color_lookup=lookup),
+                sv.LabelAnnotator(
+                    PALETTE,
+                    color_lookup=lookup,
+                    text_color=sv.Color.BLACK,
+                    text_scale=max(0.36, 0.5 * scale),
+                    text_thickness=max(1, round(1.1 * scale)),
+                    text_padding=max(2, round(4 * scale)),
+                ),
+            )
+            for by, lookup in (("class", sv.ColorLookup.CLASS), ("track", sv.ColorLookup.TRACK))
+        }
+        self._trace = sv.TraceAnnotator(
+            PALETTE,
+            position=sv.Position.BOTTOM_CENTER,
+            trace_length=_TRACE_FRAMES,
+            thickness=max(1, round(2 * scale)),
+            color_lookup=sv.ColorLookup.TRACK,
+        )
+
+    def draw(
+        self,
+        image: Picture,
+        detections: sv.Detections | None = None,
+        semantic: SemanticMap | None = None,
+        *,
+        legend: bool = True,
+    ) -> Picture:
+        """A copy of the RGB image (H, W, 3) with the predictions drawn on it; `legend` names the classes of a map.
+
+        Pixels of a map whose id is that of no class are hatched: they never count.
+        """
+        drawn = image.copy() if semantic is None else self._tint(image, semantic, legend)
+        if detections is None:
+            return drawn
+        # The annotators think in BGR; a swapped copy is cheaper than swapped palettes are to explain.
+        canvas: npt.NDArray[np.uint8] = np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), np.uint8)
+        tracked = detections.tracker_id is not None and len(detections) > 0
+        boxes, labels = self._annotators["track" if tracked else "class"]
+        if tracked:
+            canvas = self._trace.annotate(canvas, detections)
+        canvas = boxes.annotate(canvas, detections)
+        canvas = labels.annotate(canvas, detections, labels=self._captions(detections))
+        return np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def _captions(self, detections: sv.Detections) -> list[str]:
+        count = len(detections)
+        names = detections.data.get("class_name")
+        if names is None:
+            ids = detections.class_id if detections.class_id is not None else [None] * count
+            names = [self._name(i) for i in ids]
+        scores = detections.confidence if detections.confidence is not None else [None] * count
+        tracks = detections.tracker_id if detections.tracker_id is not None else [None] * count
+        captions = []
+        for name, score, track in zip(names, scores, tracks, strict=True):
+            parts = [str(name)] if name else []
+            parts += [] if track is None else [f"#{int(track)}"]
+            parts += [] if score is None else [f"{score:.2f}"]
+            captions.append(" ".join(parts))
+        return captions
+
+    def _name(self, class_id: Any) -> str:
+        known = class_id is not None and 0 <= int(class_id) < len(self.class_names)
+        return self.class_names[int(class_id)] if known else ("" if class_id is None else f"class {class_id}")
+
+    def _tint(self, image: Picture, semantic: SemanticMap, legend: bool) -> Picture:
+        """The image with every class but the background tinted and outlined, and a legend of the classes present."""
+        colours = class_colours(semantic.class_names)
+        counted = (semantic.class_ids >= 0) & (semantic.class_ids < len(semantic.class_names))
+        ids = np.where(counted, semantic.class_ids, 0)
+        painted = np.array([n.lower() not in BACKGROUND_NAMES for n in semantic.class_names])
+        shown = painted[ids] & counted
+        blend = cv2.addWeighted(image, 1 - _TINT, colours[ids], _TINT, 0.0)
+        drawn = np.where(shown[..., None], blend, image)
+        for class_id in np.unique(ids[shown]).tolist():
+            here = ((ids == class_id) & counted).astype(np.uint8)
+            outlines, _ = cv2.findContours(here, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            colour = tuple(int(c) for c in colours[class_id])
+            cv2.drawContours(drawn, outlines, -1, colour, max(1, round(self._scale)), cv2.LINE_AA)
+        y, x = np.nonzero(~counted)
+        stripe = (x + y) % _HATCH_STEP < _HATCH_STEP // 4
+        drawn[y[stripe], x[stripe]] = _HATCH
+        if legend:
+            self._legend(drawn, np.where(counted, ids, -1), semantic.class_names, colours, painted)
+        return np.asarray(drawn, np.uint8)
+
+    def _legend(
+        self,
+        drawn: Picture,
+        ids: npt.NDArray[np.integer],
+        names: Sequence[str],
+        colours: Picture,
+        painted: npt.NDArray[np.bool_],
+    ) -> None:
+        shares = np.bincount(ids[ids >= 0], minlength=len(names)) / ids.size
+        present = [i for i in np.argsort(-shares, kind="stable").tolist() if painted[i] and shares[i] > 0]
+        step, font, size = round(24 * self._scale), cv2.FONT_HERSHEY_SIMPLEX, max(0.36, 0.5 * self._scale)
+        thickness = max(1, round(1.1 * self._scale))
+        for row, class_id in enumerate(present[: max(1, drawn.shape[0] // (2 * step))]):
+            text = f"{names[class_id]} {shares[class_id]:.1%}"
+            (width, height), base = cv2.getTextSize(text, font, size, thickness)
+            left, top = step // 3, step // 3 + row * step
+            bottom = top + step - 2
+            right = left + step + width + step // 3
+            cv2.rectangle(drawn, (left, top), (right, bottom), (24, 24, 24), cv2.FILLED)
+            swatch = tuple(int(c) for c in colours[class_id])
+            cv2.rectangle(drawn, (left + 3, top + 3), (left + step - 5, bottom - 3), swatch, cv2.FILLED)
+            middle = (top + bottom + height - base // 2) // 2
+            cv2.putText(drawn, text, (left + step, middle), font, size, (245, 245, 245), thickness, cv2.LINE_AA)
+
+
+def class_colours(class_names: Sequence[str]) -> Picture:
+    """(C, 3) RGB, one colour per class, the same for the same class id everywhere."""
+    return np.array([PALETTE.by_idx(i).as_rgb() for i in range(len(class_names))], np.uint8).reshape(-1, 3)
+
+
+def detections_of_rows(rows: Any) -> sv.Detections:
+    """Rows of an objects or predictions table (one image) as detections; scores and track ids where they are there."""
+    if rows.is_empty():
+        return sv.Detections.empty()
+    tracked = "track_id" in rows.columns and rows["track_id"].null_count() == 0
+    return sv.Detections(
+        xyxy=rows.select("x1", "y1", "x2", "y2").to_numpy().astype(np.float64),
+        class_id=rows["class_id"].to_numpy().astype(int),
+        confidence=rows["score"].to_numpy() if "score" in rows.columns else None,
+        tracker_id=rows["track_id"].to_numpy().astype(int) if tracked else None,
+    )

@@ -1,0 +1,61 @@
+"""The data of a run: read, reduced to what the user wants, divided, and checked for images on both sides."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from sightline.core.dataset import Dataset
+from sightline.core.errors import DataError, at
+from sightline.data import check_split_overlap, read_dataset
+from sightline.data.splits import exclude_images, hold_out
+from sightline.train.config import TrainConfig
+
+__all__ = ["TrainingData", "prepare_data"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The whole data set as used, its two parts, and what should be said about how they came about."""
+
+    whole: Dataset
+    train: Dataset
+    val: Dataset
+    notes: tuple[str, ...]
+
+
+def prepare_data(config: TrainConfig) -> TrainingData:
+    """Read the data, leave out what is excluded, divide it where it names no splits, refuse overlapping parts."""
+    chosen = config.data
+    dataset = exclude_images(read_dataset(chosen.path), chosen.exclude)
+    notes = [f"left out as asked: {', '.join(chosen.exclude)}"] if chosen.exclude else []
+    dataset, said = hold_out(
+        dataset, train=chosen.split_train, val=chosen.split_val, fraction=chosen.val_fraction, seed=config.seed
+    )
+    notes += said
+    check_split_overlap(dataset, chosen.split_train, chosen.split_val)
+    train, val = dataset.split(chosen.split_train), dataset.split(chosen.split_val)
+    unused = len(dataset) - len(train) - len(val)
+    if unused:
+        notes.append(f"{unused} images are in neither '{chosen.split_train}' nor '{chosen.split_val}' and not used")
+    for part, name in ((train, chosen.split_train), (val, chosen.split_val)):
+        _require_labels(part, name)
+    faults = [f for f in dataset.findings if f.severity != "info"]
+    if faults:
+        total = sum(f.count for f in faults)
+        place = faults[0].path
+        first = faults[0].message if place is None else f"{at(place, faults[0].line)}: {faults[0].message}"
+        notes.append(f"{total} findings in the labels, first: {first}; 'sightline audit' lists them")
+    return TrainingData(dataset, train, val, tuple(notes))
+
+
+def _require_labels(dataset: Dataset, split: str) -> None:
+    if dataset.task == "semantic":
+        bare = dataset.images.filter(pl.col("mask_path").is_null())
+        if not bare.is_empty():
+            raise DataError(
+                f"every image must have a mask to train on, got {bare.height} without (first: {bare['path'][0]})",
+                where=str(dataset.root),
+                do="add the masks or leave these images out with --exclude",
+            )
+    elif dataset.usable_objects.is_empty():
+        raise DataError(f"split '{split}' must have usable objects to train with, got none", where=str(dataset.root))

@@ -1,0 +1,16 @@
+"""Studies of many runs: ablation, search, and what augmentation does."""
+
+from sightline.train.studies.augment_audit import AugmentAudit, AugmentAuditOptions, audit_augmentation
+from sightline.train.studies.augment_pictures import augmented_sheets
+from sightline.train.studies.augment_study import augment_study
+from sightline.train.studies.files import merge_settings, settings_of
+
+__all__ = [
+    "AugmentAudit",
+    "AugmentAuditOptions",
+    "audit_augmentation",
+    "augment_study",
+    "augmented_sheets",
+    "merge_settings",
+    "settings_of",
+]

@@ -1,0 +1,63 @@
+"""Drawing: what must be on the picture; how it looks is judged by eye."""
+
+import numpy as np
+import pytest
+import supervision as sv
+
+from sightline.core.frames import SemanticMap
+from sightline.draw.detections import Drawer, class_colours
+
+GRAY = np.full((240, 320, 3), 90, np.uint8)
+
+
+def detections(tracker_id: list[int] | None = None, left: float = 60.0) -> sv.Detections:
+    return sv.Detections(
+        xyxy=np.array([[left, 80.0, left + 80, 200.0], [200.0, 40.0, 300.0, 120.0]]),
+        confidence=np.array([0.9, 0.6]),
+        class_id=np.array([0, 1]),
+        tracker_id=None if tracker_id is None else np.array(tracker_id),
+    )
+
+
+def near(picture: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    return np.abs(picture.astype(int) - colour).max(axis=2) < 12
+
+
+@pytest.mark.parametrize(("tracks", "colours"), [(None, (0, 1)), ([4, 7], (4, 7))])
+def test_boxes_have_the_colour_of_their_track_or_class(tracks: list[int] | None, colours: tuple[int, int]) -> None:
+    palette = class_colours([str(i) for i in range(16)])
+    picture = Drawer((240, 320), ("car", "bus")).draw(GRAY, detections(tracks))
+    assert (GRAY == 90).all()
+    for (x1, y1, x2, y2), colour in zip(detections().xyxy.astype(int), colours, strict=True):
+        marked = near(picture, palette[colour])
+        assert marked[y2 - 1 : y2 + 2, x1:x2].any(axis=0).mean() > 0.9  # the lower edge
+        assert marked[max(0, y1 - 24) : y1, x1 : x1 + 40].sum() > 100  # the label above
+        inside = picture[y1 + 6 : y2 - 6, x1 + 6 : x2 - 6]
+        assert (inside == 90).all()
+
+
+def test_traces_follow_tracks_and_start_afresh_with_a_new_drawer() -> None:
+    drawer = Drawer((240, 320), ("car", "bus"))
+    for step in range(20):
+        picture = drawer.draw(GRAY, detections([1, 2], left=10.0 + 6 * step))
+    fresh = Drawer((240, 320), ("car", "bus")).draw(GRAY, detections([1, 2], left=10.0 + 6 * 19))
+    behind = (slice(195, 206), slice(55, 110))  # where the first object's foot point has been
+    assert (picture[behind] != 90).any()
+    assert (fresh[behind] == 90).all()
+
+
+def test_label_maps_tint_all_but_the_background() -> None:
+    ids = np.zeros((240, 320), np.uint8)
+    ids[120:, 160:] = 1
+    picture = Drawer((240, 320), ("background", "road")).draw(GRAY, None, SemanticMap(ids, ("background", "road")))
+    assert (picture[60:110, 160:300] == 90).all()
+    tinted = picture[130:230, 170:310].reshape(-1, 3)
+    expected = 0.55 * 90 + 0.45 * class_colours(("background", "road"))[1]
+    assert np.abs(tinted - expected).max() < 2
+    assert (picture[:40, :60] != 90).any()  # the legend
+
+
+def test_nothing_found_leaves_the_frame_as_it_is() -> None:
+    drawer = Drawer((240, 320), ("car",))
+    assert np.array_equal(drawer.draw(GRAY, sv.Detections.empty()), GRAY)
+    assert np.array_equal(drawer.draw(GRAY), GRAY)
