@@ -10,10 +10,10 @@ from PIL import Image
 
 from sightline.core.dataset import dataset_from_rows
 from sightline.core.errors import DataError
-from sightline.core.frames import SemanticMap
+from sightline.core.frames import IGNORE_INDEX, SemanticMap
 from sightline.core.predictions import predictions_from_rows
 from sightline.evaluate import SemanticAccumulator, evaluate_semantic, evaluate_semantic_maps
-from sightline.evaluate.semantic_scores import IGNORED, class_ratios, summary
+from sightline.evaluate.semantic_scores import class_ratios, summary
 from sightline.ops import rle
 
 SIZE = (12, 17)
@@ -136,14 +136,15 @@ def test_a_class_that_never_occurs_is_left_out_and_one_that_is_missed_is_not():
 
 def test_ignored_pixels_count_for_nothing_and_batches_do_not_matter():
     rng = np.random.default_rng(0)
-    truth, guess = rng.integers(-1, 4, (6, 8, 8)), rng.integers(0, 4, (6, 8, 8))
+    truth, guess = rng.integers(0, 5, (6, 8, 8)), rng.integers(0, 4, (6, 8, 8))
+    truth[truth == 4] = IGNORE_INDEX
     whole, parts = SemanticAccumulator(4), SemanticAccumulator(4)
     whole.update(truth, guess)
     for t, g in zip(truth, guess, strict=True):
         parts.update(t, g)
     np.testing.assert_array_equal(whole.confusion, parts.confusion)
-    assert whole.confusion.sum() == (truth != IGNORED).sum()
-    guess[truth == IGNORED] = 99
+    assert whole.confusion.sum() == (truth != IGNORE_INDEX).sum()
+    guess[truth == IGNORE_INDEX] = 99
     again = SemanticAccumulator(4)
     again.update(truth, guess)
     np.testing.assert_array_equal(again.confusion, whole.confusion)

@@ -13,7 +13,8 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.data import BACKGROUND_NAMES, MASK_IGNORE, finding, read_class_mask
+from sightline.core.frames import IGNORE_INDEX
+from sightline.data import BACKGROUND_NAMES, finding, read_class_mask
 
 __all__ = ["judge_baselines", "measure_baselines"]
 
@@ -229,7 +230,7 @@ def _mask_grids(dataset: Dataset) -> npt.NDArray[np.uint8]:
 def _scores(predicted: npt.NDArray[Any], truth: npt.NDArray[np.uint8], names: tuple[str, ...]) -> dict[str, Any]:
     """Pooled scores of one map (64, 64) for all masks (N, 64, 64); ignored points never count."""
     kinds = len(names)
-    counted = truth != MASK_IGNORE
+    counted = truth != IGNORE_INDEX
     pairs = truth.astype(np.int64) * kinds + predicted
     confusion = np.bincount(pairs[counted], minlength=kinds * kinds)[: kinds * kinds].reshape(kinds, kinds)
     true, of_truth, of_map = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)

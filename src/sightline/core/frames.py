@@ -6,7 +6,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Frame", "SemanticMap"]
+__all__ = ["IGNORE_INDEX", "Frame", "SemanticMap"]
+
+IGNORE_INDEX = 255
+"""The class id of pixels that never count, in every map of class ids: so there are at most 255 classes, 0..254."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

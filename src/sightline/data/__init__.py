@@ -1,7 +1,7 @@
 """Data sets: recognising, reading, describing, splitting and writing them. The names below are the public door."""
 
 from sightline.data.box_checks import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
-from sightline.data.class_masks import BACKGROUND_NAMES, MASK_IGNORE, class_ids, mask_palette, read_class_mask
+from sightline.data.class_masks import BACKGROUND_NAMES, ClassMask, examine_class_mask, read_class_mask
 from sightline.data.codes import CODES, finding
 from sightline.data.description import DESCRIPTION_NAME, Description
 from sightline.data.doors import FORMATS, detect_format, read_dataset, write_dataset
@@ -18,21 +18,20 @@ __all__ = [
     "DESCRIPTION_NAME",
     "FORMATS",
     "IMAGE_SUFFIXES",
-    "MASK_IGNORE",
     "NEAR_DUPLICATE_IOU",
     "OUTSIDE_PX",
     "TINY_PX",
+    "ClassMask",
     "Description",
     "absolute",
     "check_boxes",
     "check_split_overlap",
-    "class_ids",
     "detect_format",
+    "examine_class_mask",
     "finding",
     "images_of_findings",
     "inside",
     "list_images",
-    "mask_palette",
     "path_from",
     "read_class_mask",
     "read_coco_results",

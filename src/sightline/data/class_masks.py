@@ -1,5 +1,10 @@
-"""Semantic masks as class ids: the pixel values (or colours) of a file, mapped through the data set's class table."""
+"""Semantic masks as class ids: the one way from a mask file to classes, for audit, training, evaluation and drawing.
 
+The pixel values (or colours) of a file are mapped through the data set's class table; what is to be ignored becomes
+`IGNORE_INDEX`.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,57 +13,75 @@ from numpy.typing import NDArray
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
+from sightline.core.frames import IGNORE_INDEX
 from sightline.media import COLOUR_BASE, colour_of_id, read_mask
 
-__all__ = ["BACKGROUND_NAMES", "MASK_IGNORE", "class_ids", "mask_palette", "read_class_mask", "value_counts"]
+__all__ = ["BACKGROUND_NAMES", "ClassMask", "examine_class_mask", "mask_values", "read_class_mask", "value_counts"]
 
-MASK_IGNORE = 255
-"""The class id of pixels that never count."""
 BACKGROUND_NAMES = frozenset({"background", "bg", "_background_", "none", "void", "unlabelled", "unlabeled"})
 """What the class of pixels that show no object is called, in lower case."""
 
 
-def read_class_mask(path: str | Path, dataset: Dataset, fill: int = MASK_IGNORE) -> NDArray[np.uint8]:
-    """The mask file as (H, W) uint8 class ids; the data set's `ignore_values` become `fill`.
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassMask:
+    """One mask file: `ids` (H, W) uint8 class ids, `IGNORE_INDEX` for ignored values and for those of no class.
 
-    Raises DataError for a pixel value that is neither a class's `source_id` nor ignored, naming the values.
+    `values` (H, W) are the numbers in the file, None where it holds colours; `strange` the values of no class, rising.
     """
-    palette = mask_palette(dataset, fill)
-    values = read_mask(path, palette)
-    if palette is not None and values.dtype == np.int32:
-        return values.astype(np.uint8)  # colours have been mapped to class ids already
-    ids, strange = class_ids(values, dataset, fill)
-    if strange:
+
+    ids: NDArray[np.uint8]
+    values: NDArray[Any] | None
+    strange: tuple[int, ...]
+
+
+def read_class_mask(path: str | Path, dataset: Dataset, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """The mask file as (H, W) uint8 class ids; the data set's `ignore_values` become `IGNORE_INDEX`.
+
+    Raises DataError for a pixel value that is neither a class's `source_id` nor ignored, naming the values, and for a
+    mask of another size than `size_hw` where that is given.
+    """
+    mask = examine_class_mask(path, dataset)
+    if size_hw is not None and mask.ids.shape != size_hw:
+        raise DataError(f"the mask must have the size {size_hw} of its image, got {mask.ids.shape}", where=str(path))
+    if mask.strange:
         raise DataError(
-            f"mask values must be {sorted(_ids_by_value(dataset, fill))}, got also {strange[:10]}",
+            f"mask values must be a class or ignored ({', '.join(map(str, sorted(mask_values(dataset))))}), "
+            f"got {', '.join(map(str, mask.strange[:10]))}",
             where=str(path),
             do="Name the values under 'classes' or 'ignore_values' in the data description",
         )
-    return ids
+    return mask.ids
 
 
-def class_ids(values: NDArray[Any], dataset: Dataset, fill: int = MASK_IGNORE) -> tuple[NDArray[np.uint8], list[int]]:
-    """The values of a mask as (H, W) uint8 class ids, and the values that belong to no class, rising.
+def examine_class_mask(path: str | Path, dataset: Dataset) -> ClassMask:
+    """The mask file as class ids, whatever values it holds.
 
-    Ignored values and those of no class become `fill`.
+    Raises DataError for a file that cannot be read and for a data set of more than 255 classes, PaletteError for a
+    colour that belongs to no class.
     """
-    table = _ids_by_value(dataset, fill)
+    table = mask_values(dataset)
+    colours = {colour_of_id(value): class_id for value, class_id in table.items() if value >= COLOUR_BASE}
+    values = read_mask(path, colours or None)
+    if colours and values.dtype == np.int32:
+        return ClassMask(values.astype(np.uint8), None, ())  # colours have been mapped to class ids already
     found = list(value_counts(values))
-    strange = [v for v in found if v not in table]
+    strange = tuple(value for value in found if value not in table)
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        lookup = np.full(np.iinfo(values.dtype).max + 1, fill, dtype=np.uint8)
-        known = [v for v in found if v in table]
-        lookup[known] = [table[v] for v in known]
-        return lookup[values], strange
-    ids = np.array([table.get(v, fill) for v in found], dtype=np.uint8)
-    return ids[np.searchsorted(np.array(found, dtype=np.int64), values)], strange
+        lookup = np.full(np.iinfo(values.dtype).max + 1, IGNORE_INDEX, dtype=np.uint8)
+        known = [value for value in found if value in table]
+        lookup[known] = [table[value] for value in known]
+        return ClassMask(lookup[values], values, strange)
+    ids = np.array([table.get(value, IGNORE_INDEX) for value in found], dtype=np.uint8)
+    return ClassMask(ids[np.searchsorted(np.array(found, dtype=np.int64), values)], values, strange)
 
 
-def mask_palette(dataset: Dataset, fill: int = MASK_IGNORE) -> dict[tuple[int, int, int], int] | None:
-    """RGB colour → class id, for a data set whose masks are pictures of colours; else None."""
-    table = _ids_by_value(dataset, fill)
-    colours = {colour_of_id(v): i for v, i in table.items() if v >= COLOUR_BASE}
-    return colours or None
+def mask_values(dataset: Dataset) -> dict[int, int]:
+    """The class id, or `IGNORE_INDEX`, of each value (or colour, from `COLOUR_BASE` on) that masks may hold."""
+    if len(dataset.classes) > IGNORE_INDEX:
+        raise DataError(f"a data set with masks must have at most {IGNORE_INDEX} classes, got {len(dataset.classes)}")
+    sources = dataset.classes["source_id"].to_list()
+    table = {(i if source is None else int(source)): i for i, source in enumerate(sources)}
+    return table | dict.fromkeys(dataset.ignore_values, IGNORE_INDEX)
 
 
 def value_counts(values: NDArray[Any]) -> dict[int, int]:
@@ -68,9 +91,3 @@ def value_counts(values: NDArray[Any]) -> dict[int, int]:
         return {v: int(counts[v]) for v in np.flatnonzero(counts).tolist()}
     found, counts = np.unique(values, return_counts=True)
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
-
-
-def _ids_by_value(dataset: Dataset, fill: int) -> dict[int, int]:
-    sources = dataset.classes["source_id"].to_list()
-    table = {(i if source is None else int(source)): i for i, source in enumerate(sources)}
-    return table | dict.fromkeys(dataset.ignore_values, fill)

@@ -7,11 +7,11 @@ import polars as pl
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.data import class_ids, mask_palette
+from sightline.data import examine_class_mask
 from sightline.draw.text import fit_text, write_text
 from sightline.draw.truth import TruthStyle, draw_class_map, draw_objects
 from sightline.draw.view import Picture, View, show_tones, view_around, view_whole
-from sightline.media import read_image, read_mask
+from sightline.media import read_image
 
 __all__ = ["Scenes", "stand_in"]
 
@@ -85,12 +85,11 @@ class Scenes:
             draw_objects(picture, view, self.objects(row["image_id"]), self.dataset, style)
             return picture
         try:
-            values = read_mask(self.dataset.image_path(row["mask_path"] or ""), mask_palette(self.dataset))
+            mask = examine_class_mask(self.dataset.image_path(row["mask_path"] or ""), self.dataset)
         except DataError:
             return view.show(pixels)
         # Values of no class are no reason to show nothing: they are hatched like those that never count.
-        ids = values.astype(np.uint8) if mask_palette(self.dataset) else class_ids(values, self.dataset)[0]
-        return draw_class_map(pixels, view, ids, self.dataset.class_names)
+        return draw_class_map(pixels, view, mask.ids, self.dataset.class_names)
 
 
 def stand_in(cell_hw: tuple[int, int], reason: str) -> Picture:

@@ -3,13 +3,12 @@
 from sightline.evaluate.detection import DEFAULT_MAX_DETS, evaluate_detection
 from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
 from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
-from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps, read_truth
-from sightline.evaluate.semantic_scores import IGNORED, SemanticAccumulator, class_ratios, mean_defined
+from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps
+from sightline.evaluate.semantic_scores import SemanticAccumulator, class_ratios, mean_defined
 from sightline.evaluate.tracking import TrackingResult, TrackingScores, evaluate_mot_files, evaluate_tracking
 
 __all__ = [
     "DEFAULT_MAX_DETS",
-    "IGNORED",
     "DetectionCurves",
     "DetectionImage",
     "DetectionResult",
@@ -26,6 +25,5 @@ __all__ = [
     "evaluate_semantic_maps",
     "evaluate_tracking",
     "mean_defined",
-    "read_truth",
     "score_detection_images",
 ]

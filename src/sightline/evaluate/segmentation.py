@@ -10,12 +10,12 @@ import polars as pl
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.frames import SemanticMap
+from sightline.core.frames import IGNORE_INDEX, SemanticMap
 from sightline.core.predictions import Predictions
 from sightline.core.results import Result
+from sightline.data import read_class_mask
 from sightline.evaluate.inputs import check_predictions, describe_inputs
 from sightline.evaluate.semantic_scores import (
-    IGNORED,
     IntArray,
     SemanticAccumulator,
     class_table,
@@ -23,11 +23,9 @@ from sightline.evaluate.semantic_scores import (
     mean_defined,
     summary,
 )
-from sightline.media import read_mask
 from sightline.ops import rle
 
 ClassIds = npt.NDArray[np.integer]
-_UNKNOWN = IGNORED - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,46 +79,6 @@ def evaluate_semantic_maps(dataset: Dataset, maps: Iterable[tuple[int, SemanticM
     return _evaluate(dataset, _checked_maps(dataset, maps), conventions)
 
 
-def read_truth(dataset: Dataset, mask_path: str, size_hw: tuple[int, int]) -> npt.NDArray[np.int32]:
-    """Class ids (H, W) of a ground-truth mask, `IGNORED` (-1) where it does not count.
-
-    Pixel values become classes through `classes.source_id` (the class id itself where that is empty). Raises DataError,
-    naming the file, for another size or for values that are neither a class nor in `dataset.ignore_values`.
-    """
-    path = dataset.image_path(mask_path)
-    values = read_mask(path)
-    if values.shape != size_hw:
-        raise DataError(f"the mask must have the size {size_hw} of its image, got {values.shape}", where=str(path))
-    class_ids = _translate(values, _meanings(dataset))
-    stray = np.unique(values[class_ids == _UNKNOWN])
-    if len(stray):
-        raise DataError(
-            f"mask values must be a class or ignored ({', '.join(map(str, sorted(_meanings(dataset))))}), "
-            f"got {', '.join(map(str, stray[:5].tolist()))}",
-            where=str(path),
-        )
-    return class_ids
-
-
-def _meanings(dataset: Dataset) -> dict[int, int]:
-    """Class id, or `IGNORED`, of each pixel value that may occur."""
-    values = dataset.classes.select(pl.coalesce("source_id", "class_id"), "class_id")
-    return dict(values.iter_rows()) | dict.fromkeys(dataset.ignore_values, IGNORED)
-
-
-def _translate(values: npt.NDArray[Any], meanings: dict[int, int]) -> npt.NDArray[np.int32]:
-    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        table: npt.NDArray[np.int32] = np.full(np.iinfo(values.dtype).max + 1, _UNKNOWN, dtype=np.int32)
-        for value, class_id in meanings.items():
-            if 0 <= value < len(table):
-                table[value] = class_id
-        found: npt.NDArray[np.int32] = table[values]
-        return found
-    distinct, place = np.unique(values, return_inverse=True)
-    class_ids: npt.NDArray[np.int32] = np.array([meanings.get(int(v), _UNKNOWN) for v in distinct], dtype=np.int32)
-    return class_ids[place].reshape(values.shape)
-
-
 def _evaluate(dataset: Dataset, maps: Iterator[tuple[int, ClassIds]], conventions: dict[str, Any]) -> SemanticResult:
     names = dataset.class_names
     images = {row["image_id"]: row for row in dataset.images.iter_rows(named=True)}
@@ -130,7 +88,8 @@ def _evaluate(dataset: Dataset, maps: Iterator[tuple[int, ClassIds]], convention
         image = images[image_id]
         if image["mask_path"] is None:
             raise DataError("every image to evaluate must have a mask, got none", where=image["path"])
-        truth = read_truth(dataset, image["mask_path"], (image["height"], image["width"]))
+        size_hw = image["height"], image["width"]
+        truth = read_class_mask(dataset.image_path(image["mask_path"]), dataset, size_hw)
         counts = accumulator.update(truth, class_ids)
         counted = int(counts.sum())
         scored[image_id] = {"image_id": image_id, "path": image["path"], "counted_pixels": counted}
@@ -162,12 +121,12 @@ def _saved_maps(dataset: Dataset, predictions: Predictions) -> Iterator[tuple[in
 
 
 def _map_of_masks(masks: list[tuple[int, bytes]], size_hw: tuple[int, int], path: str) -> ClassIds:
-    class_ids = np.full(size_hw, IGNORED, dtype=np.int32)
+    class_ids = np.full(size_hw, IGNORE_INDEX, dtype=np.int32)
     covered = 0
     for class_id, counts in masks:
         class_ids[rle.decode(counts, size_hw)] = class_id
         covered += rle.area(counts)
-    free = int((class_ids == IGNORED).sum())
+    free = int((class_ids == IGNORE_INDEX).sum())
     if free or covered != class_ids.size:
         raise DataError(
             f"the predicted masks of an image must cover each pixel once, got {free} pixels free and "

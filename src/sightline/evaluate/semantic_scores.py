@@ -6,13 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from sightline.core.frames import IGNORE_INDEX
 from sightline.ops.boxes import FloatArray
 from sightline.ops.confusion import confusion_matrix
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
-
-IGNORED = -1
-"""Class id of ground-truth pixels that never count."""
 
 RATIOS = ("iou", "dice", "sensitivity", "specificity", "precision")
 
@@ -27,7 +25,7 @@ class SemanticAccumulator:
         self.confusion: IntArray = np.zeros((class_count, class_count), dtype=np.int64)
 
     def update(self, truth: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer]) -> IntArray:
-        """Add class ids of one shape, pixels with `IGNORED` truth left out; returns the counts (C, C) of these alone.
+        """Add class ids of one shape, `IGNORE_INDEX` truth left out; returns the counts (C, C) of these alone.
 
         Raises DataError for other shapes or ids outside 0..C-1.
         """
@@ -36,7 +34,7 @@ class SemanticAccumulator:
             truth.astype(np.int32, copy=False),
             prediction.astype(np.int32, copy=False),
             len(self.confusion),
-            ignore_values=(IGNORED,),
+            ignore_values=(IGNORE_INDEX,),
         )
         self.confusion += counts
         return counts

@@ -4,6 +4,7 @@ from sightline.media.damage import find_zeroed_block
 from sightline.media.decode import (
     COLOUR_BASE,
     FileBuffer,
+    PaletteError,
     as_rgb8,
     as_uint8,
     colour_of_id,
@@ -27,6 +28,7 @@ __all__ = [
     "FileBuffer",
     "ImageError",
     "ImageHeader",
+    "PaletteError",
     "VideoIndex",
     "as_rgb8",
     "as_uint8",

@@ -30,6 +30,7 @@ from sightline.media.video_index import read_frame
 __all__ = [
     "COLOUR_BASE",
     "FileBuffer",
+    "PaletteError",
     "as_rgb8",
     "as_uint8",
     "colour_of_id",
@@ -51,6 +52,10 @@ _LARGEST_ROOM = 1 << 24
 
 Array: TypeAlias = npt.NDArray[Any]
 Palette: TypeAlias = Mapping[tuple[int, int, int], int]
+
+
+class PaletteError(DataError):
+    """A mask of colours that no palette was given for, or that holds a colour the palette does not name."""
 
 
 def read_image(path: str | Path) -> Array:
@@ -265,7 +270,7 @@ def _native(values: Array) -> Array:
 
 def _ids_of_colours(pixels: Array, palette: Palette | None, where: str) -> Array:
     if palette is None:
-        raise DataError(
+        raise PaletteError(
             "a mask must hold one id per pixel, got RGB colours",
             where=where,
             do="Give `palette` (class: [r, g, b]) in a sightline.yaml beside the data",
@@ -279,7 +284,7 @@ def _ids_of_colours(pixels: Array, palette: Palette | None, where: str) -> Array
     if unknown.any():
         y, x = (int(v[0]) for v in np.nonzero(unknown))
         colour = tuple(int(v) for v in pixels[y, x])
-        raise DataError(f"mask colours must be in the palette, got {colour} at x={x}, y={y}", where=where)
+        raise PaletteError(f"mask colours must be in the palette, got {colour} at x={x}, y={y}", where=where)
     return ids[slot]
 
 

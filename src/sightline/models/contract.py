@@ -8,12 +8,10 @@ from torch import Tensor, nn
 
 from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, DataError
+from sightline.core.frames import IGNORE_INDEX
 from sightline.core.preprocess import Preprocess
 
 __all__ = ["IGNORE_INDEX", "Decoded", "Model", "Targets", "Total", "check_imgsz", "check_targets", "own_share"]
-
-IGNORE_INDEX = 255
-"""Value of a semantic mask where pixels do not count."""
 
 Targets = Mapping[str, Tensor]
 """Ground truth of one batch, in network pixels.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from sightline.core.frames import IGNORE_INDEX
 from sightline.draw import JUDGED, PALETTE
 from sightline.media import as_rgb8
 
@@ -141,11 +142,11 @@ def _label(scene: Pixels, drawn: DrawnBox, font: Any) -> None:
 
 
 def tint_errors(pixels: Pixels, truth: NDArray[Any], prediction: NDArray[Any]) -> Pixels:
-    """Two classes: pixels found, wrongly reported and missed in three colours; `truth` below 0 does not count.
+    """Two classes: pixels found, wrongly reported and missed in three colours; what is ignored does not count.
 
     Class maps are (H, W) at thumbnail size.
     """
-    counted = truth >= 0
+    counted = truth != IGNORE_INDEX
     scene = pixels.astype(np.float32) * 0.8
     for kind, where in (
         ("right", (truth == 1) & (prediction == 1)),
@@ -165,10 +166,10 @@ def tint_masks(pixels: Pixels, masks: Sequence[NDArray[np.bool_]], kinds: Sequen
 
 
 def tint_classes(pixels: Pixels, class_ids: NDArray[Any]) -> Pixels:
-    """Many classes: each pixel tinted with its class's colour; ids below 0 (not counted) are left dark."""
+    """Many classes: each pixel tinted with its class's colour; pixels that do not count are left dark."""
     scene = pixels.astype(np.float32)
-    scene[class_ids < 0] *= 0.3
-    for class_id in np.unique(class_ids[class_ids >= 0]):
+    scene[class_ids == IGNORE_INDEX] *= 0.3
+    for class_id in np.unique(class_ids[class_ids != IGNORE_INDEX]):
         colour = ImageColor.getrgb(class_colour(int(class_id)))
         _blend(scene, class_ids == class_id, (colour[0], colour[1], colour[2]), 0.55)
     return scene.round().astype(np.uint8)

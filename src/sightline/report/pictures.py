@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sightline.core.dataset import Dataset
 from sightline.core.errors import InputError
 from sightline.core.predictions import Predictions
-from sightline.evaluate import DetectionImage, best_and_worst, read_truth, score_detection_images
+from sightline.data import read_class_mask
+from sightline.evaluate import DetectionImage, best_and_worst, score_detection_images
 from sightline.media import read_image
 from sightline.ops import rle
 from sightline.report.blocks import Block, Cell, Note, Picture, Pictures, Section
@@ -159,7 +160,7 @@ def _semantic_picture(row: dict[str, Any], index: int, dataset: Dataset, predict
     mine = predictions.table.filter(pl.col("image_id") == row["image_id"])
     for class_id, counts in mine.select("class_id", "rle").iter_rows():
         predicted[rle.decode(counts, size_hw)] = class_id
-    small_truth = _shrink(read_truth(dataset, image["mask_path"], size_hw), pixels.shape[:2])
+    small_truth = _shrink(read_class_mask(dataset.image_path(image["mask_path"]), dataset, size_hw), pixels.shape[:2])
     small_predicted = _shrink(predicted, pixels.shape[:2])
     if len(dataset.class_names) == 2:
         panels = [pixels, tint_errors(pixels, small_truth, small_predicted)]

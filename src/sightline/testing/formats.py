@@ -17,7 +17,8 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import SightlineError
 from sightline.core.findings import Finding
-from sightline.data import MASK_IGNORE, read_class_mask, read_dataset, write_dataset
+from sightline.core.frames import IGNORE_INDEX
+from sightline.data import read_class_mask, read_dataset, write_dataset
 from sightline.data.formats.shared import object_rle
 from sightline.media import read_image
 from sightline.ops import rle
@@ -189,7 +190,7 @@ def _check_classes(name: str, before: Dataset, after: Dataset, stated: Counter[s
 
 def _check_semantic(name: str, before: Dataset, after: Dataset, images: Sequence[Pair]) -> None:
     slots = {n: i for i, n in enumerate(after.class_names)}
-    table = np.full(MASK_IGNORE + 1, MASK_IGNORE, dtype=np.uint8)
+    table = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, dtype=np.uint8)
     table[: before.classes.height] = [slots[n] for n in before.class_names]
     for old, new in images:
         first, second = (read_class_mask(d.image_path(row["mask_path"]), d) for d, row in ((before, old), (after, new)))
@@ -214,7 +215,7 @@ def _check_painted(name: str, before: Dataset, after: Dataset, images: Sequence[
             counted |= mask
             right |= mask & (found == slots[row["class"]])
         covered -= int(np.count_nonzero(counted & ~hidden))
-        right |= ~counted & np.where(hidden, found == MASK_IGNORE, found == background[0])
+        right |= ~counted & np.where(hidden, found == IGNORE_INDEX, found == background[0])
         _require(bool(right.all()), name, f"must paint the objects of {old['path']} as their classes, got others")
     overlap = stated["loss-overlap"]
     _require(covered == overlap, name, f"must state {covered} pixels that several objects cover, got {overlap}")

@@ -14,8 +14,9 @@ from PIL import Image as PillowImage
 
 from sightline.core.dataset import Dataset
 from sightline.core.files import write_bytes_atomic
+from sightline.core.frames import IGNORE_INDEX
 from sightline.core.predictions import Predictions
-from sightline.data import MASK_IGNORE, read_class_mask
+from sightline.data import read_class_mask
 from sightline.draw import (
     CAPTION_PX,
     GROUND,
@@ -34,7 +35,6 @@ from sightline.draw import (
 )
 from sightline.evaluate import (
     DEFAULT_MAX_DETS,
-    IGNORED,
     SemanticAccumulator,
     class_ratios,
     mean_defined,
@@ -125,7 +125,7 @@ def _shown_rows(dataset: Dataset) -> list[int]:
         looked = _spread(list(range(len(dataset))), _LOOKED_AT)
         paths = dataset.images["mask_path"].to_list()
         masks = {row: read_class_mask(dataset.image_path(paths[row]), dataset) for row in looked}
-        filled = [row for row, ids in masks.items() if ((ids > 0) & (ids != MASK_IGNORE)).any()]
+        filled = [row for row, ids in masks.items() if ((ids > 0) & (ids != IGNORE_INDEX)).any()]
     else:
         filled = dataset.images["image_id"].is_in(dataset.usable_objects["image_id"].implode()).arg_true().to_list()
     shown = _spread(filled, MAX_IMAGES)
@@ -176,11 +176,11 @@ def _semantic_panels(one: Dataset, found: Predictions, pixels: Picture, conf: fl
     predicted = np.zeros_like(truth)
     for class_id, counts in found.table.select("class_id", "rle").iter_rows():
         predicted[rle.decode(counts, (truth.shape[0], truth.shape[1]))] = class_id
-    ignored = truth == MASK_IGNORE
-    said = _overlap_text(np.where(ignored, IGNORED, truth.astype(np.int32)), predicted, len(one.class_names))
+    ignored = truth == IGNORE_INDEX
+    said = _overlap_text(truth, predicted, len(one.class_names))
     view = _view(pixels)
     if len(one.class_names) > 2:
-        predicted[ignored] = MASK_IGNORE  # hatched on both sides: the difference is then only what is judged
+        predicted[ignored] = IGNORE_INDEX  # hatched on both sides: the difference is then only what is judged
         first, second = (draw_class_map(pixels, view, ids, one.class_names) for ids in (truth, predicted))
         return (first, f"{len(np.unique(truth[~ignored]))} classes"), (second, said)
     positive, reported = truth == 1, (predicted == 1) & ~ignored
@@ -199,7 +199,7 @@ def _tinted(pixels: Picture, view: View, parts: dict[str, NDArray[np.bool_]]) ->
     return scene
 
 
-def _overlap_text(truth: NDArray[np.int32], predicted: NDArray[Any], class_count: int) -> str:
+def _overlap_text(truth: NDArray[np.uint8], predicted: NDArray[Any], class_count: int) -> str:
     """IoU and Dice of this image: the foreground's with two classes, else the mean over the classes that occur."""
     ratios = class_ratios(SemanticAccumulator(class_count).update(truth, predicted))
     iou, dice = (float(v[1]) if class_count == 2 else mean_defined(v) for v in (ratios["iou"], ratios["dice"]))

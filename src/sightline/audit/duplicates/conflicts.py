@@ -12,8 +12,7 @@ from sightline.audit.scan.image_hash import apply_symmetry
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.data import finding
-from sightline.media import read_mask
+from sightline.data import examine_class_mask, finding
 from sightline.ops.boxes import iou_matrix
 
 __all__ = ["Pair", "find_conflicts", "turn_boxes"]
@@ -97,7 +96,7 @@ def _masks_differ(dataset: Dataset) -> Any:
         if one not in masks or other not in masks:
             return None
         try:
-            mine, theirs = (read_mask(dataset.image_path(masks[i])) for i in (one, other))
+            mine, theirs = (examine_class_mask(dataset.image_path(masks[i]), dataset).ids for i in (one, other))
         except DataError:  # the masks' own check has reported it
             return None
         mine = apply_symmetry(mine, symmetry)

@@ -10,8 +10,9 @@ import polars as pl
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
+from sightline.core.frames import IGNORE_INDEX
 from sightline.core.predictions import Predictions
-from sightline.data import MASK_IGNORE, read_class_mask
+from sightline.data import read_class_mask
 from sightline.ops import rle
 
 __all__ = ["TOLERANCE_PX", "find_mask_suspicions"]
@@ -84,7 +85,7 @@ def _predicted_map(rows: pl.DataFrame, truth: ClassMap) -> tuple[ClassMap, dict[
     for class_id, score, counts in rows.select("class_id", "score", "rle").iter_rows():
         found[rle.decode(counts, size_hw)] = class_id
         scores[class_id] = score
-    found[truth == MASK_IGNORE] = MASK_IGNORE
+    found[truth == IGNORE_INDEX] = IGNORE_INDEX
     return found, scores
 
 
@@ -101,7 +102,7 @@ def _differences(
     common = {"class_id": class_id, "iou": float((labelled & seen).sum()) / union, "union": union}
     parts = (
         ("overlooked", surplus & on_background, class_id),
-        ("swapped", surplus & ~on_background & (truth != MASK_IGNORE), class_id),
+        ("swapped", surplus & ~on_background & (truth != IGNORE_INDEX), class_id),
         ("badly_located", lack & (predicted == _BACKGROUND), _BACKGROUND),
     )
     for kind, where, seen_class in parts:

@@ -7,7 +7,6 @@ that the outline lies where the image has edges. What needs the other masks to j
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -18,8 +17,9 @@ from sightline.audit.scan.alignment import Outline, examine_outline
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.data import BACKGROUND_NAMES, MASK_IGNORE, class_ids, finding, mask_palette
-from sightline.media import read_header, read_mask
+from sightline.core.frames import IGNORE_INDEX
+from sightline.data import BACKGROUND_NAMES, ClassMask, examine_class_mask, finding
+from sightline.media import PaletteError, read_header
 
 __all__ = ["MaskReport", "count_ramps", "examine_mask"]
 
@@ -57,27 +57,23 @@ def examine_mask(dataset: Dataset, image_id: int, path: str, mask_path: str, siz
     """
     report = MaskReport(mask_path, image_id=image_id)
     file = dataset.image_path(mask_path)
-    palette = mask_palette(dataset, fill=MASK_IGNORE)
     try:
-        values = read_mask(file, palette)
+        mask = examine_class_mask(file, dataset)
     except DataError as error:
-        report.add("mask-unexpected-value" if "palette" in error.what else "mask-unreadable", error.what)
+        report.add("mask-unexpected-value" if isinstance(error, PaletteError) else "mask-unreadable", error.what)
         return report
-    if palette is not None and values.dtype == np.int32:
-        ids = values.astype(np.uint8)  # colours have been mapped to class ids already
-    else:
-        ids, strange = class_ids(values, dataset)
-        if not _note_interpolation(report, file, values, strange, dataset) and strange:
-            report.add("mask-unexpected-value", f"the mask holds the values {strange[:10]}, which belong to no class")
-    counts = np.bincount(ids.ravel(), minlength=MASK_IGNORE + 1)
+    ids, strange = mask.ids, mask.strange
+    if not _note_interpolation(report, file, mask, dataset) and strange:
+        report.add("mask-unexpected-value", f"the mask holds the values {list(strange[:10])}, which belong to no class")
+    counts = np.bincount(ids.ravel(), minlength=IGNORE_INDEX + 1)
     report.pixels = counts[: len(dataset.classes)].astype(np.int64)
-    _note_one_sided(report, dataset.class_names, all_ignored=counts[MASK_IGNORE] == ids.size)
+    _note_one_sided(report, dataset.class_names, all_ignored=counts[IGNORE_INDEX] == ids.size)
     report.border = _border_share(ids)
     if ids.shape == size_hw:
-        report.outline = examine_outline(dataset.image_path(path), ids, MASK_IGNORE)
+        report.outline = examine_outline(dataset.image_path(path), ids, IGNORE_INDEX)
     else:
-        mask, image = f"{ids.shape[1]} × {ids.shape[0]}", f"{size_hw[1]} × {size_hw[0]}"
-        report.add("mask-size-mismatch", f"the mask has {mask} pixels, its image {image}")
+        own, image = f"{ids.shape[1]} × {ids.shape[0]}", f"{size_hw[1]} × {size_hw[0]}"
+        report.add("mask-size-mismatch", f"the mask has {own} pixels, its image {image}")
     return report
 
 
@@ -108,10 +104,11 @@ def _count_along_rows(values: NDArray[np.int32]) -> tuple[int, int, int]:
     return steps, ramps, others
 
 
-def _note_interpolation(
-    report: MaskReport, file: Path, values: NDArray[Any], strange: list[int], dataset: Dataset
-) -> bool:
+def _note_interpolation(report: MaskReport, file: Path, mask: ClassMask, dataset: Dataset) -> bool:
     """Whether the values tell of interpolation or lossy compression, noted if so."""
+    values, strange = mask.values, mask.strange
+    if values is None:  # colours between two colours are in no palette
+        return False
     if strange:
         known = np.array(sorted({*_sources(dataset), *dataset.ignore_values}), dtype=np.int64)
         kind = _kind_of_strangeness(file, values.astype(np.int64), np.array(strange), known)
@@ -164,7 +161,7 @@ def _note_one_sided(report: MaskReport, names: tuple[str, ...], *, all_ignored: 
 
 def _border_share(ids: NDArray[np.uint8]) -> float | None:
     border = np.concatenate([ids[0], ids[-1], ids[:, 0], ids[:, -1]])
-    border = border[border != MASK_IGNORE]
+    border = border[border != IGNORE_INDEX]
     return float((border > 0).mean()) if len(border) else None
 
 

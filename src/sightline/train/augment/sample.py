@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.core.frames import IGNORE_INDEX
 from sightline.train.augment.layers import Layers
 
 __all__ = ["IGNORE", "OBJECT_KEYS", "Draw", "Sample", "join_objects", "keep_objects"]
 
-IGNORE = 255  # mask value that never counts
+IGNORE = IGNORE_INDEX  # mask value that never counts
 Sample = dict[str, Any]
 """`image` uint8 (H, W, C), and by the data's task
 

@@ -127,7 +127,7 @@ class ImageStore:
         sample: Sample = {"image": self.pixels(row)}
         mask_path = self.mask_paths[row]
         if self.dataset.task == "semantic" and mask_path is not None:
-            mask = read_class_mask(mask_path, self.dataset, fill=IGNORE)
+            mask = read_class_mask(mask_path, self.dataset)
             _require_size(mask_path, mask.shape, geometry.source_hw)
             sample["mask"] = np.ascontiguousarray(geometry.mask_to_network(mask, IGNORE))
         return sample

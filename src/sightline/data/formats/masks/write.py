@@ -20,7 +20,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
-from sightline.data.class_masks import MASK_IGNORE
+from sightline.core.frames import IGNORE_INDEX
 from sightline.data.codes import finding
 from sightline.data.formats.shared.image_copy import places_by_split
 from sightline.data.formats.shared.losses import common_losses
@@ -31,7 +31,7 @@ from sightline.media import COLOUR_BASE, colour_of_id, read_header, read_mask
 __all__ = ["write"]
 
 _DESCRIPTION = "sightline.yaml"
-_MOST_CLASSES = MASK_IGNORE - 1
+_MOST_CLASSES = IGNORE_INDEX - 1
 _BACKGROUNDS = ("background", "no object", "void")
 _DEEPEST = 1 << 16
 Colour: TypeAlias = tuple[int, int, int]
@@ -65,7 +65,7 @@ def _described(dataset: Dataset) -> dict[str, Any]:
     values: dict[str, Any] = {"format": "masks", "name": dataset.name, "images": "images", "masks": "masks"}
     if dataset.task != "semantic":
         names = [_background(dataset.class_names), *dataset.class_names]
-        return {**values, "classes": dict(enumerate(names)), "ignore_values": [MASK_IGNORE]}
+        return {**values, "classes": dict(enumerate(names)), "ignore_values": [IGNORE_INDEX]}
     if _is_coloured(dataset):
         colours = [list(colour_of_id(v)) for v in _values_of(dataset)]
         values["palette"] = dict(zip(dataset.class_names, colours, strict=True))
@@ -198,7 +198,7 @@ def _painted(objects: pl.DataFrame | None, size_hw: tuple[int, int]) -> tuple[Ma
         else:
             places = foreground(counts, size_hw)
         hidden = hidden or counts is None
-        drawn.append((not hidden, len(places), MASK_IGNORE if hidden else row["class_id"] + 1, places))
+        drawn.append((not hidden, len(places), IGNORE_INDEX if hidden else row["class_id"] + 1, places))
     lost["loss-instances"] = len(drawn)
     # Regions that never count lie at the bottom, then the objects from large to small.
     drawn.sort(key=lambda d: (d[0], -d[1]))
