@@ -115,11 +115,11 @@ def test_other_values_are_numbered_and_255_is_ignored(folder: Path, save_mask) -
 def test_value_of_no_class_is_refused_when_read(folder: Path) -> None:
     describe(folder, classes={0: "background"})
     dataset = read_dataset(folder)
-    with pytest.raises(DataError, match=r"got also \[255\]"):
+    with pytest.raises(DataError, match=r"or ignored \(0\), got 255"):
         read_class_mask(dataset.image_path("derived_masks_png/001.png"), dataset)
     describe(folder, classes={0: "background"}, ignore_values=[255])
     dataset = read_dataset(folder)
-    assert read_class_mask(dataset.image_path("derived_masks_png/001.png"), dataset, fill=9).max() == 9
+    assert read_class_mask(dataset.image_path("derived_masks_png/001.png"), dataset).max() == 255
 
 
 def test_unusable_pairs_are_left_out_and_reported(folder: Path, save_image, save_mask) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from sightline.core.errors import SourceError
 from sightline.infer import open_source
+from sightline.media import IMAGE_SUFFIXES
 
 from .artefacts import SIZE_HW, numbered_image, read_number
 
@@ -169,3 +170,11 @@ def test_real_clips(data_root: Path) -> None:
     times = [f.time_s for f in source]
     assert len(times) == 377
     assert times == pytest.approx([i / 12.5 for i in range(377)])
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_every_picture_a_data_set_may_hold_can_be_run_on(tmp_path: Path, suffix: str) -> None:
+    pixels = np.full((6, 8), 90, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
+    assert [f.image.shape for f in open_source(tmp_path / f"a{suffix}")] == [(6, 8, 3)]
+    assert [f.source for f in open_source(tmp_path)] == [f"a{suffix}"]

@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read the video"):
         read_frame(tmp_path / "gone.mp4", 0)
     (tmp_path / "b.mp4").write_bytes(b"no video" * 100)
-    with pytest.raises(DataError, match="must be a video that can be decoded"):
+    with pytest.raises(DataError, match="must be a readable video"):
         read_image(tmp_path / "b.mp4#000000")
 
 

@@ -9,7 +9,8 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import SEVERITIES, Finding, Severity
-from sightline.data import IMAGE_SUFFIXES, absolute, images_of_findings, path_from
+from sightline.data import absolute, images_of_findings, path_from
+from sightline.media import IMAGE_SUFFIXES
 
 __all__ = ["quarantined_images", "write_quarantine"]
 

@@ -8,7 +8,7 @@ from sightline.data.doors import FORMATS, detect_format, read_dataset, write_dat
 from sightline.data.finding_images import images_of_findings
 from sightline.data.formats.mot.text import read_mot_txt, write_mot_txt
 from sightline.data.formats.shared.image_copy import watch_copying
-from sightline.data.layout import IMAGE_SUFFIXES, absolute, inside, list_images, path_from, split_of
+from sightline.data.layout import absolute, inside, list_images, path_from, split_of
 from sightline.data.prediction_files import read_coco_results, write_mot_predictions
 from sightline.data.splits.division import check_split_overlap, split_dataset
 
@@ -17,7 +17,6 @@ __all__ = [
     "CODES",
     "DESCRIPTION_NAME",
     "FORMATS",
-    "IMAGE_SUFFIXES",
     "NEAR_DUPLICATE_IOU",
     "OUTSIDE_PX",
     "TINY_PX",

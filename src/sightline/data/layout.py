@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sightline.core.errors import DataError
 from sightline.core.files import check_regular
+from sightline.media import IMAGE_SUFFIXES
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "absolute",
     "common_root",
     "inside",
@@ -23,7 +23,6 @@ __all__ = [
     "subfolder",
 ]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _SPLIT_WORDS = {
     "train": "train",
     "training": "train",

@@ -18,11 +18,21 @@ from sightline.media.decode import (
     read_image,
     read_mask,
 )
-from sightline.media.header import MAX_PIXELS, MAX_SIDE, ImageError, ImageHeader, parse_header, read_header
-from sightline.media.video_index import VideoIndex, find_videos, read_frame, video_index
+from sightline.media.header import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    MAX_SIDE,
+    ImageError,
+    ImageHeader,
+    parse_header,
+    read_header,
+)
+from sightline.media.video import find_videos, open_video_stream, shown_size, upright_pixels, video_reason
+from sightline.media.video_index import VideoIndex, read_frame, video_index
 
 __all__ = [
     "COLOUR_BASE",
+    "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "MAX_SIDE",
     "FileBuffer",
@@ -41,11 +51,15 @@ __all__ = [
     "find_zeroed_block",
     "id_of_colour",
     "image_size",
+    "open_video_stream",
     "parse_header",
     "read_bytes",
     "read_frame",
     "read_header",
     "read_image",
     "read_mask",
+    "shown_size",
+    "upright_pixels",
     "video_index",
+    "video_reason",
 ]

@@ -14,6 +14,7 @@ from sightline.core.frame_paths import split_frame_path
 from sightline.media.video_index import frame_size
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "MAX_SIDE",
@@ -32,6 +33,8 @@ MAX_PIXELS = 2**28
 MAX_FILE_BYTES = 2**31
 """Largest image file that is read; even `MAX_PIXELS` of 16-bit colour, not compressed at all, are smaller."""
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+"""What names of image files end in, in lower case: the one list, for data sets and for `run`."""
 PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may open. Others are no pictures of a data set, or are drawn by running another program (PostScript)."""
 

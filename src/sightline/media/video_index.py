@@ -17,21 +17,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import av
-import numpy as np
-import numpy.typing as npt
 
 from sightline.core.errors import DataError
-from sightline.core.frame_paths import VIDEO_SUFFIXES
+from sightline.media.video import Picture, open_video_stream, shown_size, upright_pixels, video_reason
 
-__all__ = ["VideoIndex", "find_videos", "frame_size", "read_frame", "video_index"]
+__all__ = ["VideoIndex", "frame_size", "read_frame", "video_index"]
 
 _OPEN_VIDEOS = 4  # for each thread
 _INDEXES = 256
 _COMPARED = 64  # decoded frames whose times must be those of the packets
-Picture: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +46,6 @@ class VideoIndex:
     starts: tuple[int, ...]
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """The video files of a folder, sorted."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
-
-
 def read_frame(video: str | Path, index: int) -> Picture:
     """Frame `index` (from 0) of a video, upright RGB (H, W, 3); DataError when there is none or it is damaged.
 
@@ -67,7 +59,7 @@ def read_frame(video: str | Path, index: int) -> Picture:
         _forget(file)  # its decoder may stand anywhere now
         if isinstance(error, DataError):
             raise
-        raise DataError(f"frame {index} cannot be decoded, got: {_reason(error)}", where=str(file)) from None
+        raise DataError(f"frame {index} cannot be decoded, got: {video_reason(error)}", where=str(file)) from None
 
 
 def frame_size(video: str | Path, index: int) -> tuple[int, int]:
@@ -106,7 +98,7 @@ def _index(path: str, _changed: int, _size: int) -> VideoIndex:
             with _open(path) as container:
                 found = _decoded(container)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise DataError(f"must be a video that can be decoded, got: {_reason(error)}", where=path) from None
+        raise DataError(f"must be a video that can be decoded, got: {video_reason(error)}", where=path) from None
     count, stamps, starts, base = found
     times = tuple(float((s - stamps[0]) * base) for s in stamps) if stamps and base is not None else None
     return VideoIndex(size_hw, count, times, stamps if starts else (), starts)
@@ -141,28 +133,15 @@ def _pictures(container: Any) -> Iterator[Any]:
     return iter(container.decode(container.streams.video[0]))
 
 
-def _open(path: str) -> Any:
-    container = av.open(path)
-    if not container.streams.video:
-        container.close()
-        raise DataError("must hold a video stream, got none", where=path)
-    # One thread: callers are parallel over images, and a decoder's own threads do not survive a fork.
-    container.streams.video[0].codec_context.thread_count = 1
-    return container
-
-
 def _first_frames(container: Any, path: str) -> tuple[tuple[int, int], list[int | None]]:
     """The upright size of the first frame and the times of the first frames."""
     pictures = list(islice(_pictures(container), 1))
     if not pictures:
         raise DataError("must hold frames that can be decoded, got none", where=path)
-    first = pictures[0]
-    turned = first.rotation % 180 != 0
-    size_hw = (first.width, first.height) if turned else (first.height, first.width)
-    stamps = [first.pts]
+    stamps = [pictures[0].pts]
     with suppress(av.FFmpegError):  # damage further on is met where its frames are asked for
         stamps += [picture.pts for picture in islice(_pictures(container), _COMPARED - 1)]
-    return size_hw, stamps
+    return shown_size(pictures[0]), stamps
 
 
 class _Reader:
@@ -259,15 +238,11 @@ def _forget(file: Path) -> None:
         _READERS.by_state.pop(state).close()
 
 
+def _open(path: str) -> Any:
+    return open_video_stream(path, one_thread=True)
+
+
 def _upright(picture: Any, path: str) -> Picture:
     if picture.is_corrupt:
         raise DataError("a frame must be whole, got damaged data", where=path)
-    pixels: Picture = picture.to_ndarray(format="rgb24")
-    turns, rest = divmod(picture.rotation, 90)
-    if rest:
-        raise DataError(f"rotation must be a multiple of 90 degrees, got {picture.rotation}", where=path)
-    return np.ascontiguousarray(np.rot90(pixels, turns % 4)) if turns % 4 else pixels
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
+    return upright_pixels(picture, path)

@@ -11,14 +11,14 @@ import polars as pl
 
 from sightline.core.errors import DataError, at
 from sightline.core.findings import Finding
-from sightline.data import CODES, IMAGE_SUFFIXES, images_of_findings, inside
+from sightline.data import CODES, images_of_findings, inside
 from sightline.draw.look.options import LookOptions
 from sightline.draw.look.samples import usual_colours
 from sightline.draw.scenes import Box, Scenes, stand_in
 from sightline.draw.sheets import Cell, Sheet, class_key
 from sightline.draw.truth import TruthStyle
 from sightline.draw.view import Picture, show_tones, view_whole
-from sightline.media import read_image
+from sightline.media import IMAGE_SUFFIXES, read_image
 
 __all__ = ["Evidence", "finding_sheets"]
 

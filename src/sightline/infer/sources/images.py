@@ -10,11 +10,9 @@ from sightline.core.frame_paths import picture_file
 from sightline.core.frames import Frame
 from sightline.data import absolute, inside
 from sightline.data.formats.mot import read_seqinfo, sequence_frames
-from sightline.media import as_rgb8, image_size, read_image
+from sightline.media import IMAGE_SUFFIXES, as_rgb8, image_size, read_image
 
-__all__ = ["IMAGE_SUFFIXES", "ImageSource", "open_folder", "open_sequence"]
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+__all__ = ["ImageSource", "open_folder", "open_sequence"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from sightline.core.errors import SourceError
-from sightline.infer.sources.images import IMAGE_SUFFIXES, ImageSource, open_folder, open_sequence
+from sightline.infer.sources.images import ImageSource, open_folder, open_sequence
 from sightline.infer.sources.protocol import Source
 from sightline.infer.sources.video import open_camera, open_video
+from sightline.media import IMAGE_SUFFIXES
 
 __all__ = ["open_source"]
 

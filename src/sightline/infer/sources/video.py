@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
-import numpy.typing as npt
 
 from sightline.core.errors import SourceError
 from sightline.core.frames import Frame
+from sightline.media import open_video_stream, shown_size, upright_pixels, video_reason
 
 __all__ = ["CameraSource", "VideoSource", "open_camera", "open_video"]
 
@@ -58,13 +57,11 @@ def open_video(location: str, *, is_file: bool = True) -> VideoSource:
     with closing(_open(location)) as container:
         stream = container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
-        turned = _first_rotation(container, stream, location) % 180 != 0
-        height, width = stream.codec_context.height, stream.codec_context.width
         return VideoSource(
             name=Path(location).name if is_file else location,
             location=location,
             fps=float(rate) if rate else None,
-            size_hw=(width, height) if turned else (height, width),
+            size_hw=_first_size(container, stream, location),
             frame_count=stream.frames or None,
             media_path=Path(location) if is_file and container.streams.audio else None,
         )
@@ -86,15 +83,7 @@ def open_camera(index: int) -> CameraSource:
 
 
 def _open(location: str, demuxer: str | None = None) -> Any:
-    try:
-        container = av.open(location, format=demuxer)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise SourceError(f"must be a readable video, got: {_reason(error)}", where=location) from None
-    if not container.streams.video:
-        container.close()
-        raise SourceError("must hold a video stream, got none", where=location)
-    container.streams.video[0].thread_type = "AUTO"
-    return container
+    return open_video_stream(location, one_thread=False, demuxer=demuxer, error=SourceError)
 
 
 def _read(container: Any, source: VideoSource | CameraSource) -> Iterator[Frame]:
@@ -115,7 +104,7 @@ def _read(container: Any, source: VideoSource | CameraSource) -> Iterator[Frame]
     except (av.FFmpegError, OSError) as error:
         of = f" of {source.frame_count}" if source.frame_count else ""
         raise SourceError(
-            f"the video must be whole, got: {_reason(error)} after {index} frames{of}; {last}", where=source.name
+            f"the video must be whole, got: {video_reason(error)} after {index} frames{of}; {last}", where=source.name
         ) from None
     missing = _missing(container, stream, reach.until_s)
     if missing and isinstance(source, VideoSource):
@@ -153,10 +142,7 @@ def _missing(container: Any, stream: Any, read_until_s: float) -> str | None:
 
 
 def _frame(picture: Any, index: int, time_s: float | None, name: str) -> Frame:
-    pixels: npt.NDArray[np.uint8] = picture.to_ndarray(format="rgb24")
-    if picture.rotation:
-        pixels = np.ascontiguousarray(np.rot90(pixels, _quarter_turns(picture.rotation, name)))
-    return Frame(pixels, index, time_s, name, picture.pts, picture.time_base)
+    return Frame(upright_pixels(picture, name, SourceError), index, time_s, name, picture.pts, picture.time_base)
 
 
 def _time_s(stamp: Fraction | None, start: Fraction | None, index: int, fps: float | None) -> float | None:
@@ -165,22 +151,10 @@ def _time_s(stamp: Fraction | None, start: Fraction | None, index: int, fps: flo
     return None if fps is None else index / fps
 
 
-def _quarter_turns(degrees: int, name: str) -> int:
-    """Counter-clockwise quarter turns of the display matrix (ISO/IEC 14496-12), as FFmpeg states it."""
-    turns, rest = divmod(degrees, 90)
-    if rest:
-        raise SourceError(f"rotation must be a multiple of 90 degrees, got {degrees}", where=name)
-    return turns % 4
-
-
-def _first_rotation(container: Any, stream: Any, location: str) -> int:
+def _first_size(container: Any, stream: Any, location: str) -> tuple[int, int]:
     try:
         for picture in container.decode(stream):
-            return int(picture.rotation)
+            return shown_size(picture)
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"must hold frames that can be decoded, got: {_reason(error)}", where=location) from None
+        raise SourceError(f"must hold frames that can be decoded, got: {video_reason(error)}", where=location) from None
     raise SourceError("must hold frames that can be decoded, got none", where=location)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)

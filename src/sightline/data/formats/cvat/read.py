@@ -31,7 +31,6 @@ from sightline.data.formats.shared.named_images import ImageCollector
 from sightline.data.formats.shared.shapes import ObjectCollector, Part, Place, ShapeError, has_masks
 from sightline.data.formats.shared.xml import line_in
 from sightline.data.layout import (
-    IMAGE_SUFFIXES,
     absolute,
     inside,
     list_files,
@@ -40,6 +39,7 @@ from sightline.data.layout import (
     relative,
     split_of,
 )
+from sightline.media import IMAGE_SUFFIXES
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
 

@@ -10,7 +10,6 @@ from sightline.core.errors import ConfigError, DataError, at, nearest
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.layout import (
-    IMAGE_SUFFIXES,
     absolute,
     common_root,
     inside,
@@ -21,6 +20,7 @@ from sightline.data.layout import (
     split_of,
     subfolder,
 )
+from sightline.media import IMAGE_SUFFIXES
 
 __all__ = ["Layout", "data_yaml", "folder_layout", "is_data_yaml", "yaml_layout"]
 
