@@ -5,21 +5,27 @@ A mask is read column by column; its runs alternate background, foreground, back
 is stored as the difference to the run two before it, in groups of 5 bits, least significant first, each group one
 character from `0` (48) to `o` (111) whose bit 5 says that more follow (Lin et al. 2014, "Microsoft COCO").
 
+Drawing, packing, merging and overlaps are hotcoco's; what it trusts is checked here first.
+
 Every function that takes `counts` raises RleError where they are malformed or do not fill the mask.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from hotcoco import mask as coco_mask
 
 from sightline.core.errors import DataError
 from sightline.ops.boxes import FloatArray
-from sightline.ops.polygons import MAX_COORDINATE, polygon_runs
-from sightline.ops.runs import box_of, iou_of_runs, merge_runs, pack, runs_of, unpack
+from sightline.ops.runs import box_of, pack, unpack
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+MAX_COORDINATE = 1_000_000
+"""Largest coordinate, in pixels, of either sign: the outline is walked in fifths of a pixel, so time grows with it."""
 
 _PROBLEMS = {
     1: "a character outside '0'..'o'",
@@ -38,15 +44,13 @@ def encode(mask: npt.ArrayLike) -> bytes:
     array = np.asarray(mask)
     if array.ndim != 2:
         raise RleError(f"a mask must have the shape (H, W), got {array.shape}")
-    flat = (array if array.dtype == np.bool_ else array != 0).ravel(order="F").view(np.uint8)
-    return pack(runs_of(flat)).tobytes()
+    return _counts(coco_mask.encode(array if array.dtype == np.bool_ else array != 0))
 
 
 def decode(counts: bytes | str, size_hw: tuple[int, int]) -> BoolArray:
     """Mask (H, W) of booleans."""
-    runs = counts_to_runs(counts, size_hw)
-    values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, runs).reshape((size_hw[1], size_hw[0])).T
+    pixels: npt.NDArray[np.uint8] = coco_mask.decode(_checked(counts, size_hw))
+    return pixels.view(np.bool_)
 
 
 def counts_to_runs(counts: bytes | str, size_hw: tuple[int, int]) -> IntArray:
@@ -82,10 +86,7 @@ def merge(masks: Sequence[bytes | str], size_hw: tuple[int, int], *, intersect: 
     """Union (or intersection) of at least one mask of equal size, as compressed counts."""
     if not masks:
         raise RleError("the masks to merge must be at least one, got none")
-    merged = counts_to_runs(masks[0], size_hw)
-    for counts in masks[1:]:
-        merged = merge_runs(merged, counts_to_runs(counts, size_hw), intersect)
-    return pack(merged).tobytes()
+    return _counts(coco_mask.merge([_checked(counts, size_hw) for counts in masks], intersect=intersect))
 
 
 def from_polygons(rings: Sequence[npt.ArrayLike], size_hw: tuple[int, int]) -> bytes:
@@ -97,10 +98,8 @@ def from_polygons(rings: Sequence[npt.ArrayLike], size_hw: tuple[int, int]) -> b
     if len(rings) == 0:
         raise RleError("a polygon must have at least one ring, got none")
     _check_size(size_hw)
-    drawn = _draw(rings[0], size_hw)
-    for ring in rings[1:]:
-        drawn = merge_runs(drawn, _draw(ring, size_hw), False)
-    return pack(drawn).tobytes()
+    drawn = [coco_mask.frPoly(_checked_ring(ring), *size_hw) for ring in rings]
+    return _counts(drawn[0] if len(drawn) == 1 else coco_mask.merge(drawn))
 
 
 def iou_matrix(
@@ -116,20 +115,33 @@ def iou_matrix(
     crowd = np.zeros(len(rles_b), dtype=np.bool_) if crowd_b is None else np.asarray(crowd_b, dtype=np.bool_)
     if crowd.shape != (len(rles_b),):
         raise DataError(f"crowd_b must have the shape ({len(rles_b)},), got {crowd.shape}")
-    runs_a, starts_a = _concatenate(rles_a, size_hw)
-    runs_b, starts_b = _concatenate(rles_b, size_hw)
-    return iou_of_runs(runs_a, starts_a, runs_b, starts_b, np.ascontiguousarray(crowd), size_hw[0])
+    ours, theirs = ([_checked(counts, size_hw) for counts in rles] for rles in (rles_a, rles_b))
+    if not ours or not theirs:
+        return np.zeros((len(ours), len(theirs)))
+    matrix: FloatArray = coco_mask.iou(ours, theirs, crowd.tolist())
+    return matrix
 
 
-def _draw(ring: npt.ArrayLike, size_hw: tuple[int, int]) -> IntArray:
-    flat = np.ascontiguousarray(np.asarray(ring, dtype=np.float64).reshape(-1))
+def _checked_ring(ring: npt.ArrayLike) -> list[float]:
+    flat = np.asarray(ring, dtype=np.float64).reshape(-1)
     if len(flat) < 6 or len(flat) % 2:
         raise RleError(f"a polygon ring must be x, y pairs of at least three points, got {len(flat)} values")
     if not np.all(np.abs(flat) <= MAX_COORDINATE):
         raise RleError(
             f"polygon coordinates must be finite and within ±{MAX_COORDINATE} pixels, got {flat[:8].tolist()}"
         )
-    return polygon_runs(flat, *size_hw)
+    points: list[float] = flat.tolist()
+    return points
+
+
+def _counts(code: dict[str, Any]) -> bytes:
+    return bytes(code["counts"])
+
+
+def _checked(counts: bytes | str, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """The mask as hotcoco wants it; its functions trust what they are given."""
+    counts_to_runs(counts, size_hw)
+    return {"size": list(size_hw), "counts": counts.encode("ascii") if isinstance(counts, str) else bytes(counts)}
 
 
 def _unpack_checked(counts: bytes | str) -> IntArray:
@@ -160,10 +172,3 @@ def _check_total(runs: IntArray, size_hw: tuple[int, int]) -> None:
             f"the runs of a mask of {height} × {width} must sum to {height * width}, got {total}",
             do="Check that the mask belongs to this image and is given as (height, width).",
         )
-
-
-def _concatenate(rles: Sequence[bytes | str], size_hw: tuple[int, int]) -> tuple[IntArray, IntArray]:
-    parts = [counts_to_runs(counts, size_hw) for counts in rles]
-    starts = np.zeros(len(parts) + 1, dtype=np.int64)
-    np.cumsum([len(part) for part in parts], out=starts[1:])
-    return (np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)), starts
