@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sightline.core.frames import IGNORE_INDEX
 from sightline.core.predictions import Predictions
-from sightline.draw.detections import JUDGED
+from sightline.draw import JUDGED, JudgedBox, draw_judged, error_parts, judge, tint_judged, view_whole
 from sightline.evaluate.image_scores import best_and_worst, score_detection_images
-from sightline.report.overlays import DrawnBox, draw_boxes, jpeg_uri, thumbnail, tint_errors
+from sightline.report.blocks import jpeg_uri
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +63,24 @@ def test_fuller_images_come_first_among_equals():
     assert best_and_worst([1.0, 1.0, 0.0, 0.0], [1, 5, 2, 9], 1) == ([1], [3])
 
 
-@pytest.mark.parametrize(("size_hw", "dtype"), [((40, 60), np.uint8), ((3000, 20), np.uint8), ((700, 900), np.uint16)])
-def test_thumbnails_have_a_bounded_size(size_hw, dtype):
-    image = np.full((*size_hw, 3), np.iinfo(dtype).max, dtype)
-    pixels, scale = thumbnail(image)
-    assert 480 <= max(pixels.shape[:2]) <= 560
-    assert pixels.dtype == np.uint8
-    assert pixels.min() == 255
-    assert max(size_hw) * scale == pytest.approx(max(pixels.shape[:2]), abs=1)
-    assert thumbnail(image[..., 0])[0].shape == pixels.shape
+def test_an_image_is_judged_as_it_is_scored(scored, detect_run):
+    images, _ = scored
+    for image in images:
+        truth, found = judge(image, detect_run.dataset.class_names)
+        tp, fp, fn = image.counts
+        assert [b.kind for b in truth].count("missed") == fn
+        assert [b.kind for b in found].count("right") == tp
+        assert [b.kind for b in found].count("wrong") == fp
+        assert all(b.label for b in (*truth, *found) if b.kind != "truth")
+
+
+def drawn(boxes, value=0, size_hw=(100, 200)):
+    blank = np.full((*size_hw, 3), value, np.uint8)
+    return draw_judged(blank, view_whole(size_hw, size_hw), [JudgedBox(k, np.array(b, float), n) for k, b, n in boxes])
 
 
 def test_boxes_are_drawn_where_they_are():
-    blank = np.zeros((100, 200, 3), np.uint8)
-    scene = draw_boxes(blank, [DrawnBox((20, 40, 120, 80), "right")])
+    scene = drawn([("right", (20, 40, 120, 80), "")])
     is_blue = (scene == JUDGED["right"]).all(axis=2)
     ys, xs = np.nonzero(is_blue)
     np.testing.assert_allclose([xs.min(), ys.min(), xs.max(), ys.max()], [20, 40, 120, 80], atol=1)
@@ -83,29 +88,28 @@ def test_boxes_are_drawn_where_they_are():
 
 
 def test_truth_is_dashed_and_detections_are_solid():
-    blank = np.full((100, 200, 3), 90, np.uint8)
-    solid = draw_boxes(blank, [DrawnBox((20, 40, 120, 80), "wrong")])
-    dashed = draw_boxes(blank, [DrawnBox((20, 40, 120, 80), "missed")])
     top = slice(26, 114)
-    assert (solid[40, top] == JUDGED["wrong"]).all(axis=1).all()
-    share = (dashed[40, top] == JUDGED["missed"]).all(axis=1).mean()
-    assert 0.3 < share < 0.8
+    lines = {kind: drawn([(kind, (20, 40, 120, 80), "")], 90)[40, top] == JUDGED[kind] for kind in ("wrong", "missed")}
+    assert lines["wrong"].all()
+    assert 0.3 < lines["missed"].all(axis=1).mean() < 0.8
+
+
+def test_a_miss_lies_above_what_covers_it():
+    both = [("missed", (20, 40, 120, 80), ""), ("wrong", (20, 40, 120, 80), "")]
+    assert (drawn(both)[40, 26:114] == JUDGED["missed"]).all(axis=1).any()
 
 
 def test_labels_stay_inside_whatever_the_text():
-    blank = np.zeros((60, 90, 3), np.uint8)
     for label in ("größe", "日本語", "<script>" * 9, "\n", ""):
-        scene = draw_boxes(
-            blank, [DrawnBox((70, 0, 89, 20), "right", label), DrawnBox((-5, 50, 10, 59), "missed", label)]
-        )
-        assert scene.shape == blank.shape
+        scene = drawn([("right", (70, 0, 89, 20), label), ("missed", (-5, 50, 10, 59), label)], 0, (60, 90))
+        assert scene.shape == (60, 90, 3)
 
 
 def test_pixel_errors_have_three_colours():
-    pixels = np.zeros((2, 3, 3), np.uint8)
-    truth = np.array([[1, 0, 1], [0, -1, -1]])
+    truth = np.array([[1, 0, 1], [0, IGNORE_INDEX, IGNORE_INDEX]])
     predicted = np.array([[1, 1, 0], [0, 1, 0]])
-    tinted = tint_errors(pixels, truth, predicted)
+    blank = np.zeros((2, 3, 3), np.uint8)
+    tinted = tint_judged(blank, view_whole((2, 3), (2, 3)), error_parts(truth, predicted))
     expected = [[JUDGED["right"], JUDGED["wrong"], JUDGED["missed"]], [(0, 0, 0)] * 3]
     np.testing.assert_allclose(tinted, np.array(expected) * 0.75, atol=1)
 

@@ -1,6 +1,16 @@
 """Seeing it: boxes, masks, labels, sheets, strips, overlays and trails on RGB uint8 pictures."""
 
-from sightline.draw.detections import JUDGED, PALETTE, Drawer
+from sightline.draw.detections import PALETTE, Drawer, class_colours
+from sightline.draw.judged import (
+    DETECTION_KEY,
+    JUDGED,
+    PIXEL_KEY,
+    JudgedBox,
+    draw_judged,
+    error_parts,
+    judge,
+    tint_judged,
+)
 from sightline.draw.lettering import Tag, write_tags
 from sightline.draw.shapes import dot, outline_box, outline_mask, tint
 from sightline.draw.sheets import class_key
@@ -10,23 +20,31 @@ from sightline.draw.view import View, show_tones, view_whole
 
 __all__ = [
     "CAPTION_PX",
+    "DETECTION_KEY",
     "GROUND",
     "JUDGED",
     "PALETTE",
+    "PIXEL_KEY",
     "TINT",
     "Drawer",
+    "JudgedBox",
     "Tag",
     "View",
+    "class_colours",
     "class_key",
     "dot",
     "draw_caption",
     "draw_class_map",
+    "draw_judged",
+    "error_parts",
+    "judge",
     "lay_out",
     "outline_box",
     "outline_mask",
     "show_tones",
     "text_width",
     "tint",
+    "tint_judged",
     "view_whole",
     "write_tags",
 ]

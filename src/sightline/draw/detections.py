@@ -11,7 +11,7 @@ import supervision as sv
 from sightline.core.frames import SemanticMap
 from sightline.data import BACKGROUND_NAMES
 
-__all__ = ["JUDGED", "PALETTE", "Drawer", "class_colours", "detections_of_rows"]
+__all__ = ["PALETTE", "Drawer", "class_colours", "detections_of_rows"]
 
 Picture = npt.NDArray[np.uint8]
 PALETTE = sv.ColorPalette.from_hex([
@@ -19,9 +19,6 @@ PALETTE = sv.ColorPalette.from_hex([
     "#00B4D8", "#FB5607", "#8AC926", "#C77DFF", "#FF7096", "#43AA8B", "#F9C74F", "#577590",
 ])  # fmt: skip
 """Colours by class id or track id, repeated when there are more."""
-JUDGED = {"right": (64, 156, 255), "wrong": (255, 98, 56), "missed": (255, 221, 51), "truth": (255, 255, 255)}
-"""RGB of what a prediction turned out to be. Blue, vermilion and yellow stay apart for every kind of colour vision, and
-boxes say the same once more by their lines: ground truth is dashed, detections are solid."""
 _REFERENCE_HEIGHT = 720.0  # the size the line widths below are meant for
 _TRACE_FRAMES = 40
 _TINT = 0.45

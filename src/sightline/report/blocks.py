@@ -1,10 +1,15 @@
 """What a page is made of: sections of a few kinds of block, each with a part of its own in the template."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
 
 from sightline.report.numbers import Number
 
@@ -27,10 +32,12 @@ __all__ = [
     "Tile",
     "Tiles",
     "Tone",
+    "jpeg_uri",
     "pairs_of",
 ]
 
 Cell: TypeAlias = Number | str | None
+_JPEG_QUALITY = 82  # no trace of compression beside lines and letters at thumbnail size
 Tone = Literal["plain", "good", "warning", "bad"]
 
 
@@ -217,3 +224,10 @@ def _flatten(value: Any, keys: tuple[str, ...], source: str, rows: list[tuple[st
         rows.append((name, ", ".join(map(str, value)) or "none"))
     else:
         rows.append((name, "–" if value is None or value == {} else str(value)))
+
+
+def jpeg_uri(pixels: NDArray[np.uint8]) -> str:
+    """An RGB picture (H, W, 3) as a JPEG data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,9 +1,8 @@
 """The worst and the best evaluated pictures, with ground truth and prediction drawn in distinct styles."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -12,29 +11,34 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import InputError
 from sightline.core.predictions import Predictions
 from sightline.data import read_class_mask
+from sightline.draw import (
+    DETECTION_KEY,
+    JUDGED,
+    PIXEL_KEY,
+    View,
+    class_colours,
+    draw_class_map,
+    draw_judged,
+    error_parts,
+    judge,
+    show_tones,
+    tint,
+    tint_judged,
+    view_whole,
+)
 from sightline.evaluate import DetectionImage, best_and_worst, score_detection_images
 from sightline.media import read_image
 from sightline.ops import rle
-from sightline.report.blocks import Block, Cell, Note, Picture, Pictures, Section
+from sightline.report.blocks import Block, Cell, Note, Picture, Pictures, Section, jpeg_uri
 from sightline.report.data_now import DataNow, evaluated_part
 from sightline.report.numbers import Number
-from sightline.report.overlays import (
-    DETECTION_KEY,
-    PIXEL_KEY,
-    DrawnBox,
-    class_colour,
-    draw_boxes,
-    jpeg_uri,
-    thumbnail,
-    tint_classes,
-    tint_errors,
-    tint_masks,
-)
 from sightline.report.records import RunRecord
 
 __all__ = ["pictures_section"]
 
 PER_SIDE = 6
+LEAST_SIDE, MOST_SIDE = 480, 560
+_MASK_TINT = 0.4
 _TITLE = "Worst and best pictures"
 _ANCHOR = "pictures"
 
@@ -87,7 +91,7 @@ def _detection_section(record: RunRecord, dataset: Dataset, predictions: Predict
     def drawn(indices: Sequence[int]) -> list[Picture]:
         return [_detection_picture(images[i], dataset) for i in indices]
 
-    return _section(drawn, best, worst, caption, DETECTION_KEY)
+    return _section(drawn, best, worst, caption, _key(DETECTION_KEY))
 
 
 def _section(drawn: Any, best: list[int], worst: list[int], caption: str, key: Any) -> Section:
@@ -99,20 +103,13 @@ def _section(drawn: Any, best: list[int], worst: list[int], caption: str, key: A
 
 
 def _detection_picture(image: DetectionImage, dataset: Dataset) -> Picture:
-    pixels, scale = thumbnail(read_image(dataset.image_path(image.path)))
-    names = dataset.class_names
-    boxes = [
-        DrawnBox(_scaled(box, scale), "missed" if missed else "truth", names[c] if missed else "")
-        for box, c, missed in zip(image.truth_xyxy, image.truth_class_ids, image.missed, strict=True)
-    ]
-    boxes += [
-        DrawnBox(_scaled(box, scale), "right" if right else "wrong", f"{names[c]} {score:.2f}")
-        for box, c, score, right in zip(image.boxes_xyxy, image.class_ids, image.scores, image.right, strict=True)
-    ]
+    pixels = show_tones(read_image(dataset.image_path(image.path)))
+    view = _view(pixels)
+    truth, found = judge(image, dataset.class_names)
     if image.masks_rle:
         size_hw = dataset.images.filter(pl.col("image_id") == image.image_id).select("height", "width").row(0)
-        masks = [_shrink(rle.decode(counts, size_hw), pixels.shape[:2]) for counts in image.masks_rle]
-        pixels = tint_masks(pixels, masks, ["right" if right else "wrong" for right in image.right])
+        for counts, box in zip(image.masks_rle, found, strict=True):
+            tint(pixels, rle.decode(counts, size_hw).astype(np.float32), JUDGED[box.kind], _MASK_TINT)
     tp, fp, fn = image.counts
     place = f"predictions.parquet, image {image.path}:"
     facts: list[tuple[str, Cell]] = [
@@ -122,12 +119,7 @@ def _detection_picture(image: DetectionImage, dataset: Dataset) -> Picture:
         ("missed", Number(fn, f"{place} false negatives", "count")),
     ]
     alt = f"{image.path}: {tp} found, {fp} false, {fn} missed"
-    return _picture(draw_boxes(pixels, boxes), image.path, alt, facts)
-
-
-def _scaled(box_xyxy: NDArray[np.float64], scale: float) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = (float(v) * scale for v in box_xyxy)
-    return x1, y1, x2 - 1, y2 - 1  # x2 and y2 are exclusive; the line is drawn on the last pixel inside
+    return _picture(draw_judged(pixels, view, [*truth, *found]), image.path, alt, facts)
 
 
 def _picture(pixels: NDArray[np.uint8], path: str, alt: str, facts: list[tuple[str, Cell]]) -> Picture:
@@ -144,7 +136,7 @@ def _semantic_section(record: RunRecord, dataset: Dataset, predictions: Predicti
         if binary
         else ", mean over the classes that occur in it. First the ground truth, then the prediction."
     )
-    key = PIXEL_KEY if binary else tuple((class_colour(i), name) for i, name in enumerate(dataset.class_names))
+    key = _key(PIXEL_KEY) if binary else _key(zip(class_colours(dataset.class_names), dataset.class_names, strict=True))
 
     def drawn(indices: Sequence[int]) -> list[Picture]:
         return [_semantic_picture(rows[i], i, dataset, predictions) for i in indices]
@@ -155,25 +147,29 @@ def _semantic_section(record: RunRecord, dataset: Dataset, predictions: Predicti
 def _semantic_picture(row: dict[str, Any], index: int, dataset: Dataset, predictions: Predictions) -> Picture:
     image = dataset.images.filter(pl.col("image_id") == row["image_id"]).row(0, named=True)
     size_hw = (image["height"], image["width"])
-    pixels, _ = thumbnail(read_image(dataset.image_path(image["path"])))
+    pixels = show_tones(read_image(dataset.image_path(image["path"])))
     predicted = np.zeros(size_hw, np.int32)
     mine = predictions.table.filter(pl.col("image_id") == row["image_id"])
     for class_id, counts in mine.select("class_id", "rle").iter_rows():
         predicted[rle.decode(counts, size_hw)] = class_id
-    small_truth = _shrink(read_class_mask(dataset.image_path(image["mask_path"]), dataset, size_hw), pixels.shape[:2])
-    small_predicted = _shrink(predicted, pixels.shape[:2])
+    truth = read_class_mask(dataset.image_path(image["mask_path"]), dataset, size_hw)
+    view = _view(pixels)
     if len(dataset.class_names) == 2:
-        panels = [pixels, tint_errors(pixels, small_truth, small_predicted)]
+        panels = [view.show(pixels), tint_judged(pixels, view, error_parts(truth, predicted))]
     else:
-        panels = [tint_classes(pixels, small_truth), tint_classes(pixels, small_predicted)]
+        panels = [draw_class_map(pixels, view, ids, dataset.class_names) for ids in (truth, predicted)]
     # Side by side along the shorter side, so that both stay large.
     scene = np.concatenate(panels, axis=0 if pixels.shape[1] > pixels.shape[0] else 1)
     dice = Number(row["image_dice"], f"evaluation.json per_image.{index}.image_dice")
     return _picture(scene, image["path"], f"{image['path']}: Dice {dice}", [("Dice", dice)])
 
 
-def _shrink(values: NDArray[Any], size_hw: tuple[int, ...]) -> NDArray[Any]:
-    """A class map at thumbnail size, nearest pixel centres."""
-    wide = values.astype(np.float32)
-    small = cv2.resize(wide, (size_hw[1], size_hw[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-    return small.astype(values.dtype)
+def _key(entries: Iterable[tuple[Sequence[int], str]]) -> tuple[tuple[str, str], ...]:
+    return tuple(("#" + bytes(colour).hex(), name) for colour, name in entries)
+
+
+def _view(pixels: NDArray[np.uint8]) -> View:
+    """The whole picture, its longer side 480 to 560 pixels: small ones are enlarged, or lines would cover them."""
+    longer = max(pixels.shape[:2])
+    side = min(max(longer, LEAST_SIDE), MOST_SIDE)
+    return view_whole((pixels.shape[0], pixels.shape[1]), (side, side))

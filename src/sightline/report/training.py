@@ -6,10 +6,9 @@ from typing import Any
 from markupsafe import Markup
 
 from sightline.media import read_image
-from sightline.report.blocks import Block, Charts, Note, Pairs, Picture, Pictures, Section, Tone
+from sightline.report.blocks import Block, Charts, Note, Pairs, Picture, Pictures, Section, Tone, jpeg_uri
 from sightline.report.charts import curve_chart
 from sightline.report.numbers import Source
-from sightline.report.overlays import jpeg_uri
 from sightline.report.records import RunRecord
 from sightline.report.svg import SERIES
 
