@@ -7,7 +7,7 @@ import pytest
 from sightline.core.dataset import dataset_from_rows
 from sightline.core.errors import ConfigError
 from sightline.core.files import atomic_folder
-from sightline.core.frame_paths import frame_path, picture_file, split_frame_path
+from sightline.core.frames import frame_path, picture_file, split_frame_path
 
 
 @pytest.mark.parametrize("video", ["a.mp4", "clips/Straße 1.MKV", "/data/x#1.avi", "a#000001.mp4"])

@@ -11,8 +11,8 @@ from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.findings import Finding
 from sightline.data import read_dataset
 from sightline.data.codes import finding
+from sightline.draw.lettering import fit_text, lay_out, text_width
 from sightline.draw.look import Evidence, LookOptions, Scenes, look_at, paint_sheet
-from sightline.draw.text import fit_text, lay_out, text_width
 from sightline.draw.truth import TruthStyle, draw_objects, object_colour
 from sightline.draw.view import View, show_tones, view_around, view_whole
 from sightline.ops import rle

@@ -17,11 +17,10 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from sightline.core.column_digest import update_with_table
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.core.frame_paths import picture_file
-from sightline.core.tables import Rows, fit_table
+from sightline.core.frames import picture_file
+from sightline.core.tables import Rows, fit_table, update_with_table
 
 __all__ = [
     "CLASSES_SCHEMA",

@@ -11,10 +11,9 @@ from sightline.draw.judged import (
     judge,
     tint_judged,
 )
-from sightline.draw.lettering import Tag, write_tags
+from sightline.draw.lettering import CAPTION_PX, GROUND, Tag, draw_caption, lay_out, text_width, write_tags
 from sightline.draw.shapes import dot, outline_box, outline_mask, tint
 from sightline.draw.sheets import class_key
-from sightline.draw.text import CAPTION_PX, GROUND, draw_caption, lay_out, text_width
 from sightline.draw.truth import TINT, draw_class_map
 from sightline.draw.view import View, show_tones, view_whole
 

@@ -8,7 +8,7 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.data import examine_class_mask
-from sightline.draw.text import fit_text, write_text
+from sightline.draw.lettering import fit_text, write_text
 from sightline.draw.truth import TruthStyle, draw_class_map, draw_objects
 from sightline.draw.view import Picture, View, show_tones, view_around, view_whole
 from sightline.media import read_image

@@ -1,19 +1,44 @@
-"""A predictor over a whole data set: the predictions that evaluation reads."""
+"""Predictors and trackers over a whole data set: the predictions that evaluation reads."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import polars as pl
+import supervision as sv
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
+from sightline.core.frames import SemanticMap
 from sightline.core.predictions import PREDICTIONS_SCHEMA, Predictions, predictions_from_rows
 from sightline.infer.predictor import Image, Predictor, StagedPredictor
-from sightline.infer.rows import result_rows
 from sightline.media import read_image
+from sightline.ops.postprocess import semantic_rows
+from sightline.track import Tracker, sequence_frames, track_predictions
 
-__all__ = ["Progress", "check_classes", "predict_dataset"]
+__all__ = ["Progress", "check_classes", "predict_dataset", "result_rows", "track_dataset"]
+
+
+def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -> pl.DataFrame:
+    """Rows of `PREDICTIONS_SCHEMA`: one per detection, or one (an RLE) per class of a label map.
+
+    Missing scores become 1, missing class ids 0; `track_id` is null without a tracker.
+    """
+    if isinstance(prediction, SemanticMap):
+        return semantic_rows(image_id, prediction.class_ids)
+    if prediction is None or len(prediction) == 0:
+        return pl.DataFrame(schema=PREDICTIONS_SCHEMA)
+    count = len(prediction)
+    boxes = np.asarray(prediction.xyxy, np.float64)
+    scores = np.ones(count) if prediction.confidence is None else np.asarray(prediction.confidence, np.float64)
+    classes = np.zeros(count, np.int32) if prediction.class_id is None else np.asarray(prediction.class_id, np.int32)
+    tracks = [None] * count if prediction.tracker_id is None else np.asarray(prediction.tracker_id).tolist()
+    columns: dict[str, Any] = {"image_id": [image_id] * count, "class_id": classes}
+    columns |= dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True))
+    columns |= {"score": scores, "track_id": tracks, "rle": [None] * count}
+    return pl.DataFrame(columns, schema=PREDICTIONS_SCHEMA)
+
 
 Progress = Callable[[int, int | None], None]
 
@@ -66,3 +91,21 @@ def check_classes(predictor: Predictor, dataset: Dataset) -> None:
 def _listed(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:8])
     return f"{len(names)}: {shown}{', ...' if len(names) > 8 else ''}"
+
+
+def track_dataset(
+    predictor: Predictor,
+    create: Callable[[], Tracker],
+    dataset: Dataset,
+    *,
+    batch: int = 8,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Predictions:
+    """Predictions of confirmed tracks with `track_id`; every sequence (`group`) has a fresh tracker from `create`.
+
+    Detections are taken at the predictor's own thresholds. DataError when the data set has no sequences.
+    """
+    sequence_frames(dataset)  # refuse before, not after, the network has run over everything
+    predictions = predict_dataset(predictor, dataset, batch=batch, workers=workers, progress=progress)
+    return track_predictions(predictions, dataset, create)

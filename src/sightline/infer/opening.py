@@ -2,13 +2,18 @@
 
 import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
+
+from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, MissingExtraError, ModelError
 from sightline.infer.network_predictor import NetworkPredictor
 
-__all__ = ["BACKENDS", "open_predictor"]
+__all__ = ["BACKENDS", "embed_dataset", "open_predictor"]
 
 BACKENDS: dict[str, str] = {
     ".onnx": "sightline.infer.onnx_predictor:open_onnx",
@@ -55,3 +60,12 @@ def open_predictor(
         ) from None
     opened = getattr(module, function_name)(path, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads)
     return cast("NetworkPredictor", opened)
+
+
+def embed_dataset(
+    dataset: Dataset, weights: str | Path, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> npt.NDArray[np.float32]:
+    """(N, D) vectors of the rows of `dataset.images`, see `sightline.infer.embedding.embed_images`. Needs torch."""
+    module: Any = importlib.import_module("sightline.infer.embedding")
+    paths = [dataset.image_path(path) for path in dataset.images["path"]]
+    return cast("npt.NDArray[np.float32]", module.embed_images(weights, paths, workers=workers, progress=progress))

@@ -25,7 +25,7 @@ from sightline.infer.prefetch import prefetch
 from sightline.infer.sinks import FrameResult, RunInfo, Sink
 from sightline.infer.sources import Source
 from sightline.infer.timing import StageTimer
-from sightline.track import KalmanIouTracker, Tracker
+from sightline.track import Tracker
 
 __all__ = ["Progress", "RunResult", "run_pipeline"]
 
@@ -164,7 +164,7 @@ class _Run:
         if self.tracker is not None and isinstance(prediction, sv.Detections):
             with self.timer.measure("track"):
                 prediction = self.tracker.update(prediction, time_s=frame.time_s)
-            association = self.tracker.association if isinstance(self.tracker, KalmanIouTracker) else None
+            association = self.tracker.association
         detections = prediction if isinstance(prediction, sv.Detections) else None
         semantic = prediction if isinstance(prediction, SemanticMap) else None
         picture = None

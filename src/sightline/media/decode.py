@@ -23,7 +23,7 @@ import simplejpeg
 from PIL import Image, PngImagePlugin
 
 from sightline.core.errors import DataError
-from sightline.core.frame_paths import split_frame_path
+from sightline.core.frames import split_frame_path
 from sightline.media.header import PILLOW_FORMATS, ImageError, ImageHeader, check_file, parse_header, read_header
 from sightline.media.video_index import read_frame
 

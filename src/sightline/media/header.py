@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal, TypeAlias
 from PIL import Image, UnidentifiedImageError
 
 from sightline.core.errors import DataError
-from sightline.core.frame_paths import split_frame_path
+from sightline.core.frames import split_frame_path
 from sightline.media.video_index import frame_size
 
 __all__ = [

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.core.errors import DataError, InputError
-from sightline.core.frame_paths import VIDEO_SUFFIXES
+from sightline.core.frames import VIDEO_SUFFIXES
 
 __all__ = ["Picture", "find_videos", "open_video_stream", "shown_size", "upright_pixels", "video_reason"]
 

@@ -18,7 +18,7 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_json_atomic
-from sightline.core.frame_paths import picture_file
+from sightline.core.frames import picture_file
 from sightline.data import path_from
 from sightline.report.card_text import CardText
 

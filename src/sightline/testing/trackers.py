@@ -21,7 +21,7 @@ def check_tracker(create: Callable[[], Tracker]) -> None:
     given to somebody else.
     """
     if not isinstance(create(), Tracker):
-        _fail("have the methods update(detections, *, time_s) and reset()", type(create()).__name__)
+        _fail("have update(detections, *, time_s), reset() and association", type(create()).__name__)
     _check_answer(create())
     _check_identity(create())
     _check_independence(create)

@@ -4,6 +4,8 @@ from typing import Protocol, runtime_checkable
 
 import supervision as sv
 
+from sightline.track.association import FrameAssociation
+
 __all__ = ["Tracker"]
 
 
@@ -17,6 +19,11 @@ class Tracker(Protocol):
         Called once per frame, empty frames included. `time_s` is the frame's time in its source, never decreasing; None
         means evenly spaced frames.
         """
+        ...
+
+    @property
+    def association(self) -> FrameAssociation | None:
+        """Why each match of the last frame was made; None where the tracker does not say."""
         ...
 
     def reset(self) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sightline.audit.scan.statistics import COPY_SIDE, PictureStatistics, blockiness, measure_picture
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.core.frame_paths import split_frame_path
+from sightline.core.frames import split_frame_path
 from sightline.data import finding
 from sightline.media import (
     FileBuffer,

@@ -14,7 +14,7 @@ from sightline.audit.scan.masks import MaskReport, examine_mask
 from sightline.audit.scan.statistics import PictureStatistics
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
-from sightline.core.frame_paths import picture_file
+from sightline.core.frames import picture_file
 
 __all__ = ["SCAN_SCHEMA", "Progress", "Scan", "scan_files", "thumbnails_of"]
 

@@ -4,8 +4,8 @@ import hashlib
 
 import polars as pl
 
-from sightline.core.column_digest import update_with_table
 from sightline.core.dataset import Dataset
+from sightline.core.tables import update_with_table
 
 __all__ = ["split_label_digests"]
 

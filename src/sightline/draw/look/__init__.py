@@ -1,9 +1,7 @@
 """Looking at data: sheets of images with their labels, of each class, of tracks over time, of what an audit found."""
 
-from sightline.draw.look.all_sheets import look_at
-from sightline.draw.look.evidence import Evidence, finding_sheets
-from sightline.draw.look.options import LookOptions
+from sightline.draw.look.evidence import Evidence, finding_sheets, look_at
 from sightline.draw.scenes import Scenes
-from sightline.draw.sheets import Cell, Sheet, paint_sheet
+from sightline.draw.sheets import Cell, LookOptions, Sheet, paint_sheet
 
 __all__ = ["Cell", "Evidence", "LookOptions", "Scenes", "Sheet", "finding_sheets", "look_at", "paint_sheet"]

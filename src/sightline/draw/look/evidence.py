@@ -1,4 +1,7 @@
-"""The pictures behind findings: a box with what is around it, the two images of a pair, frames of a group."""
+"""The pictures behind findings, and all sheets of one look at a data set.
+
+A finding is shown as a box with what is around it, the two images of a pair, or frames of a group.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,18 +12,18 @@ from pathlib import PurePosixPath
 import numpy as np
 import polars as pl
 
+from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError, at
 from sightline.core.findings import Finding
 from sightline.data import CODES, images_of_findings, inside
-from sightline.draw.look.options import LookOptions
-from sightline.draw.look.samples import usual_colours
+from sightline.draw.look.samples import class_sheets, image_sheets, track_sheets, usual_colours
 from sightline.draw.scenes import Box, Scenes, stand_in
-from sightline.draw.sheets import Cell, Sheet, class_key
+from sightline.draw.sheets import Cell, LookOptions, Sheet, class_key
 from sightline.draw.truth import TruthStyle
 from sightline.draw.view import Picture, show_tones, view_whole
 from sightline.media import IMAGE_SUFFIXES, read_image
 
-__all__ = ["Evidence", "finding_sheets"]
+__all__ = ["Evidence", "finding_sheets", "look_at"]
 
 CONTEXT = 2.4
 LEAST_SHARE, LEAST_PX, MOST_PX = 0.15, 48.0, 160.0
@@ -210,3 +213,23 @@ def _joined(pictures: Sequence[Picture], *, across: bool) -> Picture:
         gap[along] = (0, _GAP_PX if picture is not pictures[-1] else 0)
         parts.append(np.pad(picture, gap, constant_values=250))
     return np.concatenate(parts, axis=along)
+
+
+def look_at(
+    dataset: Dataset,
+    options: LookOptions | None = None,
+    findings: Sequence[Finding] = (),
+    codes: Sequence[str] | None = None,
+) -> Iterator[Sheet]:
+    """Random images, objects of each class, tracks where there are such, then the findings' places code by code.
+
+    `findings` are those of the data set's audit, `codes` which of them to show (all by default). The same data and
+    options give the same pictures.
+    """
+    options = options or LookOptions()
+    scenes = Scenes(dataset)
+    yield from image_sheets(scenes, options)
+    yield from class_sheets(scenes, options)
+    yield from track_sheets(scenes, options)
+    evidence = Evidence(scenes, findings, options.imgsz)
+    yield from finding_sheets(evidence, list(evidence.by_code) if codes is None else codes, options)

@@ -1,11 +1,10 @@
 """Where results go: review video, pictures, JSON Lines, CSV, MOTChallenge text, COCO results, Parquet."""
 
-from sightline.infer.sinks.pictures import PicturesSink
+from sightline.infer.sinks.drawn import PicturesSink, VideoSettings, VideoSink
 from sightline.infer.sinks.protocol import FrameResult, RunInfo, Sink
 from sightline.infer.sinks.registry import SINKS, create_sinks
 from sightline.infer.sinks.tables import TableSink, coco_sink, mot_sink, parquet_sink
 from sightline.infer.sinks.text import LineSink, association_sink, csv_sink, jsonl_sink
-from sightline.infer.sinks.video import VideoSettings, VideoSink
 
 __all__ = [
     "SINKS",

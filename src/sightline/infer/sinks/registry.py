@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.infer.sinks.pictures import PicturesSink
+from sightline.infer.sinks.drawn import PicturesSink, VideoSettings, VideoSink
 from sightline.infer.sinks.protocol import Sink
 from sightline.infer.sinks.tables import coco_sink, mot_sink, parquet_sink
 from sightline.infer.sinks.text import association_sink, csv_sink, jsonl_sink
-from sightline.infer.sinks.video import VideoSettings, VideoSink
 
 __all__ = ["SINKS", "SinkKind", "create_sinks"]
 

@@ -11,7 +11,7 @@ from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.predictions import PREDICTIONS_SCHEMA, predictions_from_rows
 from sightline.data.formats.mot import write_mot_txt
-from sightline.infer.rows import result_rows
+from sightline.infer.dataset import result_rows
 from sightline.infer.sinks.protocol import FrameResult, RunInfo
 
 __all__ = ["TableSink", "coco_sink", "mot_sink", "parquet_sink"]

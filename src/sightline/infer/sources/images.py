@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.core.errors import DataError, SourceError
-from sightline.core.frame_paths import picture_file
-from sightline.core.frames import Frame
+from sightline.core.frames import Frame, picture_file
 from sightline.data import absolute, inside
 from sightline.data.formats.mot import read_seqinfo, sequence_frames
 from sightline.media import IMAGE_SUFFIXES, as_rgb8, image_size, read_image

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.core.files import atomic_path
-from sightline.core.frame_paths import split_frame_path
+from sightline.core.frames import split_frame_path
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.core.runs import package_versions
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.frame_paths import picture_file, split_frame_path
+from sightline.core.frames import picture_file, split_frame_path
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.data import read_class_mask
 from sightline.media import as_uint8, decode_image, decode_scaled, read_bytes, read_image

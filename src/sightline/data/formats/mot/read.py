@@ -25,7 +25,7 @@ import polars as pl
 from sightline.core.dataset import IMAGES_SCHEMA, OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.core.frame_paths import picture_file
+from sightline.core.frames import picture_file
 from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
 from sightline.data.formats.mot.sequence import read_seqinfo, sequence_frames, videos_of

@@ -9,7 +9,7 @@ import polars as pl
 
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.core.frame_paths import VIDEO_SUFFIXES, frame_path
+from sightline.core.frames import VIDEO_SUFFIXES, frame_path
 from sightline.data.codes import finding
 from sightline.data.layout import inside, list_images, read_text, relative
 from sightline.media import MAX_SIDE, VideoIndex, find_videos, read_header, video_index

@@ -11,7 +11,7 @@ import polars as pl
 
 from sightline.core.errors import DataError
 from sightline.core.files import atomic_path
-from sightline.core.frame_paths import picture_file, split_frame_path
+from sightline.core.frames import picture_file, split_frame_path
 from sightline.data.layout import split_of
 from sightline.media import read_frame
 
