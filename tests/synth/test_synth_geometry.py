@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from sightline.synth.kernels import add_convex, tapered_stroke
-from sightline.synth.paths import fillet, ribbon, rounded_rectangle, straight, winding
-from sightline.synth.view import View
+from sightline.synth.plane import View, fillet, ribbon, rounded_rectangle, straight, winding
 
 ANGLES = st.floats(-np.pi, np.pi)
 PLACES = st.floats(-50.0, 50.0)

@@ -10,10 +10,10 @@ from sightline.ops import rle
 from sightline.synth import MIN_VISIBILITY, MIN_VISIBLE_PX, render_traffic
 from sightline.synth.labels import label, label_all, masks_of, trace
 from sightline.synth.placement import Placed
+from sightline.synth.plane import View
 from sightline.synth.sprites import Sprite, lit_sprite
 from sightline.synth.stage import _draw_vehicle, build_stage, draw
 from sightline.synth.vehicles import CLASS_NAMES, Vehicle, sample_vehicle
-from sightline.synth.view import View
 
 SIZE = (128, 160)
 VIEW = View(SIZE, 8.4, 0.4, (1.0, -2.0))

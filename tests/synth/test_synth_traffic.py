@@ -7,11 +7,11 @@ import pytest
 
 from sightline.synth import TRAFFIC_CLASS_NAMES, render_traffic, render_traffic_sequence
 from sightline.synth.placement import fill_lanes, overlap
+from sightline.synth.plane import View
 from sightline.synth.roads import LAYOUT_KINDS, build_layout
 from sightline.synth.simulation import simulate
 from sightline.synth.stage import PX_PER_M
 from sightline.synth.vehicles import sample_vehicle
-from sightline.synth.view import View
 
 SIZE = (128, 160)
 VIEW = View((320, 480), 8.4, 1.0, (1.0, 0.0))

@@ -7,8 +7,7 @@ from sightline.synth.cracks import CRACK_CLASS_NAMES, CrackImage, render_cracks
 from sightline.synth.generate import generate
 from sightline.synth.labels import MIN_VISIBILITY, MIN_VISIBLE_PX, SceneObject
 from sightline.synth.plan import SynthFormat, SynthScene
-from sightline.synth.sequence import SequenceFrame, render_traffic_sequence
-from sightline.synth.traffic import TrafficImage, render_traffic
+from sightline.synth.traffic import SequenceFrame, TrafficImage, render_traffic, render_traffic_sequence
 from sightline.synth.vehicles import CLASS_NAMES as TRAFFIC_CLASS_NAMES
 from sightline.synth.writing import SynthResult
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sightline.synth.kernels import tapered_stroke
 from sightline.synth.light import sample_camera
-from sightline.synth.paths import Points
+from sightline.synth.plane import Points
 from sightline.synth.surface import Surface, sample_surface
 from sightline.synth.textures import FloatImage, floats
 

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.synth.kernels import add_scaled, blend_layer, tint
-from sightline.synth.paths import Points, ribbon
+from sightline.synth.plane import Points, View, fill, mask_of, ribbon
 from sightline.synth.roads import Layout
 from sightline.synth.textures import BLOTCHES, CLOUDS, GRAIN, ROUGH, FloatImage, floats, noise, smoothstep, texture
-from sightline.synth.view import View, fill, mask_of
 
 Surroundings: TypeAlias = Literal["urban", "suburban", "rural"]
 BORDER_PX: Final = 64

@@ -1,4 +1,7 @@
-"""Compiled per-pixel loops of the renderer; all work in place on float32 canvases and release the interpreter lock."""
+"""Per-pixel work of the renderer, in place on float32 canvases: NumPy, and compiled where one pass saves many.
+
+The compiled ones release the interpreter lock. Their peer is the same arithmetic in NumPy, one pass for each operation.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,52 +11,27 @@ FloatImage = npt.NDArray[np.float32]
 ByteImage = npt.NDArray[np.uint8]
 
 
-@njit(cache=True, nogil=True)
-def blend_layer(
-    albedo: FloatImage, weight: FloatImage, colour: FloatImage, modulation: FloatImage
-) -> None:  # pragma: no cover - compiled
+def blend_layer(albedo: FloatImage, weight: FloatImage, colour: FloatImage, modulation: FloatImage) -> None:
     """Mix `colour * modulation` into `albedo` (H, W, 3) by `weight` (H, W) in 0..1."""
-    height, width = weight.shape
-    for y in range(height):
-        for x in range(width):
-            w = weight[y, x]
-            if w <= 0.0:
-                continue
-            m = modulation[y, x]
-            for c in range(3):
-                albedo[y, x, c] += w * (colour[c] * m - albedo[y, x, c])
+    here = weight > 0
+    old = albedo[here]
+    albedo[here] = old + weight[here][:, None] * (colour * modulation[here][:, None] - old)
 
 
-@njit(cache=True, nogil=True)
-def tint(modulation: FloatImage, colour: FloatImage) -> FloatImage:  # pragma: no cover - compiled
+def tint(modulation: FloatImage, colour: FloatImage) -> FloatImage:
     """Return `colour` (3,) times `modulation` (H, W), as (H, W, 3)."""
-    height, width = modulation.shape
-    result = np.empty((height, width, 3), dtype=np.float32)
-    for y in range(height):
-        for x in range(width):
-            for c in range(3):
-                result[y, x, c] = modulation[y, x] * colour[c]
-    return result
+    return np.asarray(modulation[..., None] * colour, np.float32)
 
 
-@njit(cache=True, nogil=True)
-def add_scaled(total: FloatImage, field: FloatImage, amount: np.float32) -> None:  # pragma: no cover - compiled
+def add_scaled(total: FloatImage, field: FloatImage, amount: np.float32) -> None:
     """Add `amount * field` to `total`, both (H, W)."""
-    for y in range(total.shape[0]):
-        for x in range(total.shape[1]):
-            total[y, x] += amount * field[y, x]
+    total += amount * field
 
 
-@njit(cache=True, nogil=True)
-def ramp(values: FloatImage, low: np.float32, high: np.float32) -> FloatImage:  # pragma: no cover - compiled
+def ramp(values: FloatImage, low: np.float32, high: np.float32) -> FloatImage:
     """Return the cubic ramp from 0 at `low` to 1 at `high` of `values` (H, W)."""
-    result = np.empty(values.shape, dtype=np.float32)
-    scale = np.float32(1.0) / (high - low)
-    for y in range(values.shape[0]):
-        for x in range(values.shape[1]):
-            t = min(np.float32(1.0), max(np.float32(0.0), (values[y, x] - low) * scale))
-            result[y, x] = t * t * (np.float32(3.0) - np.float32(2.0) * t)
-    return result
+    t = np.clip((values - low) * (np.float32(1.0) / (high - low)), np.float32(0.0), np.float32(1.0))
+    return np.asarray(t * t * (np.float32(3.0) - np.float32(2.0) * t), np.float32)
 
 
 @njit(cache=True, nogil=True)
@@ -85,19 +63,14 @@ def light_level(
                 radiance[y, x, c] += a * (value - radiance[y, x, c])
 
 
-@njit(cache=True, nogil=True)
-def over(radiance: FloatImage, layer: FloatImage, top: int, left: int) -> None:  # pragma: no cover - compiled
+def over(radiance: FloatImage, layer: FloatImage, top: int, left: int) -> None:
     """Composite a premultiplied `layer` (h, w, 4) over `radiance` with its corner at (`top`, `left`), clipped."""
-    height, width = radiance.shape[:2]
-    y_first, y_last = max(0, -top), min(layer.shape[0], height - top)
-    x_first, x_last = max(0, -left), min(layer.shape[1], width - left)
-    for y in range(y_first, y_last):
-        for x in range(x_first, x_last):
-            a = layer[y, x, 3]
-            if a <= 0.0:
-                continue
-            for c in range(3):
-                radiance[top + y, left + x, c] = radiance[top + y, left + x, c] * (np.float32(1.0) - a) + layer[y, x, c]
+    rows = slice(max(0, top), max(0, top + layer.shape[0]))
+    columns = slice(max(0, left), max(0, left + layer.shape[1]))
+    part = radiance[rows, columns]
+    seen = layer[rows.start - top :, columns.start - left :][: part.shape[0], : part.shape[1]]
+    part *= np.float32(1.0) - seen[..., 3:]
+    part += seen[..., :3]
 
 
 @njit(cache=True, nogil=True)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from sightline.ops import rle
 from sightline.synth.kernels import add_convex
 from sightline.synth.placement import Placed
+from sightline.synth.plane import SUPERSAMPLE, View
 from sightline.synth.textures import FloatImage
-from sightline.synth.view import SUPERSAMPLE, View
 
 Box = tuple[float, float, float, float]
 BoolArray = npt.NDArray[np.bool_]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.synth.kernels import develop
-from sightline.synth.paths import Points
+from sightline.synth.plane import Points
 from sightline.synth.textures import FloatImage, floats, srgb_from_linear
 
 _LUMA: Final = floats([0.2126, 0.7152, 0.0722])

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sightline.synth.paths import Points
+from sightline.synth.plane import Points, View
 from sightline.synth.roads import Lane
 from sightline.synth.vehicles import CLASS_NAMES, Vehicle, sample_vehicle
-from sightline.synth.view import View
 
 CLASS_SHARES = (0.54, 0.21, 0.14, 0.11)  # how often each of CLASS_NAMES drives by
 _SMALL_SHARES = (0.72, 0.28, 0.0, 0.0)

@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from sightline.synth.paths import Path, Points, dashes, fillet, resample, ribbon, straight, winding
+from sightline.synth.plane import Path, Points, dashes, fillet, resample, ribbon, straight, winding
 
 LayoutKind: TypeAlias = Literal["straight", "curve", "crossing", "tee"]
 LAYOUT_KINDS: Final[tuple[LayoutKind, ...]] = get_args(LayoutKind)

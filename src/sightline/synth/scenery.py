@@ -10,10 +10,9 @@ import numpy.typing as npt
 from sightline.synth.ground import BORDER_PX, Surroundings, paint_deck
 from sightline.synth.kernels import over
 from sightline.synth.light import Light
-from sightline.synth.paths import Points, dashes, ribbon, straight
+from sightline.synth.plane import Points, View, dashes, fill, mask_of, ribbon, straight
 from sightline.synth.roads import Lane, Layout
 from sightline.synth.textures import GRAIN, ROUGH, FloatImage, floats, noise, texture
-from sightline.synth.view import View, fill, mask_of
 
 BridgeKind: TypeAlias = Literal["footbridge", "road"]
 

@@ -10,10 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from sightline.synth.paths import Points
 from sightline.synth.placement import Driver, Placed, fill_lanes, new_driver
+from sightline.synth.plane import Points, View
 from sightline.synth.roads import Lane
-from sightline.synth.view import View
 
 _ACCELERATION: Final = 1.6  # m/s^2, comfortable
 _BRAKING: Final = 2.2

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.synth.kernels import add_convex
-from sightline.synth.paths import rounded_rectangle
+from sightline.synth.plane import rounded_rectangle
 from sightline.synth.textures import FloatImage, floats, linear_from_srgb
 from sightline.synth.vehicles import Colour, Vehicle, truck_parts_m
 

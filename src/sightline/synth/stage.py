@@ -11,11 +11,11 @@ from sightline.synth.ground import Surroundings, paint_ground
 from sightline.synth.kernels import light_level, over, place_sprite
 from sightline.synth.light import Camera, Light, sample_camera, sample_light
 from sightline.synth.placement import Placed
+from sightline.synth.plane import View, fill
 from sightline.synth.roads import Lane, LayoutKind, build_layout
 from sightline.synth.scenery import BridgeKind, SceneryBuilder, build_bridge
 from sightline.synth.sprites import MARGIN_M, SPRITE_PX_PER_M, Sprite, lit_sprite
 from sightline.synth.textures import FloatImage, floats
-from sightline.synth.view import View, fill
 
 PX_PER_M = (7.9, 8.9)  # a car is 32 to 43 pixels long
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from sightline.synth.kernels import blend_layer
+from sightline.synth.plane import fill
 from sightline.synth.textures import BLOTCHES, CLOUDS, GRAIN, ROUGH, FloatImage, floats, noise, smoothstep, texture
-from sightline.synth.view import fill
 
 
 @dataclass(frozen=True, eq=False)

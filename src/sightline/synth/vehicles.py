@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from sightline.synth.paths import Points, rounded_rectangle
+from sightline.synth.plane import Points, rounded_rectangle
 
 __all__ = ["CLASS_NAMES", "Colour", "Vehicle", "sample_vehicle", "truck_parts_m"]
 

@@ -1,17 +1,20 @@
-"""Putting rendered pictures and labels on disk: image folders, label files, masks, the video and its ground truth."""
+"""Putting rendered pictures and labels on disk: image folders, label files, masks, and a video that browsers play."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from sightline.core.dataset import dataset_from_rows
+from sightline.core.files import atomic_path
 from sightline.core.findings import Finding
 from sightline.core.results import Result
 from sightline.data import DESCRIPTION_NAME, write_dataset
@@ -19,10 +22,40 @@ from sightline.data.formats.mot import write as mot_write
 from sightline.synth.cracks import CRACK_CLASS_NAMES, render_cracks
 from sightline.synth.labels import MIN_VISIBILITY, MIN_VISIBLE_PX, SceneObject
 from sightline.synth.plan import Plan, SynthFormat, SynthScene
-from sightline.synth.sequence import SequenceFrame, render_traffic_sequence
-from sightline.synth.traffic import render_traffic
+from sightline.synth.traffic import SequenceFrame, render_traffic, render_traffic_sequence
 from sightline.synth.vehicles import CLASS_NAMES
-from sightline.synth.video_file import write_h264
+
+__all__ = []
+
+_CONSTANT_RATE_FACTOR = 18
+
+
+def write_h264(
+    path: Path,
+    frames: Iterable[npt.NDArray[np.uint8]],
+    size_hw: tuple[int, int],
+    fps: float,
+    ticks: Sequence[int] | None = None,
+) -> int:
+    """Write RGB frames (H, W, 3), H and W even, and return how many; frame k is shown at k / fps seconds exactly.
+
+    With `ticks`, rising whole numbers, it is shown at `ticks[k]` / fps.
+    """
+    rate = Fraction(fps).limit_denominator(1001)
+    count = 0
+    with atomic_path(path) as temporary, av.open(temporary, "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(_CONSTANT_RATE_FACTOR), "threads": "2"})
+        stream.height, stream.width = size_hw
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = 1 / rate
+        for image in frames:
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = count if ticks is None else ticks[count], 1 / rate
+            container.mux(stream.encode(frame))
+            count += 1
+        container.mux(stream.encode(None))
+    return count
+
 
 SEQUENCE_NAME: Final = "traffic"
 _CONVENTIONS: Final = {

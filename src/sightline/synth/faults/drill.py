@@ -1,10 +1,11 @@
-"""Planting faults into generated data, and the drill: is each found, under its code, at its place, and nothing else?"""
+"""The drill: every fault that can be planted is planted into generated data, and what the audit finds is counted."""
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,28 @@ from sightline.core.predictions import Predictions
 from sightline.core.results import Result
 from sightline.data import read_dataset
 from sightline.synth.faults.bases import BASES, EMBEDDINGS_NAME, PREDICTIONS_NAME, Rendering, build_base
-from sightline.synth.faults.catalogue import FAULTS
-from sightline.synth.faults.site import Planted, Site
+from sightline.synth.faults.format_faults import FORMAT_FAULTS
+from sightline.synth.faults.image_faults import IMAGE_FAULTS
+from sightline.synth.faults.label_faults import LABEL_FAULTS
+from sightline.synth.faults.mask_faults import MASK_FAULTS
+from sightline.synth.faults.object_faults import OBJECT_FAULTS, PREDICTION_FAULTS
+from sightline.synth.faults.sequence_faults import SEQUENCE_FAULTS
+from sightline.synth.faults.site import Fault, Planted, Site
+from sightline.synth.faults.split_faults import SPLIT_FAULTS
 
-__all__ = ["FAULTS_RECORD", "DrillResult", "DrillRow", "plant_faults", "run_drill"]
+__all__ = ["FAULTS", "FAULTS_RECORD", "DrillResult", "DrillRow", "plant_faults", "run_drill"]
+
+FAULTS: Mapping[str, Fault] = MappingProxyType(
+    IMAGE_FAULTS
+    | LABEL_FAULTS
+    | OBJECT_FAULTS
+    | MASK_FAULTS
+    | SEQUENCE_FAULTS
+    | SPLIT_FAULTS
+    | PREDICTION_FAULTS
+    | FORMAT_FAULTS
+)
+
 
 FAULTS_RECORD = "faults.json"
 CLEAN = "(none)"

@@ -11,7 +11,7 @@ import yaml
 from sightline.audit.splits import SplitOptions, plan_splits, write_split
 from sightline.data import read_dataset
 from sightline.synth.faults.site import Fault, Planted, Site
-from sightline.synth.video_file import write_h264
+from sightline.synth.writing import write_h264
 
 __all__ = ["FORMAT_FAULTS"]
 
