@@ -1,6 +1,7 @@
 """The habits a machine can check: sizes, imports, documentation, and that importing does nothing."""
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -323,3 +324,40 @@ def test_the_import_check_sees_what_it_should(tmp_path, body, expected):
     else:
         assert done.returncode != 0
         assert expected in done.stderr
+
+
+BY_MODULE = {"core", "ops"}
+"""Packages without a door that loads everything: each of their modules is one contract or one computation."""
+BY_PATH = {"sightline.infer.torch_predictor", "sightline.infer.onnx_predictor"}
+"""Backends, which are imported by path so that torch stays optional (docs/adr/0002)."""
+
+
+def imports_from_other_packages() -> Iterator[tuple[str, str, str, bool]]:
+    """(place, module, name, whether the module is a package) of every import from another top-level package."""
+    for file, tree in TREES.items():
+        for node in ast.walk(tree):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if not module.startswith("sightline.") or module.split(".")[1] == file.split("/")[0]:
+                continue
+            for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+                yield f"{file}:{node.lineno}", module, alias.name, SOURCE.joinpath(*module.split(".")).is_dir()
+
+
+def test_packages_are_entered_by_their_doors():
+    past = [
+        f"{place} imports {name} from {module}"
+        for place, module, name, is_package in imports_from_other_packages()
+        if not is_package and module.split(".")[1] not in BY_MODULE and module not in BY_PATH
+        if not place.startswith("__main__.py")
+    ]
+    assert not past
+
+
+def test_doors_name_what_they_give():
+    missing = [
+        f"{place} imports {name} from {module}"
+        for place, module, name, is_package in imports_from_other_packages()
+        if is_package and name not in getattr(importlib.import_module(module), "__all__", ())
+        if module.split(".")[1] not in BY_MODULE
+    ]
+    assert not missing

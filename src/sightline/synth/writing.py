@@ -18,7 +18,6 @@ from sightline.core.files import atomic_path
 from sightline.core.findings import Finding
 from sightline.core.results import Result
 from sightline.data import DESCRIPTION_NAME, write_dataset
-from sightline.data.formats.mot import write as mot_write
 from sightline.synth.cracks import CRACK_CLASS_NAMES, render_cracks
 from sightline.synth.labels import MIN_VISIBILITY, MIN_VISIBLE_PX, SceneObject
 from sightline.synth.plan import Plan, SynthFormat, SynthScene
@@ -191,7 +190,7 @@ def _write_video(plan: Plan, folder: Path) -> int:
     dataset = dataset_from_rows(
         image_rows, object_rows, _class_rows(), root=folder, name=SEQUENCE_NAME, task="track", format="synth"
     )
-    mot_write.write(dataset, folder, copy_images=False)
+    write_dataset(dataset, folder, "mot", copy_images=False)
     return int(dataset.objects["track_id"].n_unique())
 
 
