@@ -4,7 +4,8 @@
 was meant. `info`: worth knowing.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from sightline.core.findings import Finding, Severity
 
@@ -289,7 +290,12 @@ def finding(
     count: int = 1,
     box_xyxy: tuple[float, float, float, float] | None = None,
     other: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    entry: int | None = None,
 ) -> Finding:
     """A `Finding` of a code in `CODES`, with the code's severity and advice."""
     kind = CODES[code]
-    return Finding(code, kind.severity, message, path, line, image_id, count, f"{kind.do}.", box_xyxy, other)
+    do = f"{kind.do}."
+    return Finding(
+        code, kind.severity, message, path, line, image_id, count, do, box_xyxy, other, dict(facts or {}), entry
+    )

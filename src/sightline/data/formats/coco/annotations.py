@@ -14,6 +14,7 @@ from sightline.data.box_checks import check_boxes
 from sightline.data.formats.coco.codes import read_codes
 from sightline.data.formats.coco.document import Document, Problem
 from sightline.data.formats.coco.entries import Bools, Entries, Floats, Ints, parsed_entries, scanned_entries
+from sightline.data.formats.shared.columns import integers
 from sightline.data.formats.shared.nested_lists import list_column, nested_column
 from sightline.ops import rle
 
@@ -300,7 +301,10 @@ def _unusable(entries: Entries, row: int, image_id: int, class_id: int, left_out
         return Problem("label-unknown-image", index, f"{label} belongs to image {got!r:.40}, not listed")
     if class_id < 0:
         got = entry.get("category_id")
-        return Problem("label-unknown-class", index, f"{label} has category {got!r:.40}, not declared", image_id)
+        (number,), (wrong,) = integers([got])
+        facts = {} if wrong else {"class_number": int(number)}
+        message = f"{label} has category {got!r:.40}, not declared"
+        return Problem("label-unknown-class", index, message, image_id, facts=facts)
     got = entry.get("bbox")
     return Problem(
         "label-malformed", index, f"{label} must have a bbox of four finite numbers, got {got!r:.60}", image_id

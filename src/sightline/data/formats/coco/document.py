@@ -7,9 +7,9 @@ form or no JSON at all; both give the same.
 
 import codecs
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Problem:
     message: str
     image_id: int | None = None
     count: int = 1
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,16 @@ class Document:
             return []
         lines = self.lines(section, (p.index for p in problems))
         return [
-            finding(p.code, p.message, path=self.name, line=lines.get(p.index), image_id=p.image_id, count=p.count)
+            finding(
+                p.code,
+                p.message,
+                path=self.name,
+                line=lines.get(p.index),
+                image_id=p.image_id,
+                count=p.count,
+                facts=p.facts,
+                entry=p.index,
+            )
             for p in problems
         ]
 

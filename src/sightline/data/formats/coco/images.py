@@ -150,6 +150,7 @@ class _Listing:
                 "split-overlap-path",
                 index,
                 f"'{row['path']}' is listed in '{first['split']}' and in '{row['split']}' and kept in the first",
+                facts={"splits": [first["split"], row["split"]]},
             )
         self.rows.append(row)
         file = f"{self._base}/{row['path']}"

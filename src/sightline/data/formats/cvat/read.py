@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import polars as pl
 
@@ -145,7 +146,8 @@ class _Reader:
             try:
                 parts.append(read_part(shape, size_hw))
             except ShapeError as error:
-                self.report(error.code, f"a {shape.kind}: {error.message}", name, shape.line)
+                message = f"a {shape.kind}: {error.message}"
+                self.report(error.code, message, name, shape.line, facts={"image": image})
                 # The box of a mask that cannot be read stands for it, unless other parts say more.
                 parts += [error.kept] if error.kept is not None and len(shapes) == 1 else []
         if not parts:
@@ -154,9 +156,9 @@ class _Reader:
         self.flag_used |= any(says_occluded(shape) for shape in shapes)
         self.objects.add(image, label, parts, read_flags(shapes, self._unused), size_hw, (name, shapes[0].line))
 
-    def report(self, code: str, message: str, path: str, line: int | None = None, count: int = 1) -> None:
-        """Note a finding."""
-        self.objects.findings.append(finding(code, message, path=path, line=line, count=count))
+    def report(self, code: str, message: str, path: str, line: int | None = None, **more: Any) -> None:
+        """Note a finding; `more` are other fields of it."""
+        self.objects.findings.append(finding(code, message, path=path, line=line, entry=line, **more))
 
     def unused(self) -> list[Finding]:
         """The attributes that mean nothing here, counted."""
@@ -221,7 +223,7 @@ class _Walk:
         self._flush()
         for kind, (count, line) in sorted(self._shapeless.items()):
             message = f"{count} shapes of kind {kind} are left out"
-            self._reader.report("label-unsupported-shape", message, self._name, line, count)
+            self._reader.report("label-unsupported-shape", message, self._name, line, count=count)
 
     def _flush(self) -> None:
         if self._image is not None:

@@ -147,7 +147,8 @@ class SegmentReader:
                 self._problem("mask-missing-segment", entry.index, f"{_label(segment)} has no pixel", entry.image_id)
             if problem is not None:
                 code, what = problem
-                self._problem(code, entry.index, f"{_label(segment)} {what}", entry.image_id)
+                facts = {"class_number": category} if code == "label-unknown-class" and not unknown else {}
+                self._problem(code, entry.index, f"{_label(segment)} {what}", entry.image_id, facts)
                 continue
             seen.add(number)
             yield _row(number, entry.image_id, class_id, box, area, mask, bool(segment.get("iscrowd")))
@@ -171,8 +172,10 @@ class SegmentReader:
             )
             self._findings.append(found_here)
 
-    def _problem(self, code: str, index: int, message: str, image_id: int | None = None) -> None:
-        self._problems.append(Problem(code, index, message, image_id))
+    def _problem(
+        self, code: str, index: int, message: str, image_id: int | None = None, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        self._problems.append(Problem(code, index, message, image_id, facts=facts or {}))
 
 
 def _read_map(file: Path, size_hw: tuple[int, int]) -> _Map:

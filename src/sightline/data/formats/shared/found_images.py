@@ -53,4 +53,4 @@ def _listed_twice(pair: tuple[str | None, str | None], count: int, example: str)
     if first == second:
         return finding("image-duplicate-entry", f"{count} images are listed twice", path=example, count=count)
     message = f"{count} images are listed in '{first}' and in '{second}' and kept in the first"
-    return finding("split-overlap-path", message, path=example, count=count)
+    return finding("split-overlap-path", message, path=example, count=count, facts={"splits": [first, second]})

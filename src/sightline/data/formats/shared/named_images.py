@@ -76,7 +76,10 @@ class ImageCollector:
                 f"the label file gives {stated[1]} × {stated[0]} pixels, '{path}' has {row.size_hw[1]} × "
                 f"{row.size_hw[0]}"
             )
-            self.findings.append(finding("image-size-mismatch", message, path=place[0] or path, line=place[1]))
+            facts = {"image": path}
+            self.findings.append(
+                finding("image-size-mismatch", message, path=place[0] or path, line=place[1], facts=facts)
+            )
         return row.size_hw
 
     def table(self, note: str = "") -> tuple[pl.DataFrame, dict[str, int]]:

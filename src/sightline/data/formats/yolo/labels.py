@@ -86,7 +86,7 @@ class RowReader:
         raw = np.array([values[o] for o in offsets[:-1]] if len(offsets) > 1 else [], dtype=np.float64)
         of_class = np.array([class_ids.get(int(c), -1) if c == int(c) else -1 for c in raw.tolist()], dtype=np.int64)
         self._report_rows(bad, "label-malformed", "a row must hold numbers up to 1e15, got '{}'")
-        self._report_rows((of_class < 0) & ~bad, "label-unknown-class", "class id '{}' is not declared")
+        self._report_classes(np.flatnonzero((of_class < 0) & ~bad), raw)
         keep = np.flatnonzero(~bad & (of_class >= 0))
         image_id = np.array(self._images, dtype=np.int64)[keep]
         sizes = images.select("width", "height").to_numpy().astype(np.float64)[image_id]
@@ -162,9 +162,18 @@ class RowReader:
 
     def _report_rows(self, hit: npt.NDArray[np.bool_], code: str, message: str) -> None:
         for row in np.flatnonzero(hit).tolist():
-            shown = self._tokens[row][0] if code == "label-unknown-class" else " ".join(self._tokens[row])[:60]
-            place: dict[str, Any] = {"path": self._files[row], "line": self._lines[row], "image_id": self._images[row]}
-            self.findings.append(finding(code, message.format(shown), **place))
+            shown = " ".join(self._tokens[row])[:60]
+            self.findings.append(finding(code, message.format(shown), **self._place(row)))
+
+    def _report_classes(self, rows: Ints, numbers: Floats) -> None:
+        for row in rows.tolist():
+            message = f"class id '{self._tokens[row][0]}' is not declared"
+            facts = {"class_number": int(numbers[row])} if numbers[row] == int(numbers[row]) else {}
+            self.findings.append(finding("label-unknown-class", message, facts=facts, **self._place(row)))
+
+    def _place(self, row: int) -> dict[str, Any]:
+        line = self._lines[row]
+        return {"path": self._files[row], "line": line, "entry": line, "image_id": self._images[row]}
 
 
 def _shapes(
