@@ -1,10 +1,9 @@
 """Data sets: recognising, reading, describing, splitting and writing them. The names below are the public door."""
 
-from sightline.data.box_checks import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
 from sightline.data.class_masks import BACKGROUND_NAMES, MASK_IGNORE, class_ids, mask_palette, read_class_mask
 from sightline.data.codes import CODES, finding
 from sightline.data.description import DESCRIPTION_NAME, Description
-from sightline.data.doors import FORMATS, detect_format, read_dataset, write_dataset
+from sightline.data.doors import FORMATS, detect_format, entry_lines, read_dataset, write_dataset
 from sightline.data.finding_images import images_of_findings
 from sightline.data.formats.mot.text import read_mot_txt, write_mot_txt
 from sightline.data.formats.shared.image_copy import watch_copying
@@ -19,15 +18,12 @@ __all__ = [
     "FORMATS",
     "IMAGE_SUFFIXES",
     "MASK_IGNORE",
-    "NEAR_DUPLICATE_IOU",
-    "OUTSIDE_PX",
-    "TINY_PX",
     "Description",
     "absolute",
-    "check_boxes",
     "check_split_overlap",
     "class_ids",
     "detect_format",
+    "entry_lines",
     "finding",
     "images_of_findings",
     "inside",

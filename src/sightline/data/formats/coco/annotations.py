@@ -10,18 +10,17 @@ import polars as pl
 
 from sightline.core.dataset import OBJECTS_SCHEMA
 from sightline.core.findings import Finding
-from sightline.data.box_checks import check_boxes
 from sightline.data.formats.coco.codes import read_codes
 from sightline.data.formats.coco.document import Document, Problem
 from sightline.data.formats.coco.entries import Bools, Entries, Floats, Ints, parsed_entries, scanned_entries
-from sightline.data.formats.shared.columns import integers
+from sightline.data.formats.shared.columns import ignore_flat_boxes, integers
 from sightline.data.formats.shared.nested_lists import list_column, nested_column
 from sightline.ops import rle
 
 __all__ = ["read_annotations"]
 
 _COLUMNS = tuple(
-    c for c in OBJECTS_SCHEMA if c not in {"occlusion", "truncation", "track_id"}
+    c for c in OBJECTS_SCHEMA if c not in {"occlusion", "truncation", "track_id", "label_path", "entry", "reported"}
 )  # COCO has none of these
 _VISIBILITIES = (0, 1, 2)
 _DENSE = 16
@@ -55,13 +54,11 @@ def read_annotations(
     if bad_ids.any() or (np.diff(np.sort(ids)) == 0).any():
         problems += _repeated(ids, bad_ids, index)
         objects = objects.with_columns(object_id=pl.Series(kept, dtype=pl.Int64))
-
-    def places(rows: Ints) -> list[tuple[str, int | None]]:
-        lines = document.lines("annotations", kept[rows].tolist())
-        return [(document.name, lines.get(i)) for i in kept[rows].tolist()]
-
-    objects, findings = check_boxes(objects, images, classes["name"].to_list(), places)
-    return objects, document.findings("annotations", problems) + findings
+    source: dict[str, pl.Expr | pl.Series] = {
+        "label_path": pl.lit(document.name).cast(pl.Categorical),
+        "entry": pl.Series(kept, dtype=pl.Int32),
+    }
+    return ignore_flat_boxes(objects.with_columns(**source)), document.findings("annotations", problems)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def read(path: Path) -> Dataset:
     for file in files:
         reader.read_file(file, alone=len(files) == 1)
     images, ids = reader.images.table()
-    objects, classes = reader.objects.tables(images, ids, reader.labels, _same)
+    objects, classes = reader.objects.tables(ids, reader.labels, _same)
     said = pl.col("occlusion") != UNSAID
     # A flag that nobody has ever set says nothing about the objects without it.
     unset = pl.lit(0.0 if reader.flag_used else None, dtype=pl.Float64)

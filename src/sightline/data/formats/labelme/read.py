@@ -15,7 +15,7 @@ objects of classes that come last.
 import mmap
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -33,7 +33,7 @@ from sightline.data.formats.shared.shapes import ObjectCollector, Part, Place, S
 from sightline.data.json.places import JsonPlaces
 from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_text, relative, split_of
 
-__all__ = ["LABELS_NAME", "LOOKED_FOR", "detect", "read"]
+__all__ = ["LABELS_NAME", "LOOKED_FOR", "detect", "read", "shape_lines"]
 
 LOOKED_FOR = "LabelMe .json files (shapes, imagePath), one for each image"
 LABELS_NAME = "labels.txt"
@@ -74,7 +74,7 @@ def read(path: Path) -> Dataset:
     reader.add_unlabelled()
     images, ids = reader.images.table(reader.embedded_note())
     declared = _declared(path)
-    objects, classes = reader.objects.tables(images, ids, declared, reader.lines, last=_SPECIAL)
+    objects, classes = reader.objects.tables(ids, declared, reader.lines, last=_SPECIAL)
     return dataset_from_rows(
         images,
         objects,
@@ -179,7 +179,7 @@ class _Reader:
         wanted: dict[str, set[int]] = {}
         for name, index in places:
             wanted.setdefault(name, set()).add(index)
-        found = {name: _shape_lines(self.root / name, rows) for name, rows in wanted.items()}
+        found = {name: shape_lines(self.root / name, rows) for name, rows in wanted.items()}
         return [(name, found[name].get(index)) for name, index in places]
 
     def unused_flags(self) -> list[Finding]:
@@ -274,7 +274,8 @@ def _line_of(error: DataError) -> int | None:
     return int(line) if line.isdecimal() else None
 
 
-def _shape_lines(file: Path, indices: set[int]) -> dict[int, int]:
+def shape_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
+    """The 1-based lines of a file's shapes; OSError where it cannot be read."""
     data = file.read_bytes().removeprefix(_MARK)
     return JsonPlaces(np.frombuffer(data, dtype=np.uint8)).lines("shapes", indices)
 

@@ -50,7 +50,7 @@ def read(path: Path) -> Dataset:
     mapped: set[int] = set()
     for document, folder, ids, class_ids in zip(documents, map_folders, id_maps, class_maps, strict=True):
         reader = SegmentReader(document, folder, root, images, ids, class_ids)
-        table, found = reader.read(classes["name"].to_list())
+        table, found = reader.read()
         tables.append(table)
         findings += found
         mapped |= reader.mapped

@@ -13,10 +13,9 @@ import polars as pl
 from sightline.core.dataset import OBJECTS_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
 from sightline.data.formats.coco.document import Document, Problem
-from sightline.data.formats.shared.columns import float_rows, floats, integers
+from sightline.data.formats.shared.columns import float_rows, floats, ignore_flat_boxes, integers
 from sightline.data.formats.shared.object_masks import split_ids
 from sightline.data.layout import inside, relative
 from sightline.media import read_image
@@ -71,13 +70,13 @@ class SegmentReader:
         class_ids: Mapping[int, int],
     ) -> None:
         self.mapped: set[int] = set()
-        self._document, self._folder, self._root, self._images = document, folder, root, images
+        self._document, self._folder, self._root = document, folder, root
         self._image_ids, self._class_ids = image_ids, class_ids
         self._sizes = {i: (h, w) for i, h, w in images.select("image_id", "height", "width").iter_rows()}
         self._problems: list[Problem] = []
         self._findings: list[Finding] = []
 
-    def read(self, class_names: list[str]) -> tuple[pl.DataFrame, list[Finding]]:
+    def read(self) -> tuple[pl.DataFrame, list[Finding]]:
         """The objects of the file, `object_id` being the segment's own, and the findings."""
         entries = self._entries()
         rows: list[Row] = []
@@ -87,18 +86,15 @@ class SegmentReader:
             for entry, found in zip(entries, maps, strict=True):
                 rows += self._segments(entry, found)
                 index += [entry.index] * (len(rows) - len(index))
-        kept = np.array(index, dtype=np.int64)
         table = pl.DataFrame(
             {c: [row.get(c) for row in rows] for c in _COLUMNS}, schema={c: OBJECTS_SCHEMA[c] for c in _COLUMNS}
         )
-
-        def places(asked: Ints) -> list[tuple[str, int | None]]:
-            lines = self._document.lines("annotations", kept[asked].tolist())
-            return [(self._document.name, lines.get(i)) for i in kept[asked].tolist()]
-
-        table, found_in_boxes = check_boxes(table, self._images, class_names, places)
+        source: dict[str, pl.Expr | pl.Series] = {
+            "label_path": pl.lit(self._document.name).cast(pl.Categorical),
+            "entry": pl.Series(index, dtype=pl.Int32),
+        }
         found_in_file = self._document.findings("annotations", self._problems)
-        return table, found_in_file + self._findings + found_in_boxes
+        return ignore_flat_boxes(table.with_columns(**source)), found_in_file + self._findings
 
     def _entries(self) -> list[_Entry]:
         entries, index, self._problems = self._document.entries("annotations")

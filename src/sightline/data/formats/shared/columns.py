@@ -6,8 +6,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
-__all__ = ["LARGEST", "float_rows", "floats", "integers"]
+__all__ = ["LARGEST", "float_rows", "floats", "ignore_flat_boxes", "integers"]
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -53,6 +54,12 @@ def float_rows(rows: Sequence[Any], width: int) -> tuple[Floats, Bools]:
     bad: Bools = np.asarray(~(np.abs(table) <= LARGEST).all(axis=1))
     table[bad] = np.nan
     return table, bad
+
+
+def ignore_flat_boxes(objects: pl.DataFrame) -> pl.DataFrame:
+    """An objects table with `ignore` set for boxes without area, which nothing can be learnt from or matched with."""
+    flat = (pl.col("x2") <= pl.col("x1")) | (pl.col("y2") <= pl.col("y1"))
+    return objects.with_columns(pl.col("ignore") | flat)
 
 
 def _integer(value: Any) -> int | None:

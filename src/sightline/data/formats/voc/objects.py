@@ -7,15 +7,12 @@ from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from sightline.core.dataset import CLASSES_SCHEMA, OBJECTS_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.files import check_regular
 from sightline.core.findings import Finding
-from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
 from sightline.data.formats.shared.columns import LARGEST
 from sightline.data.formats.shared.xml import line_in
@@ -96,12 +93,12 @@ class ObjectReader:
         classes = pl.DataFrame(columns, schema={c: CLASSES_SCHEMA[c] for c in columns})
         objects = pl.DataFrame(self._rows, schema={c: OBJECTS_SCHEMA[c] for c in _COLUMNS}, orient="row")
         objects = objects.with_columns(pl.Series("class_id", [slots[n] for n in self._names], dtype=pl.Int32))
-
-        def places(rows: npt.NDArray[np.int64]) -> list[tuple[str, int | None]]:
-            return [self._places[i] for i in rows.tolist()]
-
-        objects, found = check_boxes(objects, self.images, names, places, reported=np.array(self._flat, dtype=np.bool_))
-        self.findings += found
+        objects = objects.with_columns(
+            pl.col("ignore") | pl.Series(self._flat, dtype=pl.Boolean),
+            pl.Series("label_path", [path for path, _ in self._places], dtype=pl.Categorical),
+            pl.Series("entry", [line for _, line in self._places], dtype=pl.Int32),
+            pl.Series("reported", self._flat, dtype=pl.Boolean),
+        )
         for (key, value), count in sorted(self._unused.items()):
             message = f"'{key}' must be 0 or 1 to be used, got '{value}' on {count} objects"
             self.findings.append(finding("layout-unknown-key", message, count=count))

@@ -62,7 +62,7 @@ def read(path: Path) -> Dataset:
     rows = RowReader(layout.root, layout.keypoints)
     findings = layout.findings + findings + _read_files(layout, images, rows)
     class_ids, classes, notes = _classes(layout, rows.largest_class())
-    objects = rows.objects(images, class_ids, classes["name"].to_list())
+    objects = rows.objects(images, class_ids)
     findings += notes + rows.findings
     return dataset_from_rows(
         images,
