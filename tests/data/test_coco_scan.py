@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sightline.audit.labels.boxes import check_boxes
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
@@ -49,7 +51,8 @@ def both(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], tuple[Any, Any]]:
 
 def outcome(file: Path) -> Any:
     try:
-        return content(read_dataset(file, format="coco"))
+        dataset = read_dataset(file, format="coco")
+        return content(replace(dataset, findings=(*dataset.findings, *check_boxes(dataset))))
     except DataError as error:
         return str(error)
 

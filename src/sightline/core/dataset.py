@@ -28,6 +28,7 @@ __all__ = [
     "IMAGES_SCHEMA",
     "OBJECTS_SCHEMA",
     "SCHEMA_VERSION",
+    "SOURCE_COLUMNS",
     "TASKS",
     "Dataset",
     "Task",
@@ -67,12 +68,12 @@ OBJECTS_SCHEMA: dict[str, Any] = {
     "rle": pl.Binary,  # COCO compressed run lengths at image size
     "polygon": pl.List(pl.List(pl.Float64)),  # rings of x0, y0, x1, y1, ...
     "keypoints": pl.List(pl.Float64),  # x, y, v of each in the order of the class's names; v: 0 none, 1 hidden, 2 seen
-    # Where the object stands in the labels. None of these enters a digest: they are about files and not about objects.
-    "label_path": pl.Categorical,  # label file, relative to the root
+    "label_path": pl.Categorical(),  # label file, relative to the root
     "entry": pl.Int32,  # its place in the file as the format counts: a line, the index in a list
     "reported": pl.Boolean,  # unusable in the format's own terms, ignored and named in `findings` by the reader
 }
-_SOURCE = ("label_path", "entry", "reported")
+SOURCE_COLUMNS = ("label_path", "entry", "reported")
+"""Where an object stands in the labels: about files and not about the object, and so outside the digests."""
 CLASSES_SCHEMA: dict[str, Any] = {
     "class_id": pl.Int32,
     "name": pl.String,
@@ -185,7 +186,7 @@ class Dataset:
         """SHA-256 (hex) over the tables alone: labels, splits, groups and class map, without the images' bytes."""
         total = hashlib.sha256(repr(sorted(self.ignore_values)).encode())
         keys = self.images.select("image_id", image="path")
-        objects = self.objects.join(keys, on="image_id", how="left").drop("object_id", "image_id", *_SOURCE)
+        objects = self.objects.join(keys, on="image_id", how="left").drop("object_id", "image_id", *SOURCE_COLUMNS)
         for table in (self.images.drop("image_id"), objects, self.classes):
             update_with_table(total, table)
         return total.hexdigest()
