@@ -61,7 +61,6 @@ PACKAGES = {
         "read_mot_txt",
         "split_dataset",
         "split_of",
-        "watch_copying",
         "write_dataset",
         "write_mot_predictions",
         "write_mot_txt",

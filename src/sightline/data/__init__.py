@@ -6,7 +6,6 @@ from sightline.data.description import DESCRIPTION_NAME, Description
 from sightline.data.doors import FORMATS, detect_format, entry_lines, read_dataset, write_dataset
 from sightline.data.finding_images import images_of_findings
 from sightline.data.formats.mot.text import read_mot_txt, write_mot_txt
-from sightline.data.formats.shared.image_copy import watch_copying
 from sightline.data.layout import IMAGE_SUFFIXES, absolute, inside, list_images, path_from, split_of
 from sightline.data.prediction_files import read_coco_results, write_mot_predictions
 from sightline.data.splits.division import check_split_overlap, split_dataset
@@ -36,7 +35,6 @@ __all__ = [
     "read_mot_txt",
     "split_dataset",
     "split_of",
-    "watch_copying",
     "write_dataset",
     "write_mot_predictions",
     "write_mot_txt",

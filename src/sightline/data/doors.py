@@ -31,6 +31,7 @@ from sightline.data.formats.mot import read as mot
 from sightline.data.formats.mot import write as mot_write
 from sightline.data.formats.panoptic import read as coco_panoptic
 from sightline.data.formats.panoptic import write as coco_panoptic_write
+from sightline.data.formats.shared.image_copy import Progress
 from sightline.data.formats.visdrone import read as visdrone
 from sightline.data.formats.visdrone import write as visdrone_write
 from sightline.data.formats.voc import read as voc
@@ -50,7 +51,9 @@ _LOOKED_AT = 100  # folders of a folder that are looked into for them
 class Writer(Protocol):
     """Writes a data set below a folder and returns what the format cannot hold."""
 
-    def __call__(self, dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]: ...
+    def __call__(
+        self, dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+    ) -> list[Finding]: ...
 
 
 class Format(NamedTuple):
@@ -123,19 +126,20 @@ def write_dataset(
     format: str,  # noqa: A002
     *,
     copy_images: bool = True,
+    progress: Progress | None = None,
 ) -> list[Finding]:
     """Write a data set below the folder `path` in one of `FORMATS`; returns what that format cannot hold, counted.
 
     Of a data set of task "detect" the boxes are written, and no masks. With `copy_images=False` only labels are
     written: for COCO their file names stay relative to the data set's root, formats that find labels by the image's
     place ask for the images to be there. DataError for a data set the format cannot hold at all, such as semantic
-    masks in a format of boxes.
+    masks in a format of boxes. `progress` is called with how many of how many images are in place.
     """
     writers = {name: f.write for name, f in FORMATS.items() if f.write is not None}
     if format not in writers:
         raise ConfigError(unknown_name("format to write", format, writers))
     dataset, losses = _boxes_alone(dataset) if dataset.task == "detect" else (dataset, [])
-    return [*losses, *writers[format](dataset, absolute(Path(path)), copy_images=copy_images)]
+    return [*losses, *writers[format](dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]
 
 
 def detect_format(path: str | Path) -> str | None:

@@ -1,10 +1,9 @@
 """Putting a data set's images where a written data set expects them: files are copied, frames of videos written."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 import cv2
 import polars as pl
@@ -15,11 +14,12 @@ from sightline.core.frame_paths import picture_file, split_frame_path
 from sightline.data.layout import split_of
 from sightline.media import read_frame
 
-__all__ = ["check_places", "copied_name", "copy_files", "first_clash", "places_by_split", "watch_copying"]
+__all__ = ["Progress", "check_places", "copied_name", "copy_files", "first_clash", "places_by_split"]
 
 FRAME_SUFFIX = ".png"  # exact, and read by everything
 
-_watcher: ContextVar[Callable[[int, int], None] | None] = ContextVar("watcher", default=None)
+Progress: TypeAlias = Callable[[int, int], None]
+"""Given how many of how many images are in place."""
 
 
 def copied_name(path: str) -> str:
@@ -69,17 +69,7 @@ def first_clash(places: Mapping[str, str]) -> tuple[str, str] | None:
     return None
 
 
-@contextmanager
-def watch_copying(watcher: Callable[[int, int], None]) -> Iterator[None]:
-    """Tell `watcher` how many of how many images are in place, whenever `copy_files` runs inside the context."""
-    token = _watcher.set(watcher)
-    try:
-        yield
-    finally:
-        _watcher.reset(token)
-
-
-def copy_files(pairs: Iterable[tuple[Path, Path]]) -> int:
+def copy_files(pairs: Iterable[tuple[Path, Path]], progress: Progress | None = None) -> int:
     """Copy each source to its target and return how many were copied; a target that is its source is left alone.
 
     A source that is a frame of a video is decoded and written as PNG. DataError when a source is missing, or two
@@ -98,12 +88,11 @@ def copy_files(pairs: Iterable[tuple[Path, Path]]) -> int:
         other = sources.setdefault(target, source)
         if other != source:
             raise DataError(f"images must have places of their own, got {target} for {other} too", where=str(source))
-    watcher = _watcher.get()
     copied = 0
     for done, (source, target) in enumerate(wanted, start=1):
         copied += _put(source, target)
-        if watcher is not None:
-            watcher(done, len(wanted))
+        if progress is not None:
+            progress(done, len(wanted))
     return copied
 
 

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.data.formats.shared.image_copy import check_places, copied_name, copy_files, first_clash
+from sightline.data.formats.shared.image_copy import Progress, check_places, copied_name, copy_files, first_clash
 
 __all__ = [
     "check_class_names",
@@ -38,10 +38,12 @@ def flat_targets(paths: Sequence[str], folders: Sequence[str]) -> dict[str, str]
     return targets
 
 
-def place_images(dataset: Dataset, folder: Path, targets: Mapping[str, str], *, copy: bool) -> None:
+def place_images(
+    dataset: Dataset, folder: Path, targets: Mapping[str, str], *, copy: bool, progress: Progress | None = None
+) -> None:
     """Copy each image to `folder/target`, or check that it is there already; DataError where one is missing."""
     if copy:
-        copy_files((dataset.image_path(path), folder / target) for path, target in targets.items())
+        copy_files(((dataset.image_path(path), folder / target) for path, target in targets.items()), progress)
         return
     absent = [target for target in targets.values() if not (folder / target).is_file()]
     if absent:

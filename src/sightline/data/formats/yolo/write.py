@@ -14,7 +14,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import check_places, copied_name
+from sightline.data.formats.shared.image_copy import Progress, check_places, copied_name
 from sightline.data.formats.shared.losses import common_losses
 from sightline.data.formats.shared.object_masks import object_rle
 from sightline.data.formats.shared.written_images import (
@@ -42,7 +42,9 @@ _TOLD = {
 }
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a data set of boxes or instances as YOLO below `folder`; returns what YOLO cannot hold, counted.
 
     Coordinates carry eight decimals, so boxes read back to within 1e-8 of the image's size. Instances with a mask
@@ -54,7 +56,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     targets = {path: _target(path) for path in dataset.images["path"]}
     check_places(targets)
     check_listed_names(dataset, targets.values())
-    place_images(dataset, folder, targets, copy=copy_images)
+    place_images(dataset, folder, targets, copy=copy_images, progress=progress)
     lost: Counter[str] = Counter()
     rows, keypoints = _Rows(dataset, lost), _keypoint_count(dataset)
     lines: dict[int, list[str]] = {}
