@@ -9,8 +9,7 @@ from sightline.audit import audit_dataset
 from sightline.audit.quarantine import quarantined_images, write_quarantine
 from sightline.core.errors import ConfigError
 from sightline.data import read_dataset
-from sightline.data.codes import finding
-from sightline.data.finding_images import images_of_findings
+from sightline.data.codes import finding, images_of_findings
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 

@@ -20,9 +20,8 @@ from sightline.core.findings import Finding
 from sightline.data import read_dataset
 from sightline.data.formats.coco import document as coco_document
 from sightline.data.formats.coco import scan as coco_scan
-from sightline.data.json.numbers import parse_integer, parse_number
 from sightline.data.json.places import JsonPlaces, find_values, guess_values
-from sightline.data.json.scan import BAD, MAX_DEPTH, skip_value
+from sightline.data.json.scan import BAD, MAX_DEPTH, parse_integer, parse_number, skip_value
 from sightline.ops import rle
 
 HEIGHT, WIDTH = 24, 32

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.data import check_split_overlap, finding, read_dataset, split_dataset
-from sightline.data.formats.shared.found_images import build_image_table
+from sightline.data.formats.shared.image_tables import build_image_table
 
 
 def dataset(groups: list[str | None], root: Path | None = None, splits: list[str] | None = None) -> Dataset:

@@ -1,10 +1,9 @@
 """Data sets: recognising, reading, describing, splitting and writing them. The names below are the public door."""
 
 from sightline.data.class_masks import BACKGROUND_NAMES, MASK_IGNORE, class_ids, mask_palette, read_class_mask
-from sightline.data.codes import CODES, finding
+from sightline.data.codes import CODES, finding, images_of_findings
 from sightline.data.description import DESCRIPTION_NAME, Description
 from sightline.data.doors import FORMATS, detect_format, entry_lines, read_dataset, write_dataset
-from sightline.data.finding_images import images_of_findings
 from sightline.data.formats.mot.text import read_mot_txt, write_mot_txt
 from sightline.data.layout import IMAGE_SUFFIXES, absolute, inside, list_images, path_from, split_of
 from sightline.data.prediction_files import read_coco_results, write_mot_predictions

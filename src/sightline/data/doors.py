@@ -31,7 +31,7 @@ from sightline.data.formats.mot import read as mot
 from sightline.data.formats.mot import write as mot_write
 from sightline.data.formats.panoptic import read as coco_panoptic
 from sightline.data.formats.panoptic import write as coco_panoptic_write
-from sightline.data.formats.shared.image_copy import Progress
+from sightline.data.formats.shared.writing import Progress
 from sightline.data.formats.visdrone import read as visdrone
 from sightline.data.formats.visdrone import write as visdrone_write
 from sightline.data.formats.voc import read as voc

@@ -10,11 +10,17 @@ import polars as pl
 
 from sightline.core.dataset import OBJECTS_SCHEMA
 from sightline.core.findings import Finding
-from sightline.data.formats.coco.codes import read_codes
 from sightline.data.formats.coco.document import Document, Problem
-from sightline.data.formats.coco.entries import Bools, Entries, Floats, Ints, parsed_entries, scanned_entries
-from sightline.data.formats.shared.columns import ignore_flat_boxes, integers
-from sightline.data.formats.shared.nested_lists import list_column, nested_column
+from sightline.data.formats.coco.entries import (
+    Bools,
+    Entries,
+    Floats,
+    Ints,
+    parsed_entries,
+    read_codes,
+    scanned_entries,
+)
+from sightline.data.formats.shared.columns import ignore_flat_boxes, integers, list_column, nested_column
 from sightline.ops import rle
 
 __all__ = ["read_annotations"]

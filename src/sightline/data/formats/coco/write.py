@@ -14,8 +14,7 @@ from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import Progress, copied_name, copy_files
-from sightline.data.formats.shared.losses import common_losses
+from sightline.data.formats.shared.writing import Progress, common_losses, copied_name, copy_files
 from sightline.data.layout import split_of
 from sightline.ops import rle
 

@@ -26,9 +26,18 @@ from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError, at
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.cvat.entries import CvatShape, Meta, Owner, read_cvat
-from sightline.data.formats.cvat.shapes import AREAS, UNSAID, read_flags, read_part, says_occluded
-from sightline.data.formats.shared.named_images import ImageCollector
+from sightline.data.formats.cvat.shapes import (
+    AREAS,
+    UNSAID,
+    CvatShape,
+    Meta,
+    Owner,
+    read_cvat,
+    read_flags,
+    read_part,
+    says_occluded,
+)
+from sightline.data.formats.shared.image_tables import ImageCollector
 from sightline.data.formats.shared.shapes import ObjectCollector, Part, Place, ShapeError, has_masks
 from sightline.data.formats.shared.xml import line_in
 from sightline.data.layout import (

@@ -13,10 +13,17 @@ from sightline.core.errors import DataError
 from sightline.core.files import atomic_path
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import Progress, copied_name
-from sightline.data.formats.shared.losses import common_losses, mask_box_losses
-from sightline.data.formats.shared.mask_crops import crop_of_rle
-from sightline.data.formats.shared.written_images import check_class_names, check_has_objects, number_text, place_images
+from sightline.data.formats.shared.object_masks import crop_of_rle
+from sightline.data.formats.shared.writing import (
+    Progress,
+    check_class_names,
+    check_has_objects,
+    common_losses,
+    copied_name,
+    mask_box_losses,
+    number_text,
+    place_images,
+)
 from sightline.data.formats.shared.xml import attribute_text, element_text
 
 __all__ = ["write"]

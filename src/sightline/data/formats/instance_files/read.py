@@ -26,7 +26,7 @@ from sightline.data.codes import finding
 from sightline.data.formats.masks.pairs import MaskOptions, find_mask_pairs
 from sightline.data.formats.masks.read import with_masks
 from sightline.data.formats.shared.columns import ignore_flat_boxes
-from sightline.data.formats.shared.found_images import build_image_table
+from sightline.data.formats.shared.image_tables import build_image_table
 from sightline.data.formats.shared.object_masks import split_ids
 from sightline.data.layout import absolute, list_images, relative, split_of
 from sightline.media import as_rgb8, read_header, read_image, read_mask

@@ -16,10 +16,8 @@ from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.instance_files.read import folder_of_class
-from sightline.data.formats.shared.image_copy import Progress, places_by_split
-from sightline.data.formats.shared.losses import common_losses
 from sightline.data.formats.shared.object_masks import object_rle
-from sightline.data.formats.shared.written_images import check_splits, place_images
+from sightline.data.formats.shared.writing import Progress, check_splits, common_losses, place_images, places_by_split
 from sightline.ops import rle
 
 __all__ = ["write"]

@@ -28,7 +28,7 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.labelme.shapes import BACKGROUND_LABEL, IGNORE_LABEL, group_shapes, joint_flags, read_part
-from sightline.data.formats.shared.named_images import ImageCollector
+from sightline.data.formats.shared.image_tables import ImageCollector
 from sightline.data.formats.shared.shapes import ObjectCollector, Part, Place, ShapeError, has_masks
 from sightline.data.json.places import JsonPlaces
 from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_text, relative, split_of

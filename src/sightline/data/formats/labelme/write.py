@@ -15,14 +15,15 @@ from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.labelme.read import LABELS_NAME
 from sightline.data.formats.labelme.shapes import BACKGROUND_LABEL, IGNORE_LABEL
-from sightline.data.formats.shared.image_copy import Progress
-from sightline.data.formats.shared.losses import common_losses, mask_box_losses
-from sightline.data.formats.shared.mask_crops import crop_of_rle
-from sightline.data.formats.shared.written_images import (
+from sightline.data.formats.shared.object_masks import crop_of_rle
+from sightline.data.formats.shared.writing import (
+    Progress,
     check_class_names,
     check_has_objects,
     check_splits,
+    common_losses,
     flat_targets,
+    mask_box_losses,
     place_images,
 )
 

@@ -22,10 +22,8 @@ from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.class_masks import MASK_IGNORE
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import Progress, places_by_split
-from sightline.data.formats.shared.losses import common_losses
 from sightline.data.formats.shared.object_masks import foreground, object_rle, paint
-from sightline.data.formats.shared.written_images import check_splits, place_images
+from sightline.data.formats.shared.writing import Progress, check_splits, common_losses, place_images, places_by_split
 from sightline.media import COLOUR_BASE, colour_of_id, read_header, read_mask
 
 __all__ = ["write"]

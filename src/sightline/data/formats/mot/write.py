@@ -12,9 +12,15 @@ from sightline.data.codes import finding
 from sightline.data.formats.instance_files.read import folder_of_class
 from sightline.data.formats.mot.sequence import IMAGE_FOLDER, seqinfo_text
 from sightline.data.formats.mot.text import write_mot_txt
-from sightline.data.formats.shared.image_copy import Progress, copied_name, copy_files
-from sightline.data.formats.shared.losses import common_losses
-from sightline.data.formats.shared.written_images import check_class_names, check_has_objects, check_splits
+from sightline.data.formats.shared.writing import (
+    Progress,
+    check_class_names,
+    check_has_objects,
+    check_splits,
+    common_losses,
+    copied_name,
+    copy_files,
+)
 from sightline.data.layout import split_of
 
 __all__ = ["write"]

@@ -26,7 +26,7 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.shared.columns import float_rows, ignore_flat_boxes
-from sightline.data.formats.shared.found_images import build_image_table
+from sightline.data.formats.shared.image_tables import build_image_table
 from sightline.data.layout import absolute, list_files, list_images, read_head, read_text, relative, split_of, subfolder
 
 __all__ = ["CATEGORIES", "CLASSES_NAME", "IGNORED_REGIONS", "LOOKED_FOR", "OTHERS", "SHARES", "detect", "read"]

@@ -12,12 +12,12 @@ from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import Progress
-from sightline.data.formats.shared.losses import common_losses
-from sightline.data.formats.shared.written_images import (
+from sightline.data.formats.shared.writing import (
+    Progress,
     check_class_names,
     check_has_objects,
     check_splits,
+    common_losses,
     flat_targets,
     place_images,
 )

@@ -15,15 +15,15 @@ from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import Progress
-from sightline.data.formats.shared.losses import common_losses
 from sightline.data.formats.shared.object_masks import foreground, object_rle, paint
 from sightline.data.formats.shared.shapes import has_masks
-from sightline.data.formats.shared.written_images import (
+from sightline.data.formats.shared.writing import (
+    Progress,
     check_class_names,
     check_has_objects,
     check_listed_names,
     check_splits,
+    common_losses,
     flat_targets,
     number_text,
     place_images,

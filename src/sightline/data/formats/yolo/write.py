@@ -14,13 +14,15 @@ from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import Progress, check_places, copied_name
-from sightline.data.formats.shared.losses import common_losses
 from sightline.data.formats.shared.object_masks import object_rle
-from sightline.data.formats.shared.written_images import (
+from sightline.data.formats.shared.writing import (
+    Progress,
     check_has_objects,
     check_listed_names,
+    check_places,
     check_splits,
+    common_losses,
+    copied_name,
     place_images,
 )
 from sightline.data.formats.yolo.labels import FAR
