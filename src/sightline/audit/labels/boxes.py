@@ -144,6 +144,8 @@ class _Table:
         if draft.count == 1:
             place["image_id"] = int(self.image_ids[draft.row])
         facts, text = draft.facts, draft.text
+        if draft.count > 1:
+            facts = {**facts, "image": self._paths[draft.row]}  # the one that serves as an example
         if draft.code != "label-mixed-coordinates":
             place["box_xyxy"] = tuple(self.boxes[draft.row].tolist())
         if draft.other is not None:

@@ -108,16 +108,16 @@ class RowReader:
             }
         )
         self._note_oriented(np.diff(offsets)[keep], polygons)
-        self._note_pixels(keep[far & (boxes[:, 2:] > sizes).all(axis=1)], len(keep))
+        self._note_pixels(keep[far & (boxes[:, 2:] > sizes).all(axis=1)], len(keep), images["path"])
         return ignore_flat_boxes(table)
 
-    def _note_pixels(self, rows: Ints, total: int) -> None:
+    def _note_pixels(self, rows: Ints, total: int, paths: pl.Series) -> None:
         """Say so where only some of the labels are in pixels: two exports in one."""
         others = total - len(rows)
         if len(rows) and others:
             message = f"coordinates of {len(rows)} labels are in pixels, those of {others} labels are not"
             place = {"path": self._files[rows[0]], "line": self._lines[rows[0]], "entry": self._lines[rows[0]]}
-            facts = {"labels": len(rows), "others": others}
+            facts = {"labels": len(rows), "others": others, "image": paths[self._images[rows[0]]]}
             self.findings.append(finding("label-mixed-coordinates", message, count=len(rows), facts=facts, **place))
 
     def _keypoints(self, values: Floats, offsets: Ints, posed: Ints, keep: Ints, sizes_wh: Floats) -> pl.Series:
