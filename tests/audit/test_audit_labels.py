@@ -1,18 +1,18 @@
 """Checks of boxes, classes and labels as a whole: each planted fault, and what must not be taken for one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
 from sightline.audit import AuditOptions, audit_dataset
+from sightline.audit.labels.boxes import check_boxes
 from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.findings import Finding
 from sightline.data import read_dataset
-from sightline.data.box_checks import check_boxes
 
 
 def table(
@@ -35,10 +35,9 @@ def box(x1: float, y1: float, x2: float, y2: float, **more: Any) -> dict[str, An
 
 
 def findings(dataset: Dataset, **options: Any) -> list[Finding]:
-    def places(rows: np.ndarray) -> list[tuple[str, int | None]]:
-        return [("labels.txt", int(r) + 1) for r in rows]
-
-    return check_boxes(dataset.objects, dataset.images, dataset.class_names, places, **options)[1]
+    lines = pl.int_range(1, pl.len() + 1, dtype=pl.Int32)
+    placed = dataset.objects.with_columns(label_path=pl.lit("labels.txt").cast(pl.Categorical), entry=lines)
+    return check_boxes(replace(dataset, objects=placed, **options))
 
 
 def codes(dataset: Dataset, **options: Any) -> list[tuple[str, int | None]]:

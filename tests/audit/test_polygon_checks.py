@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.data.polygon_checks import CROSSES, UNDECIDED, examine_shapes
+from sightline.audit.labels.polygons import CROSSES, UNDECIDED, examine_shapes
 from sightline.ops import rle
 
 RINGS = pl.List(pl.List(pl.Float64))

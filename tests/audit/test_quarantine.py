@@ -9,8 +9,7 @@ from sightline.audit import audit_dataset
 from sightline.audit.quarantine import quarantined_images, write_quarantine
 from sightline.core.errors import ConfigError
 from sightline.data import read_dataset
-from sightline.data.codes import finding
-from sightline.data.finding_images import images_of_findings
+from sightline.data.codes import finding, images_of_findings
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 
@@ -66,7 +65,7 @@ def test_what_is_about_no_image_is_said(folder: Path) -> None:
         finding("class-conflict", "two\nnames", path="data.yaml"),
         finding("image-missing", "3 images are missing", path="images/good.jpg", count=3),
         finding("label-orphan", "no image", path="labels/good.txt"),
-        finding("label-malformed", "no number", path="labels/good.txt", line=1),
+        finding("label-malformed", "no number", path="labels/good.txt", line=1, facts={"image": "images/good.jpg"}),
     )
     out, general = quarantined_images(dataset, findings)
     assert out == {"images/good.jpg": ["label-malformed"]}

@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sightline.audit.labels.boxes import check_boxes
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data import read_dataset
 from sightline.data.formats.coco import document as coco_document
 from sightline.data.formats.coco import scan as coco_scan
-from sightline.data.json.numbers import parse_integer, parse_number
 from sightline.data.json.places import JsonPlaces, find_values, guess_values
-from sightline.data.json.scan import BAD, MAX_DEPTH, skip_value
+from sightline.data.json.scan import BAD, MAX_DEPTH, parse_integer, parse_number, skip_value
 from sightline.ops import rle
 
 HEIGHT, WIDTH = 24, 32
@@ -49,7 +50,8 @@ def both(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], tuple[Any, Any]]:
 
 def outcome(file: Path) -> Any:
     try:
-        return content(read_dataset(file, format="coco"))
+        dataset = read_dataset(file, format="coco")
+        return content(replace(dataset, findings=(*dataset.findings, *check_boxes(dataset))))
     except DataError as error:
         return str(error)
 

@@ -10,7 +10,7 @@ from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import ConfigError
 from sightline.data import read_dataset
 from sightline.data.description import Description, apply_description
-from sightline.data.splits.groups import declared_groups
+from sightline.data.splits.division import declared_groups
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from sightline.core.dataset import Dataset, dataset_from_rows
+from sightline.core.dataset import SOURCE_COLUMNS, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.data import read_dataset, write_dataset
 from sightline.data.formats.coco.write import extents
@@ -58,7 +58,7 @@ def line_of(file: Path, text: str) -> int:
     return at + 1
 
 
-def test_boxes_ids_and_classes(coco) -> None:
+def test_boxes_ids_and_classes(coco, judged) -> None:
     crowd = {"size": [24, 32], "counts": [100, 50, 618]}
     file = coco(
         document(
@@ -69,7 +69,7 @@ def test_boxes_ids_and_classes(coco) -> None:
             ]
         )
     )
-    dataset = read_dataset(file)
+    dataset = judged(read_dataset(file))
     assert [f.code for f in dataset.findings] == ["label-tiny"]
     assert dataset.task == "instance"
     assert dataset.class_names == ("dog", "cat")  # in the order of the file's ids
@@ -84,7 +84,7 @@ def test_boxes_ids_and_classes(coco) -> None:
     assert second["class_id"] == 0
 
 
-def test_each_defect_is_found_with_its_line(coco) -> None:
+def test_each_defect_is_found_with_its_line(coco, judged) -> None:
     file = coco(
         document(
             [
@@ -103,7 +103,7 @@ def test_each_defect_is_found_with_its_line(coco) -> None:
             ]
         )
     )
-    dataset = read_dataset(file)
+    dataset = judged(read_dataset(file))
     found = {(f.code, f.line) for f in dataset.findings}
     assert found == {
         ("label-degenerate-box", line_of(file, '"id": 102,')),
@@ -217,7 +217,7 @@ def test_class_lists_that_disagree(tmp_path: Path, coco) -> None:
 
 
 def objects_of(dataset: Dataset) -> pl.DataFrame:
-    return dataset.objects.drop("occlusion", "truncation", "track_id").sort("object_id")
+    return dataset.objects.drop("occlusion", "truncation", "track_id", *SOURCE_COLUMNS).sort("object_id")
 
 
 def test_round_trip_changes_nothing(coco, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_groups_flags_and_attributes(tmp_path: Path, save_image) -> None:
     ]
 
 
-def test_each_defect_is_found_with_its_line(tmp_path: Path, save_image) -> None:
+def test_each_defect_is_found_with_its_line(tmp_path: Path, save_image, judged) -> None:
     save_image("a.png")
     save_image("b.png")
     wrapping = f"{2**62}, {2**62}, {2**62}, {2**62}, 6"  # 6 in 64 bits
@@ -124,7 +124,7 @@ def test_each_defect_is_found_with_its_line(tmp_path: Path, save_image) -> None:
     ]
     body = image("\n".join(shapes)) + image("", "gone.png") + image("", "../secret.png")
     file = write_xml(tmp_path, body + '<image id="3" name="b.png" width="9" height="9">\n</image>\n')
-    dataset = read_dataset(tmp_path)
+    dataset = judged(read_dataset(tmp_path))
     found = Counter((f.code, f.line, f.count) for f in dataset.findings)
     assert found == Counter(
         [

@@ -118,7 +118,7 @@ def test_flags_and_special_labels(tmp_path: Path, save_image) -> None:
     ]
 
 
-def test_each_defect_is_found_with_its_line(tmp_path: Path, save_image) -> None:
+def test_each_defect_is_found_with_its_line(tmp_path: Path, save_image, judged) -> None:
     save_image("a.png")
     shapes = [
         shape("point", [[1, 1]], "point"),
@@ -134,7 +134,7 @@ def test_each_defect_is_found_with_its_line(tmp_path: Path, save_image) -> None:
     ]
     file = write_json(tmp_path, shapes, imageWidth=99)
     file.write_text(file.read_text().replace('"shapes": [', '"shapes": [\n7,', 1))
-    dataset = read_dataset(tmp_path)
+    dataset = judged(read_dataset(tmp_path))
     found = Counter((f.code, f.line) for f in dataset.findings)
     at = {label: line_of(file, label) for label in ("point", "line", "short", "nan", "far", "mask", "flat", "strange")}
     assert found == Counter(

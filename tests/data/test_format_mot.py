@@ -71,7 +71,7 @@ def test_train_and_test_folders_become_splits(sequence, tmp_path: Path) -> None:
     }
 
 
-def test_each_defect_is_found_with_its_line(sequence) -> None:
+def test_each_defect_is_found_with_its_line(sequence, judged) -> None:
     rows = [
         "1,1,3,5,10,12,1,-1,-1,-1",
         "1,1,13,5,10,12,1,-1,-1,-1",  # 2: id twice in a frame
@@ -86,7 +86,7 @@ def test_each_defect_is_found_with_its_line(sequence) -> None:
         "3,1,3,5,nan,12,1",  # 11
     ]
     folder = sequence("S1", "\n".join(rows))
-    dataset = read_dataset(folder)
+    dataset = judged(read_dataset(folder))
     assert {(f.code, f.line) for f in dataset.findings} == {
         ("track-duplicate-id", 2),
         ("label-degenerate-box", 4),

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from sightline.audit.labels.boxes import check_boxes
 from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.data import read_dataset, write_dataset
@@ -81,7 +82,8 @@ def test_boxes_and_areas_come_from_the_pixels_where_none_are_given(panoptic) -> 
 
 
 def findings_of(file: Path) -> set[tuple[str, str | None]]:
-    return {(f.code, f.path) for f in read_dataset(file).findings}
+    dataset = read_dataset(file)
+    return {(f.code, f.path) for f in (*dataset.findings, *check_boxes(dataset))}
 
 
 LABELS, MAP = "annotations/panoptic_val.json", "annotations/panoptic_val/a.png"

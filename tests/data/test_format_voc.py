@@ -76,7 +76,7 @@ def test_parts_of_objects_are_not_boxes(folder: Path) -> None:
     assert dataset.objects.row(0, named=True)["x2"] == 10
 
 
-def test_each_defect_is_found_with_its_line(folder: Path, save_image) -> None:
+def test_each_defect_is_found_with_its_line(folder: Path, save_image, judged) -> None:
     objects = [
         thing("dog", (5, 5, 5, 9)),  # degenerate as VOC counts, one pixel wide as we do
         thing("dog", (9, 9, 3, 12)),
@@ -92,7 +92,7 @@ def test_each_defect_is_found_with_its_line(folder: Path, save_image) -> None:
     save_image("JPEGImages/unlabelled.png")
     save_image("JPEGImages/a.jpg")
     (folder / "ImageSets/Main/train.txt").write_text("a\ngone\n")
-    found = {(f.code, f.path, f.line) for f in read_dataset(folder).findings}
+    found = {(f.code, f.path, f.line) for f in judged(read_dataset(folder)).findings}
     a, lines = "Annotations/a.xml", [FIRST_BOX_LINE + 5 * i for i in range(7)]
     assert found == {
         ("label-filename-mismatch", a, 2),

@@ -71,7 +71,7 @@ def test_polygons_and_boxes_may_be_mixed(folder: Path) -> None:
     assert second["polygon"] is None
 
 
-def test_each_defect_is_found_with_its_line(folder: Path, save_image) -> None:
+def test_each_defect_is_found_with_its_line(folder: Path, save_image, judged) -> None:
     (folder / "labels/train/a.txt").write_text(
         "0 0.5 0.5 0.25 0.5\n"
         "\n"
@@ -91,7 +91,7 @@ def test_each_defect_is_found_with_its_line(folder: Path, save_image) -> None:
     (folder / "labels/val/c.txt").unlink()
     (folder / "labels/val/orphan.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     (folder / "images/train/broken.png").write_bytes(b"nothing")
-    dataset = read_dataset(folder)
+    dataset = judged(read_dataset(folder))
     a = "labels/train/a.txt"
     assert sorted(codes(dataset.findings), key=str) == sorted(
         [

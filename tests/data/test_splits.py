@@ -1,5 +1,6 @@
 """Splits: exact shares, groups kept whole, stable, and overlap refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError
-from sightline.data import check_split_overlap, read_dataset, split_dataset
+from sightline.data import check_split_overlap, finding, read_dataset, split_dataset
+from sightline.data.formats.shared.image_tables import build_image_table
 
 
 def dataset(groups: list[str | None], root: Path | None = None, splits: list[str] | None = None) -> Dataset:
@@ -93,3 +95,20 @@ def test_train_and_val_at_the_same_images_are_refused(tmp_path: Path, save_image
     check_split_overlap(read_dataset(tmp_path))
     with pytest.raises(DataError, match="'train' and 'test' must not share"):
         check_split_overlap(read_dataset(tmp_path), "train", "test")
+
+
+@pytest.mark.parametrize("held_out", ["val", "my val", "hold out", "it's held"])
+def test_an_overlap_is_found_whatever_the_splits_are_called(held_out: str, tmp_path: Path) -> None:
+    note = finding("split-overlap-path", "one image is in both", facts={"splits": ["train", held_out]})
+    overlapping = replace(dataset([None] * 3, tmp_path, ["train", held_out, "other"]), findings=(note,))
+    with pytest.raises(DataError, match="must not share images, got 1 that are in both"):
+        check_split_overlap(overlapping, "train", held_out)
+    check_split_overlap(overlapping, "train", "other")
+    check_split_overlap(overlapping, held_out, "other")
+
+
+@pytest.mark.parametrize("subset", ["my val", "hold out"])
+def test_readers_say_which_splits_share_an_image(subset: str, tmp_path: Path, save_image) -> None:
+    file = save_image("a.png")
+    _, notes = build_image_table([(file, "train"), (file, subset)], tmp_path)
+    assert [(f.code, f.facts) for f in notes] == [("split-overlap-path", {"splits": ["train", subset]})]

@@ -217,7 +217,7 @@ def test_findings_are_shown_where_they_are(boxes: Dataset) -> None:
     found = cells_of(
         boxes,
         finding("label-tiny", "m", path="labels/a.txt", line=1, image_id=ids[first], box_xyxy=(32, 24, 48, 36)),
-        finding("label-empty-file", "m", path="labels/c.txt"),
+        finding("label-empty-file", "m", path="labels/c.txt", image_id=ids["images/c.png"]),
         finding("image-duplicate", "m", path=second, other=first),
         finding("image-unreadable", "m", path="images/gone.png"),
         finding("label-malformed", "m", path="../../etc/passwd.png"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sightline.core.errors import DataError
-from sightline.data.formats.shared.image_copy import copied_name, copy_files
+from sightline.data.formats.shared.writing import copied_name, copy_files
 from sightline.media import image_size, read_image
 from sightline.media.video_index import read_frame, video_index
 from written_datasets import SIZE_HW, write_video

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import polars as pl
 import pytest
@@ -114,8 +115,8 @@ def _write_with(monkeypatch, name: str, write: Writer) -> None:
 def test_a_writer_that_keeps_silent_is_caught(tmp_path: Path, monkeypatch, damage, message: str) -> None:
     coco = FORMATS["coco"]
 
-    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
-        return coco.write(damage(dataset, folder), folder, copy_images=copy_images)
+    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Any = None) -> list[Finding]:
+        return coco.write(damage(dataset, folder), folder, copy_images=copy_images, progress=progress)
 
     _write_with(monkeypatch, "coco", write)
     with pytest.raises(SightlineError, match=message):
@@ -126,8 +127,8 @@ def test_a_stated_loss_is_believed_only_as_far_as_it_is_counted(tmp_path: Path, 
     coco = FORMATS["coco"]
     stated = 5
 
-    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
-        losses = coco.write(_moved(dataset, folder), folder, copy_images=copy_images)
+    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Any = None) -> list[Finding]:
+        losses = coco.write(_moved(dataset, folder), folder, copy_images=copy_images, progress=progress)
         return [*losses, finding("loss-rounding", "moved", count=stated)]
 
     _write_with(monkeypatch, "coco", write)
@@ -140,10 +141,10 @@ def test_a_stated_loss_is_believed_only_as_far_as_it_is_counted(tmp_path: Path, 
 def test_masks_are_compared_pixel_by_pixel(tmp_path: Path, monkeypatch) -> None:
     coco = FORMATS["coco"]
 
-    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Any = None) -> list[Finding]:
         first = dataset.objects["rle"].drop_nulls()[0]
         objects = dataset.objects.with_columns(rle=pl.when(pl.col("rle").is_not_null()).then(pl.lit(first)))
-        return coco.write(_changed(dataset, objects), folder, copy_images=copy_images)
+        return coco.write(_changed(dataset, objects), folder, copy_images=copy_images, progress=progress)
 
     _write_with(monkeypatch, "coco", write)
     with pytest.raises(SightlineError, match="every mask"):
@@ -153,9 +154,9 @@ def test_masks_are_compared_pixel_by_pixel(tmp_path: Path, monkeypatch) -> None:
 def test_objects_painted_as_another_class_are_noticed(tmp_path: Path, monkeypatch) -> None:
     honest = FORMATS["masks"]
 
-    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Any = None) -> list[Finding]:
         turned = dataset.objects.with_columns(class_id=(pl.col("class_id") + 1) % dataset.classes.height)
-        return honest.write(_changed(dataset, turned), folder, copy_images=copy_images)
+        return honest.write(_changed(dataset, turned), folder, copy_images=copy_images, progress=progress)
 
     _write_with(monkeypatch, "masks", write)
     with pytest.raises(SightlineError, match=r"'masks': must paint the objects of .* as their classes, got others"):
@@ -172,8 +173,8 @@ def test_pixels_of_overlaps_must_be_counted(tmp_path: Path, monkeypatch, name: s
     dataset = made(tmp_path, "instance", saved(tmp_path, "a.png"), objects, ["cat", "dog"])
     assert [f.count for f in check_format(name, dataset, tmp_path / "out") if f.code == "loss-overlap"] == [20]
 
-    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
-        losses = honest.write(dataset, folder, copy_images=copy_images)
+    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Any = None) -> list[Finding]:
+        losses = honest.write(dataset, folder, copy_images=copy_images, progress=progress)
         return [replace(f, count=19) if f.code == "loss-overlap" else f for f in losses]
 
     _write_with(monkeypatch, name, write)
@@ -184,9 +185,9 @@ def test_pixels_of_overlaps_must_be_counted(tmp_path: Path, monkeypatch, name: s
 def test_rounding_explains_no_box_that_has_moved_by_pixels(tmp_path: Path, monkeypatch) -> None:
     honest = FORMATS["visdrone"]
 
-    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+    def write(dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Any = None) -> list[Finding]:
         moved = dataset.objects.with_columns(pl.col("x1") - 2)
-        losses = honest.write(_changed(dataset, moved), folder, copy_images=copy_images)
+        losses = honest.write(_changed(dataset, moved), folder, copy_images=copy_images, progress=progress)
         return [*losses, finding("loss-rounding", "moved", count=3)]
 
     _write_with(monkeypatch, "visdrone", write)

@@ -18,6 +18,7 @@ from sightline.audit.checks.outliers import check_outliers
 from sightline.audit.checks.sequences import check_sequences
 from sightline.audit.duplicates.checks import check_duplicates
 from sightline.audit.duplicates.likeness import check_likeness
+from sightline.audit.labels.boxes import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
 from sightline.audit.labels.classes import check_classes
 from sightline.audit.labels.errors import rank_label_errors
 from sightline.audit.labels.sizes import check_labels
@@ -29,7 +30,6 @@ from sightline.audit.statistics import dataset_statistics
 from sightline.core.dataset import Dataset
 from sightline.core.findings import SEVERITIES, Finding
 from sightline.core.predictions import Predictions
-from sightline.data import FORMATS, NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
 from sightline.data.splits import split_digests
 
 __all__ = ["audit_dataset"]
@@ -55,7 +55,7 @@ def audit_dataset(
     """
     options = options or AuditOptions()
     scan = scan_files(dataset, workers=workers, progress=progress)
-    findings = [*dataset.findings, *scan.findings]
+    findings = [*dataset.findings, *scan.findings, *check_boxes(dataset)]
     for check in _CHECKS:
         findings += check(dataset, scan, options)
     baselines, splits, digests = measure_baselines(dataset), _splits(dataset), split_digests(dataset, scan.images)
@@ -95,18 +95,6 @@ def _order(f: Finding) -> tuple[int, str, str, int]:
     return (-SEVERITIES.index(f.severity), f.code, f.path or "", f.line or 0)
 
 
-def _boxes_of_table(dataset: Dataset, _scan: Scan, _options: AuditOptions) -> list[Finding]:
-    """Box checks for a data set that no reader has looked at."""
-    if dataset.format in FORMATS:
-        return []
-    paths = dataset.objects.join(dataset.images, on="image_id", maintain_order="left")["path"]
-
-    def places(rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[str, int | None]]:
-        return [(paths[i], None) for i in rows.tolist()]
-
-    return check_boxes(dataset.objects, dataset.images, dataset.class_names, places)[1]
-
-
 def _splits(dataset: Dataset) -> dict[str, dict[str, int]]:
     objects = dataset.objects.join(dataset.images.select("image_id", "split"), on="image_id")
     counts = dict(objects.group_by("split").len().iter_rows())
@@ -126,7 +114,6 @@ _CHECKS: tuple[_Check, ...] = (
     check_classes,
     check_labels,
     check_splits,
-    _boxes_of_table,
     check_masks,
     check_pairs,
     check_sequences,

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from sightline.core.dataset import Dataset, Task
 from sightline.core.errors import ConfigError, InputError, unknown_name
 from sightline.core.files import atomic_folder, check_new_folder
 from sightline.core.findings import Finding
-from sightline.data import FORMATS, read_dataset, watch_copying, write_dataset
+from sightline.data import FORMATS, read_dataset, write_dataset
 from sightline.testing import check_written
 
 __all__ = ["convert"]
@@ -58,8 +59,9 @@ def convert(
     check_new_folder(out)
     dataset = read_dataset(data, format=format, task=task)
     with atomic_folder(out) as folder, _named(folder, out):
-        with progress_bar() as bar, watch_copying(lambda done, total: bar("copying images", done, total)):
-            losses = write_dataset(dataset, folder, to, copy_images=copy_images)
+        with progress_bar() as bar:
+            progress = partial(bar, "copying images")
+            losses = write_dataset(dataset, folder, to, copy_images=copy_images, progress=progress)
         after = check_written(dataset, losses, folder, to) if verify and copy_images else None
     _show(dataset, after, losses, out, to, as_json=json)
     return 0

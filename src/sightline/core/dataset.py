@@ -27,6 +27,7 @@ __all__ = [
     "IMAGES_SCHEMA",
     "OBJECTS_SCHEMA",
     "SCHEMA_VERSION",
+    "SOURCE_COLUMNS",
     "TASKS",
     "Dataset",
     "Task",
@@ -66,7 +67,12 @@ OBJECTS_SCHEMA: dict[str, Any] = {
     "rle": pl.Binary,  # COCO compressed run lengths at image size
     "polygon": pl.List(pl.List(pl.Float64)),  # rings of x0, y0, x1, y1, ...
     "keypoints": pl.List(pl.Float64),  # x, y, v of each in the order of the class's names; v: 0 none, 1 hidden, 2 seen
+    "label_path": pl.Categorical(),  # label file, relative to the root
+    "entry": pl.Int32,  # its place in the file as the format counts: a line, the index in a list
+    "reported": pl.Boolean,  # unusable in the format's own terms, ignored and named in `findings` by the reader
 }
+SOURCE_COLUMNS = ("label_path", "entry", "reported")
+"""Where an object stands in the labels: about files and not about the object, and so outside the digests."""
 CLASSES_SCHEMA: dict[str, Any] = {
     "class_id": pl.Int32,
     "name": pl.String,
@@ -100,7 +106,8 @@ class Dataset:
     """Images, objects and classes as polars tables (`IMAGES_SCHEMA`, `OBJECTS_SCHEMA`, `CLASSES_SCHEMA`).
 
     `root` is the folder image and mask paths are relative to; `findings` is what the reader met on the way;
-    `ignore_values` are the pixel values of semantic masks that never count.
+    `ignore_values` are the pixel values of semantic masks that never count. `amodal` boxes go around the whole object,
+    whether all of it can be seen or not, and may leave the image.
     """
 
     images: pl.DataFrame
@@ -112,6 +119,7 @@ class Dataset:
     format: str
     findings: tuple[Finding, ...] = ()
     ignore_values: tuple[int, ...] = ()
+    amodal: bool = False
 
     def __len__(self) -> int:
         return self.images.height
@@ -177,7 +185,7 @@ class Dataset:
         """SHA-256 (hex) over the tables alone: labels, splits, groups and class map, without the images' bytes."""
         total = hashlib.sha256(repr(sorted(self.ignore_values)).encode())
         keys = self.images.select("image_id", image="path")
-        objects = self.objects.join(keys, on="image_id", how="left").drop("object_id", "image_id")
+        objects = self.objects.join(keys, on="image_id", how="left").drop("object_id", "image_id", *SOURCE_COLUMNS)
         for table in (self.images.drop("image_id"), objects, self.classes):
             update_with_table(total, table)
         return total.hexdigest()
@@ -213,6 +221,7 @@ def dataset_from_rows(
     format: str,  # noqa: A002 - the field's own name
     findings: Iterable[Finding] = (),
     ignore_values: Iterable[int] = (),
+    amodal: bool = False,
 ) -> Dataset:
     """A validated `Dataset` from tables or rows; nullable columns may be left out, `area` defaults to the box's,
     `crowd` and `ignore` to false, `thing` to true, `object_id` to 0, 1, ....
@@ -230,6 +239,7 @@ def dataset_from_rows(
         format=format,
         findings=tuple(findings),
         ignore_values=tuple(ignore_values),
+        amodal=amodal,
     )
     _validate(dataset)
     return dataset

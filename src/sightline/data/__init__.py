@@ -1,13 +1,10 @@
 """Data sets: recognising, reading, describing, splitting and writing them. The names below are the public door."""
 
-from sightline.data.box_checks import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
 from sightline.data.class_masks import BACKGROUND_NAMES, ClassMask, examine_class_mask, read_class_mask
-from sightline.data.codes import CODES, finding
+from sightline.data.codes import CODES, finding, images_of_findings
 from sightline.data.description import DESCRIPTION_NAME, Description
-from sightline.data.doors import FORMATS, detect_format, read_dataset, write_dataset
-from sightline.data.finding_images import images_of_findings
+from sightline.data.doors import FORMATS, detect_format, entry_lines, read_dataset, write_dataset
 from sightline.data.formats.mot.text import read_mot_txt, write_mot_txt
-from sightline.data.formats.shared.image_copy import watch_copying
 from sightline.data.layout import absolute, inside, list_images, path_from, split_of
 from sightline.data.prediction_files import read_coco_results, write_mot_predictions
 from sightline.data.splits.division import check_split_overlap, split_dataset
@@ -17,15 +14,12 @@ __all__ = [
     "CODES",
     "DESCRIPTION_NAME",
     "FORMATS",
-    "NEAR_DUPLICATE_IOU",
-    "OUTSIDE_PX",
-    "TINY_PX",
     "ClassMask",
     "Description",
     "absolute",
-    "check_boxes",
     "check_split_overlap",
     "detect_format",
+    "entry_lines",
     "examine_class_mask",
     "finding",
     "images_of_findings",
@@ -38,7 +32,6 @@ __all__ = [
     "read_mot_txt",
     "split_dataset",
     "split_of",
-    "watch_copying",
     "write_dataset",
     "write_mot_predictions",
     "write_mot_txt",

@@ -1,6 +1,7 @@
 """The formats we know, and the two doors: `read_dataset` and `write_dataset`."""
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from sightline.data.description import DESCRIPTION_NAME, Description, apply_desc
 from sightline.data.formats.coco import read as coco
 from sightline.data.formats.coco import roboflow
 from sightline.data.formats.coco import write as coco_write
+from sightline.data.formats.coco.document import annotation_lines
 from sightline.data.formats.cvat import read as cvat
 from sightline.data.formats.cvat import write as cvat_write
 from sightline.data.formats.instance_files import read as instance_files
@@ -29,6 +31,7 @@ from sightline.data.formats.mot import read as mot
 from sightline.data.formats.mot import write as mot_write
 from sightline.data.formats.panoptic import read as coco_panoptic
 from sightline.data.formats.panoptic import write as coco_panoptic_write
+from sightline.data.formats.shared.writing import Progress
 from sightline.data.formats.visdrone import read as visdrone
 from sightline.data.formats.visdrone import write as visdrone_write
 from sightline.data.formats.voc import read as voc
@@ -38,7 +41,7 @@ from sightline.data.formats.yolo import read as yolo
 from sightline.data.formats.yolo import write as yolo_write
 from sightline.data.layout import absolute, list_files
 
-__all__ = ["FORMATS", "Format", "detect_format", "read_dataset", "write_dataset"]
+__all__ = ["FORMATS", "Format", "detect_format", "entry_lines", "read_dataset", "write_dataset"]
 
 
 _SHOWN = 8  # data sets named in the message that there are several
@@ -48,29 +51,39 @@ _LOOKED_AT = 100  # folders of a folder that are looked into for them
 class Writer(Protocol):
     """Writes a data set below a folder and returns what the format cannot hold."""
 
-    def __call__(self, dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]: ...
+    def __call__(
+        self, dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+    ) -> list[Finding]: ...
 
 
 class Format(NamedTuple):
-    """A format: what it looks like on disk, how surely a path is one (0..1 or None), its reader, its writer."""
+    """A format: what it looks like on disk, how surely a path is one (0..1 or None), its reader, its writer.
+
+    `lines` gives the 1-based lines of entries of a label file, where an entry is not a line itself.
+    """
 
     looked_for: str
     detect: Callable[[Path], float | None]
     read: Callable[[Path], Dataset]
     write: Writer | None
+    lines: Callable[[Path, Iterable[int]], Mapping[int, int]] | None = None
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "coco": Format(coco.LOOKED_FOR, coco.detect, coco.read, coco_write.write),
+        "coco": Format(coco.LOOKED_FOR, coco.detect, coco.read, coco_write.write, annotation_lines),
         "coco-panoptic": Format(
-            coco_panoptic.LOOKED_FOR, coco_panoptic.detect, coco_panoptic.read, coco_panoptic_write.write
+            coco_panoptic.LOOKED_FOR,
+            coco_panoptic.detect,
+            coco_panoptic.read,
+            coco_panoptic_write.write,
+            annotation_lines,
         ),
-        "roboflow": Format(roboflow.LOOKED_FOR, roboflow.detect, roboflow.read, roboflow.write),
+        "roboflow": Format(roboflow.LOOKED_FOR, roboflow.detect, roboflow.read, roboflow.write, annotation_lines),
         "yolo": Format(yolo.LOOKED_FOR, yolo.detect, yolo.read, yolo_write.write),
         "voc": Format(voc.LOOKED_FOR, voc.detect, voc.read, voc_write.write),
         "visdrone": Format(visdrone.LOOKED_FOR, visdrone.detect, visdrone.read, visdrone_write.write),
-        "labelme": Format(labelme.LOOKED_FOR, labelme.detect, labelme.read, labelme_write.write),
+        "labelme": Format(labelme.LOOKED_FOR, labelme.detect, labelme.read, labelme_write.write, labelme.shape_lines),
         "cvat": Format(cvat.LOOKED_FOR, cvat.detect, cvat.read, cvat_write.write),
         "mot": Format(mot.LOOKED_FOR, mot.detect, mot.read, mot_write.write),
         "masks": Format(masks.LOOKED_FOR, masks.detect, masks.read, masks_write.write),
@@ -113,19 +126,20 @@ def write_dataset(
     format: str,  # noqa: A002
     *,
     copy_images: bool = True,
+    progress: Progress | None = None,
 ) -> list[Finding]:
     """Write a data set below the folder `path` in one of `FORMATS`; returns what that format cannot hold, counted.
 
     Of a data set of task "detect" the boxes are written, and no masks. With `copy_images=False` only labels are
     written: for COCO their file names stay relative to the data set's root, formats that find labels by the image's
     place ask for the images to be there. DataError for a data set the format cannot hold at all, such as semantic
-    masks in a format of boxes.
+    masks in a format of boxes. `progress` is called with how many of how many images are in place.
     """
     writers = {name: f.write for name, f in FORMATS.items() if f.write is not None}
     if format not in writers:
         raise ConfigError(unknown_name("format to write", format, writers))
     dataset, losses = _boxes_alone(dataset) if dataset.task == "detect" else (dataset, [])
-    return [*losses, *writers[format](dataset, absolute(Path(path)), copy_images=copy_images)]
+    return [*losses, *writers[format](dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]
 
 
 def detect_format(path: str | Path) -> str | None:
@@ -134,6 +148,25 @@ def detect_format(path: str | Path) -> str | None:
     scores = {name: f.detect(place) for name, f in FORMATS.items()}
     found = {name: score for name, score in scores.items() if score is not None}
     return max(found, key=lambda name: found[name]) if found else None
+
+
+def entry_lines(dataset: Dataset, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """The 1-based lines of label file and entry (`label_path` and `entry` of objects), each file looked into once.
+
+    Left out are those that cannot be found, as the file is gone or is another one now.
+    """
+    entries: dict[str, set[int]] = defaultdict(set)
+    for path, entry in places:
+        entries[path].add(entry)
+    lines_of = FORMATS[dataset.format].lines if dataset.format in FORMATS else None
+    lines: dict[tuple[str, int], int] = {}
+    for path, wanted in entries.items():
+        try:
+            found = {e: e for e in wanted} if lines_of is None else lines_of(dataset.root / path, wanted)
+        except OSError:
+            continue
+        lines |= {(path, entry): line for entry, line in found.items()}
+    return lines
 
 
 def _find(path: Path) -> tuple[Path, str]:

@@ -17,7 +17,6 @@ IMBALANCE = 100
 _COCO_LARGEST_ID, _COCO_CLASSES = 90, 80
 _SHOWN = 10
 # How the readers word `label-unknown-class`; the number is the file's own id.
-_UNKNOWN_ID = re.compile(r"(?:class id|category) '?(-?\d+)(?:\.0)?'?[ ,]")
 
 
 def check_classes(dataset: Dataset, scan: Scan, _options: AuditOptions) -> list[Finding]:
@@ -45,9 +44,9 @@ def _misnumbered(dataset: Dataset, amounts: list[int]) -> list[Finding]:
     unknown: Counter[int] = Counter()
     first: Finding | None = None
     for f in dataset.findings:
-        match = _UNKNOWN_ID.search(f.message) if f.code == "label-unknown-class" else None
-        if match:
-            unknown[int(match.group(1))] += f.count
+        number = f.facts.get("class_number") if f.code == "label-unknown-class" else None
+        if number is not None:
+            unknown[number] += f.count
             first = first or f
     if not unknown or first is None:
         return []

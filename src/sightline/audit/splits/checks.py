@@ -1,6 +1,5 @@
 """Checks that compare the splits with each other, and with what they were when somebody wrote them down."""
 
-import re
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, TypeAlias
@@ -26,7 +25,6 @@ WORTH_ABSENCE = 10  # objects of a class in one split from which on its absence 
 _SIZE_BINS = 64
 _SEED = 0
 _SHOWN = 10
-_LISTED_TWICE = re.compile(r"listed in '([^']*)' and in '([^']*)'")
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Pair: TypeAlias = tuple[str, str]
@@ -84,10 +82,9 @@ def _emptied_splits(dataset: Dataset) -> list[Finding]:
     """Splits that a reader found wholly inside another: of them nothing but its finding is left."""
     found: dict[Pair, int] = {}
     for f in dataset.findings:
-        match = _LISTED_TWICE.search(f.message) if f.code == "split-overlap-path" else None
-        if match and match.group(2) not in dataset.splits:
-            pair = (match.group(1), match.group(2))
-            found[pair] = found.get(pair, 0) + f.count
+        first, second = f.facts["splits"] if f.code == "split-overlap-path" else (None, None)
+        if first is not None and second is not None and second not in dataset.splits:
+            found[first, second] = found.get((first, second), 0) + f.count
     return [
         finding("split-identical", f"all {n} images of '{second}' are the same files as in '{first}'", count=n)
         for (first, second), n in found.items()

@@ -49,7 +49,7 @@ class SplitOptions(Config):
     folds: int | None = pydantic.Field(default=None, ge=2)
     """Equal folds in place of the fractions."""
     group_by: str | None = None
-    """A pattern, `parent`, or a column of `metadata`; see `sightline.data.splits.groups`."""
+    """A pattern, `parent`, or a column of `metadata`; see `sightline.data.splits.division`."""
     metadata: str | None = None
     stratify: tuple[StratifyBy, ...] = ("class", "size")
     seed: int = pydantic.Field(default=0, ge=0)

@@ -1,29 +1,102 @@
-"""Splits: made reproducibly, never dividing a group, and checked for images that are on both sides."""
+"""Splits: made reproducibly, never dividing a declared group, held out where none are named, checked for overlap."""
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
 from sightline.core.dataset import Dataset, check_split_names
-from sightline.core.errors import DataError
+from sightline.core.errors import ConfigError, DataError, at, unknown_name
 from sightline.data.splits.stratify import divide_units
 
 __all__ = [
+    "PARENT",
     "assign_splits",
     "check_fractions",
     "check_split_overlap",
+    "declared_groups",
+    "exclude_images",
     "hash_key",
+    "hold_out",
+    "read_rows",
     "shared_bytes",
     "split_dataset",
     "unit_keys",
 ]
+
+PARENT = "parent"
+"""The rule by which the images of one folder are a group."""
+_KEYS = ("path", "stem")
+
+
+def declared_groups(paths: pl.Series, rule: str, metadata: Path | None = None, where: str | None = None) -> pl.Series:
+    """The group of each path, null where the rule gives none.
+
+    `rule` is a regular expression whose first group names it, `parent` for the folder, or, with `metadata`, a column of
+    that CSV file, which names images in a column `path` or `stem`. ConfigError, at `where`, for anything else, and for
+    a rule that gives no image a group.
+    """
+    if metadata is not None:
+        return _from_column(paths, metadata, rule)
+    if rule == PARENT:
+        return pl.Series([PurePosixPath(p).parent.as_posix() for p in paths.to_list()], dtype=pl.String)
+    try:
+        compiled = re.compile(rule)
+    except re.error as error:
+        raise ConfigError(f"'group' must be a regular expression, got '{rule}': {error}", where=where) from None
+    if compiled.groups < 1:
+        raise ConfigError(f"'group' must have a group in parentheses, or be '{PARENT}', got '{rule}'", where=where)
+    matches = [compiled.search(p) for p in paths.to_list()]
+    found = pl.Series([m.group(1) if m else None for m in matches], dtype=pl.String)
+    if len(found) and found.null_count() == len(found):
+        message = f"'group' must be found in paths of the data set, got '{rule}', which is not even in '{paths[0]}'"
+        raise ConfigError(message, where=where)
+    return found
+
+
+def read_rows(file: Path) -> pl.DataFrame:
+    """A CSV file with a head, every value as text, empty ones null; ConfigError when it cannot be read as that."""
+    try:
+        # Only text: a patient 007 must not become 7.
+        frame = pl.read_csv(file, infer_schema=False, truncate_ragged_lines=False)
+    except OSError as error:
+        raise ConfigError(f"cannot read the file ({error.strerror or error})", where=str(file)) from None
+    except pl.exceptions.PolarsError as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"must be a CSV file in UTF-8 with a head, got: {first}", where=str(file)) from None
+    return frame.rename({name: name.strip() for name in frame.columns})
+
+
+def _from_column(paths: pl.Series, file: Path, column: str) -> pl.Series:
+    table = read_rows(file)
+    key = next((k for k in _KEYS if k in table.columns), None)
+    if key is None:
+        raise ConfigError(
+            f"must name images in a column 'path' or 'stem', got the columns {', '.join(table.columns)}",
+            where=at(file, 1),
+        )
+    if column not in table.columns or column == key:
+        known = [c for c in table.columns if c != key]
+        raise ConfigError(unknown_name("column", column, known), where=at(file, 1))
+    twice = table.with_row_index("line", offset=2).filter(
+        pl.col(key).is_duplicated() & ~pl.col(key).is_first_distinct()
+    )
+    if not twice.is_empty():
+        raise ConfigError(f"must name each image once, got '{twice[key][0]}' again", where=at(file, twice["line"][0]))
+    value_of = dict(table.select(key, column).iter_rows())
+    names = paths.to_list() if key == "path" else [PurePosixPath(p).stem for p in paths.to_list()]
+    found = pl.Series([value_of.get(n) for n in names], dtype=pl.String)
+    if found.null_count() == len(found):
+        raise ConfigError(f"must name images of the data set in '{key}', got none that is one", where=str(file))
+    return found
+
 
 _SLACK = 1e-9
 
@@ -80,11 +153,7 @@ def check_split_overlap(dataset: Dataset, first: str = "train", second: str = "v
     A metric on images that were trained on says nothing. An image listed in both splits is in the table only once, so a
     whole split may have vanished: call this before taking the splits apart. Only files of equal size are hashed.
     """
-    told = [
-        f
-        for f in dataset.findings
-        if f.code == "split-overlap-path" and {f"'{first}'", f"'{second}'"} <= set(f.message.split())
-    ]
+    told = [f for f in dataset.findings if f.code == "split-overlap-path" and {first, second} <= set(f.facts["splits"])]
     if told:
         count = sum(f.count for f in told)
         raise DataError(
@@ -123,3 +192,36 @@ def shared_bytes(dataset: Dataset, splits: set[str] | None = None, workers: int 
 def _digest(path: Path) -> bytes:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").digest()
+
+
+def hold_out(dataset: Dataset, *, train: str, val: str, fraction: float, seed: int) -> tuple[Dataset, list[str]]:
+    """The data set with a share held out as split `val`, where it names no splits; and what was done, in words.
+
+    Groups (sequences, patients, scenes) are never divided. A single sequence leaves no choice: its last frames are held
+    out in one piece, which is closer to its training frames than a sequence of its own would be; the words say so.
+    """
+    if dataset.splits:
+        return dataset, []
+    groups = dataset.images["group"]
+    if groups.null_count() == 0 and groups.n_unique() == 1 and dataset.images["frame"].null_count() == 0:
+        first = int(dataset.images["frame"].quantile(1.0 - fraction, "higher") or 0)
+        split = pl.when(pl.col("frame") >= first).then(pl.lit(val)).otherwise(pl.lit(train)).alias("split")
+        note = (
+            f"one sequence only: its last {fraction:.0%} of frames are held out as '{val}', which flatters the metric"
+        )
+        return replace(dataset, images=dataset.images.with_columns(split)), [note]
+    divided = split_dataset(dataset, {train: 1.0 - fraction, val: fraction}, seed)
+    return divided, [f"the data names no splits: {fraction:.0%} held out as '{val}' with seed {seed}"]
+
+
+def exclude_images(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
+    """The data set without the images named by path, file name or stem; DataError for a name that matches none."""
+    paths = [PurePosixPath(p) for p in dataset.images["path"]]
+    known = {name: i for i, p in enumerate(paths) for name in (p.as_posix(), p.name, p.stem)}
+    dropped: set[int] = set()
+    for name in names:
+        if name not in known:
+            raise DataError(unknown_name("image to leave out", name, [p.stem for p in paths]), where=str(dataset.root))
+        dropped |= {i for i, p in enumerate(paths) if name in (p.as_posix(), p.name, p.stem)}
+    keep = [i for i in range(len(paths)) if i not in dropped]
+    return dataset.select(dataset.images["image_id"][keep]) if dropped else dataset

@@ -10,8 +10,8 @@ from sightline.core.errors import ConfigError, at
 from sightline.core.files import write_bytes_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.splits.groups import read_rows
-from sightline.data.splits.label_digest import split_label_digests
+from sightline.data.splits.digests import split_label_digests
+from sightline.data.splits.division import read_rows
 
 __all__ = ["SplitRecord", "apply_table", "changed_splits", "read_table", "write_table"]
 

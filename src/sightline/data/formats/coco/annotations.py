@@ -10,17 +10,23 @@ import polars as pl
 
 from sightline.core.dataset import OBJECTS_SCHEMA
 from sightline.core.findings import Finding
-from sightline.data.box_checks import check_boxes
-from sightline.data.formats.coco.codes import read_codes
 from sightline.data.formats.coco.document import Document, Problem
-from sightline.data.formats.coco.entries import Bools, Entries, Floats, Ints, parsed_entries, scanned_entries
-from sightline.data.formats.shared.nested_lists import list_column, nested_column
+from sightline.data.formats.coco.entries import (
+    Bools,
+    Entries,
+    Floats,
+    Ints,
+    parsed_entries,
+    read_codes,
+    scanned_entries,
+)
+from sightline.data.formats.shared.columns import ignore_flat_boxes, integers, list_column, nested_column
 from sightline.ops import rle
 
 __all__ = ["read_annotations"]
 
 _COLUMNS = tuple(
-    c for c in OBJECTS_SCHEMA if c not in {"occlusion", "truncation", "track_id"}
+    c for c in OBJECTS_SCHEMA if c not in {"occlusion", "truncation", "track_id", "label_path", "entry", "reported"}
 )  # COCO has none of these
 _VISIBILITIES = (0, 1, 2)
 _DENSE = 16
@@ -54,13 +60,11 @@ def read_annotations(
     if bad_ids.any() or (np.diff(np.sort(ids)) == 0).any():
         problems += _repeated(ids, bad_ids, index)
         objects = objects.with_columns(object_id=pl.Series(kept, dtype=pl.Int64))
-
-    def places(rows: Ints) -> list[tuple[str, int | None]]:
-        lines = document.lines("annotations", kept[rows].tolist())
-        return [(document.name, lines.get(i)) for i in kept[rows].tolist()]
-
-    objects, findings = check_boxes(objects, images, classes["name"].to_list(), places)
-    return objects, document.findings("annotations", problems) + findings
+    source: dict[str, pl.Expr | pl.Series] = {
+        "label_path": pl.lit(document.name).cast(pl.Categorical),
+        "entry": pl.Series(kept, dtype=pl.Int32),
+    }
+    return ignore_flat_boxes(objects.with_columns(**source)), document.findings("annotations", problems)
 
 
 @dataclass(frozen=True)
@@ -300,7 +304,10 @@ def _unusable(entries: Entries, row: int, image_id: int, class_id: int, left_out
         return Problem("label-unknown-image", index, f"{label} belongs to image {got!r:.40}, not listed")
     if class_id < 0:
         got = entry.get("category_id")
-        return Problem("label-unknown-class", index, f"{label} has category {got!r:.40}, not declared", image_id)
+        (number,), (wrong,) = integers([got])
+        facts = {} if wrong else {"class_number": int(number)}
+        message = f"{label} has category {got!r:.40}, not declared"
+        return Problem("label-unknown-class", index, message, image_id, facts=facts)
     got = entry.get("bbox")
     return Problem(
         "label-malformed", index, f"{label} must have a bbox of four finite numbers, got {got!r:.60}", image_id

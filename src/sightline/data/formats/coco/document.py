@@ -7,9 +7,9 @@ form or no JSON at all; both give the same.
 
 import codecs
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sightline.data.formats.shared.columns import integers
 from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
 from sightline.data.json.scan import MAX_DEPTH, Bytes, Ints, count_lines, skip_blank, skip_value
 
-__all__ = ["Document", "ListedImages", "Problem"]
+__all__ = ["Document", "ListedImages", "Problem", "annotation_lines"]
 
 SCAN_FROM = 1 << 20
 """Bytes from which on a file is scanned. Below, Python's parser is done before the kernels are loaded."""
@@ -44,6 +44,7 @@ class Problem:
     message: str
     image_id: int | None = None
     count: int = 1
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,16 @@ class Document:
             return []
         lines = self.lines(section, (p.index for p in problems))
         return [
-            finding(p.code, p.message, path=self.name, line=lines.get(p.index), image_id=p.image_id, count=p.count)
+            finding(
+                p.code,
+                p.message,
+                path=self.name,
+                line=lines.get(p.index),
+                image_id=p.image_id,
+                count=p.count,
+                facts=p.facts,
+                entry=p.index,
+            )
             for p in problems
         ]
 
@@ -202,6 +212,11 @@ class Document:
             if not sound:
                 return None
         return spans
+
+
+def annotation_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
+    """The 1-based lines of entries of a file's list of annotations; OSError where it cannot be read."""
+    return JsonPlaces(np.frombuffer(file.read_bytes(), dtype=np.uint8)).lines("annotations", indices)
 
 
 def _read_utf8(file: Path) -> Bytes:

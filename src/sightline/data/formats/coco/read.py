@@ -17,10 +17,8 @@ import polars as pl
 from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.data.formats.coco.annotations import read_annotations
-from sightline.data.formats.coco.classes import read_classes
 from sightline.data.formats.coco.document import Document
-from sightline.data.formats.coco.images import image_folder, read_images
-from sightline.data.formats.coco.kinds import json_kind
+from sightline.data.formats.coco.listing import image_folder, json_kind, read_classes, read_images
 from sightline.data.layout import absolute, common_root, relative, split_of
 
 __all__ = ["LOOKED_FOR", "ROBOFLOW_FILE", "detect", "label_files", "read", "roboflow_files"]

@@ -9,8 +9,7 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.formats.coco import read as coco
 from sightline.data.formats.coco.write import images_by_split, split_losses, write_labels
-from sightline.data.formats.shared.image_copy import copied_name, copy_files
-from sightline.data.formats.shared.losses import common_losses
+from sightline.data.formats.shared.writing import Progress, common_losses, copied_name, copy_files
 from sightline.data.layout import split_of
 
 __all__ = ["LOOKED_FOR", "detect", "read", "write"]
@@ -32,7 +31,9 @@ def read(path: Path) -> Dataset:
     return replace(coco.read(path), format="roboflow")
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a data set of boxes or instances below `folder`, one folder per split; returns the losses, counted.
 
     Images without a split go to `unassigned`, which is read back as none. Labels are written as COCO's are.
@@ -45,7 +46,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
         names |= _names(images["path"].to_list(), split)
     splits = dict(dataset.images.select("path", "split").iter_rows())
     if copy_images:
-        copy_files((dataset.image_path(p), folder / _folder(splits[p]) / name) for p, name in names.items())
+        copy_files(((dataset.image_path(p), folder / _folder(splits[p]) / name) for p, name in names.items()), progress)
     for split, images in parts:
         write_labels(dataset, images, names, folder / _folder(split) / coco.ROBOFLOW_FILE)
     losses = common_losses(dataset, keeps=["keypoints"])

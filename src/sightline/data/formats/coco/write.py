@@ -14,8 +14,7 @@ from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import copied_name, copy_files
-from sightline.data.formats.shared.losses import common_losses
+from sightline.data.formats.shared.writing import Progress, common_losses, copied_name, copy_files
 from sightline.data.layout import split_of
 from sightline.ops import rle
 
@@ -24,7 +23,9 @@ __all__ = ["categories_of", "extents", "images_by_split", "split_losses", "write
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a data set of boxes or instances as COCO below `folder`; returns what COCO cannot hold, counted.
 
     One file per split (`instances.json` for images without one). A data set read from COCO keeps its image, object and
@@ -33,7 +34,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     """
     _refuse_masks(dataset)
     if copy_images:
-        copy_files((dataset.image_path(p), folder / copied_name(p)) for p in dataset.images["path"])
+        copy_files(((dataset.image_path(p), folder / copied_name(p)) for p in dataset.images["path"]), progress)
     names = {path: copied_name(path) if copy_images else path for path in dataset.images["path"]}
     for split, images in images_by_split(dataset.images):
         name = "instances.json" if split is None else f"instances_{split}.json"

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import polars as pl
 
@@ -25,9 +26,18 @@ from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError, at
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.cvat.entries import CvatShape, Meta, Owner, read_cvat
-from sightline.data.formats.cvat.shapes import AREAS, UNSAID, read_flags, read_part, says_occluded
-from sightline.data.formats.shared.named_images import ImageCollector
+from sightline.data.formats.cvat.shapes import (
+    AREAS,
+    UNSAID,
+    CvatShape,
+    Meta,
+    Owner,
+    read_cvat,
+    read_flags,
+    read_part,
+    says_occluded,
+)
+from sightline.data.formats.shared.image_tables import ImageCollector
 from sightline.data.formats.shared.shapes import ObjectCollector, Part, Place, ShapeError, has_masks
 from sightline.data.formats.shared.xml import line_in
 from sightline.data.layout import (
@@ -68,7 +78,7 @@ def read(path: Path) -> Dataset:
     for file in files:
         reader.read_file(file, alone=len(files) == 1)
     images, ids = reader.images.table()
-    objects, classes = reader.objects.tables(images, ids, reader.labels, _same)
+    objects, classes = reader.objects.tables(ids, reader.labels, _same)
     said = pl.col("occlusion") != UNSAID
     # A flag that nobody has ever set says nothing about the objects without it.
     unset = pl.lit(0.0 if reader.flag_used else None, dtype=pl.Float64)
@@ -145,7 +155,8 @@ class _Reader:
             try:
                 parts.append(read_part(shape, size_hw))
             except ShapeError as error:
-                self.report(error.code, f"a {shape.kind}: {error.message}", name, shape.line)
+                message = f"a {shape.kind}: {error.message}"
+                self.report(error.code, message, name, shape.line, facts={"image": image})
                 # The box of a mask that cannot be read stands for it, unless other parts say more.
                 parts += [error.kept] if error.kept is not None and len(shapes) == 1 else []
         if not parts:
@@ -154,9 +165,9 @@ class _Reader:
         self.flag_used |= any(says_occluded(shape) for shape in shapes)
         self.objects.add(image, label, parts, read_flags(shapes, self._unused), size_hw, (name, shapes[0].line))
 
-    def report(self, code: str, message: str, path: str, line: int | None = None, count: int = 1) -> None:
-        """Note a finding."""
-        self.objects.findings.append(finding(code, message, path=path, line=line, count=count))
+    def report(self, code: str, message: str, path: str, line: int | None = None, **more: Any) -> None:
+        """Note a finding; `more` are other fields of it."""
+        self.objects.findings.append(finding(code, message, path=path, line=line, entry=line, **more))
 
     def unused(self) -> list[Finding]:
         """The attributes that mean nothing here, counted."""
@@ -221,7 +232,7 @@ class _Walk:
         self._flush()
         for kind, (count, line) in sorted(self._shapeless.items()):
             message = f"{count} shapes of kind {kind} are left out"
-            self._reader.report("label-unsupported-shape", message, self._name, line, count)
+            self._reader.report("label-unsupported-shape", message, self._name, line, count=count)
 
     def _flush(self) -> None:
         if self._image is not None:

@@ -13,10 +13,17 @@ from sightline.core.errors import DataError
 from sightline.core.files import atomic_path
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import copied_name
-from sightline.data.formats.shared.losses import common_losses, mask_box_losses
-from sightline.data.formats.shared.mask_crops import crop_of_rle
-from sightline.data.formats.shared.written_images import check_class_names, check_has_objects, number_text, place_images
+from sightline.data.formats.shared.object_masks import crop_of_rle
+from sightline.data.formats.shared.writing import (
+    Progress,
+    check_class_names,
+    check_has_objects,
+    common_losses,
+    copied_name,
+    mask_box_losses,
+    number_text,
+    place_images,
+)
 from sightline.data.formats.shared.xml import attribute_text, element_text
 
 __all__ = ["write"]
@@ -28,7 +35,9 @@ _TOLD = {
 _CHECKBOXES = {"crowd": "is_crowd", "ignore": "ignore"}
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a data set of boxes or instances as CVAT XML below `folder`; returns what CVAT cannot hold, counted.
 
     Images keep their relative paths, splits are subsets. Polygons, pixel masks and plain boxes read back exactly; an
@@ -40,7 +49,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     if "default" in {split.lower() for split in dataset.splits}:
         raise DataError("a split must not be called 'default', which is CVAT's word for none", do="Rename it")
     targets = {path: copied_name(path) for path in dataset.images["path"]}
-    place_images(dataset, folder, targets, copy=copy_images)
+    place_images(dataset, folder, targets, copy=copy_images, progress=progress)
     lost: Counter[str] = Counter()
     with atomic_path(folder / "annotations.xml") as temporary, temporary.open("w", encoding="utf-8") as stream:
         for line in _document(dataset, targets, lost):

@@ -22,11 +22,11 @@ import polars as pl
 from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
 from sightline.data.formats.masks.pairs import MaskOptions, find_mask_pairs
 from sightline.data.formats.masks.read import with_masks
-from sightline.data.formats.shared.found_images import build_image_table
+from sightline.data.formats.shared.columns import ignore_flat_boxes
+from sightline.data.formats.shared.image_tables import build_image_table
 from sightline.data.formats.shared.object_masks import split_ids
 from sightline.data.layout import absolute, list_images, relative, split_of
 from sightline.media import as_rgb8, read_header, read_image, read_mask
@@ -77,22 +77,21 @@ def read(path: Path, options: MaskOptions | None = None) -> Dataset:
     table = pl.DataFrame(
         {key: [row[key] for row in rows] for key in ("image_id", "x1", "y1", "x2", "y2", "area", "ignore", "rle")},
         schema={key: OBJECTS_SCHEMA[key] for key in ("image_id", "x1", "y1", "x2", "y2", "area", "ignore", "rle")},
-    ).with_columns(class_id=pl.Series([slots[row["class"]] for row in rows], dtype=pl.Int32), crowd=pl.lit(False))
-
-    def places(indices: npt.NDArray[np.int64]) -> list[tuple[str, int | None]]:
-        return [(rows[i]["path"], None) for i in indices.tolist()]
-
-    objects, found = check_boxes(table, images, names, places)
+    ).with_columns(
+        class_id=pl.Series([slots[row["class"]] for row in rows], dtype=pl.Int32),
+        crowd=pl.lit(False),
+        label_path=pl.Series([row["path"] for row in rows], dtype=pl.Categorical),
+    )
     classes = pl.DataFrame({"class_id": range(len(names)), "name": names}, schema_overrides={"class_id": pl.Int32})
     return dataset_from_rows(
         images,
-        objects,
+        ignore_flat_boxes(table),
         classes,
         root=root,
         name=path.name,
         task="instance",
         format="instance-files",
-        findings=findings + found,
+        findings=findings,
     )
 
 

@@ -16,10 +16,8 @@ from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.instance_files.read import folder_of_class
-from sightline.data.formats.shared.image_copy import places_by_split
-from sightline.data.formats.shared.losses import common_losses
 from sightline.data.formats.shared.object_masks import object_rle
-from sightline.data.formats.shared.written_images import check_splits, place_images
+from sightline.data.formats.shared.writing import Progress, check_splits, common_losses, place_images, places_by_split
 from sightline.ops import rle
 
 __all__ = ["write"]
@@ -35,7 +33,9 @@ _TOLD = {
 }
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a data set of instances with a mask file for each object; returns what this cannot hold, counted.
 
     Several classes become folders below each `masks/`; their names stand in a `sightline.yaml`. Without `copy_images`
@@ -51,7 +51,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     places = {path: PurePosixPath(place) for path, place in places_by_split(dataset.images).items()}
     samples = {path: place.with_suffix("") for path, place in places.items()}
     targets = {path: str(samples[path] / "images" / place.name) for path, place in places.items()}
-    place_images(dataset, folder, targets, copy=copy_images)
+    place_images(dataset, folder, targets, copy=copy_images, progress=progress)
     several = dataset.classes.height > 1
     names = [_folder_of_class(name) if several else "" for name in dataset.class_names]
     groups = {key[0]: part for key, part in dataset.objects.group_by("image_id", maintain_order=True)}

@@ -15,7 +15,7 @@ objects of classes that come last.
 import mmap
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,12 +28,12 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.labelme.shapes import BACKGROUND_LABEL, IGNORE_LABEL, group_shapes, joint_flags, read_part
-from sightline.data.formats.shared.named_images import ImageCollector
+from sightline.data.formats.shared.image_tables import ImageCollector
 from sightline.data.formats.shared.shapes import ObjectCollector, Part, Place, ShapeError, has_masks
 from sightline.data.json.places import JsonPlaces
 from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_text, relative, split_of
 
-__all__ = ["LABELS_NAME", "LOOKED_FOR", "detect", "read"]
+__all__ = ["LABELS_NAME", "LOOKED_FOR", "detect", "read", "shape_lines"]
 
 LOOKED_FOR = "LabelMe .json files (shapes, imagePath), one for each image"
 LABELS_NAME = "labels.txt"
@@ -74,7 +74,7 @@ def read(path: Path) -> Dataset:
     reader.add_unlabelled()
     images, ids = reader.images.table(reader.embedded_note())
     declared = _declared(path)
-    objects, classes = reader.objects.tables(images, ids, declared, reader.lines, last=_SPECIAL)
+    objects, classes = reader.objects.tables(ids, declared, reader.lines, last=_SPECIAL)
     return dataset_from_rows(
         images,
         objects,
@@ -133,20 +133,19 @@ class _Reader:
         try:
             content = _parse(file, name)
         except DataError as error:
-            self._report("label-malformed", error.what, name, _line_of(error))
+            self._report("label-malformed", error.what, name, _line_of(error), image=self._namesake(name))
             return
         if content.shapes is None and content.image_path is None:
             self._report("layout-unknown-key", "no LabelMe file (shapes, imagePath); it is not read", name)
             return
         self.files += 1
-        shapes = content.shapes
+        shapes, image = content.shapes, self._image_of(file, content.image_path, name)
         if not isinstance(shapes, list):
-            self._report("label-malformed", f"'shapes' must be a list, got {shapes!r:.40}", name)
+            self._report("label-malformed", f"'shapes' must be a list, got {shapes!r:.40}", name, image=image)
             shapes = []
         elif not shapes:
-            self._report("label-empty-file", "no object", name)
+            self._report("label-empty-file", "no object", name, image=image)
         self._count_flags(content.flags)
-        image = self._image_of(file, content.image_path, name)
         if image is None:
             return
         embedded = len(content.image_data) > 4
@@ -180,7 +179,7 @@ class _Reader:
         wanted: dict[str, set[int]] = {}
         for name, index in places:
             wanted.setdefault(name, set()).add(index)
-        found = {name: _shape_lines(self.root / name, rows) for name, rows in wanted.items()}
+        found = {name: shape_lines(self.root / name, rows) for name, rows in wanted.items()}
         return [(name, found[name].get(index)) for name, index in places]
 
     def unused_flags(self) -> list[Finding]:
@@ -199,16 +198,21 @@ class _Reader:
                 path = inside(self.root, relative(absolute(file.parent / text), self.root), name)
             except DataError as error:
                 problem = error.what
-        base = PurePosixPath(text).name
-        if path and path in self._by_name.get(base, []):
+        same_name = self._by_name.get(PurePosixPath(text).name, [])
+        if path and path in same_name:
             return path
-        for found in (self._by_stem.get(str(PurePosixPath(name).with_suffix("")), []), self._by_name.get(base, [])):
-            if len(found) == 1:
-                self._report("layout-elsewhere", f"the image '{stated!s:.80}' was found as '{found[0]}'", name)
-                return found[0]
+        found = self._namesake(name) or (same_name[0] if len(same_name) == 1 else None)
+        if found is not None:
+            self._report("layout-elsewhere", f"the image '{stated!s:.80}' was found as '{found}'", name, image=found)
+            return found
         if not path:
             self._report("image-missing", f"{problem}; the shapes are left out", name)
         return path or None
+
+    def _namesake(self, name: str) -> str | None:
+        """The one picture beside a label file that has its name."""
+        found = self._by_stem.get(str(PurePosixPath(name).with_suffix("")), [])
+        return found[0] if len(found) == 1 else None
 
     def _add_shapes(self, shapes: list[Any], image: str, size_hw: tuple[int, int], name: str) -> None:
         problems: list[tuple[int, ShapeError]] = []
@@ -226,13 +230,24 @@ class _Reader:
                 self.objects.add(image, label, parts, flags, size_hw, (name, members[0]))
         places = self.lines([(name, index) for index, _ in problems]) if problems else []
         for (path, line), (index, problem) in zip(places, problems, strict=True):
-            self._report(problem.code, f"shapes[{index}]: {problem.message}", path, line)
+            self._report(problem.code, f"shapes[{index}]: {problem.message}", path, line, entry=index, image=image)
 
     def _count_flags(self, flags: Any) -> None:
         self._flags.update(str(key)[:40] for key, value in (flags.items() if isinstance(flags, dict) else ()) if value)
 
-    def _report(self, code: str, message: str, path: str, line: int | None = None) -> None:
-        self.objects.findings.append(finding(code, message, path=path, line=line))
+    def _report(
+        self,
+        code: str,
+        message: str,
+        path: str,
+        line: int | None = None,
+        *,
+        entry: int | None = None,
+        image: str | None = None,
+    ) -> None:
+        """Note a finding at a place, and about the image of that path where one is meant."""
+        facts = {} if image is None else {"image": image}
+        self.objects.findings.append(finding(code, message, path=path, line=line, entry=entry, facts=facts))
 
 
 def _parse(file: Path, name: str) -> _File:
@@ -259,7 +274,8 @@ def _line_of(error: DataError) -> int | None:
     return int(line) if line.isdecimal() else None
 
 
-def _shape_lines(file: Path, indices: set[int]) -> dict[int, int]:
+def shape_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
+    """The 1-based lines of a file's shapes; OSError where it cannot be read."""
     data = file.read_bytes().removeprefix(_MARK)
     return JsonPlaces(np.frombuffer(data, dtype=np.uint8)).lines("shapes", indices)
 

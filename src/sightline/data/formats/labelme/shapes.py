@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sightline.core.errors import DataError
 from sightline.data.formats.shared.columns import LARGEST
-from sightline.data.formats.shared.mask_crops import rle_of_crop
+from sightline.data.formats.shared.object_masks import rle_of_crop
 from sightline.data.formats.shared.shapes import Corners, Flags, Part, ShapeError, checked_ring, ellipse_ring
 from sightline.media import decode_mask
 

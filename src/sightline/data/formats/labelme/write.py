@@ -15,13 +15,15 @@ from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.labelme.read import LABELS_NAME
 from sightline.data.formats.labelme.shapes import BACKGROUND_LABEL, IGNORE_LABEL
-from sightline.data.formats.shared.losses import common_losses, mask_box_losses
-from sightline.data.formats.shared.mask_crops import crop_of_rle
-from sightline.data.formats.shared.written_images import (
+from sightline.data.formats.shared.object_masks import crop_of_rle
+from sightline.data.formats.shared.writing import (
+    Progress,
     check_class_names,
     check_has_objects,
     check_splits,
+    common_losses,
     flat_targets,
+    mask_box_losses,
     place_images,
 )
 
@@ -36,7 +38,9 @@ _TOLD = {
 }
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a data set of boxes or instances as LabelMe below `folder`; returns what LabelMe cannot hold, counted.
 
     A split is a folder. Images keep their own names (their whole paths, `_` for `/`, where names of a folder repeat);
@@ -49,7 +53,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     check_class_names(dataset.class_names)
     paths, splits = dataset.images["path"].to_list(), dataset.images["split"].to_list()
     targets = flat_targets(paths, [split or "" for split in splits])
-    place_images(dataset, folder, targets, copy=copy_images)
+    place_images(dataset, folder, targets, copy=copy_images, progress=progress)
     lost: Counter[str] = Counter()
     groups = {key[0]: part for key, part in dataset.objects.group_by("image_id", maintain_order=True)}
     for image in dataset.images.iter_rows(named=True):

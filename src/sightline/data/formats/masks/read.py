@@ -30,7 +30,7 @@ from sightline.data.formats.masks.pairs import (
     mask_folders,
     pair_in_one_folder,
 )
-from sightline.data.formats.shared.found_images import build_image_table
+from sightline.data.formats.shared.image_tables import build_image_table
 from sightline.data.layout import absolute, list_images, relative
 from sightline.media import COLOUR_BASE, as_rgb8, colour_of_id, id_of_colour, read_header, read_image, read_mask
 

@@ -22,10 +22,8 @@ from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.core.frames import IGNORE_INDEX
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import places_by_split
-from sightline.data.formats.shared.losses import common_losses
 from sightline.data.formats.shared.object_masks import foreground, object_rle, paint
-from sightline.data.formats.shared.written_images import check_splits, place_images
+from sightline.data.formats.shared.writing import Progress, check_splits, common_losses, place_images, places_by_split
 from sightline.media import COLOUR_BASE, colour_of_id, read_header, read_mask
 
 __all__ = ["write"]
@@ -38,7 +36,9 @@ Colour: TypeAlias = tuple[int, int, int]
 Mask: TypeAlias = npt.NDArray[np.uint8]
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a data set as mask folders below `folder`; returns what they cannot hold, counted.
 
     Semantic masks read back exactly. Of objects only their classes' pixels remain: larger objects are painted first,
@@ -51,7 +51,13 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     slots = _slots(dataset) if dataset.task == "semantic" else {}
     if dataset.task != "semantic":
         _check_objects(dataset)
-    place_images(dataset, folder, {path: f"images/{place}" for path, place in places.items()}, copy=copy_images)
+    place_images(
+        dataset,
+        folder,
+        {path: f"images/{place}" for path, place in places.items()},
+        copy=copy_images,
+        progress=progress,
+    )
     masks = {path: folder / "masks" / PurePosixPath(place).with_suffix(".png") for path, place in places.items()}
     if dataset.task == "semantic":
         losses = _write_semantic(dataset, {masks[path]: dataset.image_path(source) for path, source in sources}, slots)

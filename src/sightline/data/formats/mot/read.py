@@ -18,18 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from sightline.core.dataset import IMAGES_SCHEMA, OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file
-from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
 from sightline.data.formats.mot.sequence import read_seqinfo, sequence_frames, videos_of
 from sightline.data.formats.mot.text import read_mot_txt
+from sightline.data.formats.shared.columns import ignore_flat_boxes
 from sightline.data.layout import absolute, common_root, read_text, relative, split_of
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
@@ -75,7 +73,15 @@ def read(path: Path, videos: Mapping[str, Path] | None = None) -> Dataset:
         reader.read_sequence(folder, name, split, given.get(name), alone=len(folders) == 1)
     images, objects, classes = reader.tables()
     return dataset_from_rows(
-        images, objects, classes, root=reader.root, name=path.name, task="track", format="mot", findings=reader.findings
+        images,
+        objects,
+        classes,
+        root=reader.root,
+        name=path.name,
+        task="track",
+        format="mot",
+        findings=reader.findings,
+        amodal=True,  # MOTChallenge draws the whole person, seen or not
     )
 
 
@@ -152,16 +158,11 @@ class _Reader:
             ignore=pl.col("score") == 0,
             occlusion=pl.when(pl.col("visibility") >= 0).then(1.0 - pl.col("visibility")),  # -1: not known
             track_id="track_id",
+            label_path=pl.col("path").cast(pl.Categorical),
+            entry=pl.col("line").cast(pl.Int32),
         )
-        paths, lines = rows["path"], rows["line"]
-
-        def places(indices: npt.NDArray[np.int64]) -> list[tuple[str, int | None]]:
-            return [(paths[i], lines[i]) for i in indices.tolist()]
-
-        objects, found = check_boxes(objects, images, names, places, amodal=True)
-        self.findings += found
         self._check_ids(rows)
-        return images, objects, classes
+        return images, ignore_flat_boxes(objects), classes
 
     def _note_missing(self, missing: list[Path], length: int, name: str) -> None:
         if not missing:

@@ -12,9 +12,15 @@ from sightline.data.codes import finding
 from sightline.data.formats.instance_files.read import folder_of_class
 from sightline.data.formats.mot.sequence import IMAGE_FOLDER, seqinfo_text
 from sightline.data.formats.mot.text import write_mot_txt
-from sightline.data.formats.shared.image_copy import copied_name, copy_files
-from sightline.data.formats.shared.losses import common_losses
-from sightline.data.formats.shared.written_images import check_class_names, check_has_objects, check_splits
+from sightline.data.formats.shared.writing import (
+    Progress,
+    check_class_names,
+    check_has_objects,
+    check_splits,
+    common_losses,
+    copied_name,
+    copy_files,
+)
 from sightline.data.layout import split_of
 
 __all__ = ["write"]
@@ -23,7 +29,9 @@ _KEPT = ("occlusion", "track_id", "group", "frame", "time_s")
 _TIME_SLACK_S = 1e-6
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a tracked data set as MOTChallenge below `folder`; returns what it cannot hold, counted.
 
     A group becomes the sequence `<group>`, inside a folder of its split where it has one; frames are numbered from 1.
@@ -38,7 +46,10 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     places = _places(images)
     if copy_images:
         rows = images.select("path", "group", "number").rows()
-        copy_files((dataset.image_path(path), folder / places[group] / _picture(path, n)) for path, group, n in rows)
+        copy_files(
+            ((dataset.image_path(path), folder / places[group] / _picture(path, n)) for path, group, n in rows),
+            progress,
+        )
     for group, part in images.group_by("group", maintain_order=True):
         _write_sequence(dataset, part, folder / places[str(group[0])])
     return [*_losses(dataset, images), *common_losses(dataset, keeps=_KEPT)]

@@ -8,21 +8,29 @@ Boxes and areas are those the file states, of the segment's pixels where it stat
 two segments have the same; COCO's own are colours, used again in every image, and there objects count from 1.
 """
 
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from sightline.core.dataset import Dataset, dataset_from_rows
+from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
+from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.coco.classes import read_classes
-from sightline.data.formats.coco.document import Document
-from sightline.data.formats.coco.images import fullest_folder, image_folder, read_images
-from sightline.data.formats.coco.kinds import json_kind
-from sightline.data.formats.panoptic.segments import SegmentReader
-from sightline.data.layout import absolute, common_root, relative, split_of
+from sightline.data.formats.coco.document import Document, Problem
+from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_classes, read_images
+from sightline.data.formats.shared.columns import float_rows, floats, ignore_flat_boxes, integers
+from sightline.data.formats.shared.object_masks import split_ids
+from sightline.data.layout import absolute, common_root, inside, relative, split_of
+from sightline.media import read_image
+from sightline.ops import rle
 
-__all__ = ["LOOKED_FOR", "detect", "read"]
+__all__ = ["ID_WEIGHTS", "LOOKED_FOR", "SegmentReader", "detect", "read"]
 
 LOOKED_FOR = "a COCO panoptic JSON (`segments_info`) with its folder of PNG files, or a folder with such files"
 
@@ -50,7 +58,7 @@ def read(path: Path) -> Dataset:
     mapped: set[int] = set()
     for document, folder, ids, class_ids in zip(documents, map_folders, id_maps, class_maps, strict=True):
         reader = SegmentReader(document, folder, root, images, ids, class_ids)
-        table, found = reader.read(classes["name"].to_list())
+        table, found = reader.read()
         tables.append(table)
         findings += found
         mapped |= reader.mapped
@@ -91,3 +99,197 @@ def _map_folder(document: Document) -> Path:
     stem = document.file.stem
     places = [stem, stem.removeprefix("panoptic_"), "panoptic", "masks", ""]
     return fullest_folder([base / place for base in document.file.parents[:2] for place in places], names)
+
+
+ID_WEIGHTS = (1, 1 << 8, 1 << 16)
+"""What a step of red, green and blue adds to a segment's id."""
+
+_WORKERS = 2
+_NO_SEGMENT = 0
+_COLUMNS = ("object_id", "image_id", "class_id", "x1", "y1", "x2", "y2", "area", "crowd", "ignore", "rle")
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Row: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An annotation that can be used."""
+
+    index: int
+    image_id: int
+    segments: list[Any]
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """The masks of a PNG by segment id, or what is wrong with the file."""
+
+    masks: dict[int, bytes]
+    code: str | None = None
+    message: str = ""
+
+
+class SegmentReader:
+    """Reads the annotations of one file; `mapped` is then the images that have one.
+
+    `folder` holds the PNG files; `image_ids` (None: left out) and `class_ids` map the file's ids to the data set's,
+    whose table `images` is and whose `root` paths are relative to.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        folder: Path,
+        root: Path,
+        images: pl.DataFrame,
+        image_ids: Mapping[int, int | None],
+        class_ids: Mapping[int, int],
+    ) -> None:
+        self.mapped: set[int] = set()
+        self._document, self._folder, self._root = document, folder, root
+        self._image_ids, self._class_ids = image_ids, class_ids
+        self._sizes = {i: (h, w) for i, h, w in images.select("image_id", "height", "width").iter_rows()}
+        self._problems: list[Problem] = []
+        self._findings: list[Finding] = []
+
+    def read(self) -> tuple[pl.DataFrame, list[Finding]]:
+        """The objects of the file, `object_id` being the segment's own, and the findings."""
+        entries = self._entries()
+        rows: list[Row] = []
+        index: list[int] = []
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            maps = pool.map(lambda entry: _read_map(entry.file, self._sizes[entry.image_id]), entries)
+            for entry, found in zip(entries, maps, strict=True):
+                rows += self._segments(entry, found)
+                index += [entry.index] * (len(rows) - len(index))
+        table = pl.DataFrame(
+            {c: [row.get(c) for row in rows] for c in _COLUMNS}, schema={c: OBJECTS_SCHEMA[c] for c in _COLUMNS}
+        )
+        source: dict[str, pl.Expr | pl.Series] = {
+            "label_path": pl.lit(self._document.name).cast(pl.Categorical),
+            "entry": pl.Series(index, dtype=pl.Int32),
+        }
+        found_in_file = self._document.findings("annotations", self._problems)
+        return ignore_flat_boxes(table.with_columns(**source)), found_in_file + self._findings
+
+    def _entries(self) -> list[_Entry]:
+        entries, index, self._problems = self._document.entries("annotations")
+        of_image, bad = integers([e.get("image_id") for e in entries])
+        usable = []
+        for i, listed, wrong, entry in zip(index.tolist(), of_image.tolist(), bad.tolist(), entries, strict=True):
+            image_id = None if wrong else self._image_ids.get(listed)
+            name, segments = entry.get("file_name"), entry.get("segments_info")
+            if image_id is None and not wrong and listed in self._image_ids:
+                count = len(segments) if isinstance(segments, list) else 1
+                message = f"segments of image {listed}, which is left out itself"
+                self._problems.append(Problem("label-left-out", i, message, count=count))
+            elif image_id is None:
+                got = entry.get("image_id")
+                self._problem("label-unknown-image", i, f"annotations[{i}] belongs to image {got!r:.40}, not listed")
+            elif not isinstance(name, str) or not isinstance(segments, list):
+                message = f"annotations[{i}] must have a file_name and a list segments_info, got {name!r:.60}"
+                self._problem("label-malformed", i, message, image_id)
+            elif image_id in self.mapped:
+                self._problem("label-duplicate-id", i, f"annotations[{i}] is the second one of its image", image_id)
+            else:
+                self.mapped.add(image_id)
+                file = self._folder / inside(self._folder, name, self._document.name)
+                usable.append(_Entry(i, image_id, segments, file))
+        return usable
+
+    def _segments(self, entry: _Entry, found: _Map) -> Iterator[Row]:
+        """The objects of an annotation."""
+        segments = [s for s in entry.segments if isinstance(s, dict)]
+        ids, bad_ids = integers([s.get("id") for s in segments])
+        of_class, bad_class = integers([s.get("category_id") for s in segments])
+        self._look_at(entry, found, set(ids.tolist()))
+        if len(segments) < len(entry.segments):
+            message = f"segments of annotations[{entry.index}] must be objects"
+            self._problem("label-malformed", entry.index, message, entry.image_id)
+        boxes = float_rows([s.get("bbox") for s in segments], 4)[0].tolist()
+        areas = floats([s.get("area") for s in segments])[0].tolist()
+        seen: set[int] = set()
+        columns = (ids.tolist(), bad_ids.tolist(), of_class.tolist(), bad_class.tolist(), boxes, areas, segments)
+        for number, wrong, category, unknown, stated, area, segment in zip(*columns, strict=True):
+            class_id = None if unknown else self._class_ids.get(category)
+            mask = None if wrong else found.masks.get(number)
+            box = self._box_of(mask, entry.image_id) if np.isnan(stated[0]) and mask is not None else stated
+            problem = _problem_of(segment, wrong or number in seen, class_id, box)
+            if problem is None and mask is None and found.code is None:
+                self._problem("mask-missing-segment", entry.index, f"{_label(segment)} has no pixel", entry.image_id)
+            if problem is not None:
+                code, what = problem
+                facts = {"class_number": category} if code == "label-unknown-class" and not unknown else {}
+                self._problem(code, entry.index, f"{_label(segment)} {what}", entry.image_id, facts)
+                continue
+            seen.add(number)
+            yield _row(number, entry.image_id, class_id, box, area, mask, bool(segment.get("iscrowd")))
+
+    def _box_of(self, mask: bytes, image_id: int) -> list[float]:
+        x1, y1, x2, y2 = rle.to_box(mask, self._sizes[image_id]).tolist()
+        return [x1, y1, x2 - x1, y2 - y1]
+
+    def _look_at(self, entry: _Entry, found: _Map, listed: set[int]) -> None:
+        """What is wrong with the PNG as a whole, and the ids in it that no segment has."""
+        path = relative(entry.file, self._root)
+        strange = [number for number in found.masks if number not in listed]
+        if found.code is not None:
+            self._findings.append(finding(found.code, found.message, path=path, image_id=entry.image_id))
+        elif strange:
+            pixels = sum(rle.area(found.masks[number]) for number in strange)
+            ids = ", ".join(map(str, strange[:5]))
+            message = f"{pixels} pixels have the ids of {len(strange)} segments that are not listed: {ids}"
+            found_here = finding(
+                "mask-unlisted-segment", message, path=path, image_id=entry.image_id, count=len(strange)
+            )
+            self._findings.append(found_here)
+
+    def _problem(
+        self, code: str, index: int, message: str, image_id: int | None = None, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        self._problems.append(Problem(code, index, message, image_id, facts=facts or {}))
+
+
+def _read_map(file: Path, size_hw: tuple[int, int]) -> _Map:
+    if not file.is_file():
+        return _Map({}, "label-missing-file", "the panoptic map does not exist; the boxes of its segments are kept")
+    try:
+        colours = read_image(file)
+    except DataError as error:
+        return _Map({}, "mask-unreadable", error.what)
+    if colours.ndim != 3:
+        return _Map({}, "mask-unreadable", "a panoptic map must be RGB, got one channel")
+    if colours.shape[:2] != size_hw:
+        got, size = (f"{width} × {height}" for height, width in (colours.shape[:2], size_hw))
+        return _Map({}, "mask-size-mismatch", f"a panoptic map must be {size} pixels as its image is, got {got}")
+    red, green, blue = (colours[..., i].astype(np.int32) * weight for i, weight in enumerate(ID_WEIGHTS))
+    masks = split_ids(red + green + blue)
+    masks.pop(_NO_SEGMENT, None)
+    return _Map(masks)
+
+
+def _problem_of(segment: Row, repeated: bool, class_id: int | None, box: list[float]) -> tuple[str, str] | None:
+    """Code and message of what keeps a segment from being an object."""
+    if repeated:
+        return "label-duplicate-id", "must have an integer id of its own"
+    if class_id is None:
+        return "label-unknown-class", f"has category {segment.get('category_id')!r:.40}, not declared"
+    if np.isnan(box[0]):
+        return "label-malformed", f"must have a bbox of four finite numbers, got {segment.get('bbox')!r:.60}"
+    return None
+
+
+def _label(segment: Row) -> str:
+    return f"segment {segment.get('id')!r:.20}"
+
+
+def _row(
+    number: int, image_id: int, class_id: int | None, box: list[float], area: float, mask: bytes | None, crowd: bool
+) -> Row:
+    x, y, width, height = box
+    if np.isnan(area) or area < 0:
+        area = float(rle.area(mask)) if mask is not None else max(width, 0.0) * max(height, 0.0)
+    row = {"object_id": number, "image_id": image_id, "class_id": class_id, "area": area, "crowd": crowd}
+    return row | {"x1": x, "y1": y, "x2": x + width, "y2": y + height, "ignore": False, "rle": mask}

@@ -18,10 +18,9 @@ from sightline.core.files import write_bytes_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.write import categories_of, extents, images_by_split, split_losses
-from sightline.data.formats.panoptic.segments import ID_WEIGHTS
-from sightline.data.formats.shared.image_copy import copied_name, copy_files
-from sightline.data.formats.shared.losses import common_losses
+from sightline.data.formats.panoptic.read import ID_WEIGHTS
 from sightline.data.formats.shared.object_masks import foreground, object_rle, split_ids
+from sightline.data.formats.shared.writing import Progress, common_losses, copied_name, copy_files
 from sightline.data.layout import split_of
 from sightline.ops import rle
 
@@ -51,7 +50,9 @@ class _Painted:
     lost: Counter[str] = field(default_factory=Counter)
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a data set of masks as COCO panoptic below `folder`; returns what it cannot hold, counted.
 
     Every pixel belongs to one segment: where objects overlap, to the smaller one. Ignored objects are left out, which
@@ -62,7 +63,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
         got = "semantic masks" if dataset.task == "semantic" else "boxes only"
         raise DataError(f"COCO panoptic needs masks of objects, got {got}", do="Write a format that holds these")
     if copy_images:
-        copy_files((dataset.image_path(p), folder / copied_name(p)) for p in dataset.images["path"])
+        copy_files(((dataset.image_path(p), folder / copied_name(p)) for p in dataset.images["path"]), progress)
     lost: Counter[str] = Counter()
     for split, images in images_by_split(dataset.images):
         file = folder / "annotations" / ("panoptic.json" if split is None else f"panoptic_{split}.json")

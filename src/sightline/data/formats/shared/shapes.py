@@ -13,8 +13,8 @@ import polars as pl
 from sightline.core.dataset import CLASSES_SCHEMA, OBJECTS_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
+from sightline.data.formats.shared.columns import ignore_flat_boxes
 from sightline.ops import rle
 
 __all__ = [
@@ -93,7 +93,6 @@ class ObjectCollector:
 
     def tables(
         self,
-        images: pl.DataFrame,
         image_ids: dict[str, int],
         declared: Sequence[str],
         resolve: Resolve,
@@ -121,15 +120,11 @@ class ObjectCollector:
             ]
         )
         objects = objects.with_columns(
-            pl.Series("image_id", [image_ids[self._images[i]] for i in kept], dtype=pl.Int64)
+            pl.Series("image_id", [image_ids[self._images[i]] for i in kept], dtype=pl.Int64),
+            pl.Series("label_path", [self._places[i][0] for i in kept], dtype=pl.Categorical),
+            pl.Series("entry", [self._places[i][1] for i in kept], dtype=pl.Int32),
         )
-
-        def places(rows: npt.NDArray[np.int64]) -> list[tuple[str, int | None]]:
-            return resolve([self._places[kept[i]] for i in rows.tolist()])
-
-        objects, found = check_boxes(objects, images, names, places)
-        self.findings += found
-        return objects, classes
+        return ignore_flat_boxes(objects), classes
 
     def _report_undeclared(self, names: list[str], used: Counter[str], kept: list[int], resolve: Resolve) -> None:
         for name in names:

@@ -24,10 +24,9 @@ import polars as pl
 from sightline.core.dataset import CLASSES_SCHEMA, OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
-from sightline.data.formats.shared.columns import float_rows
-from sightline.data.formats.shared.found_images import build_image_table
+from sightline.data.formats.shared.columns import float_rows, ignore_flat_boxes
+from sightline.data.formats.shared.image_tables import build_image_table
 from sightline.data.layout import absolute, list_files, list_images, read_head, read_text, relative, split_of, subfolder
 
 __all__ = ["CATEGORIES", "CLASSES_NAME", "IGNORED_REGIONS", "LOOKED_FOR", "OTHERS", "SHARES", "detect", "read"]
@@ -86,7 +85,7 @@ def read(path: Path) -> Dataset:
         else:
             message = "the image has no annotation"
             reader.findings.append(finding("label-missing-file", message, path=name, image_id=image_id))
-    objects, classes = reader.tables(images_table, *_categories(path, reader))
+    objects, classes = reader.tables(*_categories(path, reader))
     return dataset_from_rows(
         images_table,
         objects,
@@ -152,9 +151,7 @@ class _Reader:
             message = f"a row must have {_WIDTH} numbers, got {len(row)}: '{line.strip():.60}'"
             self.findings.append(finding("label-malformed", message, path=name, line=number, image_id=image_id))
 
-    def tables(
-        self, images: pl.DataFrame, class_of: dict[int, str], never: set[int]
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def tables(self, class_of: dict[int, str], never: set[int]) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The objects and classes tables; `class_of` names the categories, in the order of the classes, and objects
         of the categories in `never` are ignored.
         """
@@ -178,19 +175,15 @@ class _Reader:
                 "ignore": (values[:, 4] == 0) | np.isin(values[:, 5], list(never)),
                 "occlusion": _shares(values[:, 7]),
                 "truncation": _shares(values[:, 6]),
+                "label_path": [self._places[i][0] for i in rows.tolist()],
+                "entry": [self._places[i][1] for i in rows.tolist()],
             },
-            schema_overrides={"class_id": OBJECTS_SCHEMA["class_id"]},
+            schema_overrides={c: OBJECTS_SCHEMA[c] for c in ("class_id", "label_path", "entry")},
         ).with_columns(pl.col("occlusion", "truncation").fill_nan(None))
         names = list(class_of.values())
         columns = {"class_id": range(len(names)), "name": names, "source_id": list(class_of)}
         classes = pl.DataFrame(columns, schema={c: CLASSES_SCHEMA[c] for c in columns})
-
-        def places(wanted: Ints) -> list[tuple[str, int | None]]:
-            return [self._places[i] for i in rows[wanted].tolist()]
-
-        objects, found = check_boxes(objects, images, names, places)
-        self.findings += found
-        return objects, classes
+        return ignore_flat_boxes(objects), classes
 
     def uses(self, category: int) -> bool:
         """Whether a row has the category."""

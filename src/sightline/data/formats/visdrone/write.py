@@ -12,11 +12,12 @@ from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.losses import common_losses
-from sightline.data.formats.shared.written_images import (
+from sightline.data.formats.shared.writing import (
+    Progress,
     check_class_names,
     check_has_objects,
     check_splits,
+    common_losses,
     flat_targets,
     place_images,
 )
@@ -39,7 +40,9 @@ _TOLD = {
 }
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write the boxes of a data set as VisDrone-DET below `folder`; returns what VisDrone cannot hold, counted.
 
     Coordinates are rounded to whole pixels. Class names that are all VisDrone's own become its categories, in folders
@@ -55,7 +58,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     paths, splits = dataset.images["path"].to_list(), dataset.images["split"].to_list()
     parts = [_part(split, own, bool(dataset.splits)) for split in splits]
     targets = flat_targets(paths, [f"{part}images" for part in parts])
-    place_images(dataset, folder, targets, copy=copy_images)
+    place_images(dataset, folder, targets, copy=copy_images, progress=progress)
     lost: Counter[str] = Counter()
     rows = _rows(dataset, categories, lost)
     lines: dict[int, list[str]] = {}

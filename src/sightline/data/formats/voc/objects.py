@@ -1,30 +1,78 @@
-"""The objects of Pascal VOC annotation files as columns, with the masks of the k-th objects."""
+"""VOC annotations: one XML file as text fields with lines, and the objects of all files as a table."""
 
 import math
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from sightline.core.dataset import CLASSES_SCHEMA, OBJECTS_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.files import check_regular
 from sightline.core.findings import Finding
-from sightline.data.box_checks import check_boxes
 from sightline.data.codes import finding
 from sightline.data.formats.shared.columns import LARGEST
-from sightline.data.formats.shared.xml import line_in
-from sightline.data.formats.voc.annotation import AnnotatedObject, Annotation, parse_annotation
+from sightline.data.formats.shared.xml import Attributes, line_in, walk_xml
 from sightline.data.formats.voc.masks import LABELMAP_NAME, LabelMap, Segments, read_segments
 from sightline.data.layout import relative
 from sightline.ops import rle
 
-__all__ = ["ObjectReader", "one_less", "one_more"]
+__all__ = ["AnnotatedObject", "Annotation", "ObjectReader", "one_less", "one_more", "parse_annotation"]
+
+
+@dataclass
+class AnnotatedObject:
+    """An `<object>` as text: `fields` holds its children and those of its first `<bndbox>`; `line` is the box's."""
+
+    line: int
+    fields: dict[str, str] = field(default_factory=dict)
+    has_box: bool = False
+
+
+@dataclass
+class Annotation:
+    """An annotation file as text: `fields` by path ("size/width"), the line of each, and the objects."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    objects: list[AnnotatedObject] = field(default_factory=list)
+
+
+def parse_annotation(source: bytes | BinaryIO, where: str) -> Annotation:
+    """The annotation in an XML text; DataError when it is no well-formed XML or declares entities.
+
+    Tag names count in any case and with any namespace. Parts of objects (`<part>`) are not objects of their own.
+    """
+    result = Annotation()
+    stack: list[str] = []
+    root = 1  # how many elements stand around the annotation's own
+
+    def start(tag: str, _: Attributes, line: int) -> None:
+        nonlocal root
+        stack.append(tag)
+        if tag == "annotation" and len(stack) == 2 and stack[0] != "annotation":
+            root = 2  # some exporters wrap the annotation once more
+        path = stack[root:]
+        if path == ["object"]:
+            result.objects.append(AnnotatedObject(line))
+        elif path == ["object", "bndbox"] and not result.objects[-1].has_box:
+            result.objects[-1].line, result.objects[-1].has_box = line, True
+
+    def end(_: str, value: str, line: int) -> None:
+        path = stack[root:]
+        if path[:1] == ["object"] and path[1:] and path[1] != "part":
+            result.objects[-1].fields.setdefault("/".join(path[1:]), value)
+        elif path and path[0] != "object":
+            result.fields.setdefault("/".join(path), value)
+            result.lines.setdefault("/".join(path), line)
+        stack.pop()
+
+    walk_xml(source, where, start, end)
+    return result
+
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _FLAGS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
@@ -96,12 +144,12 @@ class ObjectReader:
         classes = pl.DataFrame(columns, schema={c: CLASSES_SCHEMA[c] for c in columns})
         objects = pl.DataFrame(self._rows, schema={c: OBJECTS_SCHEMA[c] for c in _COLUMNS}, orient="row")
         objects = objects.with_columns(pl.Series("class_id", [slots[n] for n in self._names], dtype=pl.Int32))
-
-        def places(rows: npt.NDArray[np.int64]) -> list[tuple[str, int | None]]:
-            return [self._places[i] for i in rows.tolist()]
-
-        objects, found = check_boxes(objects, self.images, names, places, reported=np.array(self._flat, dtype=np.bool_))
-        self.findings += found
+        objects = objects.with_columns(
+            pl.col("ignore") | pl.Series(self._flat, dtype=pl.Boolean),
+            pl.Series("label_path", [path for path, _ in self._places], dtype=pl.Categorical),
+            pl.Series("entry", [line for _, line in self._places], dtype=pl.Int32),
+            pl.Series("reported", self._flat, dtype=pl.Boolean),
+        )
         for (key, value), count in sorted(self._unused.items()):
             message = f"'{key}' must be 0 or 1 to be used, got '{value}' on {count} objects"
             self.findings.append(finding("layout-unknown-key", message, count=count))

@@ -15,14 +15,15 @@ from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.losses import common_losses
 from sightline.data.formats.shared.object_masks import foreground, object_rle, paint
 from sightline.data.formats.shared.shapes import has_masks
-from sightline.data.formats.shared.written_images import (
+from sightline.data.formats.shared.writing import (
+    Progress,
     check_class_names,
     check_has_objects,
     check_listed_names,
     check_splits,
+    common_losses,
     flat_targets,
     number_text,
     place_images,
@@ -48,7 +49,9 @@ _TOLD = {
 }
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a data set of boxes or instances as VOC below `folder`; returns what VOC cannot hold, counted.
 
     Images go to `JPEGImages/` under their own names (under their whole paths, `_` for `/`, where names repeat); with
@@ -67,7 +70,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     paths = dataset.images["path"].to_list()
     targets = flat_targets(paths, ["JPEGImages"] * len(paths))
     check_listed_names(dataset, [PurePosixPath(target).stem for target in targets.values()])
-    place_images(dataset, folder, targets, copy=copy_images)
+    place_images(dataset, folder, targets, copy=copy_images, progress=progress)
     lost: Counter[str] = Counter()
     groups = {key[0]: part for key, part in dataset.objects.group_by("image_id", maintain_order=True)}
     for row in dataset.images.iter_rows(named=True):

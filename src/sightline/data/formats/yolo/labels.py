@@ -15,9 +15,8 @@ import polars as pl
 
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.data.box_checks import check_boxes, mixed_coordinates
 from sightline.data.codes import finding
-from sightline.data.formats.shared.columns import LARGEST
+from sightline.data.formats.shared.columns import LARGEST, ignore_flat_boxes
 from sightline.data.layout import read_text, relative
 
 __all__ = ["FAR", "RowReader"]
@@ -80,13 +79,13 @@ class RowReader:
         ids = [int(t[0]) for t in self._tokens if t[0].isdecimal() and len(t[0]) <= 3]
         return max(ids, default=-1)
 
-    def objects(self, images: pl.DataFrame, class_ids: dict[int, int], class_names: list[str]) -> pl.DataFrame:
+    def objects(self, images: pl.DataFrame, class_ids: dict[int, int]) -> pl.DataFrame:
         """The objects table of all rows in pixels; `class_ids` maps the file's ids to the data set's."""
         values, offsets, bad = self._numbers()
         raw = np.array([values[o] for o in offsets[:-1]] if len(offsets) > 1 else [], dtype=np.float64)
         of_class = np.array([class_ids.get(int(c), -1) if c == int(c) else -1 for c in raw.tolist()], dtype=np.int64)
         self._report_rows(bad, "label-malformed", "a row must hold numbers up to 1e15, got '{}'")
-        self._report_rows((of_class < 0) & ~bad, "label-unknown-class", "class id '{}' is not declared")
+        self._report_classes(np.flatnonzero((of_class < 0) & ~bad), raw)
         keep = np.flatnonzero(~bad & (of_class >= 0))
         image_id = np.array(self._images, dtype=np.int64)[keep]
         sizes = images.select("width", "height").to_numpy().astype(np.float64)[image_id]
@@ -100,20 +99,26 @@ class RowReader:
                 **{name: boxes[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))},
                 "area": areas,
                 "crowd": pl.repeat(False, len(keep), eager=True),
-                "ignore": pl.repeat(False, len(keep), eager=True),
+                "ignore": far,
+                "label_path": pl.Series([self._files[i] for i in keep.tolist()], dtype=pl.Categorical),
+                "entry": pl.Series([self._lines[i] for i in keep.tolist()], dtype=pl.Int32),
+                "reported": far,
                 "polygon": pl.Series(polygons, dtype=pl.List(pl.List(pl.Float64))),
                 "keypoints": self._keypoints(values, offsets, posed, keep, sizes),
             }
         )
         self._note_oriented(np.diff(offsets)[keep], polygons)
+        self._note_pixels(keep[far & (boxes[:, 2:] > sizes).all(axis=1)], len(keep), images["path"])
+        return ignore_flat_boxes(table)
 
-        def places(rows: Ints) -> list[tuple[str, int | None]]:
-            return [(self._files[i], self._lines[i]) for i in keep[rows].tolist()]
-
-        table, found = check_boxes(table, images, class_names, places, reported=far)
-        in_pixels = far & (boxes[:, 2:] > sizes).all(axis=1)
-        self.findings += found + mixed_coordinates(in_pixels, np.ones(len(far), dtype=np.bool_), places, "in pixels")
-        return table
+    def _note_pixels(self, rows: Ints, total: int, paths: pl.Series) -> None:
+        """Say so where only some of the labels are in pixels: two exports in one."""
+        others = total - len(rows)
+        if len(rows) and others:
+            message = f"coordinates of {len(rows)} labels are in pixels, those of {others} labels are not"
+            place = {"path": self._files[rows[0]], "line": self._lines[rows[0]], "entry": self._lines[rows[0]]}
+            facts = {"labels": len(rows), "others": others, "image": paths[self._images[rows[0]]]}
+            self.findings.append(finding("label-mixed-coordinates", message, count=len(rows), facts=facts, **place))
 
     def _keypoints(self, values: Floats, offsets: Ints, posed: Ints, keep: Ints, sizes_wh: Floats) -> pl.Series:
         """Keypoints in pixels with visibility 0, 1 or 2; null for rows without any, or with none visible."""
@@ -162,9 +167,18 @@ class RowReader:
 
     def _report_rows(self, hit: npt.NDArray[np.bool_], code: str, message: str) -> None:
         for row in np.flatnonzero(hit).tolist():
-            shown = self._tokens[row][0] if code == "label-unknown-class" else " ".join(self._tokens[row])[:60]
-            place: dict[str, Any] = {"path": self._files[row], "line": self._lines[row], "image_id": self._images[row]}
-            self.findings.append(finding(code, message.format(shown), **place))
+            shown = " ".join(self._tokens[row])[:60]
+            self.findings.append(finding(code, message.format(shown), **self._place(row)))
+
+    def _report_classes(self, rows: Ints, numbers: Floats) -> None:
+        for row in rows.tolist():
+            message = f"class id '{self._tokens[row][0]}' is not declared"
+            facts = {"class_number": int(numbers[row])} if numbers[row] == int(numbers[row]) else {}
+            self.findings.append(finding("label-unknown-class", message, facts=facts, **self._place(row)))
+
+    def _place(self, row: int) -> dict[str, Any]:
+        line = self._lines[row]
+        return {"path": self._files[row], "line": line, "entry": line, "image_id": self._images[row]}
 
 
 def _shapes(

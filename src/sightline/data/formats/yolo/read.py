@@ -19,7 +19,7 @@ from sightline.core.dataset import CLASSES_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.found_images import build_image_table
+from sightline.data.formats.shared.image_tables import build_image_table
 from sightline.data.formats.yolo.labels import RowReader
 from sightline.data.formats.yolo.layout import (
     Layout,
@@ -62,7 +62,7 @@ def read(path: Path) -> Dataset:
     rows = RowReader(layout.root, layout.keypoints)
     findings = layout.findings + findings + _read_files(layout, images, rows)
     class_ids, classes, notes = _classes(layout, rows.largest_class())
-    objects = rows.objects(images, class_ids, classes["name"].to_list())
+    objects = rows.objects(images, class_ids)
     findings += notes + rows.findings
     return dataset_from_rows(
         images,

@@ -14,13 +14,15 @@ from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_copy import check_places, copied_name
-from sightline.data.formats.shared.losses import common_losses
 from sightline.data.formats.shared.object_masks import object_rle
-from sightline.data.formats.shared.written_images import (
+from sightline.data.formats.shared.writing import (
+    Progress,
     check_has_objects,
     check_listed_names,
+    check_places,
     check_splits,
+    common_losses,
+    copied_name,
     place_images,
 )
 from sightline.data.formats.yolo.labels import FAR
@@ -42,7 +44,9 @@ _TOLD = {
 }
 
 
-def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[Finding]:
+def write(
+    dataset: Dataset, folder: Path, *, copy_images: bool = True, progress: Progress | None = None
+) -> list[Finding]:
     """Write a data set of boxes or instances as YOLO below `folder`; returns what YOLO cannot hold, counted.
 
     Coordinates carry eight decimals, so boxes read back to within 1e-8 of the image's size. Instances with a mask
@@ -54,7 +58,7 @@ def write(dataset: Dataset, folder: Path, *, copy_images: bool = True) -> list[F
     targets = {path: _target(path) for path in dataset.images["path"]}
     check_places(targets)
     check_listed_names(dataset, targets.values())
-    place_images(dataset, folder, targets, copy=copy_images)
+    place_images(dataset, folder, targets, copy=copy_images, progress=progress)
     lost: Counter[str] = Counter()
     rows, keypoints = _Rows(dataset, lost), _keypoint_count(dataset)
     lines: dict[int, list[str]] = {}

@@ -1,5 +1,7 @@
-"""The images that label files name one by one: found or missing, of the stated size or another, each one row."""
+"""The images table: of files found in folders, and of images that label files name; found or missing, one row each."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,53 @@ from sightline.core.dataset import IMAGES_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.media import MAX_PIXELS, MAX_SIDE, read_header
+from sightline.data.layout import relative
+from sightline.media import MAX_PIXELS, MAX_SIDE, ImageError, read_header
 
-__all__ = ["ImageCollector"]
+__all__ = ["ImageCollector", "build_image_table"]
 
-_COLUMNS = ("image_id", "path", "width", "height", "split", "group", "frame")
+_COLUMNS = ("image_id", "path", "width", "height", "split")
+
+
+def build_image_table(files: Iterable[tuple[Path, str | None]], root: Path) -> tuple[pl.DataFrame, list[Finding]]:
+    """The images table (image_id, path, width, height, split) of the files with their splits, and findings.
+
+    An image whose header cannot be read is left out and reported; one that is listed twice is kept once, in the split
+    that lists it first, and reported. Ids count from 0 in the order of the paths.
+    """
+    splits: dict[str, str | None] = {}
+    shared: Counter[tuple[str | None, str | None]] = Counter()
+    example: dict[tuple[str | None, str | None], str] = {}
+    for file, split in files:
+        path = relative(file, root)
+        if path in splits:
+            pair = (splits[path], split)
+            shared[pair] += 1
+            example.setdefault(pair, path)
+        else:
+            splits[path] = split
+    findings = [_listed_twice(pair, count, example[pair]) for pair, count in shared.items()]
+    rows: list[tuple[int, str, int, int, str | None]] = []
+    for path in sorted(splits):
+        try:
+            height, width = read_header(root / path).size_hw
+        except DataError as error:
+            code = error.code if isinstance(error, ImageError) else "image-unreadable"
+            findings.append(finding(code, error.what, path=path))
+            continue
+        rows.append((len(rows), path, width, height, splits[path]))
+    return pl.DataFrame(rows, schema={k: IMAGES_SCHEMA[k] for k in _COLUMNS}, orient="row"), findings
+
+
+def _listed_twice(pair: tuple[str | None, str | None], count: int, example: str) -> Finding:
+    first, second = pair
+    if first == second:
+        return finding("image-duplicate-entry", f"{count} images are listed twice", path=example, count=count)
+    message = f"{count} images are listed in '{first}' and in '{second}' and kept in the first"
+    return finding("split-overlap-path", message, path=example, count=count, facts={"splits": [first, second]})
+
+
+_NAMED_COLUMNS = ("image_id", "path", "width", "height", "split", "group", "frame")
 
 
 @dataclass
@@ -76,7 +120,10 @@ class ImageCollector:
                 f"the label file gives {stated[1]} × {stated[0]} pixels, '{path}' has {row.size_hw[1]} × "
                 f"{row.size_hw[0]}"
             )
-            self.findings.append(finding("image-size-mismatch", message, path=place[0] or path, line=place[1]))
+            facts = {"image": path}
+            self.findings.append(
+                finding("image-size-mismatch", message, path=place[0] or path, line=place[1], facts=facts)
+            )
         return row.size_hw
 
     def table(self, note: str = "") -> tuple[pl.DataFrame, dict[str, int]]:
@@ -98,7 +145,7 @@ class ImageCollector:
             for i, (path, row) in enumerate(kept)
             if row.size_hw is not None
         ]
-        table = pl.DataFrame(rows, schema={c: IMAGES_SCHEMA[c] for c in _COLUMNS}, orient="row")
+        table = pl.DataFrame(rows, schema={c: IMAGES_SCHEMA[c] for c in _NAMED_COLUMNS}, orient="row")
         return table, {path: i for i, (path, _) in enumerate(kept)}
 
 

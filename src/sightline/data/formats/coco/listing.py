@@ -1,22 +1,24 @@
-"""The images that COCO files list, as the images table of a data set."""
+"""What COCO files list beside annotations: images and categories, as tables of a data set; and which kind a file is."""
 
+import mmap
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
-from sightline.core.dataset import IMAGES_SCHEMA
+from sightline.core.dataset import CLASSES_SCHEMA, IMAGES_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.document import Document, Problem
-from sightline.data.layout import inside, relative
+from sightline.data.formats.shared.columns import integers
+from sightline.data.layout import inside, read_head, relative
 from sightline.media import MAX_SIDE, read_header
 
-__all__ = ["fullest_folder", "image_folder", "read_images"]
+__all__ = ["fullest_folder", "image_folder", "json_kind", "read_classes", "read_images"]
 
 _SAMPLE = 50  # files that decide which folder the file names are relative to
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")  # names that are a path inside any folder, as they stand
@@ -150,6 +152,7 @@ class _Listing:
                 "split-overlap-path",
                 index,
                 f"'{row['path']}' is listed in '{first['split']}' and in '{row['split']}' and kept in the first",
+                facts={"splits": [first["split"], row["split"]]},
             )
         self.rows.append(row)
         file = f"{self._base}/{row['path']}"
@@ -181,3 +184,103 @@ def _has_size(row: dict[str, Any]) -> bool:
     width: int = row["width"]
     height: int = row["height"]
     return 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE
+
+
+_KEPT = ("thing", "keypoint_names", "skeleton")
+
+
+def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.DataFrame, list[Finding]]:
+    """Per file the map from category id to class id, the classes table, and the findings.
+
+    Categories of one name are one class. What a category says of its keypoints is taken from the first file with them.
+    """
+    findings: list[Finding] = []
+    by_name: dict[str, int] = {}  # name → category id
+    about: dict[str, dict[str, Any]] = {}  # name → what the table keeps
+    pairs_of = []
+    for document in documents:
+        entries, index, problems = document.entries("categories")
+        ids, bad = integers([e.get("id") for e in entries])
+        pairs: dict[int, str] = {}
+        for i, number, wrong, entry in zip(index.tolist(), ids.tolist(), bad.tolist(), entries, strict=True):
+            name = entry.get("name")
+            if wrong or not isinstance(name, str) or not name or pairs.get(number, name) != name:
+                message = (
+                    f"categories[{i}] must have an id of its own and a name, got {entry.get('id')!r:.20}, {name!r:.40}"
+                )
+                problems.append(Problem("label-malformed", i, message))
+                continue
+            if name in pairs.values() and number not in pairs:
+                problems.append(Problem("class-duplicate-name", i, f"categories[{i}]: '{name}' is the name of two ids"))
+            pairs[number] = name
+            if by_name.setdefault(name, number) != number and name not in list(pairs.values())[:-1]:
+                message = f"categories[{i}]: '{name}' has id {number} here and {by_name[name]} in another file"
+                problems.append(Problem("class-conflict", i, message))
+            problems += _merge(about.setdefault(name, {}), entry, i)
+        findings += document.findings("categories", problems)
+        pairs_of.append(pairs)
+    order = sorted(by_name, key=lambda name: by_name[name])
+    slots = {name: i for i, name in enumerate(order)}
+    columns: dict[str, Any] = {"class_id": range(len(order)), "name": order, "source_id": [by_name[n] for n in order]}
+    columns |= {key: [about[n].get(key) for n in order] for key in _KEPT}
+    classes = pl.DataFrame(columns, schema=CLASSES_SCHEMA)
+    return [{i: slots[name] for i, name in pairs.items()} for pairs in pairs_of], classes, findings
+
+
+def _merge(known: dict[str, Any], entry: dict[str, Any], index: int) -> list[Problem]:
+    """Add what a category says of itself to what is known of its class, and return what is wrong or contradicts."""
+    problems = []
+    said: dict[str, Any] = {}
+    if "isthing" in entry:
+        said["thing"] = bool(entry["isthing"])
+    names, skeleton = entry.get("keypoints"), entry.get("skeleton")
+    if isinstance(names, list) and set(map(type, names)) <= {str}:
+        said["keypoint_names"] = names or None
+    elif names is not None:
+        message = f"categories[{index}]: 'keypoints' must be a list of names, got {names!r:.40}"
+        problems.append(Problem("label-malformed", index, message))
+    if skeleton is not None:
+        # The pairs count from 1, against everything else in COCO.
+        said["skeleton"] = _pairs(skeleton, len(said.get("keypoint_names") or ()))
+        if said["skeleton"] is None and skeleton != []:
+            message = (
+                f"categories[{index}]: 'skeleton' must be pairs of keypoint numbers from 1 on, got {skeleton!r:.40}"
+            )
+            problems.append(Problem("label-malformed", index, message))
+    for key, value in said.items():
+        if value is not None and known.setdefault(key, value) != value:
+            message = (
+                f"categories[{index}]: '{key.partition('_')[0]}' of '{entry['name']}' differs from what was said before"
+            )
+            problems.append(Problem("class-conflict", index, message))
+    return problems
+
+
+def _pairs(skeleton: Any, count: int) -> list[list[int]] | None:
+    """0-based pairs of keypoints; None where there are none or one of them is no pair of the `count` keypoints."""
+    if not isinstance(skeleton, list) or not skeleton:
+        return None
+    sound = all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and set(map(type, pair)) <= {int}
+        and 1 <= min(pair) <= max(pair) <= count
+        for pair in skeleton
+    )
+    return [[a - 1, b - 1] for a, b in skeleton] if sound else None
+
+
+_WHOLE = 1 << 22  # up to so many bytes all of a file is searched
+_NEAR = 1 << 16  # of a larger file, so much behind the key of its annotations: the first entry is in it
+
+
+def json_kind(path: Path) -> Literal["instances", "panoptic"] | None:
+    """What the annotations of a JSON file with images and categories are, by whether they have segments; else None."""
+    if path.suffix.lower() != ".json" or not read_head(path, 1):
+        return None
+    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        if text.find(b'"images"') < 0 or text.rfind(b'"categories"') < 0:
+            return None
+        first = max(text.find(b'"annotations"'), 0)
+        last = len(text) if len(text) <= _WHOLE else first + _NEAR
+        return "instances" if text.find(b'"segments_info"', first, last) < 0 else "panoptic"
