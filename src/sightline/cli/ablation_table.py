@@ -36,7 +36,7 @@ def show_ablation(
         )
     page = write_study_page(title, result, target / "ablation.html")
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return
     show_table(str(result.conventions["description"]), tuple(result.table.columns), result.table.rows())
     note(f"written: {page} and ablation.json, .csv, .md beside it")

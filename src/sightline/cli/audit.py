@@ -99,12 +99,12 @@ def audit(
             embeddings=vectors,
         )
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
     else:
         show_audit(result)
     for target in (None if run is None else run.path / "audit.json", out):
         if target is not None:
-            write_json_atomic(target, result.to_dict())
+            write_json_atomic(target, result)
     if html is not None:
         page = write_audit_page(dataset, result, html)
         note(f"written: {page.path} ({page.size_bytes / 1e6:.1f} MB, {page.pictures} pictures)")

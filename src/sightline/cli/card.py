@@ -59,7 +59,7 @@ def card(
             found = audit_dataset(dataset, workers=workers, progress=progress)
     result = write_card(dataset, text, found, Path(out), workers=workers)
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return 0
     show_table("", ("written",), [(str(f),) for f in result.files])
     if result.not_stated:

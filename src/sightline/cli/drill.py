@@ -23,7 +23,7 @@ def drill(*, fault: list[str] | None = None, seed: int = 0, json: JsonFlag = Fal
     with progress_bar() as bar:
         result = run_drill(fault, seed=seed, progress=lambda done, total: bar("planting and auditing", done, total))
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return int(not result.passed)
     show_table(
         "the audit on generated data with planted faults",

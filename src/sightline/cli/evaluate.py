@@ -197,7 +197,7 @@ def _measure(dataset: Dataset, found: Predictions, iou_type: IouType, conf: floa
 
 def _write(folder: Path, dataset: Dataset, result: Result, found: Predictions | None) -> None:
     name = "tracking.json" if isinstance(result, TrackingResult) else "evaluation.json"
-    write_json_atomic(folder / name, result.to_dict())
+    write_json_atomic(folder / name, result)
     if found is not None:
         found.save(folder / "predictions.parquet")
     if isinstance(result, TrackingResult) and found is not None:
@@ -206,7 +206,7 @@ def _write(folder: Path, dataset: Dataset, result: Result, found: Predictions | 
 
 def _show(result: Result, as_json: bool) -> None:
     if as_json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return
     if isinstance(result, TrackingResult):
         # A column for each sequence: thirty metrics do not fit beside each other.

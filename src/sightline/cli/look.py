@@ -115,7 +115,7 @@ def look(
         sheets = look_at(dataset, options, findings, codes)
     result = write_look(dataset, sheets, folder, format, _about(dataset, split))
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return 0
     show_table("", ("sheet", "title", "pictures"), result.sheets)
     show_table("", ("written",), [(str(file),) for file in result.files])

@@ -22,7 +22,7 @@ def report(run: str, *, out: str | None = None, data: str | None = None, json: J
     """
     result = write_report(run, out, data=data)
     if json:
-        emit_json({"path": result.path, "size_bytes": result.size_bytes, "sections": result.sections})
+        emit_json(result)
         return 0
     rows = [(name, "yes" if measured else "not measured in this run") for name, measured in result.sections.items()]
     show_table(f"{result.path} ({result.size_bytes / 1024:.0f} KiB)", ("section", "measured"), rows)

@@ -78,7 +78,7 @@ def tune(
         )
     page = write_study_page(f"Search: {Path(file).stem}", result, target / "tuning.html")
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return 0
     show_table("trials, best first", tuple(result.table.columns), result.table.rows())
     note(f"best settings: {target / 'best.yaml'}; page: {page}")

@@ -1,7 +1,6 @@
 """`sightline synth`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from inspect import signature
 from typing import Literal
 
@@ -78,7 +77,7 @@ def synth(
             progress=lambda done, total, what: bar(what, done, total),
         )
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return 0
     rows = [
         ("folder", str(result.root)),
@@ -104,7 +103,7 @@ def _refuse_beside_fault(given: Mapping[str, object]) -> None:
 def _plant(code: str, out: str, seed: int, json: bool) -> int:
     planted = plant_faults(code, out, seed=seed)
     if json:
-        emit_json({"path": out, "planted": [asdict(p) for p in planted]})
+        emit_json({"path": out, "planted": planted})
         return 0
     show_table("planted", ("code", "place"), [(p.code, at(p.path, p.line) if p.path else "(whole)") for p in planted])
     return 0

@@ -154,7 +154,7 @@ def _interruptible(work: Callable[[], TrainResult], run: str, watcher: Watcher) 
 
 def _show(result: TrainResult, as_json: bool) -> None:
     if as_json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return
     show_table(
         f"best of {result.epochs} epochs: epoch {result.best_epoch} ({result.images_per_s:.1f} training images/s)",

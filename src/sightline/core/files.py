@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,14 @@ def write_json_atomic(path: str | Path, value: Any, indent: int | None = 2, *, d
 
 
 def plain(value: Any) -> Any:
-    """`value` with numpy scalars and arrays, paths, tuples and sets as plain JSON types; NaN and ±inf as None."""
+    """`value` as plain JSON types; NaN and ±inf as None.
+
+    Dataclasses become their fields, or what their `to_dict` gives; tables a list of rows; numpy scalars and arrays,
+    paths, tuples and sets (sorted) what they are in JSON.
+
+    >>> plain({"box": (np.float32(0.5), math.nan), "file": Path("a") / "b"})
+    {'box': [0.5, None], 'file': 'a/b'}
+    """
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -209,4 +217,10 @@ def plain(value: Any) -> Any:
         return None
     if isinstance(value, Path):
         return value.as_posix()
+    if is_dataclass(value) and not isinstance(value, type):
+        if hasattr(value, "to_dict"):
+            return plain(value.to_dict())
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if hasattr(value, "iter_rows"):  # a polars table, without loading polars for those who have none
+        return [plain(row) for row in value.iter_rows(named=True)]
     return value

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sightline.audit import AuditResult
 from sightline.core.dataset import Dataset
@@ -23,10 +22,6 @@ class CardResult:
 
     files: tuple[Path, ...]
     not_stated: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return {"files": [f.as_posix() for f in self.files], "not_stated": list(self.not_stated)}
 
 
 def write_card(dataset: Dataset, text: CardText, audit: AuditResult, folder: Path, *, workers: int = 2) -> CardResult:

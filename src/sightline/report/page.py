@@ -37,10 +37,6 @@ class ReportResult:
     size_bytes: int
     sections: dict[str, bool]
 
-    def to_dict(self) -> dict[str, object]:
-        """All fields as plain values."""
-        return {"path": self.path.as_posix(), "size_bytes": self.size_bytes, "sections": self.sections}
-
 
 def write_report(
     run_folder: str | Path, out: str | Path | None = None, *, data: str | Path | None = None

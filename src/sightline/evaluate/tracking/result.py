@@ -43,10 +43,6 @@ class TrackingScores:
     def __getitem__(self, metric: str) -> float:
         return self.metrics[metric]
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
 class TrackingResult(Result):
