@@ -13,11 +13,13 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
+from sightline.core.predictions import predictions_from_rows
 from sightline.data import BACKGROUND_NAMES, MASK_IGNORE, finding, read_class_mask
+from sightline.evaluate import IGNORED, MATCH_IOU, SemanticAccumulator, class_ratios, evaluate_detection, summary
+from sightline.ops.boxes import paired_iou
 
 __all__ = ["judge_baselines", "measure_baselines"]
 
-MATCH_IOU = 0.5
 STRONG_AP50 = 0.5
 STRONG_IOU = 0.7
 USELESS_ACCURACY = 0.95
@@ -95,75 +97,41 @@ def _boxes(fitted: Dataset, measured: Dataset) -> dict[str, Any]:
     frames = np.where(np.isnan(means), np.nan, np.array([0.0, 0.0, 1.0, 1.0]))
     common = int(known["class_id"].mode().min())  # type: ignore[arg-type]
     share = float((truth["class_id"].to_numpy()[usable] == common).mean())
-    boxes = truth.select("rx1", "ry1", "rx2", "ry2").to_numpy()
     return {
         "most_common_class": {"class": names[common], "share_of_objects": share},
-        "mean_box": _one_box(mean_boxes, boxes, truth, usable, len(measured), names),
-        "whole_image": _one_box(frames, boxes, truth, usable, len(measured), names),
+        "mean_box": _one_box(mean_boxes, measured),
+        "whole_image": _one_box(frames, measured),
     }
 
 
 def _relative(dataset: Dataset) -> pl.DataFrame:
-    """All objects with their boxes relative to the image, and the place of their image in the order of the ids."""
-    order = dataset.images.sort("image_id").with_row_index("image").select("image_id", "image", "width", "height")
-    table = dataset.objects.join(order, on="image_id", maintain_order="left").with_columns(
-        pl.col("image").cast(pl.Int64),
-        rx1=pl.col("x1") / pl.col("width"),
-        rx2=pl.col("x2") / pl.col("width"),
-        ry1=pl.col("y1") / pl.col("height"),
-        ry2=pl.col("y2") / pl.col("height"),
-    )
-    return table.with_columns(
-        cx=(pl.col("rx1") + pl.col("rx2")) / 2,
-        cy=(pl.col("ry1") + pl.col("ry2")) / 2,
-        w=pl.col("rx2") - pl.col("rx1"),
-        h=pl.col("ry2") - pl.col("ry1"),
-    )
+    """All objects with the centre and size of their boxes relative to the image."""
+    sizes = dataset.images.select("image_id", "width", "height")
+    table = dataset.objects.join(sizes, on="image_id", maintain_order="left")
+    x1, x2 = (pl.col(c) / pl.col("width") for c in ("x1", "x2"))
+    y1, y2 = (pl.col(c) / pl.col("height") for c in ("y1", "y2"))
+    return table.with_columns(cx=(x1 + x2) / 2, cy=(y1 + y2) / 2, w=x2 - x1, h=y2 - y1)
 
 
-def _one_box(
-    of_class: Floats, boxes: Floats, truth: pl.DataFrame, usable: Bools, images: int, names: tuple[str, ...]
-) -> dict[str, Any]:
-    """AP50 and recall of one box per class and image, (C, 4) relative; a NaN box is not predicted.
-
-    What COCO's evaluation gives for detections of equal scores, images in the order of their ids. IoU does not change
-    when both axes are scaled, so relative boxes serve. A box on a crowd or ignored region counts as neither.
-    """
-    class_id, image = truth["class_id"].cast(pl.Int64).to_numpy(), truth["image"].to_numpy()
-    overlap = _overlap(of_class[class_id], boxes, ~usable)
-    ap50, found, total = {}, 0, int(usable.sum())
-    for c, name in enumerate(names):
-        mine = class_id == c
-        objects = int((mine & usable).sum())
-        if not objects:
-            continue
-        hit = np.zeros(images, dtype=np.bool_)
-        hit[image[mine & usable & (overlap >= MATCH_IOU)]] = True
-        beside = np.zeros(images, dtype=np.bool_)
-        beside[image[mine & ~usable & (overlap >= MATCH_IOU)]] = True
-        ap50[name] = _average_precision(hit[hit | ~beside], objects)
-        found += int(hit.sum())
-    return {"AP50": float(np.mean(list(ap50.values()))), "recall": found / total, "AP50_by_class": ap50}
-
-
-def _overlap(predicted: Floats, boxes: Floats, crowd: Bools) -> Floats:
-    """IoU (N,) of boxes row by row; against a crowd the denominator is the prediction's area. 0 for NaN."""
-    low, high = np.maximum(predicted[:, :2], boxes[:, :2]), np.minimum(predicted[:, 2:], boxes[:, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=1)
-    area = np.prod(predicted[:, 2:] - predicted[:, :2], axis=1)
-    union = np.where(crowd, area, area + np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1) - common)
-    return np.asarray(np.nan_to_num(np.divide(common, union, out=np.zeros(len(boxes)), where=union > 0)))
-
-
-def _average_precision(hits: Bools, objects: int) -> float:
-    """COCO's 101-point AP of detections in this order, true where `hits`."""
-    if not hits.any():
-        return 0.0
-    true = np.cumsum(hits)
-    precision = np.maximum.accumulate((true / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    place = np.searchsorted(true / objects, np.linspace(0.0, 1.0, 101), side="left")
-    reached = place < len(hits)
-    return float(np.where(reached, precision[np.minimum(place, len(hits) - 1)], 0.0).mean())
+def _one_box(of_class: Floats, measured: Dataset) -> dict[str, Any]:
+    """AP50 and recall of one box per class and image, (C, 4) relative; a NaN box is not predicted."""
+    known = np.flatnonzero(~np.isnan(of_class).any(axis=1))
+    image_id, width, height = (measured.images[c].to_numpy() for c in ("image_id", "width", "height"))
+    scale = np.stack([width, height, width, height], axis=1)
+    boxes = (scale[:, None] * of_class[known][None]).reshape(-1, 4)
+    columns = {
+        "image_id": np.repeat(image_id, len(known)),
+        "class_id": np.tile(known, len(image_id)),
+        **dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True)),
+    }
+    found = predictions_from_rows(pl.DataFrame(columns).with_columns(score=pl.lit(1.0)), {})
+    result = evaluate_detection(measured, found, conf=1.0)
+    by_class = result.per_class.filter(pl.col("objects") > 0)
+    return {
+        "AP50": result["AP50"],
+        "recall": result.operating_point.recall,
+        "AP50_by_class": dict(by_class.select("class", "AP50").iter_rows()),
+    }
 
 
 def _tracks(dataset: Dataset) -> dict[str, Any]:
@@ -183,7 +151,7 @@ def _tracks(dataset: Dataset) -> dict[str, Any]:
         if part.is_empty():
             continue
         old, now = part.select([f"{name}_{c}" for c in corners]).to_numpy(), part.select(corners).to_numpy()
-        hit = _overlap(old, now, np.zeros(len(part), dtype=np.bool_)) >= MATCH_IOU
+        hit = paired_iou(old, now) >= MATCH_IOU
         found[f"{name}_box"] = {"share_met": float(hit.mean())}
     return found
 
@@ -228,17 +196,14 @@ def _mask_grids(dataset: Dataset) -> npt.NDArray[np.uint8]:
 
 def _scores(predicted: npt.NDArray[Any], truth: npt.NDArray[np.uint8], names: tuple[str, ...]) -> dict[str, Any]:
     """Pooled scores of one map (64, 64) for all masks (N, 64, 64); ignored points never count."""
-    kinds = len(names)
-    counted = truth != MASK_IGNORE
-    pairs = truth.astype(np.int64) * kinds + predicted
-    confusion = np.bincount(pairs[counted], minlength=kinds * kinds)[: kinds * kinds].reshape(kinds, kinds)
-    true, of_truth, of_map = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    foreground = [i for i in range(kinds) if kinds == 1 or i > 0 or names[0].lower() not in BACKGROUND_NAMES]
-    present = [i for i in foreground if of_truth[i] > 0]
-    iou = true / np.maximum(of_truth + of_map - true, 1)
-    dice = 2 * true / np.maximum(of_truth + of_map, 1)
+    labels = np.where(truth == MASK_IGNORE, IGNORED, truth.astype(np.int32))
+    confusion = SemanticAccumulator(len(names)).update(labels, np.broadcast_to(predicted, truth.shape))
+    ratios = class_ratios(confusion)
+    present = confusion.sum(axis=1) > 0
+    if len(names) > 1 and names[0].lower() in BACKGROUND_NAMES:
+        present[0] = False
     return {
-        "pixel_accuracy": float(true.sum() / max(int(confusion.sum()), 1)),
-        "mean_iou": float(iou[present].mean()) if present else None,
-        "mean_dice": float(dice[present].mean()) if present else None,
+        "pixel_accuracy": summary(confusion)["pixel_accuracy"],
+        "mean_iou": float(ratios["iou"][present].mean()) if present.any() else None,
+        "mean_dice": float(ratios["dice"][present].mean()) if present.any() else None,
     }

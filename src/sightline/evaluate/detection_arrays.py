@@ -23,17 +23,20 @@ class DetectionArrays:
     """Both sides sorted by image, images in the order of their ids; `*_starts[i]` is where image `i` begins.
 
     Within an image ground truth keeps the order of its table, detections go by descending score, ties in table order.
-    `truth_crowd` marks crowd regions and ignored objects alike. Masks are compressed counts, None for boxes.
+    `*_rows` are their rows in the data set's `objects` and the predictions' `table`. `truth_crowd` marks crowd regions
+    and ignored objects alike. Masks are compressed counts, None for boxes.
     """
 
     sizes_hw: list[tuple[int, int]]
     truth_starts: IntArray
+    truth_rows: IntArray
     truth_classes: IntArray
     truth_boxes_xyxy: FloatArray
     truth_areas: FloatArray
     truth_crowd: BoolArray
     truth_rles: list[bytes] | None
     detection_starts: IntArray
+    detection_rows: IntArray
     detection_classes: IntArray
     detection_boxes_xyxy: FloatArray
     detection_scores: FloatArray
@@ -47,19 +50,25 @@ def detection_arrays(dataset: Dataset, predictions: Predictions, iou_type: IouTy
     """
     images = dataset.images.select("image_id", "height", "width").sort("image_id").with_row_index("image")
     place = images.select("image_id", pl.col("image").cast(pl.Int64))
-    truth = dataset.objects.join(place, on="image_id", maintain_order="left").sort("image", maintain_order=True)
-    found = predictions.table.join(place, on="image_id", maintain_order="left")
+    truth = (
+        dataset.objects.with_row_index("row")
+        .join(place, on="image_id", maintain_order="left")
+        .sort("image", maintain_order=True)
+    )
+    found = predictions.table.with_row_index("row").join(place, on="image_id", maintain_order="left")
     found = found.sort("image", "score", descending=[False, True], maintain_order=True)
     sizes_hw = list(images.select("height", "width").iter_rows())
     return DetectionArrays(
         sizes_hw=sizes_hw,
         truth_starts=_starts(truth, len(sizes_hw)),
+        truth_rows=truth["row"].cast(pl.Int64).to_numpy(),
         truth_classes=truth["class_id"].cast(pl.Int64).to_numpy(),
         truth_boxes_xyxy=_boxes(truth),
         truth_areas=truth["area"].to_numpy(),
         truth_crowd=(truth["crowd"] | truth["ignore"]).to_numpy(),
         truth_rles=_truth_masks(truth, sizes_hw) if iou_type == "segm" else None,
         detection_starts=_starts(found, len(sizes_hw)),
+        detection_rows=found["row"].cast(pl.Int64).to_numpy(),
         detection_classes=found["class_id"].cast(pl.Int64).to_numpy(),
         detection_boxes_xyxy=_boxes(found),
         detection_scores=found["score"].to_numpy(),
