@@ -4,12 +4,14 @@ They are fitted on the training split and measured on the validation split (else
 two such splits, on all images, which flatters them and is said in `fitted_on` and `measured_on`.
 """
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from sightline.audit.result import Baseline, Baselines
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
@@ -32,8 +34,8 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
 
-def measure_baselines(dataset: Dataset) -> dict[str, Any]:
-    """The trivial predictors of the data set's task with their metrics, as JSON values; empty without labels.
+def measure_baselines(dataset: Dataset) -> Baselines:
+    """The trivial predictors of the data set's task with their metrics; nothing without labels.
 
     Boxes: `most_common_class` (its share of the objects), `mean_box` (for each class one box of the mean centre and
     size, relative to the image, in every image) and `whole_image` (for each class the image's frame), both with
@@ -50,24 +52,26 @@ def measure_baselines(dataset: Dataset) -> dict[str, Any]:
         found = _boxes(fitted, measured)
         if dataset.task == "track":
             found |= _tracks(dataset)
-    return {**names, "images": len(measured), **found} if found else {}
+    return Baselines(**names, images=len(measured), **found) if found else Baselines()
 
 
-def judge_baselines(baselines: dict[str, Any]) -> list[Finding]:
+def judge_baselines(baselines: Baselines) -> list[Finding]:
     """`baseline-strong` for each predictor that does suspiciously well on at least 20 images.
 
     That are AP50 of 0.5 for a fixed box and mean IoU (without background) of 0.7 for a fixed mask. That a mask without
     foreground has a high pixel accuracy is common and the fault of that metric, not of the data: it is said in the
     baselines' `note`.
     """
-    if baselines.get("images", 0) < FEWEST_IMAGES:
+    if (baselines.images or 0) < FEWEST_IMAGES:
         return []
     found = []
-    for name, what in (("mean_box", "one box per class at its mean place"), ("whole_image", "the frame of the image")):
-        ap50 = baselines.get(name, {}).get("AP50")
-        if ap50 is not None and ap50 >= STRONG_AP50:
-            found.append(finding("baseline-strong", f"{what} in every image reaches AP50 {ap50:.2f}"))
-    iou = baselines.get("mean_mask", {}).get("mean_iou")
+    for baseline, what in (
+        (baselines.mean_box, "one box per class at its mean place"),
+        (baselines.whole_image, "the frame of the image"),
+    ):
+        if baseline is not None and baseline.AP50 is not None and baseline.AP50 >= STRONG_AP50:
+            found.append(finding("baseline-strong", f"{what} in every image reaches AP50 {baseline.AP50:.2f}"))
+    iou = None if baselines.mean_mask is None else baselines.mean_mask.mean_iou
     if iou is not None and iou >= STRONG_IOU:
         found.append(
             finding("baseline-strong", f"one and the same mask for every image reaches a mean IoU of {iou:.2f}")
@@ -98,7 +102,7 @@ def _boxes(fitted: Dataset, measured: Dataset) -> dict[str, Any]:
     common = int(known["class_id"].mode().min())  # type: ignore[arg-type]
     share = float((truth["class_id"].to_numpy()[usable] == common).mean())
     return {
-        "most_common_class": {"class": names[common], "share_of_objects": share},
+        "most_common_class": Baseline(class_name=names[common], share_of_objects=share),
         "mean_box": _one_box(mean_boxes, measured),
         "whole_image": _one_box(frames, measured),
     }
@@ -113,7 +117,7 @@ def _relative(dataset: Dataset) -> pl.DataFrame:
     return table.with_columns(cx=(x1 + x2) / 2, cy=(y1 + y2) / 2, w=x2 - x1, h=y2 - y1)
 
 
-def _one_box(of_class: Floats, measured: Dataset) -> dict[str, Any]:
+def _one_box(of_class: Floats, measured: Dataset) -> Baseline:
     """AP50 and recall of one box per class and image, (C, 4) relative; a NaN box is not predicted."""
     known = np.flatnonzero(~np.isnan(of_class).any(axis=1))
     image_id, width, height = (measured.images[c].to_numpy() for c in ("image_id", "width", "height"))
@@ -127,11 +131,11 @@ def _one_box(of_class: Floats, measured: Dataset) -> dict[str, Any]:
     found = predictions_from_rows(pl.DataFrame(columns).with_columns(score=pl.lit(1.0)), {})
     result = evaluate_detection(measured, found, conf=1.0)
     by_class = result.per_class.filter(pl.col("objects") > 0)
-    return {
-        "AP50": result["AP50"],
-        "recall": result.operating_point.recall,
-        "AP50_by_class": dict(by_class.select("class", "AP50").iter_rows()),
-    }
+    return Baseline(
+        AP50=result["AP50"],
+        recall=result.operating_point.recall,
+        AP50_by_class=dict(by_class.select("class", "AP50").iter_rows()),
+    )
 
 
 def _tracks(dataset: Dataset) -> dict[str, Any]:
@@ -152,7 +156,7 @@ def _tracks(dataset: Dataset) -> dict[str, Any]:
             continue
         old, now = part.select([f"{name}_{c}" for c in corners]).to_numpy(), part.select(corners).to_numpy()
         hit = paired_iou(old, now) >= MATCH_IOU
-        found[f"{name}_box"] = {"share_met": float(hit.mean())}
+        found[f"{name}_box"] = Baseline(share_met=float(hit.mean()))
     return found
 
 
@@ -164,14 +168,14 @@ def _semantic(fitted: Dataset, measured: Dataset) -> dict[str, Any]:
         return {}
     counts = np.stack([(known == c).sum(axis=0) for c in range(kinds)])
     common = int(np.argmax(counts.sum(axis=(1, 2))))
+    everywhere = _scores(np.full(counts.shape[1:], common), truth, fitted.class_names)
     found: dict[str, Any] = {
         "masks": len(truth),
-        "most_common_class": {"class": fitted.class_names[common]}
-        | _scores(np.full(counts.shape[1:], common), truth, fitted.class_names),
+        "most_common_class": replace(everywhere, class_name=fitted.class_names[common]),
         "mean_mask": _scores(np.argmax(counts, axis=0), truth, fitted.class_names),
     }
-    accuracy = found["most_common_class"]["pixel_accuracy"]
-    if accuracy >= USELESS_ACCURACY:
+    accuracy = everywhere.pixel_accuracy
+    if accuracy is not None and accuracy >= USELESS_ACCURACY:
         found["note"] = (
             f"A map of nothing but {fitted.class_names[common]} has a pixel accuracy of {accuracy:.1%}: report IoU or "
             "Dice of the classes instead."
@@ -194,7 +198,7 @@ def _mask_grids(dataset: Dataset) -> npt.NDArray[np.uint8]:
     return np.stack(grids) if grids else np.zeros((0, _GRID, _GRID), dtype=np.uint8)
 
 
-def _scores(predicted: npt.NDArray[Any], truth: npt.NDArray[np.uint8], names: tuple[str, ...]) -> dict[str, Any]:
+def _scores(predicted: npt.NDArray[Any], truth: npt.NDArray[np.uint8], names: tuple[str, ...]) -> Baseline:
     """Pooled scores of one map (64, 64) for all masks (N, 64, 64); ignored points never count."""
     labels = np.where(truth == MASK_IGNORE, IGNORED, truth.astype(np.int32))
     confusion = SemanticAccumulator(len(names)).update(labels, np.broadcast_to(predicted, truth.shape))
@@ -202,8 +206,8 @@ def _scores(predicted: npt.NDArray[Any], truth: npt.NDArray[np.uint8], names: tu
     present = confusion.sum(axis=1) > 0
     if len(names) > 1 and names[0].lower() in BACKGROUND_NAMES:
         present[0] = False
-    return {
-        "pixel_accuracy": summary(confusion)["pixel_accuracy"],
-        "mean_iou": float(ratios["iou"][present].mean()) if present.any() else None,
-        "mean_dice": float(ratios["dice"][present].mean()) if present.any() else None,
-    }
+    return Baseline(
+        pixel_accuracy=summary(confusion)["pixel_accuracy"],
+        mean_iou=float(ratios["iou"][present].mean()) if present.any() else None,
+        mean_dice=float(ratios["dice"][present].mean()) if present.any() else None,
+    )

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from sightline.audit import AuditOptions, audit_dataset, write_quarantine
-from sightline.cli.audit_file import read_audit
+from sightline.audit import AuditOptions, audit_dataset, read_audit, write_quarantine
 from sightline.cli.audit_table import show_audit
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar
 from sightline.core.dataset import Dataset

@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from sightline.audit import AuditResult
+from sightline.audit import AuditResult, SplitCounts
 from sightline.cli.console import STDOUT, note, show_line
 from sightline.core.errors import at
 from sightline.core.findings import SEVERITIES, Finding
@@ -27,7 +27,7 @@ def show_audit(result: AuditResult) -> None:
     if result.task != "semantic":
         _show_line("objects", _counts(result.objects_by_class))
     elif result.masks:
-        _show_line("pixels", _counts(result.masks["pixels_by_class"], as_shares=True))
+        _show_line("pixels", _counts(result.masks.pixels_by_class, as_shares=True))
     STDOUT.print()
     if not result.findings:
         STDOUT.print(Text("no findings", style="green"))
@@ -44,9 +44,9 @@ def _amounts(result: AuditResult) -> list[str]:
     return [*amounts, _many(len(result.objects_by_class), "class", "classes")]
 
 
-def _part(name: str, counts: Mapping[str, int], task: str) -> str:
-    objects = "" if task == "semantic" else f", {_many(counts['objects'], 'object')}"
-    return f"{name or '(none)'} {_many(counts['images'], 'image')}{objects}"
+def _part(name: str, counts: SplitCounts, task: str) -> str:
+    objects = "" if task == "semantic" else f", {_many(counts.objects, 'object')}"
+    return f"{name or '(none)'} {_many(counts.images, 'image')}{objects}"
 
 
 def _counts(counts: Mapping[str, int], *, as_shares: bool = False) -> list[str]:

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from sightline.audit import audit_dataset
-from sightline.cli.audit_file import read_result
+from sightline.audit import audit_dataset, read_audit
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.data import read_dataset
 from sightline.report import CardText, write_card, write_template
@@ -52,7 +51,7 @@ def card(
     text = CardText() if describe is None else CardText.read(describe)
     text.check_classes(dataset.class_names, where=describe)
     if audit is not None:
-        found = read_result(audit)
+        found = read_audit(audit)
     else:
         with progress_bar() as bar:
             progress = lambda done, total: bar("reading files", done, total)  # noqa: E731

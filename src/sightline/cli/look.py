@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from sightline.audit import audit_dataset
-from sightline.cli.audit_file import findings_of, read_audit
+from sightline.audit import audit_dataset, read_audit
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
@@ -126,7 +125,7 @@ def look(
 
 def _findings(dataset: Dataset, audit: str | None, finding: str | None, workers: int) -> Sequence[Finding]:
     if audit is not None:
-        return findings_of(read_audit(audit), audit)
+        return read_audit(audit).findings
     if finding is None:
         return ()
     with progress_bar() as bar:

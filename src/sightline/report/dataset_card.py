@@ -109,7 +109,7 @@ def _source(source: Origin) -> str:
 
 def _labels(card: DatasetCard) -> Section:
     dataset = card.dataset
-    pixels = (card.audit.masks or {}).get("pixels_by_class") or {}
+    pixels = card.audit.masks.pixels_by_class if card.audit.masks is not None else {}
     objects = dataset.counts_by_class()
     what = "pixels" if dataset.task == "semantic" else "objects"
     rows: list[list[Cell]] = []
@@ -134,7 +134,7 @@ def _splits(card: DatasetCard) -> Section:
         ("groups in the data", told if groups.null_count() < len(groups) else "none declared"),
     ]
     for name, part in card.audit.splits.items():
-        rows.append((name or "images in no split", f"{part['images']} images, {part['objects']} objects"))
+        rows.append((name or "images in no split", f"{part.images} images, {part.objects} objects"))
     rows += [(f"digest of {name or 'images in no split'}", text) for name, text in card.audit.split_digests.items()]
     return Section("splits", "Splits", "What is learnt from and what is judged on.", [Pairs(rows)])
 
