@@ -1,7 +1,9 @@
 """`sightline audit`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from sightline.audit import AuditOptions, audit_dataset, read_audit, write_quarantine
 from sightline.cli.audit_table import show_audit
@@ -18,8 +20,6 @@ from sightline.report import write_audit_page
 
 __all__ = ["audit"]
 
-_IMGSZ = AuditOptions().imgsz
-
 
 def audit(
     data: str,
@@ -33,7 +33,7 @@ def audit(
     since: str | None = None,
     predictions: str | None = None,
     embeddings: str | None = None,
-    imgsz: Count = _IMGSZ,
+    options: Annotated[AuditOptions, Parameter(name="*")] = AuditOptions(),  # noqa: B008 - frozen
     fail_on: Literal["info", "warning", "error", "never"] = "never",
     workers: Count = 2,
     json: JsonFlag = False,
@@ -62,8 +62,8 @@ def audit(
         A model's predictions on this data, Parquet or COCO results: labels they speak against are findings.
     embeddings
         A model's weights: images it finds alike are findings, a second opinion on near-duplicates. Needs torch.
-    imgsz
-        Longest side in pixels at which a network is to see the images; judges what becomes too small.
+    options
+        The thresholds of the checks.
     fail_on
         Exit with code 1 when a finding of this severity or above is there.
     workers
@@ -90,7 +90,7 @@ def audit(
             )
         result = audit_dataset(
             dataset,
-            AuditOptions(imgsz=imgsz),
+            options,
             workers=workers,
             progress=lambda done, total: bar("reading files", done, total),
             since=earlier,

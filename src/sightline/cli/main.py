@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -133,5 +134,7 @@ def _usage_sentence(error: cyclopts.CycloptsError) -> str:
         return unknown_name("verb", (error.unused_tokens or [""])[0], VERBS) + "."
     cause = error.__cause__
     if isinstance(cause, pydantic.ValidationError):
-        return validation_sentence(None, cause) + "."
+        # The field's name is the option's.
+        named = re.sub(r"^'([\w.]+)'", lambda m: f"--{m[1].replace('_', '-')}", validation_sentence(None, cause))
+        return f"{named}."
     return f"{' '.join(str(error).split())} See 'sightline --help'."

@@ -19,6 +19,7 @@ import polars as pl
 
 from sightline.core.column_digest import update_with_table
 from sightline.core.errors import DataError
+from sightline.core.files import file_sha256
 from sightline.core.findings import Finding
 from sightline.core.frame_paths import picture_file
 from sightline.core.tables import Rows, fit_table
@@ -295,7 +296,6 @@ def _validate_objects(objects: pl.DataFrame, images: pl.DataFrame, class_count: 
 
 def _file_digest(path: Path) -> str:
     try:
-        with path.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise DataError(f"cannot read the file ({error.strerror})", where=str(path)) from None

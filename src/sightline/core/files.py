@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -28,6 +29,7 @@ __all__ = [
     "atomic_path",
     "check_new_folder",
     "check_regular",
+    "file_sha256",
     "locked_folder",
     "plain",
     "remove_leftovers",
@@ -175,6 +177,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 (64 hexadecimal digits) of a file's bytes; OSError where it cannot be read."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_bytes_atomic(path: str | Path, data: bytes, *, durable: bool = False) -> None:

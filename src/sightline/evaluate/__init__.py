@@ -8,7 +8,13 @@ from sightline.evaluate.image_scores import DetectionImage, best_and_worst, scor
 from sightline.evaluate.inputs import check_predictions
 from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps, read_truth
 from sightline.evaluate.semantic_scores import IGNORED, SemanticAccumulator, class_ratios, mean_defined, summary
-from sightline.evaluate.tracking import TrackingResult, TrackingScores, evaluate_mot_files, evaluate_tracking
+from sightline.evaluate.tracking import (
+    TrackingResult,
+    TrackingScores,
+    evaluate_mot_files,
+    evaluate_mot_results,
+    evaluate_tracking,
+)
 
 __all__ = [
     "DEFAULT_MAX_DETS",
@@ -28,6 +34,7 @@ __all__ = [
     "detection_arrays",
     "evaluate_detection",
     "evaluate_mot_files",
+    "evaluate_mot_results",
     "evaluate_semantic",
     "evaluate_semantic_maps",
     "evaluate_tracking",

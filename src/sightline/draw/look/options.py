@@ -7,17 +7,18 @@ from sightline.core.config import Config
 __all__ = ["LookOptions"]
 
 
-class LookOptions(Config):
+class LookOptions(Config, use_attribute_docstrings=True):
     """How many pictures of each kind, how large, and which: the same seed shows the same pictures."""
 
     images: int = Field(default=16, ge=0)
-    """Whole images, drawn at random."""
+    """Whole images, drawn at random; 0 for none."""
     per_class: int = Field(default=16, ge=0)
-    """Objects (or regions of a mask) of each class, drawn at random."""
+    """Objects (or regions of a mask) of each class, drawn at random; 0 for none."""
     per_finding: int = Field(default=12, ge=0)
     """Places shown for each finding code."""
     tracks: int = Field(default=8, ge=0)
-    """Tracks shown of each sequence."""
+    """Tracks shown of each sequence; 0 for none."""
     imgsz: int = Field(default=400, ge=64, le=4096)
     """Longest side in pixels of a whole image in a grid; crops of objects are half as large."""
     seed: int = 0
+    """Another seed draws other pictures."""

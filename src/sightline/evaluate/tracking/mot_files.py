@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline.core.errors import DataError, at
+from sightline.core.dataset import Dataset
+from sightline.core.errors import ConfigError, DataError, at
 from sightline.evaluate.tracking.result import TrackingResult, evaluate_sequences
 from sightline.evaluate.tracking.sequences import (
     PEDESTRIAN,
@@ -70,6 +71,32 @@ def evaluate_mot_files(
         sequences.append(match_sequence(name, rows, found, preprocessing=preprocessing))
     conventions: dict[str, Any] = {"data": "MOTChallenge text files", "sequences": len(sequences)}
     return evaluate_sequences(sequences, conventions, preprocessing)
+
+
+def evaluate_mot_results(
+    dataset: Dataset, results: str | Path, *, preprocessing: Preprocessing = "mot15"
+) -> TrackingResult:
+    """HOTA, CLEAR and Identity of results as text, against the `gt/gt.txt` of the data set's sequences.
+
+    `results` is a folder with one `<sequence>.txt` each, or the file of the only sequence. ConfigError where a sequence
+    has no ground truth, or there are several and one file.
+    """
+    names = dataset.images["group"].drop_nulls().unique(maintain_order=True).to_list()
+    path = Path(results)
+    truth = {name: _ground_truth(dataset, name) for name in names}
+    if not path.is_dir() and len(names) != 1:
+        raise ConfigError(
+            f"results of {len(names)} sequences must be a folder of .txt files, got one file", where=str(path)
+        )
+    predicted = {name: path / f"{name}.txt" if path.is_dir() else path for name in names}
+    return evaluate_mot_files(truth, predicted, preprocessing=preprocessing)
+
+
+def _ground_truth(dataset: Dataset, sequence: str) -> Path:
+    for candidate in (dataset.root / sequence / "gt" / "gt.txt", dataset.root / "gt" / "gt.txt"):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(f"sequence '{sequence}' must have gt/gt.txt to be measured, got none", where=str(dataset.root))
 
 
 def _read_table(path: Path) -> Table:
