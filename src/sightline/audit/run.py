@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from sightline.audit.baselines import judge_baselines, measure_baselines
 from sightline.audit.checks.masks import check_masks, mask_statistics
-from sightline.audit.checks.names import check_pairs
-from sightline.audit.checks.outliers import check_outliers
+from sightline.audit.checks.pictures import check_outliers, check_pairs
 from sightline.audit.checks.sequences import check_sequences
 from sightline.audit.duplicates.checks import check_duplicates
 from sightline.audit.duplicates.likeness import check_likeness
-from sightline.audit.labels.classes import check_classes
+from sightline.audit.labels.checks import check_classes, check_labels
 from sightline.audit.labels.errors import rank_label_errors
-from sightline.audit.labels.sizes import check_labels
 from sightline.audit.options import AuditOptions
 from sightline.audit.result import AuditResult, ImageSize, SplitCounts
 from sightline.audit.scan.one_pass import Progress, Scan, scan_files

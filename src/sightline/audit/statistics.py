@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline.audit.labels.sizes import scale_to_input
+from sightline.audit.labels.checks import scale_to_input
 from sightline.audit.options import AuditOptions
 from sightline.audit.result import (
     QUANTILES,

@@ -87,7 +87,7 @@ def look(
     codes = None if finding in {None, _ALL} else [str(finding)]
     folder = Path(out) if out is not None else Path("look") / (_file_name(dataset.name) or "data")
     if augment:
-        training = importlib.import_module("sightline.cli.look_augment")  # torch, which no other look needs
+        training = importlib.import_module("sightline.cli.augment")  # torch, which no other look needs
         sheets = training.sheets_of_training(
             dataset, assignments, config, images=options.images, draws=draws, seed=options.seed
         )

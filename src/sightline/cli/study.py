@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.ablation_table import show_ablation
 from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, show_table
-from sightline.cli.train import parse_assignments
+from sightline.cli.train import parse_assignments, show_ablation
 from sightline.report import write_study_page
 from sightline.train import Ablation, Tuning, run_tuning
 

@@ -15,7 +15,6 @@ from sightline.evaluate import DetectionImage, best_and_worst, read_truth, score
 from sightline.media import read_image
 from sightline.ops import rle
 from sightline.report.blocks import Block, Cell, Note, Picture, Pictures, Section
-from sightline.report.data_now import DataNow, evaluated_part
 from sightline.report.numbers import Number
 from sightline.report.overlays import (
     DETECTION_KEY,
@@ -29,7 +28,7 @@ from sightline.report.overlays import (
     tint_errors,
     tint_masks,
 )
-from sightline.report.records import RunRecord
+from sightline.report.records import DataNow, RunRecord, evaluated_part
 
 __all__ = ["pictures_section"]
 

@@ -11,7 +11,7 @@ from sightline.report.charts import curve_chart
 from sightline.report.numbers import Source
 from sightline.report.overlays import jpeg_uri
 from sightline.report.records import RunRecord
-from sightline.report.svg import SERIES
+from sightline.report.rendering import SERIES
 
 __all__ = ["training_section"]
 

@@ -72,11 +72,10 @@ def find_suspicions(dataset: Dataset, predictions: Predictions) -> Suspicions:
 def _set_repeats_aside(iou: Floats, confirmed: Ints, beside: Bools) -> None:
     """Mark in `beside` the unconfirmed predictions that overlap a better one which is not itself set aside."""
     for p in range(len(confirmed)):
-        if confirmed[p] < 0 and not beside[p]:
-            for q in range(p):
-                if not beside[q] and iou[p, q] >= MATCH_IOU:
-                    beside[p] = True
-                    break
+        if confirmed[p] >= 0:
+            continue
+        for q in range(p):
+            beside[p] |= not beside[q] and iou[p, q] >= MATCH_IOU
 
 
 @njit(cache=True)

@@ -1,7 +1,11 @@
 """Multi-object tracking metrics: HOTA, CLEAR and Identity, equal to TrackEval's."""
 
-from sightline.evaluate.tracking.evaluation import evaluate_tracking
-from sightline.evaluate.tracking.mot_files import evaluate_mot_files, evaluate_mot_results, read_track_rows
+from sightline.evaluate.tracking.evaluation import (
+    evaluate_mot_files,
+    evaluate_mot_results,
+    evaluate_tracking,
+    read_track_rows,
+)
 from sightline.evaluate.tracking.result import TrackingResult, TrackingScores, evaluate_sequences
 from sightline.evaluate.tracking.sequences import (
     MatchedSequence,
