@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sightline.audit import audit_dataset
+from sightline.audit.result import ImageSize, SplitCounts
 from sightline.core.dataset import dataset_from_rows
 from sightline.data import CODES, read_dataset
 
@@ -36,8 +37,8 @@ def test_clean_data_gives_no_finding(folder: Path) -> None:
     assert result.worst is None
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert (result.images, result.objects, result.objects_by_class) == (4, 4, {"cell": 4})
-    assert result.splits == {"train": {"images": 3, "objects": 3}, "val": {"images": 1, "objects": 1}}
-    assert result.sizes == [{"width": 64, "height": 48, "images": 4}]
+    assert result.splits == {"train": SplitCounts(3, 3), "val": SplitCounts(1, 1)}
+    assert result.sizes == (ImageSize(64, 48, 4),)
 
 
 @pytest.mark.parametrize(
@@ -152,9 +153,9 @@ def test_masks(tmp_path: Path, save_image, save_mask) -> None:
         ("class-unused", None),
     }
     assert result.masks is not None
-    assert result.masks["pixels_by_class"] == {"road": 24 * 32 * 3 - 32, "crack": 16, "pothole": 0}
-    assert result.masks["foreground_max"] == pytest.approx(16 / (24 * 32))
-    assert result.masks["share_below_5_percent"] == 1.0
+    assert result.masks.pixels_by_class == {"road": 24 * 32 * 3 - 32, "crack": 16, "pothole": 0}
+    assert result.masks.foreground_max == pytest.approx(16 / (24 * 32))
+    assert result.masks.share_below_5_percent == 1.0
 
 
 def test_data_that_came_from_no_reader_is_checked_too(tmp_path: Path, save_image) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, shift
 
-from sightline.audit.checks.outliers import check_outliers
+from sightline.audit.checks.pictures import check_outliers
 from sightline.audit.duplicates.checks import check_duplicates, near_duplicate_components
 from sightline.audit.duplicates.conflicts import turn_boxes
 from sightline.audit.duplicates.groups import consecutive_groups

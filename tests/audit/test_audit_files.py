@@ -14,9 +14,8 @@ from PIL import Image, PngImagePlugin
 from scipy.ndimage import gaussian_filter
 
 from sightline.audit import audit_dataset
-from sightline.audit.scan.files import examine_image
 from sightline.audit.scan.image_hash import hash_thumbnails
-from sightline.audit.scan.one_pass import SCAN_SCHEMA, scan_files, thumbnails_of
+from sightline.audit.scan.one_pass import SCAN_SCHEMA, examine_image, scan_files, thumbnails_of
 from sightline.audit.scan.statistics import measure_picture
 from sightline.core.errors import DataError
 from sightline.data import read_dataset

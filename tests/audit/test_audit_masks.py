@@ -70,10 +70,10 @@ def test_sound_pairs_give_nothing(pairs: Path) -> None:
     result = audit_dataset(read_dataset(pairs))
     assert [f for f in result.findings if f.severity != "info"] == []
     assert result.masks is not None
-    assert result.masks["masks_by_class"] == {"road": 8, "crack": 8}
-    assert sum(result.masks["foreground_histogram"]["masks"]) == 8
-    low, middle, high = (result.masks["foreground_quantiles"][q] for q in ("0.05", "0.5", "0.95"))
-    assert result.masks["foreground_min"] <= low <= middle <= high <= result.masks["foreground_max"]
+    assert result.masks.masks_by_class == {"road": 8, "crack": 8}
+    assert sum(result.masks.foreground_histogram.masks) == 8
+    low, middle, high = (result.masks.foreground_quantiles[q] for q in ("0.05", "0.5", "0.95"))
+    assert result.masks.foreground_min <= low <= middle <= high <= result.masks.foreground_max
 
 
 def test_planted_faults(pairs: Path) -> None:

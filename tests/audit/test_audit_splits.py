@@ -122,8 +122,8 @@ def test_identical_splits_by_content_and_by_path(tmp_path: Path, save_image) -> 
 
 def test_split_that_changed_since_an_earlier_audit(tmp_path: Path, save_image) -> None:
     folder = yolo(tmp_path, save_image, {"train": ("a", "b"), "val": ("c", "d")})
-    before = audit_dataset(read_dataset(folder)).to_dict()
-    assert sorted(before["split_digests"]) == ["train", "val"]
+    before = audit_dataset(read_dataset(folder))
+    assert sorted(before.split_digests) == ["train", "val"]
 
     def changes() -> list[str]:
         now = audit_dataset(read_dataset(folder), since=before)

@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sightline.audit import audit_dataset
+from sightline.audit import audit_dataset, read_audit
 from sightline.audit.baselines import judge_baselines, measure_baselines
+from sightline.audit.result import Baselines, CocoSizes, ObjectsPerImage
 from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.predictions import predictions_from_rows
 from sightline.data import read_dataset
@@ -43,7 +44,7 @@ def scattered(count: int, seed: int, spread: float = 0.15) -> Dataset:
 def test_box_baselines_are_what_the_evaluator_gives(seed: int) -> None:
     data = scattered(40, seed)
     baselines = measure_baselines(data)
-    assert (baselines["fitted_on"], baselines["measured_on"]) == ("train", "val")
+    assert (baselines.fitted_on, baselines.measured_on) == ("train", "val")
     train, val = data.split("train"), data.split("val")
     usable = train.usable_objects.join(train.images, on="image_id")
     rows = {"mean_box": [], "whole_image": []}
@@ -60,8 +61,8 @@ def test_box_baselines_are_what_the_evaluator_gives(seed: int) -> None:
                 rows[name].append({"image_id": image_id, "class_id": class_id, "score": 1.0, **box})
     for name, predicted in rows.items():
         result = evaluate_detection(val, predictions_from_rows(predicted, {}))
-        assert baselines[name]["AP50"] == pytest.approx(result.metrics["AP50"], abs=1e-9)
-    assert baselines["mean_box"]["AP50"] > 0.001
+        assert pytest.approx(result.metrics["AP50"], abs=1e-9) == getattr(baselines, name).AP50
+    assert baselines.mean_box.AP50 > 0.001
 
 
 def test_strong_box_baseline() -> None:
@@ -74,7 +75,7 @@ def test_strong_box_baseline() -> None:
     assert "AP50 1.00" in found.message
     assert judge_baselines(measure_baselines(centred.select(range(15)))) == []
     assert judge_baselines(measure_baselines(scattered(60, 0))) == []
-    assert measure_baselines(dataset([], [])) == {}
+    assert measure_baselines(dataset([], [])) == Baselines()
 
 
 def masks(folder: Path, save_image, save_mask, shift: int) -> Dataset:
@@ -109,9 +110,9 @@ def test_mask_baselines_are_what_the_evaluator_gives(tmp_path: Path, save_image,
             if (chosen == c).any()
         ]
         result = evaluate_semantic(data, predictions_from_rows(rows, {}))
-        assert baselines[name]["pixel_accuracy"] == pytest.approx(result.metrics["pixel_accuracy"])
-        assert baselines[name]["mean_iou"] == pytest.approx(result.metrics["foreground_iou"])
-        assert baselines[name]["mean_dice"] == pytest.approx(result.metrics["foreground_dice"])
+        assert getattr(baselines, name).pixel_accuracy == pytest.approx(result.metrics["pixel_accuracy"])
+        assert getattr(baselines, name).mean_iou == pytest.approx(result.metrics["foreground_iou"])
+        assert getattr(baselines, name).mean_dice == pytest.approx(result.metrics["foreground_dice"])
     assert [f.code for f in judge_baselines(baselines)] == ["baseline-strong"]
 
 
@@ -122,7 +123,7 @@ def test_thin_foreground_is_a_note_and_no_finding(tmp_path: Path, save_image, sa
         values[2 * i : 2 * i + 2] = 1
         save_mask(f"masks/{i:02d}.png", values)
     baselines = measure_baselines(read_dataset(tmp_path))
-    assert "pixel accuracy of 96.9%" in baselines["note"]
+    assert "pixel accuracy of 96.9%" in baselines.note
     assert judge_baselines(baselines) == []
 
 
@@ -140,16 +141,16 @@ def test_track_baselines_and_statistics() -> None:
     ]
     data = dataset(images, objects, task="track")
     baselines = measure_baselines(data)
-    assert baselines["previous_box"]["share_met"] == 1.0  # IoU 7 / 13 and 1
-    assert baselines["first_box"]["share_met"] == 3 / 6  # one step away, and twice the one that stands still
-    tracks = audit_dataset(data).statistics["tracks"]
-    assert (tracks["tracks"], tracks["tracks_with_gaps"]) == (2, 1)
-    assert (tracks["boxes_per_track"][0], tracks["boxes_per_track"][-1]) == (3, 5)
-    assert tracks["diagonals_per_frame"][-1] == pytest.approx(3 / np.hypot(10, 10), abs=1e-5)
-    assert tracks["diagonals_per_second"][-1] == pytest.approx(30 / np.hypot(10, 10), abs=1e-4)
+    assert baselines.previous_box.share_met == 1.0  # IoU 7 / 13 and 1
+    assert baselines.first_box.share_met == 3 / 6  # one step away, and twice the one that stands still
+    tracks = audit_dataset(data).statistics.tracks
+    assert (tracks.tracks, tracks.tracks_with_gaps) == (2, 1)
+    assert (tracks.boxes_per_track[0], tracks.boxes_per_track[-1]) == (3, 5)
+    assert tracks.diagonals_per_frame[-1] == pytest.approx(3 / np.hypot(10, 10), abs=1e-5)
+    assert tracks.diagonals_per_second[-1] == pytest.approx(30 / np.hypot(10, 10), abs=1e-4)
 
 
-def test_statistics_by_hand() -> None:
+def test_statistics_by_hand(tmp_path: Path) -> None:
     images = [{"image_id": i, "path": f"{i}.jpg", "width": 400, "height": 200} for i in range(3)]
     objects = [
         {"image_id": 0, "class_id": 0, "x1": 0, "y1": 0, "x2": 20, "y2": 10},
@@ -159,26 +160,25 @@ def test_statistics_by_hand() -> None:
     ]
     result = audit_dataset(dataset(images, objects))
     statistics = result.statistics
-    a, b = statistics["classes"]["a"], statistics["classes"]["b"]
-    assert (a["objects"], a["images"], a["share"], b["objects"], b["area"]) == (3, 2, 1.0, 0, None)
-    assert (a["area"][0], a["area"][-1]) == (200 / 80000, 10000 / 80000)
-    assert (a["side"][0], a["side_at_imgsz_px"][0], a["aspect"][-1]) == (0.025, 16, 2)
-    assert a["coco_sizes"] == {"small": 1, "medium": 1, "large": 1}
+    a, b = statistics.classes["a"], statistics.classes["b"]
+    assert (a.objects, a.images, a.share, b.objects, b.area) == (3, 2, 1.0, 0, None)
+    assert (a.area[0], a.area[-1]) == (200 / 80000, 10000 / 80000)
+    assert (a.side[0], a.side_at_imgsz_px[0], a.aspect[-1]) == (0.025, 16, 2)
+    assert a.coco_sizes == CocoSizes(small=1, medium=1, large=1)
     heat = np.zeros((8, 8), dtype=int)
     heat[0, 0] = heat[1, 0] = heat[6, 7] = 1
-    assert a["heat"] == heat.tolist()
-    assert statistics["objects_per_image"] == {
-        "quantiles": [0.0, 0.1, 0.5, 1.0, 1.5, 1.9, 2.0],
-        "mean": 1.0,
-        "histogram": {"0": 1, "1": 1, "2": 1},
-    }
-    assert statistics["images"]["aspect"][0] == 2
-    assert json.loads(json.dumps(result.to_dict()))["statistics"] == statistics
+    assert a.heat == heat.tolist()
+    assert statistics.objects_per_image == ObjectsPerImage(
+        quantiles=(0.0, 0.1, 0.5, 1.0, 1.5, 1.9, 2.0), mean=1.0, histogram={"0": 1, "1": 1, "2": 1}
+    )
+    assert statistics.images["aspect"][0] == 2
+    (tmp_path / "audit.json").write_text(json.dumps(result.to_dict()))
+    assert read_audit(tmp_path / "audit.json") == result
 
 
 def test_pixel_statistics(tmp_path: Path, save_image, save_mask) -> None:
     statistics = audit_dataset(masks(tmp_path, save_image, save_mask, shift=0)).statistics
-    foreground = list(statistics["pixels"]["classes"].values())[1]
-    assert (foreground["pixels"], foreground["masks"]) == (24 * 900, 24)
-    assert statistics["pixels"]["imbalance"] == pytest.approx((4096 - 900) / 900)
-    assert statistics["images"]["width"] == [64.0] * 7
+    foreground = list(statistics.pixels.classes.values())[1]
+    assert (foreground.pixels, foreground.masks) == (24 * 900, 24)
+    assert statistics.pixels.imbalance == pytest.approx((4096 - 900) / 900)
+    assert statistics.images["width"] == (64.0,) * 7

@@ -106,10 +106,10 @@ def test_strange_predictions_are_refused() -> None:
     data, predictions = scene(2)
     with pytest.raises(DataError, match="must have the 3 classes"):
         rank_label_errors(data, replace(predictions, meta={"class_names": ["x"]}))
-    with pytest.raises(DataError, match="got image_id 1"):
+    with pytest.raises(DataError, match="first image_id 1"):
         rank_label_errors(data.select([0]), predictions)
     wrong = predictions.table.with_columns(class_id=pl.lit(3, dtype=pl.Int32))
-    with pytest.raises(DataError, match=r"must be 0\.\.2, got 3"):
+    with pytest.raises(DataError, match=r"must be in 0\.\.2, got 3"):
         rank_label_errors(data, Predictions(wrong))
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from sightline.audit import AuditOptions
 from sightline.data import read_dataset
 
 
@@ -71,6 +72,21 @@ def test_audit_writes_page_json_and_quarantine(sightline, traffic, tmp_path):
     assert "split-changed" in changed.stdout
 
 
+def test_every_setting_of_the_audit_is_an_option(sightline, traffic):
+    given = {
+        name: field.default / 2 if isinstance(field.default, float) and field.default <= 1 else field.default + 1
+        for name, field in AuditOptions.model_fields.items()
+    }
+    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
+    done = sightline("audit", traffic, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    conventions = json.loads(done.stdout)["conventions"]
+    assert {name: conventions[name] for name in given} == given
+    help_text = sightline("audit", "--help").stdout
+    assert "--blur-factor" in help_text
+    assert "[default: 0.98]" in help_text
+
+
 def test_audit_judges_labels_by_predictions(sightline, traffic, tmp_path):
     dataset = read_dataset(traffic)
     objects = dataset.objects.head(20)
@@ -92,7 +108,8 @@ def test_audit_judges_labels_by_predictions(sightline, traffic, tmp_path):
         (("--quarantine", "q.txt"), "--quarantine must name a file that ends in .yaml"),
         (("--since", "gone.json"), "gone.json"),
         (("--predictions", "gone.json"), "gone.json"),
-        (("--imgsz", "0"), "--imgsz"),
+        (("--imgsz", "0"), "--imgsz: input should be greater than or equal to 1, got '0'."),
+        (("--blur-faktor", "3"), "Unknown option: --blur-faktor. Did you mean --blur-factor?"),
     ],
 )
 def test_audit_refuses_in_one_sentence(sightline, traffic, arguments, sentence):

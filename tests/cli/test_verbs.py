@@ -148,6 +148,15 @@ def test_models_counts_parameters(sightline):
     assert json.loads(done.stdout)["models"][0]["parameters"] == 2_624_080
 
 
+def test_drill_prints_its_rows_as_json(sightline):
+    done = sightline("drill", "--fault", "class-unused", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in json.loads(done.stdout)["rows"] if row["code"] == "class-unused"]
+    assert rows
+    for row in rows:
+        assert (row["found"], row["false"], row["missed"]) == (row["planted"], 0, [])
+
+
 def test_doctor_finds_this_environment_sound(sightline):
     done = sightline("doctor", "--json")
     assert done.returncode == 0, done.stdout

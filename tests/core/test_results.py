@@ -18,6 +18,30 @@ class Inner(Result):
     conventions: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    code: str
+    share: float
+    missed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Nested(Result):
+    rows: tuple[Row, ...]
+    by_name: dict[str, Row]
+    conventions: dict[str, Any] = field(default_factory=dict)
+
+
+def test_nested_dataclasses_are_plain_json():
+    value = Nested((Row("a", math.nan, ("x",)), Row("b", 0.5)), {"c": Row("c", math.inf)}, {"of": Row("d", 1.0)})
+    read = json.loads(json.dumps(value.to_dict(), allow_nan=False))
+    assert read == {
+        "rows": [{"code": "a", "share": None, "missed": ["x"]}, {"code": "b", "share": 0.5, "missed": []}],
+        "by_name": {"c": {"code": "c", "share": None, "missed": []}},
+        "conventions": {"of": {"code": "d", "share": 1.0, "missed": []}},
+    }
+
+
 @dataclass(frozen=True)
 class Outer(Result):
     map50: float

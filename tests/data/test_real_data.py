@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from sightline.audit import audit_dataset
+from sightline.audit.result import ImageSize
 from sightline.data import (
     check_split_overlap,
     read_class_mask,
@@ -31,7 +32,7 @@ def test_bccd(data_root: Path) -> None:
     result = audit_dataset(read_dataset(data_root / "det_bccd/BCCD"))
     assert result.images == 364
     assert result.objects_by_class == {"RBC": 4155, "WBC": 372, "Platelets": 361}
-    assert {s: part["images"] for s, part in result.splits.items()} == {"train": 205, "val": 87, "test": 72}
+    assert {s: part.images for s, part in result.splits.items()} == {"train": 205, "val": 87, "test": 72}
     flat = [(f.path, f.line) for f in result.findings if f.code == "label-degenerate-box"]
     assert flat == [("Annotations/BloodImage_00338.xml", 163), ("Annotations/BloodImage_00343.xml", 55)]
     assert [f.code for f in result.findings if f.severity == "error"] == ["label-degenerate-box"] * 2
@@ -145,8 +146,8 @@ def test_crackforest_as_the_benchmark_takes_it(data_root: Path, tmp_path: Path) 
     check_split_overlap(dataset)
     result = audit_dataset(dataset)
     assert result.masks is not None
-    assert 0.015 < result.masks["foreground_mean"] < 0.018  # SOURCE.md: mean crack fraction 1.6 %
-    assert result.sizes == [{"width": 480, "height": 320, "images": 117}]  # the two portrait pictures have no mask
+    assert 0.015 < result.masks.foreground_mean < 0.018  # SOURCE.md: mean crack fraction 1.6 %
+    assert result.sizes == (ImageSize(480, 320, 117),)  # the two portrait pictures have no mask
 
 
 def test_camvid(data_root: Path, tmp_path: Path) -> None:

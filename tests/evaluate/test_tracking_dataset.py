@@ -65,8 +65,8 @@ def test_tables_equal_arrays(preprocessing):
     dataset, predictions = made()
     got = evaluate_tracking(dataset, predictions, preprocessing=preprocessing)
     expected = same_in_arrays(dataset, predictions, preprocessing)
-    assert [s.to_dict() for s in got.sequences] == [s.to_dict() for s in expected.sequences]
-    assert got.combined.to_dict() == expected.combined.to_dict()
+    assert got.sequences == expected.sequences
+    assert got.combined == expected.combined
     assert 0 < got["HOTA"] < 1
     assert got.conventions["label_digest"] == dataset.label_digest()
     assert got.conventions["prediction_digest"] == predictions.digest()

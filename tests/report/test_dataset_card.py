@@ -15,7 +15,7 @@ from sightline.core.errors import ConfigError, DataError
 from sightline.data import read_dataset
 from sightline.report.card_text import CardText, write_template
 from sightline.report.croissant import CONFORMS_TO
-from sightline.report.dataset_card_files import write_card
+from sightline.report.dataset_card import write_card
 
 # What mlcroissant and its dependencies are warned of: deprecated classes, files left open.
 pytestmark = [

@@ -15,12 +15,11 @@ from sightline.report import write_report
 from sightline.report.accuracy import accuracy_section
 from sightline.report.charts import curve_chart
 from sightline.report.data_card import data_section
-from sightline.report.data_now import DataNow, read_data_now
 from sightline.report.operation import export_section, latency_section, tracking_section
 from sightline.report.origin import origin_section
 from sightline.report.page import headline
 from sightline.report.pictures import pictures_section
-from sightline.report.records import read_run
+from sightline.report.records import DataNow, read_data_now, read_run
 from sightline.report.training import training_section
 
 SECTIONS = ["data", "training", "accuracy", "pictures", "latency", "export", "tracking", "origin", "recompute"]

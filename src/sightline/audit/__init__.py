@@ -3,21 +3,35 @@
 from sightline.audit.labels.errors import LabelErrors, rank_label_errors
 from sightline.audit.options import AuditOptions
 from sightline.audit.quarantine import write_quarantine
-from sightline.audit.result import AuditResult
+from sightline.audit.result import (
+    QUANTILES,
+    AuditResult,
+    Baseline,
+    ClassPixels,
+    ClassStatistics,
+    Quantiles,
+    SplitCounts,
+    read_audit,
+)
 from sightline.audit.run import audit_dataset
 from sightline.audit.splits.file import write_split
 from sightline.audit.splits.plan import SplitOptions, plan_splits
-from sightline.audit.statistics import QUANTILES
 
 __all__ = [
     "QUANTILES",
     "AuditOptions",
     "AuditResult",
+    "Baseline",
+    "ClassPixels",
+    "ClassStatistics",
     "LabelErrors",
+    "Quantiles",
+    "SplitCounts",
     "SplitOptions",
     "audit_dataset",
     "plan_splits",
     "rank_label_errors",
+    "read_audit",
     "write_quarantine",
     "write_split",
 ]

@@ -4,21 +4,24 @@ They are fitted on the training split and measured on the validation split (else
 two such splits, on all images, which flatters them and is said in `fitted_on` and `measured_on`.
 """
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from sightline.audit.result import Baseline, Baselines
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.core.frames import IGNORE_INDEX
+from sightline.core.predictions import predictions_from_rows
 from sightline.data import BACKGROUND_NAMES, finding, read_class_mask
+from sightline.evaluate import MATCH_IOU, SemanticAccumulator, class_ratios, evaluate_detection, summary
+from sightline.ops.boxes import paired_iou
 
 __all__ = ["judge_baselines", "measure_baselines"]
 
-MATCH_IOU = 0.5
 STRONG_AP50 = 0.5
 STRONG_IOU = 0.7
 USELESS_ACCURACY = 0.95
@@ -31,8 +34,8 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
 
-def measure_baselines(dataset: Dataset) -> dict[str, Any]:
-    """The trivial predictors of the data set's task with their metrics, as JSON values; empty without labels.
+def measure_baselines(dataset: Dataset) -> Baselines:
+    """The trivial predictors of the data set's task with their metrics; nothing without labels.
 
     Boxes: `most_common_class` (its share of the objects), `mean_box` (for each class one box of the mean centre and
     size, relative to the image, in every image) and `whole_image` (for each class the image's frame), both with
@@ -49,24 +52,26 @@ def measure_baselines(dataset: Dataset) -> dict[str, Any]:
         found = _boxes(fitted, measured)
         if dataset.task == "track":
             found |= _tracks(dataset)
-    return {**names, "images": len(measured), **found} if found else {}
+    return Baselines(**names, images=len(measured), **found) if found else Baselines()
 
 
-def judge_baselines(baselines: dict[str, Any]) -> list[Finding]:
+def judge_baselines(baselines: Baselines) -> list[Finding]:
     """`baseline-strong` for each predictor that does suspiciously well on at least 20 images.
 
     That are AP50 of 0.5 for a fixed box and mean IoU (without background) of 0.7 for a fixed mask. That a mask without
     foreground has a high pixel accuracy is common and the fault of that metric, not of the data: it is said in the
     baselines' `note`.
     """
-    if baselines.get("images", 0) < FEWEST_IMAGES:
+    if (baselines.images or 0) < FEWEST_IMAGES:
         return []
     found = []
-    for name, what in (("mean_box", "one box per class at its mean place"), ("whole_image", "the frame of the image")):
-        ap50 = baselines.get(name, {}).get("AP50")
-        if ap50 is not None and ap50 >= STRONG_AP50:
-            found.append(finding("baseline-strong", f"{what} in every image reaches AP50 {ap50:.2f}"))
-    iou = baselines.get("mean_mask", {}).get("mean_iou")
+    for baseline, what in (
+        (baselines.mean_box, "one box per class at its mean place"),
+        (baselines.whole_image, "the frame of the image"),
+    ):
+        if baseline is not None and baseline.AP50 is not None and baseline.AP50 >= STRONG_AP50:
+            found.append(finding("baseline-strong", f"{what} in every image reaches AP50 {baseline.AP50:.2f}"))
+    iou = None if baselines.mean_mask is None else baselines.mean_mask.mean_iou
     if iou is not None and iou >= STRONG_IOU:
         found.append(
             finding("baseline-strong", f"one and the same mask for every image reaches a mean IoU of {iou:.2f}")
@@ -96,75 +101,41 @@ def _boxes(fitted: Dataset, measured: Dataset) -> dict[str, Any]:
     frames = np.where(np.isnan(means), np.nan, np.array([0.0, 0.0, 1.0, 1.0]))
     common = int(known["class_id"].mode().min())  # type: ignore[arg-type]
     share = float((truth["class_id"].to_numpy()[usable] == common).mean())
-    boxes = truth.select("rx1", "ry1", "rx2", "ry2").to_numpy()
     return {
-        "most_common_class": {"class": names[common], "share_of_objects": share},
-        "mean_box": _one_box(mean_boxes, boxes, truth, usable, len(measured), names),
-        "whole_image": _one_box(frames, boxes, truth, usable, len(measured), names),
+        "most_common_class": Baseline(class_name=names[common], share_of_objects=share),
+        "mean_box": _one_box(mean_boxes, measured),
+        "whole_image": _one_box(frames, measured),
     }
 
 
 def _relative(dataset: Dataset) -> pl.DataFrame:
-    """All objects with their boxes relative to the image, and the place of their image in the order of the ids."""
-    order = dataset.images.sort("image_id").with_row_index("image").select("image_id", "image", "width", "height")
-    table = dataset.objects.join(order, on="image_id", maintain_order="left").with_columns(
-        pl.col("image").cast(pl.Int64),
-        rx1=pl.col("x1") / pl.col("width"),
-        rx2=pl.col("x2") / pl.col("width"),
-        ry1=pl.col("y1") / pl.col("height"),
-        ry2=pl.col("y2") / pl.col("height"),
+    """All objects with the centre and size of their boxes relative to the image."""
+    sizes = dataset.images.select("image_id", "width", "height")
+    table = dataset.objects.join(sizes, on="image_id", maintain_order="left")
+    x1, x2 = (pl.col(c) / pl.col("width") for c in ("x1", "x2"))
+    y1, y2 = (pl.col(c) / pl.col("height") for c in ("y1", "y2"))
+    return table.with_columns(cx=(x1 + x2) / 2, cy=(y1 + y2) / 2, w=x2 - x1, h=y2 - y1)
+
+
+def _one_box(of_class: Floats, measured: Dataset) -> Baseline:
+    """AP50 and recall of one box per class and image, (C, 4) relative; a NaN box is not predicted."""
+    known = np.flatnonzero(~np.isnan(of_class).any(axis=1))
+    image_id, width, height = (measured.images[c].to_numpy() for c in ("image_id", "width", "height"))
+    scale = np.stack([width, height, width, height], axis=1)
+    boxes = (scale[:, None] * of_class[known][None]).reshape(-1, 4)
+    columns = {
+        "image_id": np.repeat(image_id, len(known)),
+        "class_id": np.tile(known, len(image_id)),
+        **dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True)),
+    }
+    found = predictions_from_rows(pl.DataFrame(columns).with_columns(score=pl.lit(1.0)), {})
+    result = evaluate_detection(measured, found, conf=1.0)
+    by_class = result.per_class.filter(pl.col("objects") > 0)
+    return Baseline(
+        AP50=result["AP50"],
+        recall=result.operating_point.recall,
+        AP50_by_class=dict(by_class.select("class", "AP50").iter_rows()),
     )
-    return table.with_columns(
-        cx=(pl.col("rx1") + pl.col("rx2")) / 2,
-        cy=(pl.col("ry1") + pl.col("ry2")) / 2,
-        w=pl.col("rx2") - pl.col("rx1"),
-        h=pl.col("ry2") - pl.col("ry1"),
-    )
-
-
-def _one_box(
-    of_class: Floats, boxes: Floats, truth: pl.DataFrame, usable: Bools, images: int, names: tuple[str, ...]
-) -> dict[str, Any]:
-    """AP50 and recall of one box per class and image, (C, 4) relative; a NaN box is not predicted.
-
-    What COCO's evaluation gives for detections of equal scores, images in the order of their ids. IoU does not change
-    when both axes are scaled, so relative boxes serve. A box on a crowd or ignored region counts as neither.
-    """
-    class_id, image = truth["class_id"].cast(pl.Int64).to_numpy(), truth["image"].to_numpy()
-    overlap = _overlap(of_class[class_id], boxes, ~usable)
-    ap50, found, total = {}, 0, int(usable.sum())
-    for c, name in enumerate(names):
-        mine = class_id == c
-        objects = int((mine & usable).sum())
-        if not objects:
-            continue
-        hit = np.zeros(images, dtype=np.bool_)
-        hit[image[mine & usable & (overlap >= MATCH_IOU)]] = True
-        beside = np.zeros(images, dtype=np.bool_)
-        beside[image[mine & ~usable & (overlap >= MATCH_IOU)]] = True
-        ap50[name] = _average_precision(hit[hit | ~beside], objects)
-        found += int(hit.sum())
-    return {"AP50": float(np.mean(list(ap50.values()))), "recall": found / total, "AP50_by_class": ap50}
-
-
-def _overlap(predicted: Floats, boxes: Floats, crowd: Bools) -> Floats:
-    """IoU (N,) of boxes row by row; against a crowd the denominator is the prediction's area. 0 for NaN."""
-    low, high = np.maximum(predicted[:, :2], boxes[:, :2]), np.minimum(predicted[:, 2:], boxes[:, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=1)
-    area = np.prod(predicted[:, 2:] - predicted[:, :2], axis=1)
-    union = np.where(crowd, area, area + np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1) - common)
-    return np.asarray(np.nan_to_num(np.divide(common, union, out=np.zeros(len(boxes)), where=union > 0)))
-
-
-def _average_precision(hits: Bools, objects: int) -> float:
-    """COCO's 101-point AP of detections in this order, true where `hits`."""
-    if not hits.any():
-        return 0.0
-    true = np.cumsum(hits)
-    precision = np.maximum.accumulate((true / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    place = np.searchsorted(true / objects, np.linspace(0.0, 1.0, 101), side="left")
-    reached = place < len(hits)
-    return float(np.where(reached, precision[np.minimum(place, len(hits) - 1)], 0.0).mean())
 
 
 def _tracks(dataset: Dataset) -> dict[str, Any]:
@@ -184,8 +155,8 @@ def _tracks(dataset: Dataset) -> dict[str, Any]:
         if part.is_empty():
             continue
         old, now = part.select([f"{name}_{c}" for c in corners]).to_numpy(), part.select(corners).to_numpy()
-        hit = _overlap(old, now, np.zeros(len(part), dtype=np.bool_)) >= MATCH_IOU
-        found[f"{name}_box"] = {"share_met": float(hit.mean())}
+        hit = paired_iou(old, now) >= MATCH_IOU
+        found[f"{name}_box"] = Baseline(share_met=float(hit.mean()))
     return found
 
 
@@ -197,14 +168,14 @@ def _semantic(fitted: Dataset, measured: Dataset) -> dict[str, Any]:
         return {}
     counts = np.stack([(known == c).sum(axis=0) for c in range(kinds)])
     common = int(np.argmax(counts.sum(axis=(1, 2))))
+    everywhere = _scores(np.full(counts.shape[1:], common), truth, fitted.class_names)
     found: dict[str, Any] = {
         "masks": len(truth),
-        "most_common_class": {"class": fitted.class_names[common]}
-        | _scores(np.full(counts.shape[1:], common), truth, fitted.class_names),
+        "most_common_class": replace(everywhere, class_name=fitted.class_names[common]),
         "mean_mask": _scores(np.argmax(counts, axis=0), truth, fitted.class_names),
     }
-    accuracy = found["most_common_class"]["pixel_accuracy"]
-    if accuracy >= USELESS_ACCURACY:
+    accuracy = everywhere.pixel_accuracy
+    if accuracy is not None and accuracy >= USELESS_ACCURACY:
         found["note"] = (
             f"A map of nothing but {fitted.class_names[common]} has a pixel accuracy of {accuracy:.1%}: report IoU or "
             "Dice of the classes instead."
@@ -227,19 +198,15 @@ def _mask_grids(dataset: Dataset) -> npt.NDArray[np.uint8]:
     return np.stack(grids) if grids else np.zeros((0, _GRID, _GRID), dtype=np.uint8)
 
 
-def _scores(predicted: npt.NDArray[Any], truth: npt.NDArray[np.uint8], names: tuple[str, ...]) -> dict[str, Any]:
+def _scores(predicted: npt.NDArray[Any], truth: npt.NDArray[np.uint8], names: tuple[str, ...]) -> Baseline:
     """Pooled scores of one map (64, 64) for all masks (N, 64, 64); ignored points never count."""
-    kinds = len(names)
-    counted = truth != IGNORE_INDEX
-    pairs = truth.astype(np.int64) * kinds + predicted
-    confusion = np.bincount(pairs[counted], minlength=kinds * kinds)[: kinds * kinds].reshape(kinds, kinds)
-    true, of_truth, of_map = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    foreground = [i for i in range(kinds) if kinds == 1 or i > 0 or names[0].lower() not in BACKGROUND_NAMES]
-    present = [i for i in foreground if of_truth[i] > 0]
-    iou = true / np.maximum(of_truth + of_map - true, 1)
-    dice = 2 * true / np.maximum(of_truth + of_map, 1)
-    return {
-        "pixel_accuracy": float(true.sum() / max(int(confusion.sum()), 1)),
-        "mean_iou": float(iou[present].mean()) if present else None,
-        "mean_dice": float(dice[present].mean()) if present else None,
-    }
+    confusion = SemanticAccumulator(len(names)).update(truth, np.broadcast_to(predicted, truth.shape))
+    ratios = class_ratios(confusion)
+    present = confusion.sum(axis=1) > 0
+    if len(names) > 1 and names[0].lower() in BACKGROUND_NAMES:
+        present[0] = False
+    return Baseline(
+        pixel_accuracy=summary(confusion)["pixel_accuracy"],
+        mean_iou=float(ratios["iou"][present].mean()) if present.any() else None,
+        mean_dice=float(ratios["dice"][present].mean()) if present.any() else None,
+    )

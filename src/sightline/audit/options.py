@@ -7,7 +7,7 @@ from sightline.core.config import Config
 __all__ = ["AuditOptions"]
 
 
-class AuditOptions(Config):
+class AuditOptions(Config, use_attribute_docstrings=True):
     """The thresholds of the checks that have any."""
 
     imgsz: int = Field(default=640, ge=1)

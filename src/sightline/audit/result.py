@@ -1,15 +1,215 @@
-"""What an audit found: counts, statistics and findings of one data set."""
+"""What an audit found: counts, distributions, baselines and findings of one data set; the shape of `audit.json`."""
 
+import json
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
 
 import polars as pl
+import pydantic
 
+from sightline.core.config import validation_sentence
+from sightline.core.errors import ConfigError, at, unknown_name
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.results import Result
+from sightline.data import CODES
 
-__all__ = ["AuditResult"]
+__all__ = [
+    "QUANTILES",
+    "AuditResult",
+    "Baseline",
+    "Baselines",
+    "ClassPixels",
+    "ClassStatistics",
+    "CocoSizes",
+    "ForegroundHistogram",
+    "ImageSize",
+    "MaskStatistics",
+    "ObjectsPerImage",
+    "PixelStatistics",
+    "Quantiles",
+    "SplitCounts",
+    "Statistics",
+    "TrackStatistics",
+    "read_audit",
+]
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+Quantiles: TypeAlias = (
+    Annotated[tuple[float, ...], pydantic.Field(min_length=len(QUANTILES), max_length=len(QUANTILES))] | None
+)
+"""Values at `QUANTILES`, in that order; None where there was nothing to measure."""
+
+
+class _Part:
+    """A part of a result; what does not apply to a data set is None by default, and left out of the JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, without those that do not apply."""
+        named = {f.name: (f.default, getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, (default, value) in named.items() if value is not None or default is MISSING}
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """What a split holds."""
+
+    images: int
+    objects: int
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """A size in pixels, and how many images have it."""
+
+    width: int
+    height: int
+    images: int
+
+
+@dataclass(frozen=True)
+class CocoSizes:
+    """Objects by area, as COCO counts them: small below 32 x 32 pixels, large from 96 x 96 on."""
+
+    small: int
+    medium: int
+    large: int
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """A class's objects that are neither crowd nor ignored.
+
+    `share` is of all objects. Quantiles: `area` (share of the image), `side` (the shorter one, share of the image's
+    longer side), `side_at_imgsz_px`, `aspect` (width / height). `heat` counts centres in 8 x 8 cells, from the top.
+    """
+
+    objects: int
+    images: int
+    share: float | None
+    area: Quantiles
+    side: Quantiles
+    side_at_imgsz_px: Quantiles
+    aspect: Quantiles
+    coco_sizes: CocoSizes
+    heat: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ObjectsPerImage:
+    """How many objects an image has; `histogram` counts images by ranges such as "0", "5-9" and "500+"."""
+
+    quantiles: Quantiles
+    mean: float | None
+    histogram: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TrackStatistics:
+    """Lengths in frames, gaps, and speeds in box diagonals per frame (per second too, where times are known)."""
+
+    tracks: int
+    boxes_per_track: Quantiles
+    frames_per_track: Quantiles
+    tracks_with_gaps: int
+    diagonals_per_frame: Quantiles
+    diagonals_per_second: Quantiles
+
+
+@dataclass(frozen=True)
+class ClassPixels:
+    """A class's share of all counted pixels, the masks it occurs in, and its share where it occurs."""
+
+    pixels: int
+    share: float
+    masks: int
+    share_where_present: Quantiles
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Pixels by class; `imbalance` is the largest count over the smallest that is not 0."""
+
+    masks: int
+    classes: dict[str, ClassPixels]
+    imbalance: float | None
+
+
+@dataclass(frozen=True)
+class Statistics(_Part):
+    """The distributions. `images` has quantiles of width, height, megapixels, aspect, megabytes and, where pictures
+    were decoded, of brightness, contrast, sharpness, blockiness, entropy and colourfulness. `imbalance` is the largest
+    class's count of objects over the smallest that is not 0. Semantic data has `pixels` in place of what is of objects.
+    """
+
+    quantiles: tuple[float, ...] = QUANTILES
+    images: dict[str, Quantiles] = field(default_factory=dict)
+    objects_per_image: ObjectsPerImage | None = None
+    classes: dict[str, ClassStatistics] | None = None
+    imbalance: float | None = None
+    tracks: TrackStatistics | None = None
+    pixels: PixelStatistics | None = None
+
+
+@dataclass(frozen=True)
+class ForegroundHistogram:
+    """Masks counted between the rising `edges`, the last of which is included."""
+
+    edges: tuple[float, ...]
+    masks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MaskStatistics(_Part):
+    """Pixels and masks by class, and how the foreground's share (every class but the first) spreads over the masks."""
+
+    masks: int
+    pixels_by_class: dict[str, int]
+    masks_by_class: dict[str, int]
+    foreground_mean: float | None = None
+    foreground_min: float | None = None
+    foreground_max: float | None = None
+    foreground_quantiles: dict[str, float] | None = None
+    foreground_histogram: ForegroundHistogram | None = None
+    share_below_5_percent: float | None = None
+    share_below_10_percent: float | None = None
+
+
+@dataclass(frozen=True)
+class Baseline(_Part):
+    """What one trivial predictor reaches: the metrics of its task, and the class it predicts where that is one."""
+
+    class_name: Annotated[str | None, pydantic.Field(validation_alias="class")] = None
+    share_of_objects: float | None = None
+    AP50: float | None = None
+    recall: float | None = None
+    AP50_by_class: dict[str, float] | None = None
+    share_met: float | None = None
+    pixel_accuracy: float | None = None
+    mean_iou: float | None = None
+    mean_dice: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that apply; `class_name` under the name `class`."""
+        return {"class" if name == "class_name" else name: value for name, value in super().to_dict().items()}
+
+
+@dataclass(frozen=True)
+class Baselines(_Part):
+    """Trivial predictors, see `sightline.audit.baselines`; nothing but None for data without labels."""
+
+    fitted_on: str | None = None
+    measured_on: str | None = None
+    images: int | None = None
+    masks: int | None = None
+    most_common_class: Baseline | None = None
+    mean_box: Baseline | None = None
+    whole_image: Baseline | None = None
+    mean_mask: Baseline | None = None
+    previous_box: Baseline | None = None
+    first_box: Baseline | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -22,12 +222,12 @@ class AuditResult(Result):
     images: int
     objects: int
     objects_by_class: dict[str, int]
-    splits: dict[str, dict[str, int]]  # per split: images, objects; "" for images in none
-    sizes: list[dict[str, int]]  # width, height, images; the commonest first, at most 20
+    splits: dict[str, SplitCounts]  # "" for images in none
+    sizes: tuple[ImageSize, ...]  # the commonest first, at most 20
     findings: tuple[Finding, ...]
-    masks: dict[str, Any] | None = None  # semantic: pixels_by_class, foreground share
-    statistics: dict[str, Any] = field(default_factory=dict)  # distributions, see `sightline.audit.statistics`
-    baselines: dict[str, Any] = field(default_factory=dict)  # trivial predictors and the metric they reach
+    masks: MaskStatistics | None = None  # of semantic data
+    statistics: Statistics = field(default_factory=Statistics)
+    baselines: Baselines = field(default_factory=Baselines)
     split_digests: dict[str, str] = field(default_factory=dict)  # per split, over image bytes and labels
     conventions: dict[str, Any] = field(default_factory=dict)
 
@@ -64,3 +264,29 @@ class AuditResult(Result):
 
 def _place(f: Finding) -> str:
     return "" if f.path is None else f.path if f.line is None else f"{f.path}:{f.line}"
+
+
+def read_audit(path: str | Path) -> AuditResult:
+    """The audit in a file that `sightline audit` wrote (`audit.json`, or the output of --json).
+
+    ConfigError, naming the file and the key, where it is none, lacks something, or has a finding of an unknown code.
+    """
+    file = Path(path)
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the file ({error.strerror})", where=str(file)) from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"must be JSON, got: {error.msg}", where=at(file, error.lineno)) from None
+    except (UnicodeDecodeError, RecursionError):
+        raise ConfigError("must be JSON text, got something else", where=str(file)) from None
+    if not isinstance(value, dict) or not isinstance(value.get("findings"), list):
+        raise ConfigError("must be the result of `sightline audit --json`, got something else", where=str(file))
+    try:
+        result: AuditResult = pydantic.TypeAdapter(AuditResult).validate_python(value)
+    except pydantic.ValidationError as error:
+        raise ConfigError(validation_sentence(None, error), where=str(file)) from None
+    for f in result.findings:
+        if f.code not in CODES:
+            raise ConfigError(unknown_name("finding", f.code, CODES), where=str(file))
+    return result

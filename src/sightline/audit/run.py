@@ -4,8 +4,7 @@ One pass over the files (`scan`) feeds the checks; what the reader met in the la
 meaning, severity and advice stand in `sightline.data.codes`.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -13,17 +12,15 @@ from numpy.typing import NDArray
 
 from sightline.audit.baselines import judge_baselines, measure_baselines
 from sightline.audit.checks.masks import check_masks, mask_statistics
-from sightline.audit.checks.names import check_pairs
-from sightline.audit.checks.outliers import check_outliers
+from sightline.audit.checks.pictures import check_outliers, check_pairs
 from sightline.audit.checks.sequences import check_sequences
 from sightline.audit.duplicates.checks import check_duplicates
 from sightline.audit.duplicates.likeness import check_likeness
 from sightline.audit.labels.boxes import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
-from sightline.audit.labels.classes import check_classes
+from sightline.audit.labels.checks import check_classes, check_labels
 from sightline.audit.labels.errors import rank_label_errors
-from sightline.audit.labels.sizes import check_labels
 from sightline.audit.options import AuditOptions
-from sightline.audit.result import AuditResult
+from sightline.audit.result import AuditResult, ImageSize, SplitCounts
 from sightline.audit.scan.one_pass import Progress, Scan, scan_files
 from sightline.audit.splits.checks import check_recorded_splits, check_splits
 from sightline.audit.statistics import dataset_statistics
@@ -43,13 +40,13 @@ def audit_dataset(
     *,
     workers: int = 2,
     progress: Progress | None = None,
-    since: Mapping[str, Any] | None = None,
+    since: AuditResult | None = None,
     predictions: Predictions | None = None,
     embeddings: NDArray[np.float32] | None = None,
 ) -> AuditResult:
     """Audit a data set: the reader's findings plus one multi-threaded pass over its image and mask files.
 
-    `since` is an earlier audit's `to_dict()`: splits that are no longer what it recorded become `split-changed`.
+    `since` is an earlier audit: splits that are no longer what it recorded become `split-changed`.
     `predictions` of a model that has not learnt from these images bring the labels it contradicts, `embeddings` (a row
     per image, see `sightline.infer.embed_dataset`) the images it finds alike.
     """
@@ -64,7 +61,7 @@ def audit_dataset(
         findings += check_likeness(dataset, embeddings, options.alike_cosine)
     if predictions is not None:
         findings += rank_label_errors(dataset, predictions).findings()
-    findings += check_recorded_splits(digests, splits, since or {})
+    findings += check_recorded_splits(digests, splits, since)
     return AuditResult(
         name=dataset.name,
         format=dataset.format,
@@ -95,16 +92,17 @@ def _order(f: Finding) -> tuple[int, str, str, int]:
     return (-SEVERITIES.index(f.severity), f.code, f.path or "", f.line or 0)
 
 
-def _splits(dataset: Dataset) -> dict[str, dict[str, int]]:
+def _splits(dataset: Dataset) -> dict[str, SplitCounts]:
     objects = dataset.objects.join(dataset.images.select("image_id", "split"), on="image_id")
     counts = dict(objects.group_by("split").len().iter_rows())
     images = dataset.images.group_by("split", maintain_order=True).len()
-    return {split or "": {"images": n, "objects": int(counts.get(split, 0))} for split, n in images.iter_rows()}
+    return {split or "": SplitCounts(n, int(counts.get(split, 0))) for split, n in images.iter_rows()}
 
 
-def _sizes(dataset: Dataset) -> list[dict[str, int]]:
+def _sizes(dataset: Dataset) -> tuple[ImageSize, ...]:
     table = dataset.images.group_by("width", "height").agg(images=pl.len())
-    return table.sort(["images", "width", "height"], descending=[True, False, False]).head(_SHOWN_SIZES).to_dicts()
+    table = table.sort(["images", "width", "height"], descending=[True, False, False]).head(_SHOWN_SIZES)
+    return tuple(ImageSize(*row) for row in table.iter_rows())
 
 
 _Check = Callable[[Dataset, Scan, AuditOptions], list[Finding]]

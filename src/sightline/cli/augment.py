@@ -1,4 +1,7 @@
-"""`sightline augment`."""
+"""`sightline augment`, and what `sightline look --augment` shows: the two that need torch to see the data."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -12,11 +15,25 @@ from sightline.cli.console import (
     show_line,
     show_table,
 )
-from sightline.cli.look_augment import training_view
+from sightline.cli.train import parse_assignments
+from sightline.core.config import read_yaml
+from sightline.core.dataset import Dataset
+from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
-from sightline.train.studies import AugmentAudit, AugmentAuditOptions, audit_augmentation
+from sightline.draw.look import Sheet
+from sightline.models import create
+from sightline.train import Augmentation, TrainConfig
+from sightline.train.augment import check_policy
+from sightline.train.studies import (
+    AugmentAudit,
+    AugmentAuditOptions,
+    audit_augmentation,
+    augmented_sheets,
+    merge_settings,
+    settings_of,
+)
 
-__all__ = ["augment"]
+__all__ = ["augment", "sheets_of_training", "training_view"]
 
 _DEFAULT = AugmentAuditOptions()
 
@@ -93,3 +110,27 @@ def _show(result: AugmentAudit) -> None:
         show_line(f"{f.severity}: {f.message}. {f.do}.")
     if not result.findings:
         note("no operation removes or shrinks more than a tenth")
+
+
+_USUAL_MODEL = {"semantic": "unet-small"}
+_DETECTOR = "yolo11n"
+
+
+def training_view(dataset: Dataset, assignments: Sequence[str], config: str | None) -> tuple[Preprocess, Augmentation]:
+    """How a run of these settings would see the data: `model`, `imgsz` and `augment.*` count, the rest is checked."""
+    values = settings_of(read_yaml(config), config) if config is not None else {}
+    usual = {"data": {"path": str(dataset.root)}, "model": {"name": _USUAL_MODEL.get(dataset.task, _DETECTOR)}}
+    given = merge_settings(merge_settings(usual, values), parse_assignments(assignments))
+    settings = TrainConfig.load(given, where=config)
+    size: dict[str, Any] = {} if settings.model.imgsz is None else {"imgsz": settings.model.imgsz}
+    model = create(settings.model.name, class_names=dataset.class_names, **size)
+    check_policy(settings.augment, dataset)
+    return model.preprocess, settings.augment
+
+
+def sheets_of_training(
+    dataset: Dataset, assignments: Sequence[str], config: str | None, *, images: int, draws: int, seed: int
+) -> Iterator[Sheet]:
+    """Images as a run of these settings would see them."""
+    preprocess, policy = training_view(dataset, assignments, config)
+    return augmented_sheets(dataset, preprocess, policy, images=images, draws=draws, seed=seed)

@@ -51,9 +51,9 @@ STDOUT = _ResultConsole(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 JsonFlag = Annotated[bool, Parameter(name="--json", negative="", help="print the result as JSON")]
 
 
-def emit_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout."""
-    sys.stdout.write(json.dumps(plain(dict(value)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def emit_json(value: object) -> None:
+    """Print a result, or a mapping, as one JSON object on stdout."""
+    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def check_json_name(out: str | None) -> None:
@@ -65,9 +65,9 @@ def check_json_name(out: str | None) -> None:
 def give_result(result: Result, show: Callable[[], None], *, out: str | None, json: bool) -> None:
     """Write a result to `out` where one is given, and print it: as JSON, or by `show` for people."""
     if out is not None:
-        write_json_atomic(out, result.to_dict())
+        write_json_atomic(out, result)
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
     else:
         show()
 

@@ -81,9 +81,7 @@ def _show(dataset: Dataset, after: Dataset | None, losses: list[Finding], out: s
     read_back = None if after is None else {"images": len(after), "objects": after.objects.height}
     result: dict[str, Any] = {"path": out, "format": to, "images": len(dataset), "objects": dataset.objects.height}
     if as_json:
-        found = {"losses": losses, "read_findings": dataset.findings}
-        shown = {name: [f.to_dict() for f in several] for name, several in found.items()}
-        emit_json({**result, "read_back": read_back, **shown})
+        emit_json({**result, "read_back": read_back, "losses": losses, "read_findings": dataset.findings})
         return
     show_table("", ("read", "value"), list(result.items()))
     kinds = Counter[tuple[str, str]]()

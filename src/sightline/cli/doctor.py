@@ -42,7 +42,7 @@ def doctor(*, json: JsonFlag = False) -> int:
     checks = [_python(), *_packages(), _opencv_builds(), _torch(), _processor(), _threads(), _codecs(), _kernel_cache()]
     well = all(check.ok for check in checks)
     if json:
-        emit_json({"ok": well, "checks": [vars(check) for check in checks], "hardware": hardware()})
+        emit_json({"ok": well, "checks": checks, "hardware": hardware()})
     else:
         rows = [(c.name, c.found, "ok" if c.ok else "broken", c.do) for c in checks]
         show_table("", ("check", "found", "state", "what to do"), rows)

@@ -16,7 +16,7 @@ from sightline.evaluate import (
     SemanticResult,
     TrackingResult,
     evaluate_detection,
-    evaluate_mot_files,
+    evaluate_mot_results,
     evaluate_semantic,
     evaluate_tracking,
 )
@@ -156,14 +156,7 @@ def _of_predictions(
     file = Path(path)
     if file.is_dir() or file.suffix == ".txt":
         _refuse_beside_tracks("--conf and --iou-type", conf is not None or iou_type != "bbox")
-        names = dataset.images["group"].drop_nulls().unique(maintain_order=True).to_list()
-        truth = {name: _ground_truth(dataset, name) for name in names}
-        results = {name: file / f"{name}.txt" if file.is_dir() else file for name in names}
-        if not file.is_dir() and len(names) != 1:
-            raise ConfigError(
-                f"results of {len(names)} sequences must be a folder of .txt files, got one file", where=path
-            )
-        return evaluate_mot_files(truth, results, preprocessing=preprocessing or _RULES), None
+        return evaluate_mot_results(dataset, file, preprocessing=preprocessing or _RULES), None
     found = read_coco_results(file, dataset) if file.suffix == ".json" else Predictions.load(file)
     if dataset.task == "track" and not found.table["track_id"].null_count():
         _refuse_beside_tracks("--conf and --iou-type", conf is not None or iou_type != "bbox")
@@ -182,13 +175,6 @@ def _refuse_without_tracks(preprocessing: Preprocessing | None) -> None:
         raise ConfigError("--preprocessing is for tracks, got none to measure", do="use --track with a model")
 
 
-def _ground_truth(dataset: Dataset, sequence: str) -> Path:
-    for candidate in (dataset.root / sequence / "gt" / "gt.txt", dataset.root / "gt" / "gt.txt"):
-        if candidate.is_file():
-            return candidate
-    raise ConfigError(f"sequence '{sequence}' must have gt/gt.txt to be measured, got none", where=str(dataset.root))
-
-
 def _measure(dataset: Dataset, found: Predictions, iou_type: IouType, conf: float | None) -> Result:
     if dataset.task == "semantic":
         return evaluate_semantic(dataset, found)
@@ -197,7 +183,7 @@ def _measure(dataset: Dataset, found: Predictions, iou_type: IouType, conf: floa
 
 def _write(folder: Path, dataset: Dataset, result: Result, found: Predictions | None) -> None:
     name = "tracking.json" if isinstance(result, TrackingResult) else "evaluation.json"
-    write_json_atomic(folder / name, result.to_dict())
+    write_json_atomic(folder / name, result)
     if found is not None:
         found.save(folder / "predictions.parquet")
     if isinstance(result, TrackingResult) and found is not None:
@@ -206,7 +192,7 @@ def _write(folder: Path, dataset: Dataset, result: Result, found: Predictions | 
 
 def _show(result: Result, as_json: bool) -> None:
     if as_json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return
     if isinstance(result, TrackingResult):
         # A column for each sequence: thirty metrics do not fit beside each other.

@@ -43,9 +43,9 @@ def export(
     target = Path(out) if out is not None else Path(model).with_suffix(".onnx")
     result = export_onnx(model, target, images=parity_images(data, images))
     if record is not None:
-        write_json_atomic(RunFolder.open(record).path / "export.json", result.to_dict())
+        write_json_atomic(RunFolder.open(record).path / "export.json", result)
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
     else:
         frame = result.to_frame()
         show_table(f"{target}: agrees with {model}", frame.columns, frame.rows())

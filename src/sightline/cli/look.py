@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
-from sightline.audit import audit_dataset
-from sightline.cli.audit_file import findings_of, read_audit
+from sightline.audit import audit_dataset, read_audit
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
@@ -20,11 +19,8 @@ from sightline.report import OutputFormat, write_look
 
 __all__ = ["look"]
 
-_DEFAULT = LookOptions()
 _ALL = "all"
 _DRAWS = 4
-FromNone = Annotated[int, Parameter(validator=validators.Number(gte=0))]
-Side = Annotated[int, Parameter(validator=validators.Number(gte=64, lte=4096))]
 
 
 def look(
@@ -37,14 +33,9 @@ def look(
     format: OutputFormat = "both",  # noqa: A002 - the option's name
     data_format: str | None = None,
     split: str | None = None,
-    images: FromNone = _DEFAULT.images,
-    per_class: FromNone = _DEFAULT.per_class,
-    per_finding: FromNone = _DEFAULT.per_finding,
-    tracks: FromNone = _DEFAULT.tracks,
+    options: Annotated[LookOptions, Parameter(name="*")] = LookOptions(),  # noqa: B008 - frozen
     finding: str | None = None,
     audit: str | None = None,
-    imgsz: Side = _DEFAULT.imgsz,
-    seed: int = _DEFAULT.seed,
     workers: Count = 2,
     json: JsonFlag = False,
 ) -> int:
@@ -70,22 +61,12 @@ def look(
         Format of the data; found out without it.
     split
         Only the images of this split.
-    images
-        Whole images, drawn at random; 0 for none.
-    per_class
-        Objects of each class, drawn at random; 0 for none.
-    per_finding
-        Places shown for each finding code.
-    tracks
-        Tracks shown of each sequence; 0 for none.
+    options
+        How many pictures of each kind, how large, and which.
     finding
         Also show the places of this finding code, or of all: the data is audited, unless --audit is given.
     audit
         Result of an audit (audit.json) whose findings are shown; all of them, unless --finding names one.
-    imgsz
-        Longest side in pixels at which whole images are shown.
-    seed
-        Another seed draws other pictures.
     workers
         Threads that read files for the audit.
     json
@@ -99,9 +80,6 @@ def look(
         raise ConfigError("--augment shows images as in training, got it together with findings", do="look twice")
     whole = read_dataset(data, format=data_format)
     dataset = whole if split is None else whole.split(split)
-    options = LookOptions(
-        images=images, per_class=per_class, per_finding=per_finding, tracks=tracks, imgsz=imgsz, seed=seed
-    )
     findings = _findings(whole, audit, finding, workers)
     if split is not None:
         shown = set(dataset.images["image_id"])
@@ -109,13 +87,15 @@ def look(
     codes = None if finding in {None, _ALL} else [str(finding)]
     folder = Path(out) if out is not None else Path("look") / (_file_name(dataset.name) or "data")
     if augment:
-        training = importlib.import_module("sightline.cli.look_augment")  # torch, which no other look needs
-        sheets = training.sheets_of_training(dataset, assignments, config, images=images, draws=draws, seed=seed)
+        training = importlib.import_module("sightline.cli.augment")  # torch, which no other look needs
+        sheets = training.sheets_of_training(
+            dataset, assignments, config, images=options.images, draws=draws, seed=options.seed
+        )
     else:
         sheets = look_at(dataset, options, findings, codes)
     result = write_look(dataset, sheets, folder, format, _about(dataset, split))
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return 0
     show_table("", ("sheet", "title", "pictures"), result.sheets)
     show_table("", ("written",), [(str(file),) for file in result.files])
@@ -126,7 +106,7 @@ def look(
 
 def _findings(dataset: Dataset, audit: str | None, finding: str | None, workers: int) -> Sequence[Finding]:
     if audit is not None:
-        return findings_of(read_audit(audit), audit)
+        return read_audit(audit).findings
     if finding is None:
         return ()
     with progress_bar() as bar:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -25,9 +26,9 @@ VERBS = {
     "look": ("look:look", "Draw the labels on the images: random ones, each class, tracks, the places of findings."),
     "augment": ("augment:augment", "Measure what augmentation removes and shrinks on this data, by operation."),
     "synth": ("synth:synth", "Generate labelled scenes: images, masks, a video with tracks."),
-    "drill": ("drill:drill", "Plant every fault the audit knows into generated data and count what it finds."),
+    "drill": ("synth:drill", "Plant every fault the audit knows into generated data and count what it finds."),
     "split": ("split:split", "Divide a data set by group, stratified, near-duplicates kept together."),
-    "card": ("card:card", "Write the card of a data set: Markdown, HTML and Croissant."),
+    "card": ("report:card", "Write the card of a data set: Markdown, HTML and Croissant."),
     "convert": ("convert:convert", "Write a data set in another format and say what is lost."),
     "models": ("models:models", "List the models, or count one's parameters, MACs and FLOPs."),
     "train": ("train:train", "Train a model; Ctrl-C leaves a run that --resume continues."),
@@ -133,5 +134,7 @@ def _usage_sentence(error: cyclopts.CycloptsError) -> str:
         return unknown_name("verb", (error.unused_tokens or [""])[0], VERBS) + "."
     cause = error.__cause__
     if isinstance(cause, pydantic.ValidationError):
-        return validation_sentence(None, cause) + "."
+        # The field's name is the option's.
+        named = re.sub(r"^'([\w.]+)'", lambda m: f"--{m[1].replace('_', '-')}", validation_sentence(None, cause))
+        return f"{named}."
     return f"{' '.join(str(error).split())} See 'sightline --help'."

@@ -38,7 +38,7 @@ def models(
         size_hw = (imgsz, imgsz) if imgsz is not None else None
         results.append(describe_model(model, size_hw))
     if json:
-        emit_json({"models": [result.to_dict() for result in results]})
+        emit_json({"models": results})
     else:
         table = pl.concat([result.to_frame() for result in results])
         show_table(f"for {classes} classes; one MAC is two FLOPs", table.columns, table.rows())

@@ -1,9 +1,13 @@
-"""`sightline report`."""
+"""`sightline report` and `sightline card`: the page of a run, and the card of a data set."""
 
-from sightline.cli.console import JsonFlag, emit_json, show_table
-from sightline.report import write_report
+from pathlib import Path
 
-__all__ = ["report"]
+from sightline.audit import audit_dataset, read_audit
+from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.data import read_dataset
+from sightline.report import CardText, write_card, write_report, write_template
+
+__all__ = ["card", "report"]
 
 
 def report(run: str, *, out: str | None = None, data: str | None = None, json: JsonFlag = False) -> int:
@@ -22,8 +26,66 @@ def report(run: str, *, out: str | None = None, data: str | None = None, json: J
     """
     result = write_report(run, out, data=data)
     if json:
-        emit_json({"path": result.path, "size_bytes": result.size_bytes, "sections": result.sections})
+        emit_json(result)
         return 0
     rows = [(name, "yes" if measured else "not measured in this run") for name, measured in result.sections.items()]
     show_table(f"{result.path} ({result.size_bytes / 1024:.0f} KiB)", ("section", "measured"), rows)
+    return 0
+
+
+def card(
+    data: str,
+    *,
+    out: str = "card",
+    format: str | None = None,  # noqa: A002 - the option's name
+    audit: str | None = None,
+    describe: str | None = None,
+    init: bool = False,
+    workers: Count = 2,
+    json: JsonFlag = False,
+) -> int:
+    """Write the card of a data set: Markdown, an HTML page, and Croissant 1.1 with its tables.
+
+    Parameters
+    ----------
+    data
+        Path of the data set.
+    out
+        Folder to write to.
+    format
+        Format of the data; found out without it.
+    audit
+        Result of an audit (audit.json); without it the data set is audited now.
+    describe
+        YAML file with what only people know: sources, licence, definitions, policies.
+    init
+        Write such a file to fill in (card.yaml, or the one named with --describe) and nothing else.
+    workers
+        Threads that read files.
+    json
+        Print the result as JSON.
+    """
+    dataset = read_dataset(data, format=format)
+    if init:
+        file = Path(describe or "card.yaml")
+        write_template(file, dataset.class_names)
+        note(f"written: {file}; fill it in and give it with --describe")
+        return 0
+    text = CardText() if describe is None else CardText.read(describe)
+    text.check_classes(dataset.class_names, where=describe)
+    if audit is not None:
+        found = read_audit(audit)
+    else:
+        with progress_bar() as bar:
+            progress = lambda done, total: bar("reading files", done, total)  # noqa: E731
+            found = audit_dataset(dataset, workers=workers, progress=progress)
+    result = write_card(dataset, text, found, Path(out), workers=workers)
+    if json:
+        emit_json(result)
+        return 0
+    show_table("", ("written",), [(str(f),) for f in result.files])
+    if result.not_stated:
+        show_table("not stated", ("what",), [(name,) for name in result.not_stated])
+        if describe is None:
+            note("`sightline card --init` writes a file to state it in")
     return 0

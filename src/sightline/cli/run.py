@@ -100,9 +100,9 @@ def run(
             progress=lambda done, total: bar("frames", done, total or 0),
         )
     for folder in [Path(out)] if keep is None else [Path(out), keep.path]:
-        write_json_atomic(folder / "video.json", result.to_dict())
+        write_json_atomic(folder / "video.json", result)
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
     else:
         counts = ", ".join(f"{n} {name}" for name, n in result.objects_by_class.items())
         show_table(

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.ablation_table import show_ablation
 from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, show_table
-from sightline.cli.train import parse_assignments
+from sightline.cli.train import parse_assignments, show_ablation
 from sightline.report import write_study_page
 from sightline.train import Ablation, Tuning, run_tuning
 
@@ -78,7 +77,7 @@ def tune(
         )
     page = write_study_page(f"Search: {Path(file).stem}", result, target / "tuning.html")
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return 0
     show_table("trials, best first", tuple(result.table.columns), result.table.rows())
     note(f"best settings: {target / 'best.yaml'}; page: {page}")

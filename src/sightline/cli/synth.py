@@ -1,16 +1,15 @@
-"""`sightline synth`."""
+"""`sightline synth` and `sightline drill`: generated data, and the audit tested on it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from inspect import signature
 from typing import Literal
 
-from sightline.cli.console import JsonFlag, emit_json, progress_bar, show_table
+from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_line, show_table
 from sightline.core.errors import ConfigError, at
 from sightline.synth import generate
-from sightline.synth.faults import plant_faults
+from sightline.synth.faults import plant_faults, run_drill
 
-__all__ = ["synth"]
+__all__ = ["drill", "synth"]
 
 
 def synth(
@@ -78,7 +77,7 @@ def synth(
             progress=lambda done, total, what: bar(what, done, total),
         )
     if json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return 0
     rows = [
         ("folder", str(result.root)),
@@ -104,7 +103,39 @@ def _refuse_beside_fault(given: Mapping[str, object]) -> None:
 def _plant(code: str, out: str, seed: int, json: bool) -> int:
     planted = plant_faults(code, out, seed=seed)
     if json:
-        emit_json({"path": out, "planted": [asdict(p) for p in planted]})
+        emit_json({"path": out, "planted": planted})
         return 0
     show_table("planted", ("code", "place"), [(p.code, at(p.path, p.line) if p.path else "(whole)") for p in planted])
     return 0
+
+
+def drill(*, fault: list[str] | None = None, seed: int = 0, json: JsonFlag = False) -> int:
+    """Plant every fault the audit knows into generated data, audit it, and count what was planted, found and false.
+
+    Exit code 1 when a planted fault was missed or a sound data set was accused.
+
+    Parameters
+    ----------
+    fault
+        Only these codes.
+    seed
+        Seed of the generated data and of the places.
+    json
+        Print the result as JSON.
+    """
+    with progress_bar() as bar:
+        result = run_drill(fault, seed=seed, progress=lambda done, total: bar("planting and auditing", done, total))
+    if json:
+        emit_json(result)
+        return int(not result.passed)
+    show_table(
+        "the audit on generated data with planted faults",
+        ("code", "data", "planted", "found", "false"),
+        [(row.code, row.base, row.planted, row.found, row.false) for row in result.rows],
+    )
+    for row in result.rows:
+        for text in (*(f"missed: {m}" for m in row.missed), *(f"false: {s}" for s in row.strangers)):
+            show_line(f"{row.code} ({row.base}): {text}")
+    planted, found = sum(r.planted for r in result.rows), sum(r.found for r in result.rows)
+    note(f"{planted} planted, {found} found, {sum(r.false for r in result.rows)} false")
+    return int(not result.passed)

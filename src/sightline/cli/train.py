@@ -1,5 +1,6 @@
 """`sightline train`."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,18 +10,28 @@ import pydantic
 import yaml
 from cyclopts import Parameter
 
-from sightline.cli.ablation_table import show_ablation
-from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, show_table
+from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, progress_bar, show_table
 from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
 from sightline.models import create
-from sightline.train import SHORT_NAMES, TrainConfig, TrainResult, Watcher, join_processes, nest_settings, resume
+from sightline.report import write_study_page
+from sightline.train import (
+    SHORT_NAMES,
+    Ablation,
+    TrainConfig,
+    TrainResult,
+    Watcher,
+    join_processes,
+    nest_settings,
+    resume,
+    run_ablation,
+)
 from sightline.train import train as train_run
 from sightline.train.studies import augment_study as augment_study_of
 from sightline.train.studies import merge_settings
 
-__all__ = ["TrainOptions", "parse_assignments", "settings_given", "train"]
+__all__ = ["TrainOptions", "parse_assignments", "settings_given", "show_ablation", "train"]
 
 _RUNS, _STUDY, _STUDY_SEEDS = "runs", "augment-study", 3
 
@@ -154,7 +165,7 @@ def _interruptible(work: Callable[[], TrainResult], run: str, watcher: Watcher) 
 
 def _show(result: TrainResult, as_json: bool) -> None:
     if as_json:
-        emit_json(result.to_dict())
+        emit_json(result)
         return
     show_table(
         f"best of {result.epochs} epochs: epoch {result.best_epoch} ({result.images_per_s:.1f} training images/s)",
@@ -162,3 +173,33 @@ def _show(result: TrainResult, as_json: bool) -> None:
         result.evaluation.to_frame().rows(),
     )
     show_table("", ("file", "path"), [("weights", str(result.weights)), ("run", str(result.run))])
+
+
+def show_ablation(
+    title: str,
+    ablation: Ablation,
+    target: Path,
+    *,
+    jobs: int,
+    where: str,
+    json: bool,
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
+    """Make the runs that are missing in `target`, write `ablation.html` beside their tables, and print the table."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with progress_bar() as bar:
+        result = run_ablation(
+            ablation,
+            target,
+            overrides=overrides,
+            jobs=jobs,
+            threads=threads,
+            where=where,
+            progress=lambda done, total, what: bar("runs", done, total),
+        )
+    page = write_study_page(title, result, target / "ablation.html")
+    if json:
+        emit_json(result)
+        return
+    show_table(str(result.conventions["description"]), tuple(result.table.columns), result.table.rows())
+    note(f"written: {page} and ablation.json, .csv, .md beside it")

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from sightline.core.errors import DataError
+from sightline.core.files import file_sha256
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file
 from sightline.core.tables import Rows, fit_table, update_with_table
@@ -304,7 +305,6 @@ def _validate_objects(objects: pl.DataFrame, images: pl.DataFrame, class_count: 
 
 def _file_digest(path: Path) -> str:
     try:
-        with path.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise DataError(f"cannot read the file ({error.strerror})", where=str(path)) from None

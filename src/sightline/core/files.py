@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ __all__ = [
     "atomic_path",
     "check_new_folder",
     "check_regular",
+    "file_sha256",
     "locked_folder",
     "plain",
     "remove_leftovers",
@@ -176,6 +179,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 (64 hexadecimal digits) of a file's bytes; OSError where it cannot be read."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def write_bytes_atomic(path: str | Path, data: bytes, *, durable: bool = False) -> None:
     """Write `data` to `path` in one step."""
     with atomic_path(path, durable=durable) as temporary:
@@ -194,7 +203,14 @@ def write_json_atomic(path: str | Path, value: Any, indent: int | None = 2, *, d
 
 
 def plain(value: Any) -> Any:
-    """`value` with numpy scalars and arrays, paths, tuples and sets as plain JSON types; NaN and ±inf as None."""
+    """`value` as plain JSON types; NaN and ±inf as None.
+
+    Dataclasses become their fields, or what their `to_dict` gives; tables a list of rows; numpy scalars and arrays,
+    paths, tuples and sets (sorted) what they are in JSON.
+
+    >>> plain({"box": (np.float32(0.5), math.nan), "file": Path("a") / "b"})
+    {'box': [0.5, None], 'file': 'a/b'}
+    """
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -209,4 +225,10 @@ def plain(value: Any) -> Any:
         return None
     if isinstance(value, Path):
         return value.as_posix()
+    if is_dataclass(value) and not isinstance(value, type):
+        if hasattr(value, "to_dict"):
+            return plain(value.to_dict())
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if hasattr(value, "iter_rows"):  # a polars table, without loading polars for those who have none
+        return [plain(row) for row in value.iter_rows(named=True)]
     return value

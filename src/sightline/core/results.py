@@ -22,8 +22,8 @@ class Result:
     conventions: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON values; nested results become dictionaries; NaN becomes None."""
-        return {f.name: _plain_field(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        """All fields as plain JSON values: nested dataclasses as dictionaries, tables as lists of rows, NaN as None."""
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
     def to_frame(self) -> pl.DataFrame:
         """The numbers as a two-column table `metric`, `value`."""
@@ -66,17 +66,3 @@ def format_cell(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
-
-
-def _plain_field(value: Any) -> Any:
-    if isinstance(value, Result):
-        return value.to_dict()
-    if isinstance(value, pl.DataFrame):
-        return [plain(row) for row in value.iter_rows(named=True)]
-    if isinstance(value, dict):
-        return {str(k): _plain_field(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain_field(v) for v in value]
-    if hasattr(value, "to_dict"):
-        return value.to_dict()
-    return plain(value)

@@ -1,14 +1,24 @@
 """How good is it: detection, segmentation and tracking, equal to the reference implementations."""
 
 from sightline.evaluate.detection import DEFAULT_MAX_DETS, evaluate_detection
+from sightline.evaluate.detection_arrays import detection_arrays
+from sightline.evaluate.detection_matching import MATCH_IOU, match_detections
 from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
 from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
+from sightline.evaluate.inputs import check_predictions
 from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps
-from sightline.evaluate.semantic_scores import SemanticAccumulator, class_ratios, mean_defined
-from sightline.evaluate.tracking import TrackingResult, TrackingScores, evaluate_mot_files, evaluate_tracking
+from sightline.evaluate.semantic_scores import SemanticAccumulator, class_ratios, mean_defined, summary
+from sightline.evaluate.tracking import (
+    TrackingResult,
+    TrackingScores,
+    evaluate_mot_files,
+    evaluate_mot_results,
+    evaluate_tracking,
+)
 
 __all__ = [
     "DEFAULT_MAX_DETS",
+    "MATCH_IOU",
     "DetectionCurves",
     "DetectionImage",
     "DetectionResult",
@@ -18,12 +28,17 @@ __all__ = [
     "TrackingResult",
     "TrackingScores",
     "best_and_worst",
+    "check_predictions",
     "class_ratios",
+    "detection_arrays",
     "evaluate_detection",
     "evaluate_mot_files",
+    "evaluate_mot_results",
     "evaluate_semantic",
     "evaluate_semantic_maps",
     "evaluate_tracking",
+    "match_detections",
     "mean_defined",
     "score_detection_images",
+    "summary",
 ]

@@ -8,8 +8,16 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.predictions import Predictions
-from sightline.evaluate.coco_scores import AREA_RANGES, CocoScores, coco_scores
-from sightline.evaluate.detection_arrays import BoolArray, DetectionArrays, IntArray, IouType, detection_arrays
+from sightline.evaluate.detection_arrays import (
+    AREA_RANGES,
+    BoolArray,
+    CocoScores,
+    DetectionArrays,
+    IntArray,
+    IouType,
+    coco_scores,
+    detection_arrays,
+)
 from sightline.evaluate.detection_matching import MATCH_IOU, Matching, detection_confusion, match_detections
 from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
 from sightline.evaluate.inputs import check_predictions, describe_inputs

@@ -1,17 +1,18 @@
-"""Ground truth and detections of a data set as parallel arrays, and their overlaps image by image."""
+"""Ground truth and detections as parallel arrays, their overlaps, and COCO's AP and AR of them, computed by hotcoco."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from hotcoco import COCO, COCOeval
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import Predictions
 from sightline.ops import rle
-from sightline.ops.boxes import FloatArray, iou_matrix
+from sightline.ops.boxes import FloatArray, iou_matrix, xyxy_to_xywh
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -23,17 +24,20 @@ class DetectionArrays:
     """Both sides sorted by image, images in the order of their ids; `*_starts[i]` is where image `i` begins.
 
     Within an image ground truth keeps the order of its table, detections go by descending score, ties in table order.
-    `truth_crowd` marks crowd regions and ignored objects alike. Masks are compressed counts, None for boxes.
+    `*_rows` are their rows in the data set's `objects` and the predictions' `table`. `truth_crowd` marks crowd regions
+    and ignored objects alike. Masks are compressed counts, None for boxes.
     """
 
     sizes_hw: list[tuple[int, int]]
     truth_starts: IntArray
+    truth_rows: IntArray
     truth_classes: IntArray
     truth_boxes_xyxy: FloatArray
     truth_areas: FloatArray
     truth_crowd: BoolArray
     truth_rles: list[bytes] | None
     detection_starts: IntArray
+    detection_rows: IntArray
     detection_classes: IntArray
     detection_boxes_xyxy: FloatArray
     detection_scores: FloatArray
@@ -47,19 +51,25 @@ def detection_arrays(dataset: Dataset, predictions: Predictions, iou_type: IouTy
     """
     images = dataset.images.select("image_id", "height", "width").sort("image_id").with_row_index("image")
     place = images.select("image_id", pl.col("image").cast(pl.Int64))
-    truth = dataset.objects.join(place, on="image_id", maintain_order="left").sort("image", maintain_order=True)
-    found = predictions.table.join(place, on="image_id", maintain_order="left")
+    truth = (
+        dataset.objects.with_row_index("row")
+        .join(place, on="image_id", maintain_order="left")
+        .sort("image", maintain_order=True)
+    )
+    found = predictions.table.with_row_index("row").join(place, on="image_id", maintain_order="left")
     found = found.sort("image", "score", descending=[False, True], maintain_order=True)
     sizes_hw = list(images.select("height", "width").iter_rows())
     return DetectionArrays(
         sizes_hw=sizes_hw,
         truth_starts=_starts(truth, len(sizes_hw)),
+        truth_rows=truth["row"].cast(pl.Int64).to_numpy(),
         truth_classes=truth["class_id"].cast(pl.Int64).to_numpy(),
         truth_boxes_xyxy=_boxes(truth),
         truth_areas=truth["area"].to_numpy(),
         truth_crowd=(truth["crowd"] | truth["ignore"]).to_numpy(),
         truth_rles=_truth_masks(truth, sizes_hw) if iou_type == "segm" else None,
         detection_starts=_starts(found, len(sizes_hw)),
+        detection_rows=found["row"].cast(pl.Int64).to_numpy(),
         detection_classes=found["class_id"].cast(pl.Int64).to_numpy(),
         detection_boxes_xyxy=_boxes(found),
         detection_scores=found["score"].to_numpy(),
@@ -118,3 +128,90 @@ def _detection_masks(found: pl.DataFrame) -> list[bytes]:
     if missing:
         raise DataError(f"iou_type segm needs a mask for every detection, got {missing} without")
     return found["rle"].to_list()
+
+
+IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
+AREA_RANGES: dict[str, tuple[float, float]] = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class CocoScores:
+    """`stats` are the 12 numbers in COCO's order; `precision` and `scores` are (IoU, recall, class, area, max_dets).
+
+    `recall` is (IoU, class, area, max_dets). What has no ground truth is NaN.
+    """
+
+    stats: FloatArray
+    precision: FloatArray
+    recall: FloatArray
+    scores: FloatArray
+
+
+def coco_scores(
+    arrays: DetectionArrays, class_names: tuple[str, ...], iou_type: IouType, max_dets: tuple[int, int, int]
+) -> CocoScores:
+    """Run the evaluation. A mask result is sized by its mask, ground truth by the data set's `area`."""
+    truth = _ground_truth(arrays, class_names)
+    evaluation = COCOeval(truth, _results(truth, arrays), iou_type)
+    evaluation.params.max_dets = list(max_dets)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summary_lines()
+    table: Any = evaluation.eval
+    return CocoScores(
+        stats=_missing_as_nan(evaluation.stats),
+        precision=_missing_as_nan(table["precision"]),
+        recall=_missing_as_nan(table["recall"]),
+        scores=_missing_as_nan(table["scores"]),
+    )
+
+
+def _ground_truth(arrays: DetectionArrays, class_names: tuple[str, ...]) -> Any:
+    # Ids start at 1: the reference takes annotation 0 for "unmatched".
+    masks: dict[str, Any] = {}
+    if arrays.truth_rles is not None:
+        masks["segmentation"] = _segmentations(arrays, arrays.truth_starts, arrays.truth_rles)
+    return COCO.from_arrays(
+        images=[{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(arrays.sizes_hw, start=1)],
+        categories=[{"id": i, "name": name} for i, name in enumerate(class_names, start=1)],
+        image_ids=_images(arrays.truth_starts) + 1,
+        category_ids=arrays.truth_classes + 1,
+        boxes=np.maximum(xyxy_to_xywh(arrays.truth_boxes_xyxy), [-np.inf, -np.inf, 0.0, 0.0]),
+        area=arrays.truth_areas,
+        iscrowd=arrays.truth_crowd,
+        **masks,
+    )
+
+
+def _results(truth: Any, arrays: DetectionArrays) -> Any:
+    images, classes = _images(arrays.detection_starts) + 1, arrays.detection_classes + 1
+    if arrays.detection_rles is not None:
+        # Without a box the reference takes the area of the mask; with one it would take the box's.
+        masks = _segmentations(arrays, arrays.detection_starts, arrays.detection_rles)
+        columns = zip(images.tolist(), classes.tolist(), arrays.detection_scores.tolist(), masks, strict=True)
+        return truth.load_res(
+            [{"image_id": i, "category_id": c, "score": s, "segmentation": m} for i, c, s, m in columns]
+        )
+    return truth.load_res(
+        np.column_stack([images, xyxy_to_xywh(arrays.detection_boxes_xyxy), arrays.detection_scores, classes])
+    )
+
+
+def _segmentations(arrays: DetectionArrays, starts: Any, rles: list[bytes]) -> list[dict[str, Any]]:
+    images = _images(starts)
+    return [{"size": list(arrays.sizes_hw[i]), "counts": c} for i, c in zip(images.tolist(), rles, strict=True)]
+
+
+def _images(starts: Any) -> Any:
+    return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+
+
+def _missing_as_nan(values: Any) -> FloatArray:
+    array = np.array(values, dtype=np.float64)
+    array[array == -1.0] = np.nan
+    return array

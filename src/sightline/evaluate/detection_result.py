@@ -5,7 +5,6 @@ from typing import Any
 
 import polars as pl
 
-from sightline.core.files import plain
 from sightline.core.results import Result
 from sightline.evaluate.detection_arrays import IntArray, IouType
 from sightline.ops.boxes import FloatArray
@@ -29,10 +28,6 @@ class PointCounts:
     false_negatives: int
     on_crowd: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return dict(plain(vars(self)))
-
 
 @dataclass(frozen=True, eq=False)
 class DetectionCurves:
@@ -52,10 +47,6 @@ class DetectionCurves:
     pooled_f1: FloatArray
     pooled_precision: FloatArray
     pooled_recall: FloatArray
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values; NaN becomes None."""
-        return dict(plain(vars(self)))
 
 
 @dataclass(frozen=True, eq=False)

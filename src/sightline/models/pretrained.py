@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from sightline.core.errors import ConfigError, ModelError
-from sightline.core.files import atomic_path
+from sightline.core.files import atomic_path, file_sha256
 
 __all__ = ["CACHE_VARIABLE", "OFFLINE_VARIABLE", "Progress", "cache_folder", "fetch_weights", "resolve_weights"]
 
@@ -56,7 +56,7 @@ def fetch_weights(address: str, sha256: str, *, folder: Path | None = None, prog
     Raises ModelError when offline (`SIGHTLINE_OFFLINE=1`), unreachable, cut short or of another checksum.
     """
     cached = (folder or cache_folder()) / f"{sha256}.safetensors"
-    if cached.is_file() and _sha256(cached) == sha256:
+    if cached.is_file() and file_sha256(cached) == sha256:
         return cached
     if os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0"):
         raise ModelError(
@@ -96,8 +96,3 @@ def _receive(response: http.client.HTTPResponse, file: IO[bytes], progress: Prog
     if total is not None and done != total:
         raise OSError(f"the connection ended after {done} of {total} bytes")
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

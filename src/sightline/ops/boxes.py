@@ -83,6 +83,17 @@ def iou_matrix(
     return _overlap_matrix(boxes_a, boxes_b, np.ascontiguousarray(crowd), _IOU)
 
 
+def paired_iou(boxes_a_xyxy: npt.ArrayLike, boxes_b_xyxy: npt.ArrayLike) -> FloatArray:
+    """Intersection over union (N,) in 0..1 of each box with the one in the same row; DataError for other lengths."""
+    boxes_a, boxes_b = as_boxes(boxes_a_xyxy, "boxes_a_xyxy"), as_boxes(boxes_b_xyxy, "boxes_b_xyxy")
+    if len(boxes_a) != len(boxes_b):
+        raise DataError(f"boxes_b_xyxy must be as many as boxes_a_xyxy, {len(boxes_a)}, got {len(boxes_b)}")
+    sides = np.minimum(boxes_a[:, 2:], boxes_b[:, 2:]) - np.maximum(boxes_a[:, :2], boxes_b[:, :2])
+    common = np.prod(np.maximum(sides, 0.0), axis=1)
+    union = box_area(boxes_a) + box_area(boxes_b) - common
+    return np.asarray(np.divide(common, union, out=np.zeros(len(common)), where=common > 0))
+
+
 def giou_matrix(boxes_a_xyxy: npt.ArrayLike, boxes_b_xyxy: npt.ArrayLike) -> FloatArray:
     """Generalised IoU (A, B) in -1..1 (Rezatofighi et al. 2019): IoU less the empty share of the enclosing box."""
     return _measure(boxes_a_xyxy, boxes_b_xyxy, _GIOU)

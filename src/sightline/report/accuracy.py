@@ -7,8 +7,7 @@ from markupsafe import Markup
 
 from sightline.report.blocks import Block, Cell, Charts, Matrix, Note, Pairs, Section, Table, Tile, pairs_of
 from sightline.report.charts import curve_chart, heat_map, many_curves_chart
-from sightline.report.metric_names import DETECTION_HEADLINE, MEANINGS, SEMANTIC_HEADLINE, TITLES
-from sightline.report.numbers import Number, Source, Style
+from sightline.report.numbers import DETECTION_HEADLINE, MEANINGS, SEMANTIC_HEADLINE, TITLES, Number, Source, Style
 from sightline.report.records import RunRecord
 
 __all__ = ["accuracy_section", "accuracy_tiles"]

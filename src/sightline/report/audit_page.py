@@ -27,9 +27,8 @@ from sightline.report.blocks import (
     pairs_of,
 )
 from sightline.report.look_page import shown_pictures
-from sightline.report.metric_names import TASK_TITLES
-from sightline.report.numbers import Number
-from sightline.report.template import render_template
+from sightline.report.numbers import TASK_TITLES, Number
+from sightline.report.rendering import render_template
 
 __all__ = ["AuditPageResult", "write_audit_page"]
 

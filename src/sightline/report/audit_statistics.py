@@ -1,12 +1,12 @@
 """The numbers of an audit as charts and tables: what the data holds, and what trivial predictors reach on it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from sightline.audit import AuditResult
+from sightline.audit import AuditResult, Baseline, ClassStatistics, Quantiles
 from sightline.core.dataset import Dataset
 from sightline.report.blocks import Block, Cell, Charts, Note, Section, Table
 from sightline.report.charts import span_chart, stacked_bars, stepped_chart
@@ -16,6 +16,8 @@ from sightline.report.numbers import Number, Style
 __all__ = ["baseline_section", "statistics_section"]
 
 MAX_CLASSES = 30
+MAX_ROWS = 200
+T = TypeVar("T")
 _MEASURES = {
     "width": "width, pixels",
     "height": "height, pixels",
@@ -69,27 +71,26 @@ def baseline_section(result: AuditResult) -> Section:
     """What predictors reach that never look at the image."""
     intro = "What predictors reach that never look at the image: a model has to be clearly better."
     found = result.baselines
-    rows = [(key, found[key]) for key in _BASELINES if isinstance(found.get(key), Mapping)]
+    rows: list[tuple[str, Baseline]] = [(key, b) for key in _BASELINES if (b := getattr(found, key)) is not None]
     if not rows:
         return Section("baselines", "Trivial baselines", intro, missing="There are no labels to measure one on.")
-    metrics = [key for key in _METRICS if any(key in values for _, values in rows)]
+    metrics = [key for key in _METRICS if any(getattr(baseline, key) is not None for _, baseline in rows)]
     table = [
         [
-            _BASELINES[key] + (f": {values['class']}" if "class" in values else ""),
-            *(_number(values.get(metric), f"baselines.{key}.{metric}", "score") for metric in metrics),
+            _BASELINES[key] + (f": {baseline.class_name}" if baseline.class_name is not None else ""),
+            *(_number(getattr(baseline, metric), f"baselines.{key}.{metric}", "score") for metric in metrics),
         ]
-        for key, values in rows
+        for key, baseline in rows
     ]
-    caption = f"Fitted on {found.get('fitted_on')}, measured on {found.get('measured_on')}"
+    caption = f"Fitted on {found.fitted_on}, measured on {found.measured_on}"
     blocks: list[Block] = [Table(["predictor", *(_METRICS[m] for m in metrics)], table, caption)]
-    if found.get("note"):
-        blocks.append(Note(str(found["note"]), "warning"))
+    if found.note:
+        blocks.append(Note(found.note, "warning"))
     return Section("baselines", "Trivial baselines", intro, blocks)
 
 
-def _number(value: Any, place: str, style: Style) -> Cell:
-    known = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return Number(value, f"audit.json {place}", style) if known else None
+def _number(value: float | None, place: str, style: Style) -> Cell:
+    return None if value is None else Number(value, f"audit.json {place}", style)
 
 
 def _object_charts(dataset: Dataset, result: AuditResult) -> list[Block]:
@@ -108,9 +109,9 @@ def _object_charts(dataset: Dataset, result: AuditResult) -> list[Block]:
 
 def _size_charts(result: AuditResult) -> list[Markup]:
     """Sizes by class, as the network would see them and by COCO's ranges; the commonest classes only."""
-    classes = _commonest(result.statistics.get("classes") or {}, "objects")
+    classes = _commonest(result.statistics.classes or {}, lambda values: values.objects)
     charts: list[Markup] = []
-    spreads = [_spread(name, values["side_at_imgsz_px"]) for name, values in classes if values["side_at_imgsz_px"]]
+    spreads = [_spread(name, values.side_at_imgsz_px) for name, values in classes if values.side_at_imgsz_px]
     if spreads:
         imgsz = result.conventions.get("imgsz")
         title = "Shorter side of the objects"
@@ -118,7 +119,7 @@ def _size_charts(result: AuditResult) -> list[Markup]:
         charts.append(_spans("audit-sides", title, spreads, what))
     sizes = ("small", "medium", "large")
     rows = [
-        {"label": name, "series": size, "value": values["coco_sizes"][size]}
+        {"label": name, "series": size, "value": getattr(values.coco_sizes, size)}
         for name, values in classes
         for size in sizes
     ]
@@ -129,33 +130,33 @@ def _size_charts(result: AuditResult) -> list[Markup]:
 
 
 def _mask_charts(result: AuditResult) -> list[Block]:
-    pixels = result.statistics.get("pixels") or {}
-    classes = _commonest(pixels.get("classes") or {}, "pixels")
+    pixels = result.statistics.pixels
+    classes = _commonest(pixels.classes if pixels is not None else {}, lambda values: values.pixels)
     charts: list[Markup] = []
     if classes:
-        bars = [{"label": name, "series": "pixels", "value": values["pixels"]} for name, values in classes]
+        bars = [{"label": name, "series": "pixels", "value": values.pixels} for name, values in classes]
         order = [name for name, _ in classes]
         charts.append(stacked_bars("audit-pixels", "Pixels by class", bars, order=order, parts=["pixels"]))
     spreads = [
-        _spread(name, [100 * v for v in values["share_where_present"]])
+        _spread(name, [100 * v for v in values.share_where_present])
         for name, values in classes
-        if values["share_where_present"]
+        if values.share_where_present
     ]
     if spreads:
         charts.append(_spans("audit-shares", "Share of the mask, where the class occurs", spreads, "% of the pixels"))
-    histogram = (result.masks or {}).get("foreground_histogram")
-    if histogram and len(result.objects_by_class) == 2:
-        starts = [f"{100 * e:g}" for e in histogram["edges"]]
-        steps = [{"x": start, "value": n} for start, n in zip(starts, histogram["masks"], strict=False)]
+    histogram = result.masks.foreground_histogram if result.masks is not None else None
+    if histogram is not None and len(result.objects_by_class) == 2:
+        starts = [f"{100 * e:g}" for e in histogram.edges]
+        steps = [{"x": start, "value": n} for start, n in zip(starts, histogram.masks, strict=False)]
         name = list(result.objects_by_class)[1]
         what = "% of the mask, from … on"
         charts.append(stepped_chart("audit-foreground", f"Share of {name}", steps, x_title=what, y_title="masks"))
     return [Charts(charts, _SPREAD_KEY)] if charts else []
 
 
-def _commonest(classes: Mapping[str, Any], count: str) -> list[tuple[str, Any]]:
-    used = [(name, values) for name, values in classes.items() if values[count]]
-    return sorted(used, key=lambda item: -item[1][count])[:MAX_CLASSES]
+def _commonest(classes: Mapping[str, T], count: Callable[[T], int]) -> list[tuple[str, T]]:
+    used = [(name, values) for name, values in classes.items() if count(values)]
+    return sorted(used, key=lambda item: -count(item[1]))[:MAX_CLASSES]
 
 
 def _spread(label: str, quantiles: Sequence[float]) -> dict[str, Any]:
@@ -170,43 +171,45 @@ def _spans(name: str, title: str, rows: Sequence[Mapping[str, Any]], x_title: st
 
 
 def _class_table(result: AuditResult) -> Iterator[Block]:
-    semantic = result.task == "semantic"
-    classes = (result.statistics.get("pixels") or {}).get("classes") if semantic else result.statistics.get("classes")
-    if not classes:
-        return
-    what, where = ("pixels", "masks") if semantic else ("objects", "images")
-    rows: list[list[Cell]] = []
-    for name, values in list(classes.items())[:200]:
-        place = f"statistics.{'pixels.' if semantic else ''}classes.{name}"
-        row: list[Cell] = [name, _number(values[what], f"{place}.{what}", "count")]
-        row += [
-            _number(values[where], f"{place}.{where}", "count"),
-            _number(values["share"], f"{place}.share", "score"),
+    pixels, classes = result.statistics.pixels, result.statistics.classes
+    if pixels is not None and pixels.classes:
+        rows = [
+            [name, *_amounts(f"statistics.pixels.classes.{name}", pixels=c.pixels, masks=c.masks, share=c.share)]
+            for name, c in list(pixels.classes.items())[:MAX_ROWS]
         ]
-        if not semantic:
-            row += [_middle(values[key], f"{place}.{key}") for key in ("side_at_imgsz_px", "area", "aspect")]
-        rows.append(row)
-    head = ["class", what, where, "share"]
-    if not semantic:
+        yield Table(["class", "pixels", "masks", "share"], rows, "Classes")
+    elif classes:
         imgsz = result.conventions.get("imgsz")
-        head += [f"median side at {imgsz}, px", "median share of the image", "median aspect"]
-    yield Table(head, rows, "Classes")
+        head = [f"median side at {imgsz}, px", "median share of the image", "median aspect"]
+        rows = [_object_row(name, values) for name, values in list(classes.items())[:MAX_ROWS]]
+        yield Table(["class", "objects", "images", "share", *head], rows, "Classes")
 
 
-def _middle(quantiles: Any, place: str) -> Cell:
+def _object_row(name: str, values: ClassStatistics) -> list[Cell]:
+    place = f"statistics.classes.{name}"
+    row = [name, *_amounts(place, objects=values.objects, images=values.images, share=values.share)]
+    return row + [_middle(getattr(values, key), f"{place}.{key}") for key in ("side_at_imgsz_px", "area", "aspect")]
+
+
+def _amounts(place: str, **values: float | None) -> list[Cell]:
+    return [_number(v, f"{place}.{key}", "score" if key == "share" else "count") for key, v in values.items()]
+
+
+def _middle(quantiles: Quantiles, place: str) -> Cell:
     return _number(quantiles[len(quantiles) // 2], f"{place}.{len(quantiles) // 2}", "plain") if quantiles else None
 
 
 def _spread_tables(result: AuditResult) -> Iterator[Block]:
-    for part, measures, caption in (
-        ("images", _MEASURES, "Pictures: how they spread"),
-        ("tracks", _TRACK_MEASURES, "Tracks: how they spread"),
-    ):
-        values = result.statistics.get(part) or {}
+    tracks = result.statistics.tracks
+    parts: tuple[tuple[str, Mapping[str, Quantiles], dict[str, str], str], ...] = (
+        ("images", result.statistics.images, _MEASURES, "Pictures: how they spread"),
+        ("tracks", vars(tracks) if tracks is not None else {}, _TRACK_MEASURES, "Tracks: how they spread"),
+    )
+    for part, values, measures, caption in parts:
         rows = [
-            [name, *(_number(v, f"statistics.{part}.{key}.{i}", "plain") for i, v in enumerate(values[key]))]
+            [name, *(_number(v, f"statistics.{part}.{key}.{i}", "plain") for i, v in enumerate(spread))]
             for key, name in measures.items()
-            if values.get(key)
+            if (spread := values.get(key))
         ]
         if rows:
             yield Table(["", *_QUANTILE_NAMES], rows, caption)

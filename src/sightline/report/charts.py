@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
-from sightline.report.svg import INK, MUTED, SERIES, style_chart, to_svg
+from sightline.report.rendering import INK, MUTED, SERIES, style_chart, to_svg
 
 __all__ = [
     "bar_chart",

@@ -17,7 +17,7 @@ import polars as pl
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.files import write_bytes_atomic, write_json_atomic
+from sightline.core.files import file_sha256, write_bytes_atomic, write_json_atomic
 from sightline.core.frames import picture_file
 from sightline.data import path_from
 from sightline.report.card_text import CardText
@@ -163,8 +163,7 @@ def _file_digests(dataset: Dataset, workers: int) -> dict[str, str]:
     def digest(name: str) -> str:
         file = dataset.image_path(name)
         try:
-            with file.open("rb") as handle:
-                return hashlib.file_digest(handle, "sha256").hexdigest()
+            return file_sha256(file)
         except OSError as error:
             do = "Exclude the image, or restore it"
             raise DataError(f"cannot read the image ({error.strerror})", where=str(file), do=do) from None

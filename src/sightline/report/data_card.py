@@ -12,9 +12,8 @@ from sightline.core.dataset import Dataset
 from sightline.core.findings import SEVERITIES
 from sightline.report.blocks import Block, Cell, Charts, Note, Pairs, Section, Table
 from sightline.report.charts import bar_chart, position_map, stacked_bars, stepped_chart
-from sightline.report.data_now import DataNow
 from sightline.report.numbers import Number, Source
-from sightline.report.records import RunRecord
+from sightline.report.records import DataNow, RunRecord
 
 __all__ = ["data_section", "object_charts", "split_table"]
 

@@ -1,18 +1,21 @@
 """The card of a data set: what people state about it, what was counted in it, and what an audit found."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sightline.audit import AuditResult
 from sightline.core.dataset import Dataset
 from sightline.core.errors import at
+from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.report.audit_statistics import baseline_section, statistics_section
 from sightline.report.blocks import Block, Cell, Note, Pairs, Section, Table, Tile
 from sightline.report.card_text import CardText, Creator, Origin
-from sightline.report.metric_names import STANDARD_METRICS
-from sightline.report.numbers import Number
+from sightline.report.croissant import write_croissant
+from sightline.report.numbers import STANDARD_METRICS, TASK_TITLES, Number
+from sightline.report.rendering import render_template, sections_to_markdown
 
-__all__ = ["NOT_STATED", "DatasetCard", "card_sections", "card_tiles"]
+__all__ = ["NOT_STATED", "CardResult", "DatasetCard", "card_sections", "card_tiles", "write_card"]
 
 NOT_STATED = "not stated"
 _MAX_CLASSES = 100
@@ -109,7 +112,7 @@ def _source(source: Origin) -> str:
 
 def _labels(card: DatasetCard) -> Section:
     dataset = card.dataset
-    pixels = (card.audit.masks or {}).get("pixels_by_class") or {}
+    pixels = card.audit.masks.pixels_by_class if card.audit.masks is not None else {}
     objects = dataset.counts_by_class()
     what = "pixels" if dataset.task == "semantic" else "objects"
     rows: list[list[Cell]] = []
@@ -134,7 +137,7 @@ def _splits(card: DatasetCard) -> Section:
         ("groups in the data", told if groups.null_count() < len(groups) else "none declared"),
     ]
     for name, part in card.audit.splits.items():
-        rows.append((name or "images in no split", f"{part['images']} images, {part['objects']} objects"))
+        rows.append((name or "images in no split", f"{part.images} images, {part.objects} objects"))
     rows += [(f"digest of {name or 'images in no split'}", text) for name, text in card.audit.split_digests.items()]
     return Section("splits", "Splits", "What is learnt from and what is judged on.", [Pairs(rows)])
 
@@ -185,3 +188,35 @@ def _missing(card: DatasetCard) -> Section:
     rows: list[list[Cell]] = [[f.severity, f.message] for f in found]
     intro = "What only people can say, and nobody has said yet."
     return Section("missing", "Not stated", intro, [Table(["severity", "finding"], rows)])
+
+
+@dataclass(frozen=True)
+class CardResult:
+    """The files of a card, and what nobody has stated."""
+
+    files: tuple[Path, ...]
+    not_stated: tuple[str, ...]
+
+
+def write_card(dataset: Dataset, text: CardText, audit: AuditResult, folder: Path, *, workers: int = 2) -> CardResult:
+    """Write `card.md`, `card.html` and `croissant.json` (with `images.csv` and `objects.csv`) into a folder.
+
+    Raises DataError when an image cannot be read to take its digest.
+    """
+    card = DatasetCard(dataset, text, audit)
+    tiles, sections = card_tiles(card), card_sections(card)
+    missing = text.not_stated(dataset.class_names)
+    page = render_template(
+        "card.html",
+        task=TASK_TITLES[dataset.task],
+        name=card.name,
+        description=text.description or f"Description: {NOT_STATED}.",
+        tiles=tiles,
+        sections=sections,
+        missing=f"{len(missing)} things are not stated: see the end of the page." if missing else "",
+    )
+    lead = f"{TASK_TITLES[dataset.task]}. {text.description or f'Description: {NOT_STATED}.'}"
+    files = (folder / "card.md", folder / "card.html")
+    write_text_atomic(files[0], sections_to_markdown(card.name, lead, tiles, sections))
+    write_text_atomic(files[1], page)
+    return CardResult((*files, *write_croissant(dataset, text, folder, workers=workers)), tuple(missing))

@@ -16,8 +16,8 @@ from sightline.core.files import write_json_atomic
 from sightline.data import absolute
 from sightline.draw.look import Cell, Sheet, paint_sheet
 from sightline.report.blocks import Block, Picture, Pictures, Section, jpeg_uri
-from sightline.report.metric_names import TASK_TITLES
-from sightline.report.template import render_template
+from sightline.report.numbers import TASK_TITLES
+from sightline.report.rendering import render_template
 
 __all__ = ["LookResult", "OutputFormat", "shown_pictures", "write_look"]
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from sightline.report.blocks import Block, Cell, Charts, Pairs, Section, Table, Tile, pairs_of
 from sightline.report.charts import curve_chart, latency_chart
-from sightline.report.metric_names import MEANINGS, TRACKING_COLUMNS, TRACKING_COUNTS
-from sightline.report.numbers import Source, Style
+from sightline.report.numbers import MEANINGS, TRACKING_COLUMNS, TRACKING_COUNTS, Source, Style
 from sightline.report.records import RunRecord
 
 __all__ = ["export_section", "latency_section", "latency_tile", "tracking_section", "tracking_tile"]

@@ -9,8 +9,7 @@ from sightline.core.files import write_text_atomic
 from sightline.report.accuracy import accuracy_section, accuracy_tiles
 from sightline.report.blocks import Section, Tile
 from sightline.report.data_card import data_section
-from sightline.report.data_now import read_data_now
-from sightline.report.metric_names import TASK_TITLES
+from sightline.report.numbers import TASK_TITLES
 from sightline.report.operation import (
     export_section,
     latency_section,
@@ -20,8 +19,8 @@ from sightline.report.operation import (
 )
 from sightline.report.origin import origin_section, recompute_section
 from sightline.report.pictures import pictures_section
-from sightline.report.records import RunRecord, read_run
-from sightline.report.template import render_template
+from sightline.report.records import RunRecord, read_data_now, read_run
+from sightline.report.rendering import render_template
 from sightline.report.training import training_section
 
 __all__ = ["ReportResult", "write_report"]
@@ -36,10 +35,6 @@ class ReportResult:
     path: Path
     size_bytes: int
     sections: dict[str, bool]
-
-    def to_dict(self) -> dict[str, object]:
-        """All fields as plain values."""
-        return {"path": self.path.as_posix(), "size_bytes": self.size_bytes, "sections": self.sections}
 
 
 def write_report(

@@ -30,9 +30,8 @@ from sightline.evaluate import DetectionImage, best_and_worst, score_detection_i
 from sightline.media import read_image
 from sightline.ops import rle
 from sightline.report.blocks import Block, Cell, Note, Picture, Pictures, Section, jpeg_uri
-from sightline.report.data_now import DataNow, evaluated_part
 from sightline.report.numbers import Number
-from sightline.report.records import RunRecord
+from sightline.report.records import DataNow, RunRecord, evaluated_part
 
 __all__ = ["pictures_section"]
 

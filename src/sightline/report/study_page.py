@@ -10,7 +10,7 @@ from sightline.core.results import Result
 from sightline.report.blocks import Block, Cell, Charts, Pairs, Section, Table
 from sightline.report.charts import curve_chart
 from sightline.report.numbers import Number
-from sightline.report.template import render_template
+from sightline.report.rendering import render_template
 
 __all__ = ["write_study_page"]
 

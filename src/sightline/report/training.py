@@ -10,7 +10,7 @@ from sightline.report.blocks import Block, Charts, Note, Pairs, Picture, Picture
 from sightline.report.charts import curve_chart
 from sightline.report.numbers import Source
 from sightline.report.records import RunRecord
-from sightline.report.svg import SERIES
+from sightline.report.rendering import SERIES
 
 __all__ = ["training_section"]
 

@@ -1,11 +1,12 @@
 """What only all masks together tell: which is inverted, which belongs to another image, how the foreground varies."""
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sightline.audit.options import AuditOptions
+from sightline.audit.result import ForegroundHistogram, MaskStatistics
 from sightline.audit.scan.masks import MaskReport
 from sightline.audit.scan.one_pass import Scan
 from sightline.core.dataset import Dataset
@@ -29,34 +30,31 @@ def check_masks(dataset: Dataset, scan: Scan, _options: AuditOptions) -> list[Fi
     return _inverted(dataset, scan.masks) + _misaligned(scan.masks)
 
 
-def mask_statistics(dataset: Dataset, masks: list[MaskReport]) -> dict[str, Any]:
-    """Pixels by class, and the distribution of the foreground's share (every class but the first) over the masks.
-
-    `foreground_histogram` counts masks between the rising `edges`, the last of which is included.
-    """
+def mask_statistics(dataset: Dataset, masks: list[MaskReport]) -> MaskStatistics:
+    """Pixels and masks by class, and the distribution of the foreground's share over the masks that have pixels."""
     known = [m.pixels for m in masks if m.pixels is not None and m.pixels.sum() > 0]
     total = sum(known, np.zeros(len(dataset.classes), dtype=np.int64))
-    found: dict[str, Any] = {
-        "masks": len(masks),
-        "pixels_by_class": dict(zip(dataset.class_names, total.tolist(), strict=True)),
-        "masks_by_class": {n: sum(int(p[i] > 0) for p in known) for i, n in enumerate(dataset.class_names)},
-    }
+    found = MaskStatistics(
+        masks=len(masks),
+        pixels_by_class=dict(zip(dataset.class_names, total.tolist(), strict=True)),
+        masks_by_class={n: sum(int(p[i] > 0) for p in known) for i, n in enumerate(dataset.class_names)},
+    )
     if not known:
         return found
     shares = np.array([1.0 - p[0] / p.sum() for p in known])
     quantiles = np.quantile(shares, _QUANTILES)
-    return found | {
-        "foreground_mean": float(shares.mean()),
-        "foreground_min": float(shares.min()),
-        "foreground_max": float(shares.max()),
-        "foreground_quantiles": {f"{q:g}": float(v) for q, v in zip(_QUANTILES, quantiles, strict=True)},
-        "foreground_histogram": {
-            "edges": list(_HISTOGRAM),
-            "masks": np.histogram(shares, bins=_HISTOGRAM)[0].tolist(),
-        },
-        "share_below_5_percent": float((shares < 0.05).mean()),
-        "share_below_10_percent": float((shares < 0.10).mean()),
-    }
+    return replace(
+        found,
+        foreground_mean=float(shares.mean()),
+        foreground_min=float(shares.min()),
+        foreground_max=float(shares.max()),
+        foreground_quantiles={f"{q:g}": float(v) for q, v in zip(_QUANTILES, quantiles, strict=True)},
+        foreground_histogram=ForegroundHistogram(
+            edges=_HISTOGRAM, masks=tuple(np.histogram(shares, bins=_HISTOGRAM)[0].tolist())
+        ),
+        share_below_5_percent=float((shares < 0.05).mean()),
+        share_below_10_percent=float((shares < 0.10).mean()),
+    )
 
 
 def _inverted(dataset: Dataset, masks: list[MaskReport]) -> list[Finding]:

@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 
 from sightline.audit.labels.mask_errors import TOLERANCE_PX, find_mask_suspicions
-from sightline.audit.labels.matching import NEAR_IOU, SAME_IOU, WELL_IOU, find_suspicions
+from sightline.audit.labels.matching import NEAR_IOU, WELL_IOU, find_suspicions
 from sightline.core.dataset import Dataset
-from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.predictions import Predictions
 from sightline.core.results import Result
 from sightline.data import finding
+from sightline.evaluate import MATCH_IOU, check_predictions
 
 __all__ = ["KINDS", "LabelErrors", "rank_label_errors"]
 
@@ -75,11 +75,11 @@ def rank_label_errors(dataset: Dataset, predictions: Predictions) -> LabelErrors
     Source: the three kinds, and pooling them by a soft maximum, are those of ObjectLab (Tkachenko, Thyagarajan and
     Mueller 2023, "ObjectLab: Automated Diagnosis of Mislabeled Images in Object Detection Data").
     """
-    _check(dataset, predictions)
+    check_predictions(dataset, predictions)
     if dataset.task == "semantic":
         rows, rule = find_mask_suspicions(dataset, predictions), f"pixels, {TOLERANCE_PX} at borders left out"
     else:
-        rows, rule = _object_rows(dataset, predictions), f"boxes; IoU {NEAR_IOU}, {SAME_IOU}, {WELL_IOU}"
+        rows, rule = _object_rows(dataset, predictions), f"boxes; IoU {NEAR_IOU}, {MATCH_IOU}, {WELL_IOU}"
     paths = dataset.images.select("image_id", "path")
     errors = (
         rows.filter(pl.col("suspicion") >= LEAST)
@@ -99,35 +99,14 @@ def rank_label_errors(dataset: Dataset, predictions: Predictions) -> LabelErrors
     return LabelErrors(errors.select(*front, *(f"label_{c}" for c in _PLACE)), _by_image(errors, paths), conventions)
 
 
-def _check(dataset: Dataset, predictions: Predictions) -> None:
-    names = predictions.meta.get("class_names")
-    if names is not None and tuple(names) != dataset.class_names:
-        raise DataError(
-            f"the predictions must have the {len(dataset.class_names)} classes of data set '{dataset.name}', "
-            f"got {', '.join(map(str, names[:8]))}",
-            do="Use a model trained for these classes",
-        )
-    table = predictions.table
-    wrong = table.filter(~pl.col("class_id").is_between(0, len(dataset.class_names) - 1))["class_id"]
-    if len(wrong):
-        raise DataError(f"predicted class ids must be 0..{len(dataset.class_names) - 1}, got {wrong[0]}")
-    strangers = table.join(dataset.images, on="image_id", how="anti")["image_id"]
-    if len(strangers):
-        raise DataError(
-            f"predictions must be for images of data set '{dataset.name}', got image_id {strangers[0]}",
-            do="Give the data the predictions were made on",
-        )
-    if dataset.task == "semantic" and table["rle"].null_count():
-        raise DataError("predictions for semantic data must have masks, got rows without")
-
-
 def _object_rows(dataset: Dataset, predictions: Predictions) -> pl.DataFrame:
     found = find_suspicions(dataset, predictions)
     names = pl.Series(dataset.class_names, dtype=pl.String)
-    of_prediction = found.predictions[found.prediction].select("image_id", "class_id", "score", *_PLACE)
+    of_prediction = predictions.table[found.prediction].select("image_id", "class_id", "score", *_PLACE)
     # Row -1, no label, is taken from an appended row of nulls.
-    empty = pl.DataFrame({c: [None] for c in found.labels.columns}, schema=found.labels.schema)
-    labels = pl.concat([found.labels, empty])[np.where(found.label < 0, found.labels.height, found.label)]
+    objects = dataset.objects
+    empty = pl.DataFrame({c: [None] for c in objects.columns}, schema=objects.schema)
+    labels = pl.concat([objects, empty])[np.where(found.label < 0, objects.height, found.label)]
     return of_prediction.select(
         "image_id",
         "score",

@@ -13,6 +13,7 @@ from sightline.core.errors import DataError
 from sightline.core.frames import IGNORE_INDEX
 from sightline.core.predictions import Predictions
 from sightline.data import read_class_mask
+from sightline.evaluate import SemanticAccumulator, class_ratios
 from sightline.ops import rle
 
 __all__ = ["TOLERANCE_PX", "find_mask_suspicions"]
@@ -42,6 +43,8 @@ def find_mask_suspicions(dataset: Dataset, predictions: Predictions) -> pl.DataF
     Suspicion is the score times the differing pixels over the class's pixels in label or prediction, or over the
     class's median area where that is more, so that a speck in an empty image weighs little. Class 0 is the background.
     """
+    if predictions.table["rle"].null_count():
+        raise DataError("predictions for semantic data must have masks, got rows without")
     rows: list[dict[str, Any]] = []
     areas: list[dict[str, int]] = []
     names = dataset.class_names
@@ -57,11 +60,12 @@ def find_mask_suspicions(dataset: Dataset, predictions: Predictions) -> pl.DataF
                 f"a mask must have its image's size {width} × {height}, got {truth.shape[::-1]}", where=path
             )
         predicted, scores = _predicted_map(part, truth)
+        counts = SemanticAccumulator(len(names)).update(truth, predicted)
         for class_id in range(_BACKGROUND + 1, len(names)):
-            areas.append({"class_id": class_id, "area": int((truth == class_id).sum())})
+            areas.append({"class_id": class_id, "area": int(counts[class_id].sum())})
             rows += [
                 {"image_id": image_id, "score": scores.get(seen, 1.0), **row}
-                for seen, row in _differences(truth, predicted, class_id, names)
+                for seen, row in _differences(truth, predicted, class_id, names, counts)
             ]
     typical = pl.DataFrame(areas, schema={"class_id": pl.Int64, "area": pl.Int64}).filter(pl.col("area") > 0)
     typical = typical.group_by("class_id").agg(typical=pl.col("area").median())
@@ -90,16 +94,17 @@ def _predicted_map(rows: pl.DataFrame, truth: ClassMap) -> tuple[ClassMap, dict[
 
 
 def _differences(
-    truth: ClassMap, predicted: ClassMap, class_id: int, names: tuple[str, ...]
+    truth: ClassMap, predicted: ClassMap, class_id: int, names: tuple[str, ...], counts: npt.NDArray[np.int64]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Of one class, by kind: the class the model sees there, and the row."""
-    labelled, seen = truth == class_id, predicted == class_id
-    union = int((labelled | seen).sum())
-    if union == 0 or int((labelled ^ seen).sum()) == 0:
+    """Of one class, by kind: the class the model sees there, and the row; `counts` is the image's confusion."""
+    common_pixels = int(counts[class_id, class_id])
+    union = int(counts[class_id].sum() + counts[:, class_id].sum()) - common_pixels
+    if union == common_pixels:
         return
+    labelled, seen = truth == class_id, predicted == class_id
     surplus, lack = seen & ~_grown(labelled), labelled & ~_grown(seen)
     on_background = truth == _BACKGROUND
-    common = {"class_id": class_id, "iou": float((labelled & seen).sum()) / union, "union": union}
+    common = {"class_id": class_id, "iou": float(class_ratios(counts)["iou"][class_id]), "union": union}
     parts = (
         ("overlooked", surplus & on_background, class_id),
         ("swapped", surplus & ~on_background & (truth != IGNORE_INDEX), class_id),

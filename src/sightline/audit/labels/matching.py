@@ -5,16 +5,16 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 from numba import njit
 
 from sightline.core.dataset import Dataset
 from sightline.core.predictions import Predictions
+from sightline.evaluate import MATCH_IOU, detection_arrays, match_detections
+from sightline.ops.boxes import iou_matrix
 
-__all__ = ["BADLY_LOCATED", "OVERLOOKED", "SWAPPED", "Suspicions", "find_suspicions"]
+__all__ = ["BADLY_LOCATED", "NEAR_IOU", "OVERLOOKED", "SWAPPED", "WELL_IOU", "Suspicions", "find_suspicions"]
 
 OVERLOOKED, BADLY_LOCATED, SWAPPED = 0, 1, 2
-SAME_IOU = 0.5  # a prediction of the label's class that confirms it
 WELL_IOU = 0.7  # from here on the two agree about the place
 NEAR_IOU = 0.1  # below, the prediction is about something else
 
@@ -25,9 +25,9 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Suspicions:
-    """Parallel arrays (K,): kind, row in `labels` (-1 for an overlooked object), row in `predictions`, IoU, suspicion.
+    """Parallel arrays (K,): kind, label (-1: an overlooked object), prediction, IoU, suspicion.
 
-    `labels` and `predictions` are the tables of the data set and the predictions, sorted by image.
+    Labels and predictions are given by their rows in the data set's `objects` and the predictions' `table`.
     """
 
     kind: Ints
@@ -35,113 +35,72 @@ class Suspicions:
     prediction: Ints
     iou: Floats
     suspicion: Floats
-    labels: pl.DataFrame
-    predictions: pl.DataFrame
 
 
 def find_suspicions(dataset: Dataset, predictions: Predictions) -> Suspicions:
-    """Every prediction that speaks against the labels, with a suspicion in 0..1: see `rank_label_errors`."""
-    images = dataset.images.select("image_id").with_row_index("image").with_columns(pl.col("image").cast(pl.Int64))
-    labels = dataset.objects.join(images, on="image_id").sort("image", "object_id")
-    found = predictions.table.join(images, on="image_id").sort("image", "score", descending=[False, True])
-    starts = [np.searchsorted(t["image"].to_numpy(), np.arange(images.height + 1)) for t in (labels, found)]
-    label_boxes, boxes = (np.ascontiguousarray(t.select("x1", "y1", "x2", "y2").to_numpy()) for t in (labels, found))
-    label_classes, classes = (t["class_id"].cast(pl.Int64).to_numpy() for t in (labels, found))
-    ignored = (labels["crowd"] | labels["ignore"]).to_numpy()
-    sides = (starts[0], label_boxes, label_classes, ignored, starts[1], boxes, classes)
-    confirmed, beside = _confirm(*sides)
-    kind, label, prediction, iou, suspicion = _suspect(*sides, confirmed, beside, found["score"].clip(0, 1).to_numpy())
-    return Suspicions(kind, label, prediction, iou, suspicion, labels, found)
+    """Every prediction that speaks against the labels, with a suspicion in 0..1: see `rank_label_errors`.
+
+    A prediction confirms the label it is matched with in evaluation. Others that are half inside a crowd or ignored
+    object, or about what a better prediction is about, say nothing.
+    """
+    arrays = detection_arrays(dataset, predictions, "bbox")
+    matching = match_detections(arrays, len(dataset.class_names), len(predictions))
+    scores = arrays.detection_scores.clip(0, 1)
+    parts = []
+    for image in range(len(arrays.sizes_hw)):
+        g = slice(arrays.truth_starts[image], arrays.truth_starts[image + 1])
+        d = slice(arrays.detection_starts[image], arrays.detection_starts[image + 1])
+        if d.start == d.stop:
+            continue
+        boxes, ignored = arrays.detection_boxes_xyxy[d], arrays.truth_crowd[g]
+        overlap = matching.iou[matching.iou_starts[image] : matching.iou_starts[image + 1]].reshape(len(boxes), -1)
+        confirmed = np.where(matching.true[d], matching.found[d] - g.start, -1)
+        # Against a crowd or ignored object the overlap is the share of the prediction that is inside.
+        beside = (confirmed < 0) & (overlap[:, ignored] >= MATCH_IOU).any(axis=1)
+        _set_repeats_aside(iou_matrix(boxes, boxes), confirmed, beside)
+        sides = (overlap, arrays.truth_classes[g], ignored, arrays.detection_classes[d])
+        kind, label, prediction, iou, suspicion = _suspect(*sides, confirmed, beside, scores[d])
+        labels = np.where(label < 0, -1, arrays.truth_rows[g.start + label] if len(ignored) else -1)
+        parts.append((kind, labels, arrays.detection_rows[d.start + prediction], iou, suspicion))
+    if not parts:
+        none, nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
+        return Suspicions(none, none, none, nothing, nothing)
+    return Suspicions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 @njit(cache=True)
-def _overlap(a: Floats, b: Floats, of_first: bool) -> float:
-    """IoU of two boxes; the share of the first inside the second where `of_first`."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common, area = width * height, (a[2] - a[0]) * (a[3] - a[1])
-    return float(common / (area if of_first else area + (b[2] - b[0]) * (b[3] - b[1]) - common))
-
-
-@njit(cache=True)
-def _confirm(
-    label_starts: Ints,
-    label_boxes: Floats,
-    label_classes: Ints,
-    ignored: Bools,
-    starts: Ints,
-    boxes: Floats,
-    classes: Ints,
-) -> tuple[Ints, Bools]:
-    """For each prediction the label of its class it finds (IoU of 0.5, best score first) or -1; and whether it is
-    about nothing that counts: half inside a crowd or ignored object, or about what a better prediction is about."""
-    confirmed, beside = np.full(len(boxes), -1, dtype=np.int64), np.zeros(len(boxes), dtype=np.bool_)
-    free = ~ignored
-    for image in range(len(starts) - 1):
-        low, high = label_starts[image], label_starts[image + 1]
-        for p in range(starts[image], starts[image + 1]):
-            allowed = free[low:high] & (label_classes[low:high] == classes[p])
-            best = _best(boxes[p], label_boxes[low:high], allowed, False)
-            if best >= 0:
-                confirmed[p], free[low + best] = low + best, False
-                continue
-            first = starts[image]
-            inside = _best(boxes[p], label_boxes[low:high], ignored[low:high], True) >= 0
-            beside[p] = inside or _best(boxes[p], boxes[first:p], ~beside[first:p], False) >= 0
-    return confirmed, beside
-
-
-@njit(cache=True)
-def _best(box: Floats, others: Floats, allowed: Bools, of_first: bool) -> int:
-    """The allowed box with the largest overlap of at least `SAME_IOU`, or -1."""
-    best, largest = -1, SAME_IOU
-    for k in range(len(others)):
-        if allowed[k]:
-            overlap = _overlap(box, others[k], of_first)
-            if overlap >= largest:
-                best, largest = k, overlap
-    return best
+def _set_repeats_aside(iou: Floats, confirmed: Ints, beside: Bools) -> None:
+    """Mark in `beside` the unconfirmed predictions that overlap a better one which is not itself set aside."""
+    for p in range(len(confirmed)):
+        if confirmed[p] >= 0:
+            continue
+        for q in range(p):
+            beside[p] |= not beside[q] and iou[p, q] >= MATCH_IOU
 
 
 @njit(cache=True)
 def _suspect(
-    label_starts: Ints,
-    label_boxes: Floats,
-    label_classes: Ints,
-    ignored: Bools,
-    starts: Ints,
-    boxes: Floats,
-    classes: Ints,
-    confirmed: Ints,
-    beside: Bools,
-    scores: Floats,
+    overlap: Floats, label_classes: Ints, ignored: Bools, classes: Ints, confirmed: Ints, beside: Bools, scores: Floats
 ) -> tuple[Ints, Ints, Ints, Floats, Floats]:
-    size = len(boxes) + len(label_boxes)
+    """Of one image: kind, label (or -1), prediction, IoU and suspicion; `overlap` is (predictions, labels)."""
+    size = len(classes) + len(label_classes)
     kind, label, prediction = np.empty(size, np.int64), np.full(size, -1, np.int64), np.empty(size, np.int64)
     ious, suspicion = np.zeros(size), np.empty(size)
     count = 0
     used = beside | (confirmed >= 0)
-    for image in range(len(starts) - 1):
-        first, last = starts[image], starts[image + 1]
-        for g in range(label_starts[image], label_starts[image + 1]):
-            if ignored[g]:
-                continue
-            part = slice(first, last)
-            found, p, iou, doubt = _doubt(
-                label_boxes[g], label_classes[g], g, boxes[part], classes[part], confirmed[part], scores[part]
-            )
-            if p >= 0:
-                used[first + p] = True
-            if doubt > 0:
-                kind[count], label[count], prediction[count] = found, g, first + p
-                ious[count], suspicion[count] = iou, doubt
-                count += 1
-        for p in range(first, last):
-            if used[p]:
-                continue
-            for g in range(label_starts[image], label_starts[image + 1]):
-                ious[count] = max(ious[count], _overlap(boxes[p], label_boxes[g], ignored[g]))
+    for g in range(len(label_classes)):
+        if ignored[g]:
+            continue
+        found, p, iou, doubt = _doubt(overlap[:, g], label_classes[g], g, classes, confirmed, scores)
+        if p >= 0:
+            used[p] = True
+        if doubt > 0:
+            kind[count], label[count], prediction[count] = found, g, p
+            ious[count], suspicion[count] = iou, doubt
+            count += 1
+    for p in range(len(classes)):
+        if not used[p]:
+            ious[count] = overlap[p].max() if len(label_classes) else 0.0
             kind[count], prediction[count], suspicion[count] = OVERLOOKED, p, scores[p] * (1.0 - ious[count])
             count += 1
     return kind[:count], label[:count], prediction[:count], ious[:count], suspicion[:count]
@@ -149,18 +108,18 @@ def _suspect(
 
 @njit(cache=True)
 def _doubt(
-    box: Floats, class_id: int, g: int, boxes: Floats, classes: Ints, confirmed: Ints, scores: Floats
+    ious: Floats, class_id: int, g: int, classes: Ints, confirmed: Ints, scores: Floats
 ) -> tuple[int, int, float, float]:
     """What the predictions of its image say against label `g`: kind, prediction (or -1), IoU, suspicion (or 0)."""
     same, same_iou, same_score = -1, NEAR_IOU, 0.0
     other, other_iou, other_score = -1, 0.0, 0.0
-    for p in range(len(boxes)):
-        iou = _overlap(boxes[p], box, False)
+    for p in range(len(ious)):
+        iou = ious[p]
         if classes[p] == class_id:
-            same_score = max(same_score, scores[p]) if iou >= SAME_IOU else same_score
+            same_score = max(same_score, scores[p]) if iou >= MATCH_IOU else same_score
             if iou >= same_iou and (confirmed[p] < 0 or confirmed[p] == g):
                 same, same_iou = p, iou
-        elif iou >= SAME_IOU and confirmed[p] < 0 and scores[p] > other_score:
+        elif iou >= MATCH_IOU and confirmed[p] < 0 and scores[p] > other_score:
             other, other_iou, other_score = p, iou, scores[p]
     swapped = other_score * other_iou * (1.0 - same_score)
     misplaced = scores[same] * (1.0 - same_iou) if same >= 0 and same_iou < WELL_IOU else 0.0

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from sightline.audit.options import AuditOptions
+from sightline.audit.result import AuditResult, SplitCounts
 from sightline.audit.scan.one_pass import Scan
 from sightline.audit.splits.permutation import Shift, Units, measure_shift, sampling_units
 from sightline.core.dataset import Dataset
@@ -52,15 +53,15 @@ def check_splits(dataset: Dataset, scan: Scan, _options: AuditOptions) -> list[F
 
 
 def check_recorded_splits(
-    digests: Mapping[str, str], counts: Mapping[str, Mapping[str, int]], since: Mapping[str, Any]
+    digests: Mapping[str, str], counts: Mapping[str, SplitCounts], since: AuditResult | None
 ) -> list[Finding]:
-    """`split-changed` for every split that is not what `since`, an earlier audit's `to_dict()`, has recorded.
+    """`split-changed` for every split that is not what `since`, an earlier audit, has recorded.
 
     `digests` and `counts` are the `split_digests` and `splits` of the audit that is being made.
     """
-    before: Mapping[str, str] = since.get("split_digests") or {}
-    counts_before: Mapping[str, Mapping[str, int]] = since.get("splits") or {}
-    found = []
+    if since is None:
+        return []
+    before, found = since.split_digests, []
     for split in sorted({*before, *digests} if before else ()):
         name = f"'{split}'" if split else "the images in no split"
         if split not in digests or split not in before:
@@ -70,8 +71,10 @@ def check_recorded_splits(
         parts = changed_parts(before[split], digests[split])
         if not parts:
             continue
-        then, now = counts_before.get(split, {}), counts.get(split, {})
-        numbers = [f"{then[k]} {k} then, {now[k]} now" for k in ("images", "objects") if then.get(k, now[k]) != now[k]]
+        now = counts[split]
+        then = since.splits.get(split, now)
+        both = (("images", then.images, now.images), ("objects", then.objects, now.objects))
+        numbers = [f"{old} {what} then, {new} now" for what, old, new in both if old != new]
         what = " and ".join({"images": "pictures", "labels": "labels"}[p] for p in parts)
         detail = f" ({', '.join(numbers)})" if numbers else " (as many as then)"
         found.append(finding("split-changed", f"the {what} of {name} have changed{detail}"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from sightline.core.dataset import Dataset
+from sightline.core.files import file_sha256
 from sightline.core.tables import update_with_table
 
 __all__ = ["changed_parts", "split_digests", "split_label_digests"]
@@ -80,8 +81,7 @@ def changed_parts(before: str, after: str) -> list[str]:
 
 def _file_digest(file: Path) -> str:
     try:
-        with file.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        return file_sha256(file)
     except OSError:
         return "absent"  # the scan reports the mask itself
 

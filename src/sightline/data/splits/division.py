@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 
 from sightline.core.dataset import Dataset, check_split_names
 from sightline.core.errors import ConfigError, DataError, at, unknown_name
+from sightline.core.files import file_sha256
 from sightline.data.splits.stratify import divide_units
 
 __all__ = [
@@ -182,16 +183,11 @@ def shared_bytes(dataset: Dataset, splits: set[str] | None = None, workers: int 
             by_size[file.stat().st_size].append((path, split))
     doubtful = [row for group in by_size.values() if len({s for _, s in group}) > 1 for row in group]
     with ThreadPoolExecutor(workers) as pool:
-        digests = list(pool.map(lambda row: _digest(dataset.image_path(row[0])), doubtful))
-    same: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
+        digests = list(pool.map(lambda row: file_sha256(dataset.image_path(row[0])), doubtful))
+    same: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row, digest in zip(doubtful, digests, strict=True):
         same[digest].append(row)
     return [(group[0][0], path) for group in same.values() for path, split in group[1:] if split != group[0][1]]
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").digest()
 
 
 def hold_out(dataset: Dataset, *, train: str, val: str, fraction: float, seed: int) -> tuple[Dataset, list[str]]:

@@ -1,7 +1,11 @@
 """Multi-object tracking metrics: HOTA, CLEAR and Identity, equal to TrackEval's."""
 
-from sightline.evaluate.tracking.evaluation import evaluate_tracking
-from sightline.evaluate.tracking.mot_files import evaluate_mot_files, read_track_rows
+from sightline.evaluate.tracking.evaluation import (
+    evaluate_mot_files,
+    evaluate_mot_results,
+    evaluate_tracking,
+    read_track_rows,
+)
 from sightline.evaluate.tracking.result import TrackingResult, TrackingScores, evaluate_sequences
 from sightline.evaluate.tracking.sequences import (
     MatchedSequence,
@@ -18,6 +22,7 @@ __all__ = [
     "TrackingResult",
     "TrackingScores",
     "evaluate_mot_files",
+    "evaluate_mot_results",
     "evaluate_sequences",
     "evaluate_tracking",
     "match_sequence",

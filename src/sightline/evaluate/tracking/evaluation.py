@@ -1,10 +1,15 @@
-"""Tracking metrics of a data set's predictions."""
+"""Tracking metrics of a data set's predictions, and of MOTChallenge text files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from sightline.core.dataset import Dataset
-from sightline.core.errors import DataError
+from sightline.core.errors import ConfigError, DataError, at
 from sightline.core.predictions import Predictions
 from sightline.evaluate.inputs import check_predictions, describe_inputs
 from sightline.evaluate.tracking.result import TrackingResult, evaluate_sequences
@@ -17,6 +22,7 @@ from sightline.evaluate.tracking.sequences import (
     match_sequence,
     track_rows,
 )
+from sightline.ops.boxes import xywh_to_xyxy
 
 
 def evaluate_tracking(
@@ -118,3 +124,115 @@ def _with_placeholders(table: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[n
     lowest = table["track_id"].min()
     below = (int(lowest) if isinstance(lowest, int) else 0) - 1 - pl.int_range(pl.len())
     return table.select(pl.coalesce("track_id", below))["track_id"].to_numpy()
+
+
+Table = npt.NDArray[np.float64]
+_MIN_COLUMNS = 6
+
+
+def read_track_rows(path: str | Path) -> TrackRows:
+    """The rows of a MOTChallenge text file, `frame, id, x, y, width, height[, flag or confidence[, class, …]]`.
+
+    The corner is taken as written, so that similarities equal the reference's; frames become 0-based. A 7th value that
+    truncates to 0 marks ground truth that does not count. Raises DataError with the line of the first unusable row.
+    """
+    table = _read_table(Path(path))
+    frames = table[:, 0].astype(np.int64)
+    if len(frames) and frames.min() < 1:
+        line = int(np.argmax(frames < 1)) + 1
+        raise DataError(f"frame numbers must be at least 1, got {frames.min()}", where=at(path, line))
+    return track_rows(
+        frames - 1,
+        table[:, 1].astype(np.int64),
+        xywh_to_xyxy(table[:, 2:6]),
+        table[:, 7].astype(np.int64) if table.shape[1] > 7 else None,
+        table[:, 6].astype(np.int64) == 0 if table.shape[1] > 6 else None,
+    )
+
+
+def evaluate_mot_files(
+    truth: Mapping[str, str | Path],
+    predicted: Mapping[str, str | Path],
+    *,
+    preprocessing: Preprocessing = "mot15",
+) -> TrackingResult:
+    """HOTA, CLEAR and Identity of text files, by sequence name.
+
+    Both mappings must name the same sequences. Under `mot17` and `mot20` predictions of a class above 1 are refused, as
+    the reference does.
+    """
+    if set(truth) != set(predicted):
+        differing = sorted(set(truth) ^ set(predicted))
+        raise DataError(
+            f"ground truth and predictions must be of the same sequences, got only one side of {', '.join(differing)}"
+        )
+    sequences = []
+    for name in sorted(truth):
+        rows, found = read_track_rows(truth[name]), read_track_rows(predicted[name])
+        if preprocessing in {"mot17", "mot20"} and len(found) and found.class_numbers.max() > PEDESTRIAN:
+            raise DataError(
+                f"predictions must be of class {PEDESTRIAN} (pedestrian), got class {found.class_numbers.max()}",
+                where=str(predicted[name]),
+            )
+        sequences.append(match_sequence(name, rows, found, preprocessing=preprocessing))
+    conventions: dict[str, Any] = {"data": "MOTChallenge text files", "sequences": len(sequences)}
+    return evaluate_sequences(sequences, conventions, preprocessing)
+
+
+def evaluate_mot_results(
+    dataset: Dataset, results: str | Path, *, preprocessing: Preprocessing = "mot15"
+) -> TrackingResult:
+    """HOTA, CLEAR and Identity of results as text, against the `gt/gt.txt` of the data set's sequences.
+
+    `results` is a folder with one `<sequence>.txt` each, or the file of the only sequence. ConfigError where a sequence
+    has no ground truth, or there are several and one file.
+    """
+    names = dataset.images["group"].drop_nulls().unique(maintain_order=True).to_list()
+    path = Path(results)
+    truth = {name: _ground_truth(dataset, name) for name in names}
+    if not path.is_dir() and len(names) != 1:
+        raise ConfigError(
+            f"results of {len(names)} sequences must be a folder of .txt files, got one file", where=str(path)
+        )
+    predicted = {name: path / f"{name}.txt" if path.is_dir() else path for name in names}
+    return evaluate_mot_files(truth, predicted, preprocessing=preprocessing)
+
+
+def _ground_truth(dataset: Dataset, sequence: str) -> Path:
+    for candidate in (dataset.root / sequence / "gt" / "gt.txt", dataset.root / "gt" / "gt.txt"):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(f"sequence '{sequence}' must have gt/gt.txt to be measured, got none", where=str(dataset.root))
+
+
+def _read_table(path: Path) -> Table:
+    """All values (rows, columns): the fast parser where the file is plain, line by line where it is not."""
+    try:
+        if path.stat().st_size == 0:
+            return np.zeros((0, _MIN_COLUMNS))
+        frame = pl.read_csv(path, has_header=False, infer_schema=False)
+        table: Table = frame.cast(pl.Float64).to_numpy()
+    except OSError as error:
+        raise DataError(f"cannot read the file ({error.strerror})", where=str(path)) from None
+    except pl.exceptions.PolarsError:
+        return _read_lines(path)
+    return table if table.shape[1] >= _MIN_COLUMNS and np.isfinite(table).all() else _read_lines(path)
+
+
+def _read_lines(path: Path) -> Table:
+    rows: list[list[float]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = [float(value) for value in line.replace(",", " ").split()]
+        except ValueError:
+            values = []
+        width = len(rows[0]) if rows else len(values)
+        if len(values) < _MIN_COLUMNS or len(values) != width or not np.isfinite(values).all():
+            raise DataError(
+                f"a row must be numbers, at least {_MIN_COLUMNS} and as many as in the first row, got '{line[:60]}'",
+                where=at(path, number),
+            )
+        rows.append(values)
+    return np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else _MIN_COLUMNS)

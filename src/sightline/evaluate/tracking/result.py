@@ -9,9 +9,15 @@ import polars as pl
 
 from sightline.core.errors import DataError
 from sightline.core.results import Result
-from sightline.evaluate.tracking.clear import ClearCounts, clear_counts, combine_clear
+from sightline.evaluate.tracking.clear_identity import (
+    ClearCounts,
+    IdentityCounts,
+    clear_counts,
+    combine_clear,
+    combine_identity,
+    identity_counts,
+)
 from sightline.evaluate.tracking.hota import ALPHAS, HotaSums, combine_hota, hota_sums
-from sightline.evaluate.tracking.identity import IdentityCounts, combine_identity, identity_counts
 from sightline.evaluate.tracking.sequences import DISTRACTORS, MATCH_IOU, MatchedSequence, Preprocessing
 
 COMBINED = "COMBINED"
@@ -42,10 +48,6 @@ class TrackingScores:
 
     def __getitem__(self, metric: str) -> float:
         return self.metrics[metric]
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True)

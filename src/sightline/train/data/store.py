@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
+from sightline.core.files import file_sha256
 from sightline.core.frames import picture_file, split_frame_path
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.data import read_class_mask
@@ -117,8 +118,7 @@ class ImageStore:
         else:  # a video is read once for all its frames
             video = picture_file(path)
             if video not in self._video_digests:
-                with video.open("rb") as stream:
-                    self._video_digests[video] = hashlib.file_digest(stream, "sha256").hexdigest()
+                self._video_digests[video] = file_sha256(video)
             digest = self._video_digests[video]
         return content_key(digest, path, self.preprocess, self.geometries[row], self.keeping.decode)
 

@@ -1,13 +1,81 @@
-"""A chart as inline SVG: drawn without network, coloured by the page's own light or dark theme, safe to embed."""
+"""Pages: from templates (every text from the data is escaped), as Markdown, and with drawings as inline SVG."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import altair as alt
+import jinja2
 import vl_convert
 from markupsafe import Markup
 
-__all__ = ["GRID", "INK", "MUTED", "SERIES", "style_chart", "to_svg"]
+from sightline.report.blocks import Block, Cell, Charts, Code, Note, Pairs, Pictures, Section, Table, Tile, Tiles
+from sightline.report.numbers import Number
+
+__all__ = ["GRID", "INK", "MUTED", "SERIES", "render_template", "sections_to_markdown", "style_chart", "to_svg"]
+
+
+def render_template(name: str, /, **values: Any) -> str:
+    """The finished HTML of a template in `sightline/report/templates`."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sightline.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["number"] = lambda value: isinstance(value, Number)
+    return environment.get_template(name).render(**values)
+
+
+_SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>|#"})
+
+
+def sections_to_markdown(title: str, lead: str, tiles: Iterable[Tile], sections: Iterable[Section]) -> str:
+    """A Markdown document; every text from the data is escaped."""
+    lines = [f"# {_plain(title)}", "", _plain(lead), ""]
+    lines += [f"- **{_plain(tile.label)}**: {_plain(tile.number)}. {_plain(tile.meaning)}" for tile in tiles]
+    for section in sections:
+        lines += ["", f"## {_plain(section.title)}", ""]
+        lines += [_plain(text) for text in (section.intro, section.missing) if text]
+        for block in section.blocks:
+            body = _block(block)
+            lines += ["", *body] if body else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _block(block: Block) -> list[str]:
+    match block:
+        case Table():
+            return [*_caption(block.caption), *_table(block.head, block.rows)]
+        case Pairs():
+            return [*_caption(block.caption), *_table(["", ""], block.rows)]
+        case Tiles():
+            return [f"- **{_plain(t.label)}**: {_plain(t.number)}. {_plain(t.meaning)}" for t in block.tiles]
+        case Note():
+            return [f"> {_plain(block.text)}"]
+        case Code():
+            return [*_caption(block.caption), *(f"    {line}" for line in block.text.splitlines())]
+        case Charts() | Pictures():
+            return ["*Drawn in the HTML page.*"]
+        case _:
+            raise TypeError(f"no Markdown for a block of kind {block.kind}")
+
+
+def _caption(text: str) -> list[str]:
+    return [f"**{_plain(text)}**", ""] if text else []
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> list[str]:
+    lines = [head, *rows]
+    first, *body = ("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
+    return [first, "|" + "---|" * len(head), *body]
+
+
+def _plain(value: Cell) -> str:
+    """A cell on one line, with nothing in it that Markdown would act on."""
+    return " ".join(("–" if value is None else str(value)).split()).translate(_SPECIAL)
+
 
 INK, MUTED, GRID = "#010203", "#040506", "#070809"
 SERIES = ("#a10001", "#a10002", "#a10003", "#a10004", "#a10005", "#a10006")
