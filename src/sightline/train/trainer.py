@@ -63,17 +63,18 @@ def train(
 
     Input that cannot be used (InputError) before the first step leaves no run: a new folder is removed again.
     """
-    if processes.is_first:
-        config.save(run.path / "config.yaml")
-    try:
-        session = prepare_session(config, run, watcher, command, processes)
-    except InputError:
+    with run.held() if processes.is_first else contextlib.nullcontext():
         if processes.is_first:
-            (run.path / "config.yaml").unlink()
-            with contextlib.suppress(OSError):  # a folder that holds more than the settings stays
-                run.path.rmdir()
-        raise
-    return _fit(session, watcher, checkpoint=None)
+            config.save(run.path / "config.yaml")
+        try:
+            session = prepare_session(config, run, watcher, command, processes)
+        except InputError:
+            if processes.is_first:
+                (run.path / "config.yaml").unlink()
+                with contextlib.suppress(OSError):  # a folder that holds more than the settings stays
+                    run.path.rmdir()
+            raise
+        return _fit(session, watcher, checkpoint=None)
 
 
 def resume(
@@ -85,15 +86,20 @@ def resume(
     DataError where the data set is no longer the one the run began with.
     """
     run = RunFolder(Path(run_path))
-    state, config_path = run.path / "weights" / "last.ckpt", run.path / "config.yaml"
-    if not config_path.is_file():
+    if not (run.path / "config.yaml").is_file():
         raise ConfigError(
             "must be the folder of an interrupted training run with its config.yaml, got none", where=str(run_path)
         )
+    with run.held() if processes.is_first else contextlib.nullcontext():
+        return _go_on(run, watcher, command, processes)
+
+
+def _go_on(run: RunFolder, watcher: Watcher, command: list[str] | None, processes: Processes) -> TrainResult:
+    state = run.path / "weights" / "last.ckpt"
     earlier = _earlier_record(run)
     if earlier.get("status") == "finished":
-        raise ConfigError("must be the folder of an interrupted training run, got a finished one", where=str(run_path))
-    config = _with_earlier_workers(TrainConfig.read(config_path), earlier)
+        raise ConfigError("must be the folder of an interrupted training run, got a finished one", where=str(run.path))
+    config = _with_earlier_workers(TrainConfig.read(run.path / "config.yaml"), earlier)
     session = prepare_session(config, run, watcher, command, processes)
     facts = session.facts
     if earlier.get("data_digest", facts["data_digest"]) != facts["data_digest"]:
