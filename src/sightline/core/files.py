@@ -124,11 +124,16 @@ def locked_folder(folder: str | Path) -> Iterator[bool]:
     held = [handle]
     if hasattr(os, "register_at_fork"):
         # A forked loader process would hold the folder for as long as it outlives the one that was killed.
-        os.register_at_fork(after_in_child=lambda: [os.close(one) for one in held])
+        os.register_at_fork(after_in_child=lambda: _close_all(held))
     try:
         yield _lock(handle)
     finally:
         held.clear()
+        os.close(handle)
+
+
+def _close_all(handles: list[int]) -> None:
+    for handle in handles:
         os.close(handle)
 
 
