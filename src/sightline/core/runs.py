@@ -22,7 +22,7 @@ __all__ = ["RunFolder", "hardware", "package_versions", "provenance"]
 
 _PACKAGES = (
     "sightline", "numpy", "polars", "numba", "opencv-python-headless", "pillow", "simplejpeg", "av", "hotcoco",
-    "supervision", "onnxruntime", "onnx", "torch", "torchvision", "lightning",
+    "supervision", "onnxruntime", "onnx", "torch", "torchvision",
 )  # fmt: skip
 
 

@@ -88,11 +88,15 @@ def train(
             session = prepare_session(config, run, watcher, command, processes)
         except InputError:
             if processes.is_first:
-                (run.path / "config.yaml").unlink()
-                with contextlib.suppress(OSError):  # a folder that holds more than the settings stays
-                    run.path.rmdir()
+                _remove_settings(run)
             raise
         return _fit(session, state=None)
+
+
+def _remove_settings(run: RunFolder) -> None:
+    (run.path / "config.yaml").unlink()
+    with contextlib.suppress(OSError):  # a folder that holds more than the settings stays
+        run.path.rmdir()
 
 
 def resume(
