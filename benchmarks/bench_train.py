@@ -99,7 +99,7 @@ def main() -> None:
         ratio = values["images_per_s"] / results[first]["images_per_s"]
         print(f"{what:<42} {values['images_per_s']:7.1f} images/s  {values['peak_mib']:6d} MiB  {ratio:5.2f} x")
     if options.out is not None:
-        record = {"results": results, "versions": package_versions(["torch", "lightning"]), "machine": hardware()}
+        record = {"results": results, "versions": package_versions(["torch"]), "machine": hardware()}
         options.out.write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -73,7 +73,7 @@ def apart(left: Path, right: Path) -> dict[str, float]:
     pairs = list(zip(rows(left), rows(right), strict=True))
     losses = [[sum(v for k, v in row.items() if k.startswith("train/")) for row in pair] for pair in pairs]
     metrics = [abs(a[k] - b[k]) for a, b in pairs for k in a if k.startswith("val/")]
-    states = [torch.load(f / "weights" / "last.ckpt", weights_only=True)["state_dict"] for f in (left, right)]
+    states = [torch.load(f / "weights" / "last.ckpt", weights_only=True)["learner"]["weights"] for f in (left, right)]
     weights = [torch.cat([v.flatten().double() for v in state.values()]) for state in states]
     return {
         "first epoch": abs(losses[0][0] - losses[0][1]) / losses[0][0],

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 
 from sightline.cli.console import TrainWatcher
 from sightline.core.runs import RunFolder
 from sightline.synth import generate
-from sightline.train import TrainConfig, resume, train, trainer
+from sightline.train import TrainConfig, resume, train
+from sightline.train import run as run_module
 from sightline.train.recorder import Recorder
 from sightline.train.validation import Validator
 
@@ -34,7 +34,7 @@ def at_batch(number: int, what: signal.Signals) -> Callable[[], None]:
     """Send the signal when this many batches of the run are done, before what belongs to their end."""
 
     def plan() -> None:
-        before, seen = Recorder.on_train_batch_end, []
+        before, seen = Recorder.after_batch, []
 
         def hook(recorder: Any, *arguments: Any) -> None:
             seen.append(1)
@@ -42,7 +42,7 @@ def at_batch(number: int, what: signal.Signals) -> Callable[[], None]:
                 os.kill(os.getpid(), what)
             before(recorder, *arguments)
 
-        Recorder.on_train_batch_end = hook
+        Recorder.after_batch = hook
 
     return plan
 
@@ -66,15 +66,16 @@ def before_call(owner: Any, name: str, number: int) -> Callable[[], None]:
 
 def while_saving() -> None:
     """SIGKILL behind a state's last byte, before it takes the earlier one's place; the second epoch's."""
-    before, seen = lightning.Trainer.save_checkpoint, []
+    before, seen = Path.write_bytes, []
 
-    def hook(self: Any, *arguments: Any, **named: Any) -> None:
-        before(self, *arguments, **named)
-        seen.append(1)
+    def hook(path: Path, data: Any) -> int:
+        written = before(path, data)
+        seen.extend([path] if path.suffix == ".ckpt" else [])
         if len(seen) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
+        return written
 
-    lightning.Trainer.save_checkpoint = hook
+    Path.write_bytes = hook
 
 
 POINTS: dict[str, tuple[Callable[[], None], dict[str, Any]]] = {
@@ -87,7 +88,7 @@ POINTS: dict[str, tuple[Callable[[], None], dict[str, Any]]] = {
     "SIGINT between accumulated batches": (at_batch(5, signal.SIGINT), {"accumulate": 2}),
     "SIGKILL during validation": (before_call(Validator, "predict", 2), {}),
     "SIGKILL while a state is written": (while_saving, {}),
-    "SIGKILL in the final evaluation": (before_call(trainer, "_finish", 1), {}),
+    "SIGKILL in the final evaluation": (before_call(run_module, "_finish", 1), {}),
 }
 
 
@@ -134,18 +135,17 @@ def timeless(line: str) -> dict[str, Any]:
 def compare(whole: Path, cut: Path) -> dict[str, list[str]]:
     """What differs between two finished runs: by part, the names of what is not equal."""
     states = [torch.load(run / "weights" / "last.ckpt", weights_only=True) for run in (whole, cut)]
-    recorders = [state["callbacks"]["Recorder"] for state in states]
-    for recorder in recorders:
-        recorder["position"].pop("seconds")
+    learners = [state["learner"] for state in states]
+    records = [state["record"] for state in states]
     rows = [[timeless(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, cut)]
     evaluations = [json.loads((run / "evaluation.json").read_text())["metrics"] for run in (whole, cut)]
     parts = {
-        "weights": [state["state_dict"] for state in states],
-        "optimiser": [state["optimizer_states"] for state in states],
-        "schedule": [state["lr_schedulers"] for state in states],
-        "averaged weights": [recorder["average"] for recorder in recorders],
-        "best": [(recorder["best_epoch"], recorder["best_value"]) for recorder in recorders],
-        "random state": [recorder["position"]["random"] for recorder in recorders],
+        "weights": [learner["weights"] for learner in learners],
+        "optimiser": [learner["optimizer"] for learner in learners],
+        "schedule": [learner["place"] for learner in learners],
+        "averaged weights": [learner["average"] for learner in learners],
+        "best": [(record["best_epoch"], record["best_value"]) for record in records],
+        "random state": [state["random"] for state in states],
         "metrics.jsonl": rows,
         "evaluation": evaluations,
     }

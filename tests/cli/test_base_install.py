@@ -19,7 +19,7 @@ HIDE = """
 import sys
 class Hide:
     def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in ('torch', 'torchvision', 'lightning', 'onnx', 'onnxscript'):
+        if name.split('.')[0] in ('torch', 'torchvision', 'onnx', 'onnxscript'):
             raise ModuleNotFoundError(f'No module named {name!r}', name=name.split('.')[0])
 sys.meta_path.insert(0, Hide())
 """

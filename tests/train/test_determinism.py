@@ -8,7 +8,7 @@ import torch
 from sightline.core.runs import RunFolder
 from sightline.models.unet import UNet
 from sightline.train import TrainConfig, train
-from sightline.train.determinism import deterministic_operations
+from sightline.train.state import deterministic_operations
 
 SMALL = {"imgsz": 64, "batch": 2, "epochs": 2, "pictures_every": 0, "seed": 5, "augment": {"mosaic": 0.5}}
 
@@ -18,7 +18,10 @@ def left_behind(run):
     state = torch.load(run / "weights" / "last.ckpt", weights_only=True)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     timeless = [{k: v for k, v in row.items() if k not in {"seconds", "images_per_s"}} for row in rows]
-    tensors = {**state["state_dict"], **state["callbacks"]["Recorder"]["average"]["weights"]}
+    tensors = {
+        **state["learner"]["weights"],
+        **{f"average.{k}": v for k, v in state["learner"]["average"]["weights"].items()},
+    }
     return tensors, timeless
 
 

@@ -44,7 +44,7 @@ def cut(traffic, tmp_path, watcher, monkeypatch):
     """A run cut in its first epoch: its state has no moments of the optimiser yet, and there are no best weights."""
     run = RunFolder.create(tmp_path, "detect", "cut")
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "on_train_batch_end", interrupt)
+        patch.setattr(Recorder, "after_batch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(settings(traffic), run, watcher)
     return run
@@ -67,7 +67,7 @@ def test_a_file_that_does_not_fit_leaves_the_state_before(cut, traffic, tmp_path
     resumed = resume(cut.path, watcher)
     whole = train(settings(traffic), RunFolder.create(tmp_path, "detect", "whole"), watcher)
     left, right = (
-        torch.load(r.run / "weights" / "last.ckpt", weights_only=True)["state_dict"] for r in (whole, resumed)
+        torch.load(r.run / "weights" / "last.ckpt", weights_only=True)["learner"]["weights"] for r in (whole, resumed)
     )
     assert all(torch.equal(value, right[name]) for name, value in left.items())
 

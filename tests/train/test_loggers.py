@@ -50,15 +50,15 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run(cracks, tmp_path, watcher,
     from mlflow import MlflowClient
 
     run = RunFolder.create(tmp_path, "semantic", "cut")
-    step_done = Recorder.on_train_batch_end
+    step_done = Recorder.after_batch
 
-    def interrupt(recorder, trainer, *rest):
-        if trainer.current_epoch == 1:
+    def interrupt(recorder, batch):
+        if recorder.learner.epoch == 1:
             raise KeyboardInterrupt
-        step_done(recorder, trainer, *rest)
+        step_done(recorder, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "on_train_batch_end", interrupt)
+        patch.setattr(Recorder, "after_batch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(settings(cracks, loggers=["mlflow"]), run, watcher)
     resume(run.path, watcher)

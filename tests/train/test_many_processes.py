@@ -13,7 +13,7 @@ from sightline.core.launch import Launch, read_launch
 from sightline.core.predictions import Predictions
 from sightline.core.runs import RunFolder
 from sightline.train import TrainConfig, resume, train
-from sightline.train.signals import OutputMeter
+from sightline.train.rules import OutputMeter
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 SETTINGS = {
@@ -72,10 +72,10 @@ def test_two_processes_train_validate_and_resume_as_one(cracks, tmp_path, watche
     record["status"] = "interrupted"
     (two / "run.json").write_text(json.dumps(record))
     TrainConfig.load({"data": str(cracks), **SETTINGS, "epochs": 3}).save(two / "config.yaml")
-    before = torch.load(two / "weights" / "last.ckpt", weights_only=True)["global_step"]
+    before = torch.load(two / "weights" / "last.ckpt", weights_only=True)["learner"]["place"]["steps"]
     assert resume(two, watcher).epochs == 3
     assert len(rows(two)) == 3
-    assert torch.load(two / "weights" / "last.ckpt", weights_only=True)["global_step"] == before * 3 // 2
+    assert torch.load(two / "weights" / "last.ckpt", weights_only=True)["learner"]["place"]["steps"] == before * 3 // 2
 
 
 def test_an_error_is_said_once(tmp_path):

@@ -14,7 +14,7 @@ from sightline.data.splits.division import exclude_images, hold_out
 from sightline.train.config import TrainConfig
 from sightline.train.data.images import NetworkImages, SeededBatches, normalise_batch
 from sightline.train.data.store import Keeping
-from sightline.train.ema import WeightAverage
+from sightline.train.optimizers import WeightAverage
 from sightline.train.precision import choose_arithmetic
 
 

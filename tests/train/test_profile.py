@@ -3,28 +3,27 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from sightline.core.errors import ConfigError
 from sightline.models.yolo11 import YOLO11
 from sightline.train import TrainConfig
-from sightline.train import module as module_module
+from sightline.train import loop as loop_module
 from sightline.train.data.images import Batch, NetworkImages
-from sightline.train.ema import WeightAverage
-from sightline.train.laps import PARTS, Laps
-from sightline.train.module import TrainingModule
-from sightline.train.profile import Loading, Machine, advise, profile_training
-from sightline.train.signals import GradientMeter
+from sightline.train.loop import Learner
+from sightline.train.optimizers import WeightAverage
+from sightline.train.profile import PARTS, Laps, Loading, Machine, advise, profile_training
+from sightline.train.rules import GradientMeter
 
 COSTS_MS = {
     (NetworkImages, "__getitem__"): 3,  # of each image
     (Batch, "to"): 50,
-    (module_module, "normalise_batch"): 70,
+    (loop_module, "normalise_batch"): 70,
     (YOLO11, "forward"): 1100,
     (YOLO11, "loss"): 130,
-    (TrainingModule, "backward"): 1700,
+    (torch.Tensor, "backward"): 1700,
     (GradientMeter, "clip"): 190,
     (WeightAverage, "update"): 230,
-    (TrainingModule, "on_train_batch_start"): 290,
 }
 
 
@@ -55,7 +54,7 @@ def settings(data, **values):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_time_of_everything_is_booked_on_its_part(traffic, watcher, monkeypatch, tmp_path, accumulate):
     clock = Time()
-    for (owner, name), ms in COSTS_MS.items():
+    for (owner, name), ms in {**COSTS_MS, (type(watcher), "advance"): 290}.items():
         clock.charge(monkeypatch, owner, name, ms)
     monkeypatch.chdir(tmp_path)
     result = profile_training(settings(traffic, accumulate=accumulate), watcher, steps=4, clock=clock)
@@ -92,14 +91,14 @@ def test_the_parts_sum_to_the_time_of_the_loop(cracks, watcher):
 def test_the_parts_sum_to_the_wall_to_the_nanosecond():
     ticks = iter(range(0, 10_000, 7))
     laps = Laps(lambda: next(ticks))
-    laps.start("[Strategy]Any.training_step")  # entered before the clock runs
+    laps.turn_to("normalise")  # before the clock runs
     laps.begin()
-    laps.start("[LightningModule]Any.of_no_part")
-    laps.stop("[LightningModule]Any.of_no_part")
-    laps.stop("[Strategy]Any.training_step")
-    laps.start("[Strategy]Any.backward")
+    laps.turn_to("other")
+    laps.turn_to("normalise")
+    laps.turn_to("normalise")
+    laps.turn_to("backward")
     laps.end()
-    laps.stop("[Strategy]Any.backward")  # left when the clock has stopped
+    laps.turn_to("optimiser")  # when the clock has stopped
     assert sum(laps.spent_ns.values()) == laps.wall_ns == 35
     assert laps.spent_ns == dict.fromkeys(PARTS, 0) | {"normalise": 21, "other": 7, "backward": 7}
 
@@ -107,10 +106,10 @@ def test_the_parts_sum_to_the_wall_to_the_nanosecond():
 def test_a_gpu_is_waited_for_before_each_reading():
     waits = []
     laps = Laps(lambda: len(waits), lambda: waits.append(1))
-    laps.start("a.backward")
+    laps.turn_to("backward")
     assert not waits  # unmeasured steps are not slowed down
     laps.begin()
-    laps.stop("a.backward")
+    laps.turn_to("optimiser")
     laps.end()
     assert len(waits) == 3
 
@@ -124,7 +123,7 @@ def test_ctrl_c_ends_it(traffic, watcher, monkeypatch):
     def interrupt(self, *args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(TrainingModule, "training_step", interrupt)
+    monkeypatch.setattr(Learner, "learn", interrupt)
     with pytest.raises(KeyboardInterrupt):
         profile_training(settings(traffic), watcher)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sightline.train.data.images import SeededBatches
-from sightline.train.position import StopRequest, random_state, restore_random_state
+from sightline.train.state import StopRequest, random_state, restore_random_state
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "resume_table.py"
 
@@ -23,7 +23,7 @@ def table():
 
 
 def state_of(run):
-    return torch.load(run / "weights" / "last.ckpt", weights_only=True)["callbacks"]["Recorder"]["position"]
+    return torch.load(run / "weights" / "last.ckpt", weights_only=True)["learner"]["place"]
 
 
 @pytest.mark.parametrize("point", ["SIGKILL inside an epoch, a state saved in it", "SIGINT inside an epoch"])

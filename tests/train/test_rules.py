@@ -12,9 +12,9 @@ from torch import nn
 from sightline.core.runs import RunFolder
 from sightline.models import create
 from sightline.models.unet import UNet
-from sightline.train import TrainConfig, session, train
-from sightline.train.rules import RULES, RunFacts, watch
-from sightline.train.signals import GradientMeter, OutputMeter
+from sightline.train import TrainConfig, train
+from sightline.train import run as run_module
+from sightline.train.rules import RULES, GradientMeter, OutputMeter, RunFacts, watch
 
 SCRIPT = importlib.util.spec_from_file_location(
     "rules_table", Path(__file__).parents[2] / "benchmarks" / "rules_table.py"
@@ -202,7 +202,7 @@ def test_a_double_sigmoid_is_named_in_the_run(cracks, tmp_path, watcher, monkeyp
         model.__class__ = EndsInSigmoid
         return model
 
-    monkeypatch.setattr(session, "create", build)
+    monkeypatch.setattr(run_module, "create", build)
     values = {"model": "unet-small", "imgsz": 64, "batch": 4, "epochs": 3, "precision": "fp32", "pictures_every": 0}
     run = RunFolder.create(tmp_path, "semantic")
     train(TrainConfig.load({"data": str(cracks), **values}), run, watcher)

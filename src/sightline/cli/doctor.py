@@ -81,11 +81,11 @@ def _opencv_builds() -> Check:
 
 
 def _torch() -> Check:
-    versions = package_versions(("torch", "torchvision", "lightning"))
+    versions = package_versions(("torch", "torchvision"))
     torch_version, vision_version = versions["torch"], versions["torchvision"]
     if torch_version is None:
         return Check("torch", "not installed", True, "only needed to train and export: pip install 'sightline[train]'")
-    found = f"torch {torch_version}, torchvision {vision_version}, lightning {versions['lightning']}"
+    found = f"torch {torch_version}, torchvision {vision_version}"
     pair = f"pip install torch=={torch_version} torchvision==0.{_minor(torch_version) + _TORCHVISION_OFFSET}.*"
     if vision_version is None or _minor(vision_version) != _minor(torch_version) + _TORCHVISION_OFFSET:
         return Check("torch", found, False, f"torch and torchvision must be of one build: {pair}")

@@ -45,7 +45,6 @@ _WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIS
 _EXTRA_OF = {
     "torch": "train",
     "torchvision": "train",
-    "lightning": "train",
     "onnx": "train",
     "onnxscript": "train",
     "optuna": "train",

@@ -124,9 +124,19 @@ def locked_folder(folder: str | Path) -> Iterator[bool]:
     except OSError:  # Windows opens no folders
         yield True
         return
+    held = [handle]
+    if hasattr(os, "register_at_fork"):
+        # A forked loader process would hold the folder for as long as it outlives the one that was killed.
+        os.register_at_fork(after_in_child=lambda: _close_all(held))
     try:
         yield _lock(handle)
     finally:
+        held.clear()
+        os.close(handle)
+
+
+def _close_all(handles: list[int]) -> None:
+    for handle in handles:
         os.close(handle)
 
 

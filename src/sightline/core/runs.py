@@ -8,20 +8,21 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sightline.core.errors import ConfigError
-from sightline.core.files import write_json_atomic
+from sightline.core.files import locked_folder, remove_leftovers, write_json_atomic
 
 __all__ = ["RunFolder", "hardware", "package_versions", "provenance"]
 
 _PACKAGES = (
     "sightline", "numpy", "polars", "numba", "opencv-python-headless", "pillow", "simplejpeg", "av", "hotcoco",
-    "supervision", "onnxruntime", "onnx", "torch", "torchvision", "lightning",
+    "supervision", "onnxruntime", "onnx", "torch", "torchvision",
 )  # fmt: skip
 
 
@@ -66,6 +67,20 @@ class RunFolder:
     def figures(self) -> Path:
         """`figures/`, made when first asked for."""
         return self._folder("figures")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Train here alone: files half written by a killed process are removed; ConfigError while another holds it."""
+        with locked_folder(self.path) as is_free:
+            if not is_free:
+                raise ConfigError(
+                    "a run must be trained by one process at a time, got one that is being trained",
+                    where=str(self.path),
+                    do="wait until it ends, or interrupt it",
+                )
+            for folder in (self.path, *(path for path in self.path.rglob("*") if path.is_dir())):
+                remove_leftovers(folder)
+            yield
 
     def _folder(self, name: str) -> Path:
         folder = self.path / name

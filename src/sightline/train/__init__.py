@@ -1,12 +1,12 @@
-"""Training: settings, augmentation, the Lightning loop, studies of many runs. Needs torch and lightning."""
+"""Training: settings, augmentation, the training loop, studies of many runs. Needs torch."""
 
 from sightline.train.config import SHORT_NAMES, Augmentation, TrainConfig, nest_settings
 from sightline.train.distributed import join_processes
 from sightline.train.profile import Profile, profile_training
 from sightline.train.recorder import Watcher
+from sightline.train.run import TrainResult, resume, train
 from sightline.train.studies.ablation import Ablation, AblationResult, run_ablation
 from sightline.train.studies.tuning import SearchResult, Tuning, run_tuning
-from sightline.train.trainer import TrainResult, resume, train
 
 __all__ = [
     "SHORT_NAMES",

@@ -23,13 +23,14 @@ import torch
 from sightline.core.dataset import Dataset
 from sightline.core.errors import SightlineError
 from sightline.core.preprocess import Preprocess
-from sightline.models import cache_folder
+from sightline.models import Model, cache_folder, create
 from sightline.train.config import TrainConfig
-from sightline.train.data.images import NetworkImages
+from sightline.train.data.images import Batch, NetworkImages
 from sightline.train.data.store import ImageStore, Keeping, fits_in_memory, needed_bytes
-from sightline.train.memory import available_bytes
-from sightline.train.module import TrainingModule
-from sightline.train.precision import Arithmetic
+from sightline.train.loop import as_module, loss_terms
+from sightline.train.memory import available_bytes, peak_bytes
+from sightline.train.optimizers import build_optimizer, freeze_stages
+from sightline.train.precision import Arithmetic, choose_arithmetic
 
 __all__ = [
     "STEPS_PER_EPOCH",
@@ -44,6 +45,7 @@ __all__ = [
     "measure_step",
     "measure_steps",
     "memory_budget",
+    "print_costs",
 ]
 
 _TRIED_BATCHES = (2, 4, 8)
@@ -51,6 +53,7 @@ _MEASURE_SECONDS = 20.0  # no larger batch is tried after this
 _LARGEST = {"cpu": 64, "cuda": 256}  # beyond, a step only takes longer
 _SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the free memory; on the CPU others live there too
 STEPS_PER_EPOCH = 10  # fewer, larger steps learn less from the same images
+_STEP_IMAGES = 4  # of the batch whose step is timed against loading
 _CHEAP_LOADING = 0.1  # of a step's time: worker processes would gain less than this
 
 
@@ -137,7 +140,7 @@ def measure_steps(config: TrainConfig, dataset: Dataset) -> list[StepCost]:
         "seconds": _MEASURE_SECONDS,
         "threads": torch.get_num_threads(),
     }
-    command = [sys.executable, "-m", "sightline.train.step_memory"]
+    command = [sys.executable, "-c", "from sightline.train import capacity; capacity.print_costs()"]
     done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
     costs = [StepCost(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
     if not costs:
@@ -167,26 +170,31 @@ def _median_ms(work: Callable[[int], object], rows: range) -> float:
     return 1e3 * statistics.median(seconds)
 
 
-def measure_step(module: TrainingModule, images: NetworkImages, arithmetic: Arithmetic, batch: int = 4) -> float:
-    """Milliseconds of forward and backward per image on real images; of three steps the last counts.
+def measure_step(model: Model, images: NetworkImages, config: TrainConfig, arithmetic: Arithmetic) -> float:
+    """Milliseconds of forward and backward per image on a few real images; of three steps the last counts.
 
     A copy of the network is used, and the random state is put back: measuring changes nothing in the run.
     """
-    rows = [i % len(images) for i in range(batch)]
-    loaded = images.collate([images[row, i] for i, row in enumerate(rows)]).to(torch.device(arithmetic.device))
+    samples = [images[i % len(images), i] for i in range(_STEP_IMAGES)]
+    batch = images.collate(samples).to(torch.device(arithmetic.device))
     devices = [torch.cuda.current_device()] if arithmetic.device == "cuda" else []
     seconds = 0.0
     with torch.random.fork_rng(devices=devices):
-        trial = copy.deepcopy(module).to(arithmetic.device).train()
+        trial = copy.deepcopy(model)
+        as_module(trial).train()
         for _ in range(3):
             started = time.perf_counter()
-            with arithmetic.autocast():
-                loss = trial.training_step(loaded, 0)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if devices:
-                torch.cuda.synchronize()
+            _backward(trial, batch, config, arithmetic)
             seconds = time.perf_counter() - started
-    return 1e3 * seconds / batch
+    return 1e3 * seconds / _STEP_IMAGES
+
+
+def _backward(model: Model, batch: Batch, config: TrainConfig, arithmetic: Arithmetic) -> None:
+    with arithmetic.autocast():
+        loss = torch.stack(list(loss_terms(model, batch, config).values())).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    if arithmetic.device == "cuda":
+        torch.cuda.synchronize()
 
 
 def choose_keeping(
@@ -221,3 +229,49 @@ def copies_note(workers: int, keeping: Keeping) -> str | None:
     if not (workers and keeping.in_memory) or method == "fork":
         return None
     return f"processes start by '{method}' here: each of {workers} workers holds its own copy of the images in memory"
+
+
+def print_costs() -> None:
+    """As a process of its own: the task as JSON from stdin, and one JSON line a batch as soon as it is measured."""
+    task = json.loads(sys.stdin.read())
+    torch.set_num_threads(task["threads"])
+    config = TrainConfig.load(task["config"])
+    size: dict[str, Any] = {} if config.model.imgsz is None else {"imgsz": config.model.imgsz}
+    model = create(config.model.name, class_names=tuple(task["class_names"]), **size)
+    arithmetic = choose_arithmetic(config.device, config.precision)
+    network = as_module(model).to(arithmetic.device).train()
+    freeze_stages(network, config.model.freeze)
+    optimizer = build_optimizer(network, config.optimizer)
+    began = time.perf_counter()
+    for count in task["batches"]:
+        batch = _generated(model, count, task["objects"]).to(torch.device(arithmetic.device))
+        for _ in range(2):  # the second one counts
+            started = time.perf_counter()
+            _backward(model, batch, config, arithmetic)
+            optimizer.step()
+            optimizer.zero_grad()
+            spent = 1e3 * (time.perf_counter() - started) / count
+        peak = torch.cuda.max_memory_allocated() if arithmetic.device == "cuda" else peak_bytes()
+        print(json.dumps({"batch": count, "peak_bytes": peak, "ms_per_image": round(spent, 3)}), flush=True)  # noqa: T201
+        # The next batch takes twice as long, twice.
+        if time.perf_counter() - began + 4e-3 * spent * count > task["seconds"]:
+            return
+
+
+def _generated(model: Model, count: int, objects: int) -> Batch:
+    """Noise with as many objects on each image as the fullest real one has."""
+    preprocess = model.preprocess
+    height, width = preprocess.size_hw
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, preprocess.channel_count, height, width), generator=generator)
+    if model.task == "semantic":
+        targets = {"mask": torch.zeros(count, height, width, dtype=torch.int64)}
+    else:
+        total = count * objects
+        corners = torch.rand(total, 2, generator=generator) * torch.tensor([width / 2, height / 2])
+        targets = {
+            "boxes": torch.cat([corners, corners + torch.tensor([width / 4, height / 4])], 1),
+            "labels": torch.zeros(total, dtype=torch.int64),
+            "batch_index": torch.arange(count).repeat_interleave(objects),
+        }
+    return Batch(images.to(torch.uint8), targets, [0] * count)

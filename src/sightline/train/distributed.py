@@ -4,6 +4,7 @@ Each process gets its share of every batch. Whatever is a mean or a ratio over t
 shares (`Processes.total`), so that a run of several processes learns what a run of one does.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,6 @@ from typing import Any, TypeVar
 import polars as pl
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
@@ -110,17 +109,15 @@ class Processes:
         elif self.world > 1:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
 
-    def trainer_options(self) -> dict[str, Any]:
-        """What Lightning's trainer must know; batches are shared out by our own sampler."""
+    def connect(self, model: nn.Module, device: str) -> nn.Module:
+        """The network whose gradients become the mean over the processes; alone, `model` itself."""
         if self.world == 1:
-            return {"devices": 1}
-        return {
-            "devices": self.launch.local_world,
-            "num_nodes": self.world // self.launch.local_world,
-            # Buffers are equal without being sent: synchronous norms take their statistics over all shares.
-            "strategy": DDPStrategy(cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False),
-            "use_distributed_sampler": False,
-        }
+            return model
+        # Channels-last gradients are copied into the buffer that is sent: a matter of speed between machines alone.
+        warnings.filterwarnings("ignore", message=".*Grad strides do not match bucket view strides.*")
+        # Buffers are equal without being sent: synchronous norms take their statistics over all shares.
+        gpus = [self.launch.local_rank] if device == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=gpus, broadcast_buffers=False)
 
     def describe(self, device: str) -> dict[str, Any]:
         """For the record of a run: how many there are and what carries their sums."""

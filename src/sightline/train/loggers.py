@@ -1,6 +1,9 @@
-"""Copies of a run's numbers for other tools: TensorBoard event files, a local MLflow store. Ours come first."""
+"""The numbers of a run by epoch: our own files first, then copies for TensorBoard and a local MLflow store."""
 
+import csv
 import importlib
+import io
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -8,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sightline.core.errors import MissingExtraError
+from sightline.core.files import plain, write_text_atomic
 
-__all__ = ["LOGGERS", "RunLogger", "open_loggers"]
+__all__ = ["LOGGERS", "RunLogger", "open_loggers", "write_rows"]
 
 _EXPERIMENT = "sightline"
 _RUN_TAG = "sightline.run"
@@ -96,6 +100,18 @@ def _load(module: str, package: str) -> Any:
             f"logger '{package}' needs the package of that name, which is not installed",
             do="run: pip install 'sightline[loggers]'",
         ) from None
+
+
+def write_rows(run: Path, rows: list[dict[str, float]]) -> None:
+    """Write `metrics.jsonl` and `results.csv` of a run's folder: a row for each epoch."""
+    lines = "".join(json.dumps(plain(row)) + "\n" for row in rows)
+    write_text_atomic(run / "metrics.jsonl", lines)
+    table = io.StringIO()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text_atomic(run / "results.csv", table.getvalue())
 
 
 def _numbers(row: Mapping[str, float]) -> Iterable[tuple[str, float]]:

@@ -1,5 +1,10 @@
-"""The optimisers: weights in groups by decay and depth, and Muon for convolutions beside AdamW for the rest."""
+"""What changes the weights: stages that are trained or frozen, the optimisers, and the average of the weights.
 
+Weights are in groups by decay and depth; Muon takes convolutions beside AdamW for the rest.
+"""
+
+import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +13,30 @@ from torch import nn
 
 from sightline.core.errors import ConfigError
 from sightline.train.config import OptimizerConfig
-from sightline.train.stages import stages_of
 
-__all__ = ["MuonWithAdamW", "build_optimizer", "parameter_groups"]
+__all__ = ["MuonWithAdamW", "WeightAverage", "build_optimizer", "freeze_stages", "parameter_groups", "stages_of"]
+
+
+def stages_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """(name, module) of each part with weights, from the input to the head: the model's children, lists taken apart."""
+    found: list[tuple[str, nn.Module]] = []
+    for name, child in model.named_children():
+        parts = child.named_children() if isinstance(child, (nn.ModuleList, nn.Sequential)) else [("", child)]
+        found += [(f"{name}.{index}".rstrip("."), part) for index, part in parts]
+    return [(name, part) for name, part in found if any(True for _ in part.parameters())]
+
+
+def freeze_stages(model: nn.Module, count: int) -> list[nn.Module]:
+    """Take the first `count` stages out of training and return them; ConfigError when none would be left to train."""
+    stages = stages_of(model)
+    if count >= len(stages):
+        names = ", ".join(name for name, _ in stages)
+        raise ConfigError(f"freeze must leave a stage to train, got {count} of {len(stages)} ({names})")
+    frozen = [part for _, part in stages[:count]]
+    for part in frozen:
+        part.requires_grad_(False)
+    return frozen
+
 
 _MUON_HEAD = "head"  # classifiers are left to AdamW, as the method's author advises (Jordan et al., 2024)
 
@@ -117,3 +143,44 @@ class MuonWithAdamW(torch.optim.Optimizer):
         for part, state in zip(self._parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
+
+
+class WeightAverage:
+    """A copy of `model` whose weights follow it as `average = d * average + (1 - d) * current`.
+
+    `d = decay * (1 - exp(-step / ramp_steps))`: early on the average forgets quickly, so that it is never behind by the
+    random initial weights. Buffers (batch-norm statistics) are averaged alike; integer buffers are copied.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, ramp_steps: int) -> None:
+        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.ramp_steps = ramp_steps
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take in the model's current weights."""
+        self.steps += 1
+        decay = self.decay * (1.0 - math.exp(-self.steps / self.ramp_steps))
+        averages, currents = [], []
+        for average, current in zip(self._tensors(self.module), self._tensors(model), strict=True):
+            if average.dtype.is_floating_point:
+                averages.append(average)
+                currents.append(current)
+            else:
+                average.copy_(current)
+        torch._foreach_lerp_(averages, currents, 1.0 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and step count."""
+        return {"steps": self.steps, "weights": self.module.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.steps = int(state["steps"])
+        self.module.load_state_dict(state["weights"])
+
+    @staticmethod
+    def _tensors(module: nn.Module) -> list[torch.Tensor]:
+        return [*module.parameters(), *module.buffers()]

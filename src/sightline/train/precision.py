@@ -11,12 +11,6 @@ from sightline.core.errors import ConfigError
 
 __all__ = ["Arithmetic", "choose_arithmetic"]
 
-_LIGHTNING_NAMES: dict[str, Literal["bf16-mixed", "16-mixed", "32-true"]] = {
-    "bf16": "bf16-mixed",
-    "fp16": "16-mixed",
-    "fp32": "32-true",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
@@ -26,16 +20,13 @@ class Arithmetic:
     precision: Literal["fp32", "bf16", "fp16"]
     reason: str
 
-    @property
-    def lightning(self) -> Literal["bf16-mixed", "16-mixed", "32-true"]:
-        """The name Lightning's trainer knows the precision by; fp16 comes with dynamic loss scaling."""
-        return _LIGHTNING_NAMES[self.precision]
-
     def autocast(self) -> AbstractContextManager[object]:
         """A context in which the network runs in this precision."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device, dtype=torch.bfloat16 if self.precision == "bf16" else torch.float16)
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        # A pass uses each weight once: kept copies would only take memory.
+        return torch.autocast(self.device, dtype=dtype, cache_enabled=False)
 
 
 def choose_arithmetic(

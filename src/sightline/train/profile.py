@@ -1,6 +1,6 @@
 """Where the time of training goes: milliseconds per image of each part of a step, and what would make it shorter.
 
-The steps are those of a training run, made by the same trainer from the same settings.
+The steps are those of a training run: the same loop with the same settings, which says which part begins.
 """
 
 import itertools
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lightning
 import polars as pl
 import torch
+from torch.utils.data import DataLoader
 
 from sightline.core.results import Result
 from sightline.core.runs import RunFolder
@@ -22,19 +22,74 @@ from sightline.train.capacity import STEPS_PER_EPOCH, choose_workers, measure_lo
 from sightline.train.config import TrainConfig
 from sightline.train.data.images import PREFETCH, Batch, NetworkImages
 from sightline.train.data.store import ImageStore, Keeping, fits_in_memory
-from sightline.train.laps import PARTS, Laps
+from sightline.train.loop import learn_batches
 from sightline.train.memory import peak_memory, usable_cores
-from sightline.train.module import as_module
 from sightline.train.precision import choose_arithmetic
 from sightline.train.recorder import Watcher
-from sightline.train.session import Session, prepare_session
-from sightline.train.trainer import lightning_trainer, run_trainer
+from sightline.train.run import Session, prepare_session
 
-__all__ = ["Loading", "Machine", "Profile", "advise", "profile_training"]
+__all__ = ["PARTS", "Laps", "Loading", "Machine", "Profile", "advise", "profile_training"]
+
+PARTS: dict[str, str] = {
+    "loader wait": "loader",
+    "to device": "host",
+    "normalise": "host",
+    "forward": "forward",
+    "loss": "forward",
+    "backward": "backward",
+    "optimiser": "optimiser",
+    "other": "host",
+}
+"""The parts of a step, and what each counts to."""
 
 _WARM_UP = 3
 _WORTH = 0.10
 """What would save less than this share of the time is not worth saying."""
+
+
+class Laps:
+    """Books all the time between `begin` and `end` on `PARTS`: what passes belongs to the part turned to last.
+
+    Each moment is read once, as the end of one part and the beginning of the next, so that the parts sum to `wall_ns`
+    exactly. `clock` gives nanoseconds; `await_device` is called before each reading, to wait for work given to a GPU.
+    """
+
+    def __init__(
+        self, clock: Callable[[], int] = time.perf_counter_ns, await_device: Callable[[], None] | None = None
+    ) -> None:
+        self._clock, self._await_device = clock, await_device
+        self._part = "other"
+        self._began = self._since = 0
+        self._running = False
+        self.spent_ns = dict.fromkeys(PARTS, 0)
+
+    @property
+    def wall_ns(self) -> int:
+        """From `begin` to `end`."""
+        return self._since - self._began
+
+    def begin(self) -> None:
+        """Note the time from here on."""
+        self._running = True
+        self._began = self._since = self._now()
+
+    def end(self) -> None:
+        """Note no more."""
+        self.turn_to(self._part)
+        self._running = False
+
+    def turn_to(self, part: str) -> None:
+        """From here on the time belongs to this part."""
+        if self._running:
+            now = self._now()
+            self.spent_ns[self._part] += now - self._since
+            self._since = now
+        self._part = part
+
+    def _now(self) -> int:
+        if self._await_device is not None:
+            self._await_device()
+        return self._clock()
 
 
 @dataclass(frozen=True)
@@ -101,22 +156,32 @@ def profile_training(
     """
     with tempfile.TemporaryDirectory(prefix="sightline-profile-") as folder:
         session = prepare_session(config, RunFolder(Path(folder)), watcher, None)
-        device = session.arithmetic.device
+        learner, batch = session.learner, session.config.images_per_step
+        device = learner.arithmetic.device
         laps = Laps(clock, torch.cuda.synchronize if device == "cuda" else None)
         ahead = PREFETCH * session.loader.num_workers  # batches loaded before the first step, which none waits for
         accumulated = session.config.optimizer.accumulate
         warm_up, measured = (math.ceil(n / accumulated) * accumulated for n in (max(_WARM_UP, ahead + 1), steps))
-        counter = _StepCounter(session, laps, warm_up, warm_up + measured, watcher)
-        watcher.phase("profiling", counter.last * session.config.images_per_step)
-        with laps.watch(as_module(session.module.model)):
-            trainer = lightning_trainer(session, counter, 1, laps)
-            run_trainer(trainer, session, _Batches(session.loader, counter.last), None)
-    images: NetworkImages = session.loader.dataset
-    loading = _measure_loading(images)
-    parts = _parts_table(laps, counter.images)
+        learner.batches_per_epoch = warm_up + measured  # one long epoch
+        watcher.phase("profiling", learner.batches_per_epoch * batch)
+        measured_images = 0
+
+        def after_batch(learnt: Batch) -> None:
+            nonlocal measured_images
+            watcher.advance(learner.done * batch)
+            if learner.done > warm_up:
+                measured_images += len(learnt.rows)
+            if learner.done == warm_up:
+                laps.begin()
+            elif learner.done == learner.batches_per_epoch:
+                laps.end()
+
+        learn_batches(learner, _endless(session.loader, learner.batches_per_epoch), after_batch, laps.turn_to)
+    loading = _measure_loading(session.images)
+    parts = _parts_table(laps, measured_images)
     groups = dict(parts.group_by("of", maintain_order=True).agg(pl.col("ms_per_image").sum()).iter_rows())
     machine = _machine(session)
-    total = laps.wall_ns / 1e6 / counter.images
+    total = laps.wall_ns / 1e6 / measured_images
     return Profile(
         bottleneck=max(groups, key=lambda name: groups[name]),
         ms_per_image=total,
@@ -129,7 +194,7 @@ def profile_training(
             **_conventions(session, machine),
             "batches": measured,
             "warm_up_batches": warm_up,
-            "images": counter.images,
+            "images": measured_images,
         },
     )
 
@@ -177,47 +242,15 @@ def _advise_loading(waited: float, total: float, loading: Loading, machine: Mach
     return said
 
 
-class _Batches:
-    """As many batches as are wanted, epoch after epoch, as one epoch."""
+def _endless(loader: DataLoader[Any], count: int) -> Iterator[Batch]:
+    """As many batches as are wanted, epoch after epoch."""
 
-    def __init__(self, loader: Any, count: int) -> None:
-        self._loader, self._count = loader, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Batch]:
-        return itertools.islice(self._epochs(), self._count)
-
-    def _epochs(self) -> Iterator[Batch]:
+    def epochs() -> Iterator[Batch]:
         for epoch in itertools.count():
-            self._loader.batch_sampler.set_epoch(epoch)
-            yield from self._loader
+            loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+            yield from loader
 
-
-class _StepCounter(lightning.Callback):
-    """Does after a batch what a run does then, and measures from the end of batch `first` to the end of `last`."""
-
-    def __init__(self, session: Session, laps: Laps, first: int, last: int, watcher: Watcher) -> None:
-        self.first, self.last = first, last
-        self.images = 0
-        self._average, self._laps, self._watcher = session.recorder.average, laps, watcher
-        self._batch = session.config.images_per_step
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move the averaged weights along, and start or stop measuring."""
-        if self._average is not None:
-            self._average.follow(as_module(pl_module.model), trainer.global_step)
-        done = batch_idx + 1
-        self._watcher.advance(done * self._batch)
-        if done > self.first:
-            self.images += len(batch.rows)
-        if done == self.first:
-            self._laps.begin()
-        elif done == self.last:
-            self._laps.end()
+    return itertools.islice(epochs(), count)
 
 
 def _measure_loading(images: NetworkImages) -> Loading:
@@ -237,7 +270,7 @@ def _parts_table(laps: Laps, images: int) -> pl.DataFrame:
 
 
 def _machine(session: Session) -> Machine:
-    arithmetic, images = session.arithmetic, session.loader.dataset
+    arithmetic, images = session.learner.arithmetic, session.images
     best = choose_arithmetic(arithmetic.device, "auto")
     return Machine(
         device=arithmetic.device,
@@ -246,7 +279,7 @@ def _machine(session: Session) -> Machine:
         workers=session.loader.num_workers,
         batch=session.config.images_per_step,
         images=len(images),
-        fits_in_memory=fits_in_memory(len(images), session.module.model.preprocess),
+        fits_in_memory=fits_in_memory(len(images), session.learner.model.preprocess),
         precision=arithmetic.precision,
         bf16=best.reason if best.precision == "bf16" else None,
     )
@@ -256,7 +289,7 @@ def _conventions(session: Session, machine: Machine) -> dict[str, Any]:
     facts = session.facts
     return {
         "model": session.config.model.name,
-        "size_hw": list(session.module.model.preprocess.size_hw),
+        "size_hw": list(session.learner.model.preprocess.size_hw),
         "batch": machine.batch,
         "accumulate": session.config.optimizer.accumulate,
         "device": machine.device,

@@ -1,31 +1,19 @@
-"""After each epoch: validate the averaged weights, log, keep the best, save the state, draw, maybe stop."""
+"""After each epoch: validate the averaged weights, log, keep the best, draw, save the state, maybe stop."""
 
-import contextlib
-import csv
-import io
-import json
 import math
 import time
 from typing import Any, Protocol
 
-import lightning
-import torch
-
-from sightline.core.files import atomic_path, plain, write_text_atomic
 from sightline.core.metadata import OperatingPoint
 from sightline.core.runs import RunFolder
 from sightline.models import Model, save_weights
 from sightline.train.data.images import Batch, SeededBatches
-from sightline.train.distributed import ALONE, Processes
-from sightline.train.ema import WeightAverage
-from sightline.train.loggers import RunLogger, open_loggers
-from sightline.train.module import TrainingModule, as_module
-from sightline.train.position import StopRequest, random_state, restore_random_state
-from sightline.train.precision import Arithmetic
+from sightline.train.loggers import RunLogger, open_loggers, write_rows
+from sightline.train.loop import Learner
 from sightline.train.rules import RunFacts, watch
-from sightline.train.signals import OutputMeter
+from sightline.train.state import StopRequest, random_state, restore_random_state, save_state
 from sightline.train.strips import draw_strips, strip_columns
-from sightline.train.validation import Validator, by_class, headline, watched
+from sightline.train.validation import Evaluation, LossObserver, Validator, by_class, headline, watched
 
 __all__ = ["Recorder", "Watcher"]
 
@@ -48,23 +36,24 @@ class Watcher(Protocol):
         """An epoch ended with these numbers."""
 
 
-class Recorder(lightning.Callback):
-    """Keeps everything a run leaves behind; its state is part of `last.ckpt`, so a resumed run goes on unbroken."""
+class Recorder:
+    """Keeps everything a run leaves behind; with the learner's, its state makes `last.ckpt`, from which a run goes on.
+
+    The `Events` of the training loop. Of several processes each has one; the first one writes.
+    """
 
     def __init__(
         self,
         run: RunFolder,
+        learner: Learner,
         validator: Validator,
         batches: SeededBatches,
-        average: WeightAverage | None,
-        arithmetic: Arithmetic,
         data_digest: str,
         watcher: Watcher,
-        processes: Processes = ALONE,
     ) -> None:
-        self.run, self.validator, self.average = run, validator, average
-        self.processes = processes
-        self.arithmetic, self.data_digest, self.watcher = arithmetic, data_digest, watcher
+        self.run, self.learner, self.validator, self.watcher = run, learner, validator, watcher
+        self.processes, self.config = learner.processes, learner.config
+        self.data_digest = data_digest
         self._batches = batches
         self.metric = ""
         self.rows: list[dict[str, float]] = []
@@ -73,122 +62,83 @@ class Recorder(lightning.Callback):
         self.loggers: list[RunLogger] = []
         self.watched: list[dict[str, Any]] = []  # what the rules have said, see `sightline.train.rules`
         self.seconds_before = 0.0  # spent on the epochs before this run was resumed
-        self.stop = StopRequest(patient=processes.world > 1)
-        self._module: TrainingModule | None = None
-        self._done = 0  # batches of the running epoch
-        self._position: dict[str, Any] = {}  # as loaded from a state, until training starts
+        self.stop = StopRequest(patient=self.processes.world > 1)
+        self._seconds_done = 0.0  # of the epoch that is gone on with, before the run was cut
         self._epoch_started = 0.0
         self._saved = 0.0
 
-    def state_dict(self) -> dict[str, Any]:
-        """What must survive an interruption."""
-        return {
-            "rows": self.rows,
-            "metric": self.metric,
-            "best_value": self.best_value,
-            "best_epoch": self.best_epoch,
-            "watched": self.watched,
-            "average": self.average.state_dict() if self.average is not None else None,
-            "position": self._here(),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self.rows, self.metric = list(state_dict["rows"]), state_dict["metric"]
-        self.watched = list(state_dict["watched"])
-        self.seconds_before = sum(row["seconds"] for row in self.rows)
-        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
-        if self.average is not None:
-            self.average.load_state_dict(state_dict["average"])
-        self._position = state_dict["position"]
-        # Loaders may fetch ahead before training starts: the sampler must know its place by then.
-        self._batches.set_epoch(self._position["epoch"], self._position["done"])
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save the state before the first step, so that even an early interruption can be resumed."""
-        assert isinstance(pl_module, TrainingModule)
-        self._module = pl_module
+    def begin(self, state: dict[str, Any] | None) -> None:
+        """Go on from a state, or save the first one before the first step: even an early cut can then be resumed."""
         self._epoch_started = self._saved = time.perf_counter()
-        if self._position:
-            self._done = self._position["done"]
-            self._epoch_started -= self._position["seconds"]
-            pl_module.load_position(self._position["module"])
-            restore_random_state(self._position["random"])
-            self.watcher.phase(self._epoch_name(trainer), self._batches.count)
-        if not self.processes.once((self.run.weights / "last.ckpt").exists):
-            self._save_state(trainer)
+        if state is not None:
+            self._load(state)
+        else:
+            self._save_state()
         if self.processes.is_first:
-            settings = pl_module.config.model_dump(mode="json")
-            self.loggers = open_loggers(pl_module.config.logging.loggers, self.run.path, settings, len(self.rows))
-        # A run cut after its early stop, during the final evaluation, must not train on when resumed.
-        trainer.should_stop = self._is_exhausted(pl_module)
+            settings = self.config.model_dump(mode="json")
+            self.loggers = open_loggers(self.config.logging.loggers, self.run.path, settings, len(self.rows))
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Tell the sampler which epoch it is and start the clock."""
-        self._batches.set_epoch(trainer.current_epoch)
-        self._done = 0
-        self._epoch_started = time.perf_counter()
-        self.watcher.phase(self._epoch_name(trainer), self._batches.count)
+    def begin_epoch(self) -> None:
+        """Tell the sampler where in the run it is and start the clock."""
+        learner = self.learner
+        self._batches.set_epoch(learner.epoch, learner.done)
+        self._epoch_started = time.perf_counter() - self._seconds_done
+        self._seconds_done = 0.0
+        self.watcher.phase(f"epoch {learner.epoch + 1}/{self.config.schedule.epochs}", self._batches.count)
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move the averaged weights along; save the state when it is time, or when the run was asked to stop."""
-        if self.average is not None:
-            self.average.follow(as_module(pl_module.model), trainer.global_step)
-        self.watcher.advance(min((batch_idx + 1) * self._batches.batch, self._batches.count))
-        self._done = batch_idx + 1
-        if self._done == len(self._batches) or self._done % pl_module.config.optimizer.accumulate:
+    def after_batch(self, batch: Batch) -> None:
+        """Save the state when it is time, or when the run was asked to stop (KeyboardInterrupt)."""
+        done = self.learner.done
+        self.watcher.advance(min(done * self._batches.batch, self._batches.count))
+        if done == len(self._batches) or done % self.config.optimizer.accumulate:
             return  # the epoch's end saves by itself; gradients that wait for their step are not kept
-        every = pl_module.config.checkpoint.save_every_s
+        every = self.config.checkpoint.save_every_s
         is_time = bool(every) and time.perf_counter() - self._saved > every
         must_stop, must_save = self.processes.any(self.stop.made, is_time)
         if must_stop or must_save:
-            self._save_state(trainer)
+            self._save_state()
         if must_stop:
             raise KeyboardInterrupt
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Validate, log, keep the best, save the state, draw."""
-        assert isinstance(pl_module, TrainingModule)
-        row = self._training_row(trainer, pl_module)
-        judged = self.judged_model(pl_module.model)
+    def end_epoch(self) -> None:
+        """Validate, log, keep the best, draw, save the state."""
+        number = self.learner.epoch + 1
+        row = self._training_row()
+        judged = self.learner.judged
         self.watcher.phase("validating", len(self.validator.images))
-        observer = _Observer(judged, self.processes)
-        predictions = self.validator.predict(judged, self.arithmetic, self.watcher.advance, observe=observer)
+        observer = LossObserver(judged, self.processes)
+        predictions = self.validator.predict(judged, self.learner.arithmetic, self.watcher.advance, observe=observer)
         evaluation = self.validator.evaluate(predictions)
         numbers = headline(evaluation)
-        row |= {f"val/{name}": value for name, value in numbers.items()}
-        row |= {f"class/{name}": value for name, value in by_class(evaluation).items()}
-        row |= observer.take() | {f"watch/{k}": v for k, v in watched(evaluation).items()}
-        row["watch/metric"] = next(iter(numbers.values()))
+        row |= _validation_columns(evaluation, numbers, observer)
         row["seconds"] = time.perf_counter() - self._epoch_started
         row = self.processes.once(lambda: row)  # clocks differ
         self.metric, value = next(iter(numbers.items()))
         # A metric that is not a number is kept as the first best, and never blocks a later one that is.
         is_best = not self.rows or value > self.best_value or (math.isnan(self.best_value) and not math.isnan(value))
         if is_best:
-            self.best_value, self.best_epoch = value, trainer.current_epoch + 1
+            self.best_value, self.best_epoch = value, number
             self.save_best(judged)
         self.rows.append(row)
-        self._judge(pl_module)
-        self._write_logs()
+        self._judge()
+        if self.processes.is_first:
+            write_rows(self.run.path, self.rows)
         for logger in self.loggers:
             logger.epoch(row)
-        columns = strip_columns(trainer.current_epoch + 1, pl_module.config.logging.pictures_every)
+        columns = strip_columns(number, self.config.logging.pictures_every)
         if columns and self.processes.is_first:
             draw_strips(self.validator.dataset, predictions, self.run.figures, columns, OperatingPoint().conf)
-        self._done = len(self._batches)
-        self._save_state(trainer)
-        pl_module.train()  # Lightning itself does so only at the start
+        self.learner.next_epoch()
+        self._save_state()
         self.watcher.epoch(row, is_best)
-        if self._is_exhausted(pl_module):
-            self.watcher.note(
-                f"stopping early: no better {self.metric} in {pl_module.config.checkpoint.patience} epochs"
-            )
-            trainer.should_stop = True
+        if self.is_exhausted():
+            self.watcher.note(f"stopping early: no better {self.metric} in {self.config.checkpoint.patience} epochs")
         if self.processes.any(self.stop.made)[0]:
             raise KeyboardInterrupt
+
+    def is_exhausted(self) -> bool:
+        """Whether `patience` epochs have passed without a better one; so a run cut behind its early stop stays so."""
+        return len(self.rows) - self.best_epoch >= self.config.checkpoint.patience
 
     def close_loggers(self, finished: bool) -> None:
         """Tell the loggers that the run has ended, or was cut."""
@@ -196,9 +146,18 @@ class Recorder(lightning.Callback):
             logger.close(finished)
         self.loggers = []
 
-    def _judge(self, module: TrainingModule) -> None:
+    def save_best(self, model: Model, point: OperatingPoint | None = None) -> None:
+        """Write `weights/best.safetensors` with what is known about it."""
+        if not self.processes.is_first:
+            return
+        precision = self.learner.arithmetic.precision
+        training = {"epoch": self.best_epoch, self.metric: self.best_value, "precision": precision}
+        meta = {"data_digest": self.data_digest, "operating_point": point, "training": training}
+        save_weights(self.run.weights / "best.safetensors", model, meta)
+
+    def _judge(self) -> None:
         """Let the rules look at the epochs so far, and say what they found."""
-        config, model = module.config, module.model
+        config, model = self.config, self.learner.model
         terms = [key.removeprefix("train/") for key in self.rows[-1] if key.startswith("train/")]
         facts = RunFacts(
             task=model.task,
@@ -212,86 +171,43 @@ class Recorder(lightning.Callback):
             self.watched.append(found.to_dict())
             self.watcher.note(f"{found.severity}: {found.message} [{found.code}]. {found.do}.")
 
-    def _is_exhausted(self, module: TrainingModule) -> bool:
-        return len(self.rows) - self.best_epoch >= module.config.checkpoint.patience
-
-    def _training_row(self, trainer: lightning.Trainer, module: TrainingModule) -> dict[str, float]:
-        row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
-        row |= {f"train/{name}": value for name, value in module.take_mean_terms().items()}
-        row |= {f"watch/{name}": value for name, value in module.gradients.take().items()}
+    def _training_row(self) -> dict[str, float]:
+        learner = self.learner
+        row: dict[str, float] = {"epoch": learner.epoch + 1, "lr": learner.optimizer.param_groups[0]["lr"]}
+        row |= {f"train/{name}": value for name, value in learner.take_mean_terms().items()}
+        row |= {f"watch/{name}": value for name, value in learner.gradients.take().items()}
         row["images_per_s"] = self._batches.count / (time.perf_counter() - self._epoch_started)
         return row
 
-    def judged_model(self, current: Model) -> Model:
-        """The weights that are validated and kept: the averaged ones, if there are."""
-        judged: Any = current if self.average is None else self.average.module
-        judged.eval()
-        return judged  # type: ignore[no-any-return]
-
-    @staticmethod
-    def _epoch_name(trainer: lightning.Trainer) -> str:
-        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-
-    def _here(self) -> dict[str, Any]:
-        """The epoch, how many of its batches are done, and what has been noted of it."""
-        assert self._module is not None
-        ended = self._done >= len(self._batches)
-        return {
-            "epoch": self._batches.epoch + 1 if ended else self._batches.epoch,
-            "done": 0 if ended else self._done,
-            "seconds": 0.0 if ended else time.perf_counter() - self._epoch_started,
-            "module": self._module.position(),
-            "random": random_state(),
-        }
-
-    def save_best(self, model: Model, point: OperatingPoint | None = None) -> None:
-        """Write `weights/best.safetensors` with what is known about it."""
-        if not self.processes.is_first:
-            return
-        training = {"epoch": self.best_epoch, self.metric: self.best_value, "precision": self.arithmetic.precision}
-        meta = {"data_digest": self.data_digest, "operating_point": point, "training": training}
-        save_weights(self.run.weights / "best.safetensors", model, meta)
-
-    def _save_state(self, trainer: lightning.Trainer) -> None:
-        """All processes take part, for Lightning; the first one writes."""
-        target = self.run.weights / "last.ckpt"
-        with atomic_path(target) if self.processes.is_first else contextlib.nullcontext(target) as path:
-            trainer.save_checkpoint(path)
+    def _save_state(self) -> None:
         self._saved = time.perf_counter()
-
-    def _write_logs(self) -> None:
         if not self.processes.is_first:
             return
-        lines = "".join(json.dumps(plain(row)) + "\n" for row in self.rows)
-        write_text_atomic(self.run.path / "metrics.jsonl", lines)
-        table = io.StringIO()
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        writer = csv.DictWriter(table, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text_atomic(self.run.path / "results.csv", table.getvalue())
+        record = {
+            "rows": self.rows,
+            "metric": self.metric,
+            "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
+            "watched": self.watched,
+            "seconds": self._saved - self._epoch_started if self.learner.done else 0.0,
+        }
+        state = {"learner": self.learner.state_dict(), "record": record, "random": random_state()}
+        save_state(self.run.weights / "last.ckpt", state)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.learner.load_state_dict(state["learner"])
+        restore_random_state(state["random"])
+        record = state["record"]
+        self.rows, self.watched = list(record["rows"]), list(record["watched"])
+        self.metric, self.best_value, self.best_epoch = record["metric"], record["best_value"], record["best_epoch"]
+        self.seconds_before = sum(row["seconds"] for row in self.rows)
+        self._seconds_done = record["seconds"]
 
 
-class _Observer:
-    """Collects the loss and the range of the outputs over the validation images."""
-
-    def __init__(self, model: Model, processes: Processes) -> None:
-        self._model, self._processes = model, processes
-        self._meter = OutputMeter(model.task)
-        self._sums: dict[str, float] = {}
-        self._images = 0
-
-    def __call__(self, raw: Any, decoded: Any, batch: Batch) -> None:
-        count = int(self._processes.total(torch.tensor(len(batch.rows))))
-        for name, value in self._model.loss(raw, batch.targets, self._processes.total).items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value) * count
-        self._images += count
-        self._meter.update(decoded)
-
-    def take(self) -> dict[str, float]:
-        """The mean of each loss term over the images, and what the meter saw."""
-        means = {f"valloss/{name}": total / max(1, self._images) for name, total in self._sums.items()}
-        meter = OutputMeter(self._model.task)
-        for share in self._processes.gather(self._meter):
-            meter.add(share)
-        return means | {f"watch/{name}": value for name, value in meter.take().items()}
+def _validation_columns(evaluation: Evaluation, numbers: dict[str, float], observer: LossObserver) -> dict[str, float]:
+    """What an epoch's row says of the validation images."""
+    row = {f"val/{name}": value for name, value in numbers.items()}
+    row |= {f"class/{name}": value for name, value in by_class(evaluation).items()}
+    row |= observer.take() | {f"watch/{name}": value for name, value in watched(evaluation).items()}
+    row["watch/metric"] = next(iter(numbers.values()))
+    return row

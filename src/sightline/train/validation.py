@@ -17,8 +17,9 @@ from sightline.train.data.images import Batch, NetworkImages, SeededBatches, bui
 from sightline.train.data.store import Keeping
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.precision import Arithmetic
+from sightline.train.rules import OutputMeter
 
-__all__ = ["Evaluation", "Validator", "by_class", "headline", "watched"]
+__all__ = ["Evaluation", "LossObserver", "Validator", "by_class", "headline", "watched"]
 
 Evaluation = DetectionResult | SemanticResult
 
@@ -92,6 +93,32 @@ class Validator:
 
 def _array(values: Tensor) -> Any:
     return values.float().cpu().numpy()
+
+
+class LossObserver:
+    """Collects the loss and the range of the outputs over the validation images."""
+
+    def __init__(self, model: Model, processes: Processes) -> None:
+        self._model, self._processes = model, processes
+        self._meter = OutputMeter(model.task)
+        self._sums: dict[str, float] = {}
+        self._images = 0
+
+    def __call__(self, raw: Any, decoded: Any, batch: Batch) -> None:
+        """Take in a batch, as `Validator.predict` gives it."""
+        count = int(self._processes.total(torch.tensor(len(batch.rows))))
+        for name, value in self._model.loss(raw, batch.targets, self._processes.total).items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value) * count
+        self._images += count
+        self._meter.update(decoded)
+
+    def take(self) -> dict[str, float]:
+        """The mean of each loss term over the images, and what the meter saw."""
+        means = {f"valloss/{name}": total / max(1, self._images) for name, total in self._sums.items()}
+        meter = OutputMeter(self._model.task)
+        for share in self._processes.gather(self._meter):
+            meter.add(share)
+        return means | {f"watch/{name}": value for name, value in meter.take().items()}
 
 
 def headline(evaluation: Evaluation) -> dict[str, float]:

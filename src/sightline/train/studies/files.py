@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.core.errors import ConfigError, SightlineError
+from sightline.core.runs import RunFolder
 from sightline.train.config import TrainConfig, nest_settings
 
 __all__ = ["RunOutcome", "merge_settings", "read_outcome", "read_rows", "run_in_process", "settings_of"]
@@ -78,7 +79,8 @@ def run_in_process(config: TrainConfig, folder: Path, threads: int) -> RunOutcom
         return done
     folder.parent.mkdir(parents=True, exist_ok=True)
     if settings.is_file() and not (folder / "run.json").is_file():
-        settings.unlink()  # cut before the run had a record: nothing is lost by starting over
+        with RunFolder(folder).held():  # cut before the run had a record: nothing is lost by starting over
+            settings.unlink()
         folder.rmdir()
     wanted = folder.with_suffix(".yaml")
     config.save(wanted)

@@ -18,8 +18,8 @@ from sightline.core.runs import RunFolder
 from sightline.models import create
 from sightline.train.config import TrainConfig
 from sightline.train.recorder import Watcher
+from sightline.train.run import resume, train
 from sightline.train.studies.files import merge_settings, read_outcome, read_rows, settings_of
-from sightline.train.trainer import resume, train
 
 __all__ = ["SearchResult", "Tuning", "run_tuning"]
 
