@@ -1,7 +1,7 @@
 """Steps of training with our batch normalisation + activation and with torch's, in turn, on this CPU.
 
-Retires `ops/norm_kernels.py` where torch's takes less than 1.1 times as long: median of pairs over `--steps` steps after
-three of warm-up.
+Retires `ops/norm_kernels.py` where torch's takes less than 1.1 times as long:
+median of pairs over `--steps` steps, after three of warm-up.
 """
 
 import argparse
@@ -66,8 +66,8 @@ def main() -> None:
         ours, theirs = ours[WARM_UP:], theirs[WARM_UP:]
         ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
         print(
-            f"| {name} | {side} | {precision} | {statistics.median(ours) * 1e3:.0f} | {statistics.median(theirs) * 1e3:.0f} "
-            f"| {ratio:.2f} | {min(theirs) / min(ours):.2f} |",
+            f"| {name} | {side} | {precision} "
+            f"| {statistics.median(ours) * 1e3:.0f} | {statistics.median(theirs) * 1e3:.0f} | {ratio:.2f} | {min(theirs) / min(ours):.2f} |",
             flush=True,
         )
 

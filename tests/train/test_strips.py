@@ -10,7 +10,7 @@ from PIL import Image
 
 from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.predictions import Predictions, predictions_from_rows
-from sightline.draw.detections import JUDGED
+from sightline.draw import JUDGED
 from sightline.ops import rle
 from sightline.train.strips import MAX_COLUMNS, PANEL_HW, draw_strips, strip_columns
 

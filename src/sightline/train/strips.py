@@ -21,17 +21,17 @@ from sightline.draw import (
     CAPTION_PX,
     GROUND,
     JUDGED,
-    Tag,
     View,
     class_key,
     draw_caption,
     draw_class_map,
+    draw_judged,
+    error_parts,
+    judge,
     lay_out,
-    outline_box,
     show_tones,
     text_width,
-    tint,
-    write_tags,
+    tint_judged,
 )
 from sightline.evaluate import (
     DEFAULT_MAX_DETS,
@@ -53,8 +53,6 @@ MAX_COLUMNS = 12
 MAX_IMAGES = 6
 PANEL_HW = (320, 480)
 _LOOKED_AT = 24  # masks read to find images with foreground
-_TINT = 0.75
-_DIM = 0.85
 _STEM_LETTERS = 40
 _BOX_KEY = (
     (JUDGED["right"], "solid blue: right"),
@@ -144,31 +142,15 @@ def _detection_panels(one: Dataset, found: Predictions, pixels: Picture, conf: f
     (image,) = score_detection_images(one, found, conf=conf, max_det=DEFAULT_MAX_DETS[-1])
     names = one.class_names if len(one.class_names) > 1 else ("",)
     view = _view(pixels)
-    truth = [("truth", box, names[c]) for box, c in zip(image.truth_xyxy, image.truth_class_ids, strict=True)]
-    missed = [("missed", box, "") for box in image.truth_xyxy[image.missed]]
-    detected = [
-        ("right" if right else "wrong", box, f"{names[c]} {score:.2f}".strip())
-        for box, c, score, right in zip(image.boxes_xyxy, image.class_ids, image.scores, image.right, strict=True)
-    ]
+    truth, detected = judge(image, names)
+    named = [box._replace(kind="truth", label=names[c]) for box, c in zip(truth, image.truth_class_ids, strict=True)]
+    missed = [box._replace(label="") for box in truth if box.kind == "missed"]
     tp, fp, fn = image.counts
     count = len(truth)
     return (
-        (_draw_boxes(pixels, view, truth), f"{count} object{'s' if count != 1 else ''}"),
-        (_draw_boxes(pixels, view, detected + missed), f"{tp} right, {fp} false, {fn} missed"),
+        (draw_judged(pixels, view, named), f"{count} object{'s' if count != 1 else ''}"),
+        (draw_judged(pixels, view, [*detected, *missed]), f"{tp} right, {fp} false, {fn} missed"),
     )
-
-
-def _draw_boxes(pixels: Picture, view: View, boxes: Sequence[tuple[str, NDArray[np.float64], str]]) -> Picture:
-    """The picture with boxes (kind, box in image pixels, name); names only where they hide little."""
-    scene = _shown(pixels, view)
-    placed = view.place_boxes(np.array([box for _, box, _ in boxes], np.float64).reshape(-1, 4))
-    for (kind, _, _), box in zip(boxes, placed, strict=True):
-        outline_box(scene, box.tolist(), JUDGED[kind], 2, dashed=kind in ("truth", "missed"))
-    tags = []
-    for (kind, _, name), (x1, y1, x2, y2) in zip(boxes, placed.tolist(), strict=True):
-        tags += [Tag(name, (x1, y1, x2, y2), JUDGED[kind])] if name else []
-    write_tags(scene, tags, placed)
-    return scene
 
 
 def _semantic_panels(one: Dataset, found: Predictions, pixels: Picture, conf: float) -> tuple[Panel, Panel]:
@@ -183,20 +165,13 @@ def _semantic_panels(one: Dataset, found: Predictions, pixels: Picture, conf: fl
         predicted[ignored] = IGNORE_INDEX  # hatched on both sides: the difference is then only what is judged
         first, second = (draw_class_map(pixels, view, ids, one.class_names) for ids in (truth, predicted))
         return (first, f"{len(np.unique(truth[~ignored]))} classes"), (second, said)
-    positive, reported = truth == 1, (predicted == 1) & ~ignored
-    first = _tinted(pixels, view, {"truth": positive})
-    parts = {"right": positive & reported, "wrong": reported & ~positive, "missed": positive & ~reported}
+    positive = truth == 1
+    first = tint_judged(pixels, view, {"truth": positive})
+    parts = error_parts(truth, predicted)
     share = positive.sum() / max(1, int((~ignored).sum()))
     # Without the image's own colours, or a red tint would not be seen on red tissue.
     gray = np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.uint8)
-    return (first, f"{one.class_names[1]} {share:.1%}"), (_tinted(gray, view, parts), said)
-
-
-def _tinted(pixels: Picture, view: View, parts: dict[str, NDArray[np.bool_]]) -> Picture:
-    scene = _shown(pixels, view)
-    for kind, where in parts.items():
-        tint(scene, view.show_share(where), JUDGED[kind], _TINT)
-    return scene
+    return (first, f"{one.class_names[1]} {share:.1%}"), (tint_judged(gray, view, parts), said)
 
 
 def _overlap_text(truth: NDArray[np.uint8], predicted: NDArray[Any], class_count: int) -> str:
@@ -214,12 +189,6 @@ def _view(pixels: Picture) -> View:
     scale = min(PANEL_HW[0] / height, PANEL_HW[1] / width)
     scale = scale if scale < 1 else int(scale)
     return View((0, 0, width, height), (max(1, round(height * scale)), max(1, round(width * scale))))
-
-
-def _shown(pixels: Picture, view: View) -> Picture:
-    """A somewhat darker copy in the view's size, so that what is drawn on it stands out; enlarged pixels stay sharp."""
-    how = cv2.INTER_AREA if view.size_hw[0] < pixels.shape[0] else cv2.INTER_NEAREST_EXACT
-    return (cv2.resize(pixels, view.size_hw[::-1], interpolation=how) * _DIM).astype(np.uint8)
 
 
 def _captioned(panel: Panel, title: str) -> Picture:
