@@ -65,11 +65,9 @@ def main() -> None:
         fused_norm._can_fuse = can_fuse
         ours, theirs = ours[WARM_UP:], theirs[WARM_UP:]
         ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
-        print(
-            f"| {name} | {side} | {precision} "
-            f"| {statistics.median(ours) * 1e3:.0f} | {statistics.median(theirs) * 1e3:.0f} | {ratio:.2f} | {min(theirs) / min(ours):.2f} |",
-            flush=True,
-        )
+        fastest, medians = min(theirs) / min(ours), [statistics.median(times) * 1e3 for times in (ours, theirs)]
+        row = (name, side, precision, *(f"{ms:.0f}" for ms in medians), f"{ratio:.2f}", f"{fastest:.2f}")
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
 
 
 if __name__ == "__main__":
