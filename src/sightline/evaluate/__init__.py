@@ -1,8 +1,8 @@
 """How good is it: detection, segmentation and tracking, equal to the reference implementations."""
 
 from sightline.evaluate.detection import DEFAULT_MAX_DETS, evaluate_detection
-from sightline.evaluate.detection_arrays import detection_arrays
-from sightline.evaluate.detection_matching import MATCH_IOU, match_detections
+from sightline.evaluate.detection_arrays import DetectionArrays, detection_arrays
+from sightline.evaluate.detection_matching import MATCH_IOU, average_precision, match_detections
 from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
 from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
 from sightline.evaluate.inputs import check_predictions
@@ -19,6 +19,7 @@ from sightline.evaluate.tracking import (
 __all__ = [
     "DEFAULT_MAX_DETS",
     "MATCH_IOU",
+    "DetectionArrays",
     "DetectionCurves",
     "DetectionImage",
     "DetectionResult",
@@ -27,6 +28,7 @@ __all__ = [
     "SemanticResult",
     "TrackingResult",
     "TrackingScores",
+    "average_precision",
     "best_and_worst",
     "check_predictions",
     "class_ratios",
