@@ -16,7 +16,7 @@ from sightline.core.dataset import dataset_from_rows
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.predictions import predictions_from_rows
 from sightline.evaluate import average_precision, evaluate_detection, match_detections
-from sightline.evaluate.detection_arrays import coco_scores, detection_arrays
+from sightline.evaluate.coco import coco_scores, detection_arrays
 from sightline.ops import rle
 
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]

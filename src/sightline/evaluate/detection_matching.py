@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from sightline.evaluate.detection_arrays import BoolArray, DetectionArrays, IntArray, overlaps
+from sightline.evaluate.coco import BoolArray, DetectionArrays, IntArray, overlaps
 from sightline.ops.boxes import FloatArray
 
 MATCH_IOU = 0.5
