@@ -11,8 +11,7 @@ import torch
 import torchvision
 
 from interleave import Work, arguments, interleave, publish
-from sightline.ops import iou_matrix, rle, xywh_to_xyxy
-from sightline.ops import suppression as nms
+from sightline.ops import iou_matrix, nms, rle, xywh_to_xyxy
 
 SIZE_HW = (480, 640)
 

@@ -207,6 +207,7 @@ PACKAGES = {
         "synchronise_norms",
     ],
     "ops": [
+        "EVALUATION",
         "RleError",
         "assign",
         "box_area",

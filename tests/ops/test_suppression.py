@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.core.errors import DataError
-from sightline.ops import iou_matrix
-from sightline.ops import suppression as nms
+from sightline.ops import iou_matrix, nms
 
 
 def plain_nms(boxes, scores, class_ids, threshold, max_det):

@@ -24,10 +24,10 @@ from sightline.evaluate import (
     SemanticAccumulator,
     average_precision,
     class_ratios,
+    detection_arrays,
     match_detections,
     summary,
 )
-from sightline.evaluate import coco as detection_arrays
 from sightline.ops.boxes import paired_iou
 
 __all__ = ["judge_baselines", "measure_baselines"]

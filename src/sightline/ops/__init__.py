@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         xyxy_to_xywh,
     )
     from sightline.ops.confusion import confusion_matrix
+    from sightline.ops.postprocess import EVALUATION
     from sightline.ops.rle import RleError
     from sightline.ops.suppression import nms
 
 __all__ = [
+    "EVALUATION",
     "RleError",
     "assign",
     "box_area",

@@ -9,8 +9,7 @@ from numba import njit
 
 from sightline.core.dataset import Dataset
 from sightline.core.predictions import Predictions
-from sightline.evaluate import MATCH_IOU, match_detections
-from sightline.evaluate import coco as detection_arrays
+from sightline.evaluate import MATCH_IOU, detection_arrays, match_detections
 from sightline.ops.boxes import iou_matrix
 
 __all__ = ["BADLY_LOCATED", "NEAR_IOU", "OVERLOOKED", "SWAPPED", "WELL_IOU", "Suspicions", "find_suspicions"]
