@@ -134,20 +134,36 @@ def _match(
                 found[d] = _BEYOND
                 continue
             row = iou_starts[image] + (d - detection_starts[image]) * (last - first) - first
-            best, best_iou, on_crowd = -1, MATCH_IOU, False
-            for g in range(first, last):
-                if truth_classes[g] != class_id or iou[row + g] < MATCH_IOU:
-                    continue
-                if truth_crowd[g]:
-                    on_crowd = True
-                elif not taken[g] and iou[row + g] >= best_iou:  # the later one of equals, as in the reference
-                    best, best_iou = g, iou[row + g]
+            best, on_crowd = _nearest(iou, row, first, last, truth_classes, class_id, taken, truth_crowd)
             if best >= 0:
                 found[d] = best
                 taken[best] = True
             elif on_crowd:
                 found[d] = _CROWD
     return found
+
+
+@njit(cache=True)
+def _nearest(
+    iou: FloatArray,
+    row: int,
+    first: int,
+    last: int,
+    truth_classes: IntArray,
+    class_id: int,
+    taken: BoolArray,
+    truth_crowd: BoolArray,
+) -> tuple[int, bool]:
+    """The free object of the class with the largest IoU of at least 0.5, or -1; and whether a crowd has as much."""
+    best, best_iou, on_crowd = -1, MATCH_IOU, False
+    for g in range(first, last):
+        if truth_classes[g] != class_id or iou[row + g] < MATCH_IOU:
+            continue
+        if truth_crowd[g]:
+            on_crowd = True
+        elif not taken[g] and iou[row + g] >= best_iou:  # the later one of equals, as in the reference
+            best, best_iou = g, iou[row + g]
+    return best, on_crowd
 
 
 @njit(cache=True)
