@@ -102,6 +102,7 @@ PACKAGES = {
     ],
     "evaluate": [
         "DEFAULT_MAX_DETS",
+        "DetectionArrays",
         "DetectionCurves",
         "DetectionImage",
         "DetectionResult",
@@ -111,6 +112,7 @@ PACKAGES = {
         "SemanticResult",
         "TrackingResult",
         "TrackingScores",
+        "average_precision",
         "best_and_worst",
         "check_predictions",
         "class_ratios",
@@ -205,6 +207,7 @@ PACKAGES = {
         "synchronise_norms",
     ],
     "ops": [
+        "EVALUATION",
         "RleError",
         "assign",
         "box_area",

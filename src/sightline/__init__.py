@@ -4,35 +4,37 @@ The names below are the public door; each is loaded when first used, so importin
 in neither torch nor OpenCV nor matplotlib.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.audit import audit_dataset
+    from sightline.core.dataset import Dataset
+    from sightline.core.errors import InputError, SightlineError
+    from sightline.core.findings import Finding
+    from sightline.core.predictions import Predictions
+    from sightline.core.preprocess import Geometry, Preprocess
+    from sightline.data import read_dataset
+    from sightline.evaluate import evaluate_detection, evaluate_semantic, evaluate_tracking
+    from sightline.infer import open_predictor
 
 __version__ = "0.1.0"
+__all__ = [
+    "Dataset",
+    "Finding",
+    "Geometry",
+    "InputError",
+    "Predictions",
+    "Preprocess",
+    "SightlineError",
+    "__version__",
+    "audit_dataset",
+    "evaluate_detection",
+    "evaluate_semantic",
+    "evaluate_tracking",
+    "open_predictor",
+    "read_dataset",
+]
 
-_DOOR = {
-    "Dataset": "sightline.core.dataset",
-    "Finding": "sightline.core.findings",
-    "Geometry": "sightline.core.preprocess",
-    "InputError": "sightline.core.errors",
-    "Predictions": "sightline.core.predictions",
-    "Preprocess": "sightline.core.preprocess",
-    "SightlineError": "sightline.core.errors",
-    "audit_dataset": "sightline.audit",
-    "evaluate_detection": "sightline.evaluate",
-    "evaluate_semantic": "sightline.evaluate",
-    "evaluate_tracking": "sightline.evaluate",
-    "open_predictor": "sightline.infer",
-    "read_dataset": "sightline.data",
-}
-
-__all__ = ["__version__", *_DOOR]  # noqa: PLE0604 - the door's keys are strings
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _DOOR:
-        raise AttributeError(f"module 'sightline' has no attribute '{name}'")
-    return getattr(importlib.import_module(_DOOR[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = door(__name__)

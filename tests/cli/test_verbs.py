@@ -13,7 +13,6 @@ import supervision as sv
 from sightline import __version__
 from sightline.cli import evaluate as cli_evaluate
 from sightline.cli import main as cli_main
-from sightline.cli import run as cli_run
 from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.data import read_dataset
 from sightline.infer import run_pipeline
@@ -223,8 +222,8 @@ def test_ctrl_c_in_run_keeps_the_frames_done_and_says_so(sightline, traffic, tmp
             signal.raise_signal(signal.SIGINT)
             return [sv.Detections.empty() for _ in images]
 
-    monkeypatch.setattr(cli_run, "open_predictor", lambda path, **options: Interrupting())
-    monkeypatch.setattr(cli_run, "run_pipeline", interrupted)
+    monkeypatch.setattr("sightline.infer.open_predictor", lambda path, **options: Interrupting())
+    monkeypatch.setattr("sightline.infer.run_pipeline", interrupted)
     done = sightline("run", "m.onnx", traffic / "video" / "traffic.mp4", "--out", "o", "--save", "jsonl", "--json")
     assert done.returncode == 130
     assert json.loads(done.stdout)["frames"] == 1

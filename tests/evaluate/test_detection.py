@@ -15,8 +15,8 @@ from pycocotools.cocoeval import COCOeval
 from sightline.core.dataset import dataset_from_rows
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.predictions import predictions_from_rows
-from sightline.evaluate import evaluate_detection
-from sightline.evaluate.detection_arrays import coco_scores, detection_arrays
+from sightline.evaluate import average_precision, evaluate_detection, match_detections
+from sightline.evaluate.coco import coco_scores, detection_arrays
 from sightline.ops import rle
 
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -165,6 +165,10 @@ def test_random_data_equals_pycocotools(seed, iou_type):
     for ours, theirs in ((scores.precision, "precision"), (scores.recall, "recall"), (scores.scores, "scores")):
         table = oracle.eval[theirs]
         np.testing.assert_allclose(ours, np.where(table == -1, np.nan, table), rtol=0, atol=1e-12)
+    count = len(dataset.class_names)
+    ap50 = average_precision(arrays, match_detections(arrays, count, 100), count)
+    by_class = oracle.eval["precision"][0, :, :, 0, -1].mean(axis=0)
+    np.testing.assert_allclose(ap50, np.where(by_class == -1, np.nan, by_class), rtol=0, atol=1e-12)
     by_class = oracle.eval["precision"][:, :, :, 0, -1].mean(axis=(0, 1))
     np.testing.assert_allclose(got.per_class["AP"], np.where(by_class == -1, np.nan, by_class), atol=1e-12)
 

@@ -22,6 +22,7 @@ from sightline.ops import (
     xyxy_to_cxcywh,
     xyxy_to_xywh,
 )
+from sightline.ops.boxes import grouped_iou, paired_iou
 
 quarters = st.integers(-4000, 4000).map(lambda n: n / 4)
 lengths = st.integers(1, 2000).map(lambda n: n / 4)
@@ -77,6 +78,31 @@ def test_a_box_matches_itself(boxes):
     xyxy = xywh_to_xyxy(boxes)
     for measure in (iou_matrix, giou_matrix, diou_matrix, ciou_matrix):
         np.testing.assert_allclose(np.diag(measure(xyxy, xyxy)), 1.0)
+
+
+@given(boxes_xywh, boxes_xywh)
+def test_paired_overlaps_are_the_diagonal_of_the_matrix(a, b):
+    count = min(len(a), len(b))
+    first, second = xywh_to_xyxy(a[:count]), xywh_to_xyxy(b[:count])
+    np.testing.assert_allclose(paired_iou(first, second), np.diag(iou_matrix(first, second)), atol=1e-15)
+
+
+def test_paired_overlaps_of_flat_boxes_and_unlike_counts():
+    flat, box = [[1.0, 1.0, 1.0, 3.0], [3.0, 3.0, 1.0, 1.0]], [[0.0, 0.0, 4.0, 4.0]] * 2
+    np.testing.assert_array_equal(paired_iou(flat, box), [0.0, 0.0])
+    with pytest.raises(DataError, match="as many as boxes_a_xyxy, 2, got 1"):
+        paired_iou(flat, box[:1])
+
+
+@given(st.lists(st.tuples(boxes_xywh, boxes_xywh), max_size=4))
+def test_overlaps_of_groups_are_the_matrices_of_each(groups):
+    first, second = ([xywh_to_xyxy(group[side]) for group in groups] for side in (0, 1))
+    crowd = [np.arange(len(b)) % 2 == 0 for b in second]
+    starts_a, starts_b = (np.cumsum([0, *map(len, side)]) for side in (first, second))
+    joined = [np.concatenate([np.zeros((0, 4)), *side]) for side in (first, second)]
+    found = grouped_iou(joined[0], starts_a, joined[1], starts_b, np.concatenate([np.zeros(0, bool), *crowd]))
+    expected = [iou_matrix(a, b, c).reshape(-1) for a, b, c in zip(first, second, crowd, strict=True)]
+    np.testing.assert_array_equal(found, np.concatenate([np.zeros(0), *expected]))
 
 
 def test_degenerate_boxes_have_no_area_and_no_overlap():

@@ -1,21 +1,26 @@
 """The audit of a data set: one pass over its files, then checks that each look at one thing; splits one can defend."""
 
-from sightline.audit.labels.errors import LabelErrors, rank_label_errors
-from sightline.audit.options import AuditOptions
-from sightline.audit.quarantine import write_quarantine
-from sightline.audit.result import (
-    QUANTILES,
-    AuditResult,
-    Baseline,
-    ClassPixels,
-    ClassStatistics,
-    Quantiles,
-    SplitCounts,
-    read_audit,
-)
-from sightline.audit.run import audit_dataset
-from sightline.audit.splits.file import write_split
-from sightline.audit.splits.plan import SplitOptions, plan_splits
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.audit.labels.errors import LabelErrors, rank_label_errors
+    from sightline.audit.options import AuditOptions
+    from sightline.audit.quarantine import write_quarantine
+    from sightline.audit.result import (
+        QUANTILES,
+        AuditResult,
+        Baseline,
+        ClassPixels,
+        ClassStatistics,
+        Quantiles,
+        SplitCounts,
+        read_audit,
+    )
+    from sightline.audit.run import audit_dataset
+    from sightline.audit.splits.file import write_split
+    from sightline.audit.splits.plan import SplitOptions, plan_splits
 
 __all__ = [
     "QUANTILES",
@@ -35,3 +40,5 @@ __all__ = [
     "write_quarantine",
     "write_split",
 ]
+
+__getattr__, __dir__ = door(__name__)

@@ -17,7 +17,17 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.predictions import predictions_from_rows
 from sightline.data import BACKGROUND_NAMES, finding, read_class_mask
-from sightline.evaluate import MATCH_IOU, SemanticAccumulator, class_ratios, evaluate_detection, summary
+from sightline.evaluate import (
+    DEFAULT_MAX_DETS,
+    MATCH_IOU,
+    DetectionArrays,
+    SemanticAccumulator,
+    average_precision,
+    class_ratios,
+    detection_arrays,
+    match_detections,
+    summary,
+)
 from sightline.ops.boxes import paired_iou
 
 __all__ = ["judge_baselines", "measure_baselines"]
@@ -98,13 +108,14 @@ def _boxes(fitted: Dataset, measured: Dataset) -> dict[str, Any]:
     for class_id, *values in known.group_by("class_id").agg(pl.col("cx", "cy", "w", "h").mean()).iter_rows():
         means[class_id] = values
     mean_boxes = np.concatenate([means[:, :2] - means[:, 2:] / 2, means[:, :2] + means[:, 2:] / 2], axis=1)
-    frames = np.where(np.isnan(means), np.nan, np.array([0.0, 0.0, 1.0, 1.0]))
+    frames = _every_class_everywhere(np.flatnonzero(~np.isnan(means).any(axis=1)), measured)
+    whole = np.tile([0.0, 0.0, 1.0, 1.0], (len(names), 1))
     common = int(known["class_id"].mode().min())  # type: ignore[arg-type]
     share = float((truth["class_id"].to_numpy()[usable] == common).mean())
     return {
         "most_common_class": Baseline(class_name=names[common], share_of_objects=share),
-        "mean_box": _one_box(mean_boxes, measured),
-        "whole_image": _one_box(frames, measured),
+        "mean_box": _one_box(mean_boxes, frames, names),
+        "whole_image": _one_box(whole, frames, names),
     }
 
 
@@ -117,24 +128,30 @@ def _relative(dataset: Dataset) -> pl.DataFrame:
     return table.with_columns(cx=(x1 + x2) / 2, cy=(y1 + y2) / 2, w=x2 - x1, h=y2 - y1)
 
 
-def _one_box(of_class: Floats, measured: Dataset) -> Baseline:
-    """AP50 and recall of one box per class and image, (C, 4) relative; a NaN box is not predicted."""
-    known = np.flatnonzero(~np.isnan(of_class).any(axis=1))
+def _every_class_everywhere(classes: Ints, measured: Dataset) -> DetectionArrays:
+    """The arrays of one detection of each of `classes` in every image, scores equal; a box is the image's frame."""
     image_id, width, height = (measured.images[c].to_numpy() for c in ("image_id", "width", "height"))
-    scale = np.stack([width, height, width, height], axis=1)
-    boxes = (scale[:, None] * of_class[known][None]).reshape(-1, 4)
     columns = {
-        "image_id": np.repeat(image_id, len(known)),
-        "class_id": np.tile(known, len(image_id)),
-        **dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True)),
+        "image_id": np.repeat(image_id, len(classes)),
+        "class_id": np.tile(classes, len(image_id)),
+        "x2": np.repeat(width, len(classes)),
+        "y2": np.repeat(height, len(classes)),
     }
-    found = predictions_from_rows(pl.DataFrame(columns).with_columns(score=pl.lit(1.0)), {})
-    result = evaluate_detection(measured, found, conf=1.0)
-    by_class = result.per_class.filter(pl.col("objects") > 0)
+    table = pl.DataFrame(columns).with_columns(x1=pl.lit(0.0), y1=pl.lit(0.0), score=pl.lit(1.0))
+    return detection_arrays(measured, predictions_from_rows(table, {}), "bbox")
+
+
+def _one_box(of_class: Floats, frames: DetectionArrays, names: tuple[str, ...]) -> Baseline:
+    """AP50 and recall of one box per class and image, (C, 4) relative, in place of the images' frames."""
+    sizes = frames.detection_boxes_xyxy[:, [2, 3, 2, 3]]
+    arrays = replace(frames, detection_boxes_xyxy=sizes * of_class[frames.detection_classes])
+    matching = match_detections(arrays, len(names), DEFAULT_MAX_DETS[-1])
+    ap50 = average_precision(arrays, matching, len(names))
+    present = ~np.isnan(ap50)
     return Baseline(
-        AP50=result["AP50"],
-        recall=result.operating_point.recall,
-        AP50_by_class=dict(by_class.select("class", "AP50").iter_rows()),
+        AP50=float(ap50[present].mean()),
+        recall=float(matching.true.sum() / (~arrays.truth_crowd).sum()),
+        AP50_by_class={names[c]: float(ap50[c]) for c in np.flatnonzero(present)},
     )
 
 

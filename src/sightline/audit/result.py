@@ -9,8 +9,7 @@ from typing import Annotated, Any, TypeAlias
 import polars as pl
 import pydantic
 
-from sightline.core.config import validation_sentence
-from sightline.core.errors import ConfigError, at, unknown_name
+from sightline.core.errors import ConfigError, at, unknown_name, value_sentence
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.results import Result
 from sightline.data import CODES
@@ -285,7 +284,7 @@ def read_audit(path: str | Path) -> AuditResult:
     try:
         result: AuditResult = pydantic.TypeAdapter(AuditResult).validate_python(value)
     except pydantic.ValidationError as error:
-        raise ConfigError(validation_sentence(None, error), where=str(file)) from None
+        raise ConfigError(value_sentence(error.errors(include_url=False)[0]), where=str(file)) from None
     for f in result.findings:
         if f.code not in CODES:
             raise ConfigError(unknown_name("finding", f.code, CODES), where=str(file))

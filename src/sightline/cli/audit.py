@@ -3,24 +3,28 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from sightline.audit import AuditOptions, AuditResult, SplitCounts, audit_dataset, read_audit, write_quarantine
+import sightline.audit
+import sightline.data
+import sightline.infer
+import sightline.report
+from sightline.audit import AuditOptions
 from sightline.cli.console import STDOUT, Count, JsonFlag, emit_json, note, progress_bar, show_line
-from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, at
 from sightline.core.files import write_json_atomic
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.predictions import Predictions
 from sightline.core.runs import RunFolder
-from sightline.data import read_coco_results, read_dataset
-from sightline.infer import embed_dataset
-from sightline.report import write_audit_page
+
+if TYPE_CHECKING:
+    from sightline.audit import AuditResult, SplitCounts
+    from sightline.core.dataset import Dataset
 
 __all__ = ["audit", "show_audit"]
 
@@ -83,16 +87,16 @@ def audit(
         if file is not None and Path(file).suffix.lower() not in suffixes:
             raise ConfigError(f"{option} must name a file that ends in {suffixes[0]}, got '{file}'")
     run = None if record is None else RunFolder.open(record)
-    earlier = None if since is None else read_audit(since)
-    dataset = read_dataset(data, format=format)
+    earlier = None if since is None else sightline.audit.read_audit(since)
+    dataset = sightline.data.read_dataset(data, format=format)
     found = None if predictions is None else _read_predictions(predictions, dataset)
     with progress_bar() as bar:
         vectors = None
         if embeddings is not None:
-            vectors = embed_dataset(
+            vectors = sightline.infer.embed_dataset(
                 dataset, embeddings, workers=workers, progress=lambda done, total: bar("embedding images", done, total)
             )
-        result = audit_dataset(
+        result = sightline.audit.audit_dataset(
             dataset,
             options,
             workers=workers,
@@ -109,16 +113,16 @@ def audit(
         if target is not None:
             write_json_atomic(target, result)
     if html is not None:
-        page = write_audit_page(dataset, result, html)
+        page = sightline.report.write_audit_page(dataset, result, html)
         note(f"written: {page.path} ({page.size_bytes / 1e6:.1f} MB, {page.pictures} pictures)")
     if quarantine is not None:
-        count = write_quarantine(dataset, result, quarantine, quarantine_from, data=data)
+        count = sightline.audit.write_quarantine(dataset, result, quarantine, quarantine_from, data=data)
         note(f"written: {quarantine}, which leaves out {count} image{'s' if count != 1 else ''}")
     return _exit_code(worst_severity(result.findings), fail_on)
 
 
-def _read_predictions(path: str, dataset: Dataset) -> Predictions:
-    return read_coco_results(path, dataset) if path.endswith(".json") else Predictions.load(path)
+def _read_predictions(path: str, dataset: "Dataset") -> Predictions:
+    return sightline.data.read_coco_results(path, dataset) if path.endswith(".json") else Predictions.load(path)
 
 
 def _exit_code(worst: Severity | None, fail_on: str) -> int:
@@ -133,7 +137,7 @@ _PLACE_WIDTH = 44
 _PLACES, _PLACES_OF_CODE = 40, 10
 
 
-def show_audit(result: AuditResult) -> None:
+def show_audit(result: "AuditResult") -> None:
     """Print the audit on stdout; --json has everything that is only counted here."""
     _show_line(result.name, (result.format, result.task, *_amounts(result)), bold=True)
     _show_line("splits", [_part(name, counts, result.task) for name, counts in result.splits.items()])
@@ -150,14 +154,14 @@ def show_audit(result: AuditResult) -> None:
     _show_places(result.name, result.findings)
 
 
-def _amounts(result: AuditResult) -> list[str]:
+def _amounts(result: "AuditResult") -> list[str]:
     amounts = [_many(result.images, "image")]
     if result.task != "semantic":
         amounts.append(_many(result.objects, "object"))
     return [*amounts, _many(len(result.objects_by_class), "class", "classes")]
 
 
-def _part(name: str, counts: SplitCounts, task: str) -> str:
+def _part(name: str, counts: "SplitCounts", task: str) -> str:
     objects = "" if task == "semantic" else f", {_many(counts.objects, 'object')}"
     return f"{name or '(none)'} {_many(counts.images, 'image')}{objects}"
 
@@ -184,7 +188,7 @@ def _show_line(head: str, parts: Sequence[str], *, bold: bool = False) -> None:
     STDOUT.print(text, highlight=False, soft_wrap=True)
 
 
-def _table(result: AuditResult) -> Table:
+def _table(result: "AuditResult") -> Table:
     table = Table(header_style="dim", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("severity", no_wrap=True)
     table.add_column("code", no_wrap=True)

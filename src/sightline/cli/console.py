@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
 from rich.box import SIMPLE_HEAD
@@ -15,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sightline.core.errors import ConfigError
-from sightline.core.files import plain, write_json_atomic
-from sightline.core.results import Result, format_cell
+from sightline.core.files import format_cell, plain, write_json_atomic
+
+if TYPE_CHECKING:
+    from sightline.core.results import Result
 
 __all__ = [
     "INTERRUPTED",
@@ -62,7 +64,7 @@ def check_json_name(out: str | None) -> None:
         raise ConfigError(f"--out must name a file that ends in .json, got '{out}'")
 
 
-def give_result(result: Result, show: Callable[[], None], *, out: str | None, json: bool) -> None:
+def give_result(result: "Result", show: Callable[[], None], *, out: str | None, json: bool) -> None:
     """Write a result to `out` where one is given, and print it: as JSON, or by `show` for people."""
     if out is not None:
         write_json_atomic(out, result)

@@ -9,24 +9,37 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+import sightline.data
+import sightline.testing
 from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_line, show_table
 from sightline.core.dataset import Dataset, Task
 from sightline.core.errors import ConfigError, InputError, unknown_name
 from sightline.core.files import atomic_folder, check_new_folder
 from sightline.core.findings import Finding
-from sightline.data import FORMATS, read_dataset, write_dataset
-from sightline.testing import check_written
 
 __all__ = ["convert"]
 
-_WRITABLE = [name for name, form in FORMATS.items() if form.write is not None]
+WRITABLE = (
+    "coco",
+    "coco-panoptic",
+    "roboflow",
+    "yolo",
+    "voc",
+    "visdrone",
+    "labelme",
+    "cvat",
+    "mot",
+    "masks",
+    "instance-files",
+)
+"""Every format that can be written, in the order of `FORMATS`, which the help need not load."""
 
 
 def convert(
     data: str,
     out: str,
     *,
-    to: Annotated[str, Parameter(help=f"Format to write: {', '.join(_WRITABLE)}.")],
+    to: Annotated[str, Parameter(help=f"Format to write: {', '.join(WRITABLE)}.")],
     format: str | None = None,  # noqa: A002 - the option's name
     task: Task | None = None,
     copy_images: bool = True,
@@ -54,15 +67,15 @@ def convert(
     json
         Print the result as JSON.
     """
-    if to not in _WRITABLE:
-        raise ConfigError(unknown_name("format to write", to, _WRITABLE))
+    if to not in WRITABLE:
+        raise ConfigError(unknown_name("format to write", to, WRITABLE))
     check_new_folder(out)
-    dataset = read_dataset(data, format=format, task=task)
+    dataset = sightline.data.read_dataset(data, format=format, task=task)
     with atomic_folder(out) as folder, _named(folder, out):
         with progress_bar() as bar:
             progress = partial(bar, "copying images")
-            losses = write_dataset(dataset, folder, to, copy_images=copy_images, progress=progress)
-        after = check_written(dataset, losses, folder, to) if verify and copy_images else None
+            losses = sightline.data.write_dataset(dataset, folder, to, copy_images=copy_images, progress=progress)
+        after = sightline.testing.check_written(dataset, losses, folder, to) if verify and copy_images else None
     _show(dataset, after, losses, out, to, as_json=json)
     return 0
 

@@ -2,31 +2,28 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import sightline.data
+import sightline.data.splits
+import sightline.evaluate
+import sightline.infer
+import sightline.ops
+import sightline.track
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
-from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.predictions import Predictions
-from sightline.data import read_coco_results, read_dataset, write_mot_predictions
-from sightline.data.splits import exclude_images, hold_out
-from sightline.evaluate import (
-    DetectionResult,
-    SemanticResult,
-    TrackingResult,
-    evaluate_detection,
-    evaluate_mot_results,
-    evaluate_semantic,
-    evaluate_tracking,
-)
-from sightline.infer import NetworkPredictor, open_predictor, predict_dataset, track_dataset
-from sightline.ops.postprocess import EVALUATION
-from sightline.track import create_tracker
+
+if TYPE_CHECKING:
+    from sightline.core.dataset import Dataset
+    from sightline.evaluate import DetectionResult, SemanticResult, TrackingResult
+    from sightline.infer import NetworkPredictor
+
+    Result = DetectionResult | SemanticResult | TrackingResult
 
 __all__ = ["evaluate"]
 
-Result = DetectionResult | SemanticResult | TrackingResult
 IouType = Literal["bbox", "segm"]
 Preprocessing = Literal["none", "mot15", "mot17", "mot20"]
 _RULES: Preprocessing = "mot15"
@@ -95,12 +92,16 @@ def evaluate(
         raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
     if predictions is not None and (batch, device, threads) != (None, None, None):
         raise ConfigError("--batch, --device and --threads are for a model to run, got --predictions")
-    dataset = _choose(exclude_images(read_dataset(data), exclude), split, val_fraction, seed)
+    dataset = _choose(
+        sightline.data.splits.exclude_images(sightline.data.read_dataset(data), exclude), split, val_fraction, seed
+    )
     if dataset.task == "semantic" and (conf is not None or iou_type != "bbox"):
         raise ConfigError("--conf and --iou-type are for detections, got a data set of label maps")
     if model is not None:
-        whole = {} if track is not None else EVALUATION.model_dump()
-        predictor = open_predictor(model, **({"conf": conf} | whole), device=device or "auto", threads=threads)
+        whole = {} if track is not None else sightline.ops.EVALUATION.model_dump()
+        predictor = sightline.infer.open_predictor(
+            model, **({"conf": conf} | whole), device=device or "auto", threads=threads
+        )
         result, found = _of_model(dataset, predictor, track, iou_type, preprocessing, conf, batch or _BATCH)
     else:
         assert predictions is not None
@@ -112,14 +113,14 @@ def evaluate(
 
 
 def _of_model(
-    dataset: Dataset,
-    predictor: NetworkPredictor,
+    dataset: "Dataset",
+    predictor: "NetworkPredictor",
     track: str | None,
     iou_type: IouType,
     preprocessing: Preprocessing | None,
     conf: float | None,
     batch: int,
-) -> tuple[Result, Predictions | None]:
+) -> "tuple[Result, Predictions | None]":
     if track is not None:
         _refuse_beside_tracks("--iou-type", iou_type != "bbox")
     else:
@@ -130,37 +131,37 @@ def _of_model(
             bar("predicting", done, total or 0)
 
         if track is not None:
-            tracker = partial(create_tracker, track)
-            found = track_dataset(predictor, tracker, dataset, batch=batch, progress=progress)
-            return evaluate_tracking(dataset, found, preprocessing=preprocessing or _RULES), found
-        found = predict_dataset(predictor, dataset, batch=batch, progress=progress)
+            tracker = partial(sightline.track.create_tracker, track)
+            found = sightline.infer.track_dataset(predictor, tracker, dataset, batch=batch, progress=progress)
+            return sightline.evaluate.evaluate_tracking(dataset, found, preprocessing=preprocessing or _RULES), found
+        found = sightline.infer.predict_dataset(predictor, dataset, batch=batch, progress=progress)
         return _measure(dataset, found, iou_type, conf), found
 
 
-def _choose(dataset: Dataset, split: str, val_fraction: float, seed: int) -> Dataset:
+def _choose(dataset: "Dataset", split: str, val_fraction: float, seed: int) -> "Dataset":
     if split == "all" or (not dataset.splits and dataset.task == "track"):
         return dataset
-    divided, said = hold_out(dataset, train="train", val="val", fraction=val_fraction, seed=seed)
+    divided, said = sightline.data.splits.hold_out(dataset, train="train", val="val", fraction=val_fraction, seed=seed)
     for line in said:
         note(line)
     return divided.split(split)
 
 
 def _of_predictions(
-    dataset: Dataset,
+    dataset: "Dataset",
     path: str,
     iou_type: IouType,
     preprocessing: Preprocessing | None,
     conf: float | None,
-) -> tuple[Result, Predictions | None]:
+) -> "tuple[Result, Predictions | None]":
     file = Path(path)
     if file.is_dir() or file.suffix == ".txt":
         _refuse_beside_tracks("--conf and --iou-type", conf is not None or iou_type != "bbox")
-        return evaluate_mot_results(dataset, file, preprocessing=preprocessing or _RULES), None
-    found = read_coco_results(file, dataset) if file.suffix == ".json" else Predictions.load(file)
+        return sightline.evaluate.evaluate_mot_results(dataset, file, preprocessing=preprocessing or _RULES), None
+    found = sightline.data.read_coco_results(file, dataset) if file.suffix == ".json" else Predictions.load(file)
     if dataset.task == "track" and not found.table["track_id"].null_count():
         _refuse_beside_tracks("--conf and --iou-type", conf is not None or iou_type != "bbox")
-        return evaluate_tracking(dataset, found, preprocessing=preprocessing or _RULES), found
+        return sightline.evaluate.evaluate_tracking(dataset, found, preprocessing=preprocessing or _RULES), found
     _refuse_without_tracks(preprocessing)
     return _measure(dataset, found, iou_type, conf), found
 
@@ -175,26 +176,26 @@ def _refuse_without_tracks(preprocessing: Preprocessing | None) -> None:
         raise ConfigError("--preprocessing is for tracks, got none to measure", do="use --track with a model")
 
 
-def _measure(dataset: Dataset, found: Predictions, iou_type: IouType, conf: float | None) -> Result:
+def _measure(dataset: "Dataset", found: Predictions, iou_type: IouType, conf: float | None) -> "Result":
     if dataset.task == "semantic":
-        return evaluate_semantic(dataset, found)
-    return evaluate_detection(dataset, found, iou_type=iou_type, conf=conf)
+        return sightline.evaluate.evaluate_semantic(dataset, found)
+    return sightline.evaluate.evaluate_detection(dataset, found, iou_type=iou_type, conf=conf)
 
 
-def _write(folder: Path, dataset: Dataset, result: Result, found: Predictions | None) -> None:
-    name = "tracking.json" if isinstance(result, TrackingResult) else "evaluation.json"
+def _write(folder: Path, dataset: "Dataset", result: "Result", found: Predictions | None) -> None:
+    name = "tracking.json" if isinstance(result, sightline.evaluate.TrackingResult) else "evaluation.json"
     write_json_atomic(folder / name, result)
     if found is not None:
         found.save(folder / "predictions.parquet")
-    if isinstance(result, TrackingResult) and found is not None:
-        write_mot_predictions(dataset, found, folder / "mot")
+    if isinstance(result, sightline.evaluate.TrackingResult) and found is not None:
+        sightline.data.write_mot_predictions(dataset, found, folder / "mot")
 
 
-def _show(result: Result, as_json: bool) -> None:
+def _show(result: "Result", as_json: bool) -> None:
     if as_json:
         emit_json(result)
         return
-    if isinstance(result, TrackingResult):
+    if isinstance(result, sightline.evaluate.TrackingResult):
         # A column for each sequence: thirty metrics do not fit beside each other.
         columns = [*result.sequences, result.combined]
         rows = [(metric, *(c.metrics[metric] for c in columns)) for metric in result.combined.metrics]

@@ -4,18 +4,19 @@ import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from sightline.audit import audit_dataset, read_audit
+import sightline.audit
+import sightline.data
+import sightline.draw.look
+import sightline.report
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.findings import Finding
-from sightline.data import CODES, read_dataset
-from sightline.draw.look import LookOptions, look_at
-from sightline.report import OutputFormat, write_look
+from sightline.draw.look import LookOptions
 
 __all__ = ["look"]
 
@@ -30,7 +31,7 @@ def look(
     draws: Count = _DRAWS,
     config: str | None = None,
     out: str | None = None,
-    format: OutputFormat = "both",  # noqa: A002 - the option's name
+    format: Literal["png", "html", "both"] = "both",  # noqa: A002 - the option's name
     data_format: str | None = None,
     split: str | None = None,
     options: Annotated[LookOptions, Parameter(name="*")] = LookOptions(),  # noqa: B008 - frozen
@@ -72,13 +73,13 @@ def look(
     json
         Print what was written as JSON.
     """
-    if finding is not None and finding not in {_ALL, *CODES}:
-        raise ConfigError(unknown_name("finding", finding, [_ALL, *CODES]))
+    if finding is not None and finding not in {_ALL, *sightline.data.CODES}:
+        raise ConfigError(unknown_name("finding", finding, [_ALL, *sightline.data.CODES]))
     if (assignments or config is not None) and not augment:
         raise ConfigError("settings of training belong to --augment, got them without it", do="add --augment")
     if augment and (finding is not None or audit is not None):
         raise ConfigError("--augment shows images as in training, got it together with findings", do="look twice")
-    whole = read_dataset(data, format=data_format)
+    whole = sightline.data.read_dataset(data, format=data_format)
     dataset = whole if split is None else whole.split(split)
     findings = _findings(whole, audit, finding, workers)
     if split is not None:
@@ -92,8 +93,8 @@ def look(
             dataset, assignments, config, images=options.images, draws=draws, seed=options.seed
         )
     else:
-        sheets = look_at(dataset, options, findings, codes)
-    result = write_look(dataset, sheets, folder, format, _about(dataset, split))
+        sheets = sightline.draw.look.look_at(dataset, options, findings, codes)
+    result = sightline.report.write_look(dataset, sheets, folder, format, _about(dataset, split))
     if json:
         emit_json(result)
         return 0
@@ -106,11 +107,13 @@ def look(
 
 def _findings(dataset: Dataset, audit: str | None, finding: str | None, workers: int) -> Sequence[Finding]:
     if audit is not None:
-        return read_audit(audit).findings
+        return sightline.audit.read_audit(audit).findings
     if finding is None:
         return ()
     with progress_bar() as bar:
-        done = audit_dataset(dataset, workers=workers, progress=lambda n, total: bar("reading files", n, total))
+        done = sightline.audit.audit_dataset(
+            dataset, workers=workers, progress=lambda n, total: bar("reading files", n, total)
+        )
     return done.findings
 
 

@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import cyclopts
-import pydantic
 from rich.markup import escape
 
 import sightline
 from sightline.cli.console import INTERRUPTED, STDERR
-from sightline.core.config import validation_sentence
-from sightline.core.errors import ConfigError, InputError, MissingExtraError, SightlineError, unknown_name
+from sightline.core.errors import (
+    ConfigError,
+    InputError,
+    MissingExtraError,
+    SightlineError,
+    unknown_name,
+    value_sentence,
+)
 from sightline.core.launch import read_launch
 
 __all__ = ["build_app", "main"]
@@ -132,8 +137,11 @@ def _usage_sentence(error: cyclopts.CycloptsError) -> str:
     if isinstance(error, cyclopts.UnknownCommandError):
         return unknown_name("verb", (error.unused_tokens or [""])[0], VERBS) + "."
     cause = error.__cause__
-    if isinstance(cause, pydantic.ValidationError):
+    pydantic = sys.modules.get("pydantic")  # loaded by the verbs that have options of its kind
+    if pydantic is not None and isinstance(cause, pydantic.ValidationError):
         # The field's name is the option's.
-        named = re.sub(r"^'([\w.]+)'", lambda m: f"--{m[1].replace('_', '-')}", validation_sentence(None, cause))
+        named = re.sub(
+            r"^'([\w.]+)'", lambda m: f"--{m[1].replace('_', '-')}", value_sentence(cause.errors(include_url=False)[0])
+        )
         return f"{named}."
     return f"{' '.join(str(error).split())} See 'sightline --help'."

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+import sightline.infer
+import sightline.infer.sources
+import sightline.track
 from sightline.cli.console import INTERRUPTED, Count, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.runs import RunFolder
-from sightline.infer import VideoSettings, create_sinks, open_predictor, open_source, run_pipeline
-from sightline.infer.sources import ImageSource
-from sightline.track import create_tracker
 
 __all__ = ["run"]
 
@@ -79,18 +79,22 @@ def run(
         Print the result as JSON.
     """
     keep = RunFolder.open(record) if record is not None else None
-    predictor = open_predictor(model, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads)
+    predictor = sightline.infer.open_predictor(
+        model, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads
+    )
     if predictor.task == "semantic" and (conf, iou, max_det) != (None, None, None):
         raise ConfigError("--conf, --iou and --max-det are for detections, got a model of label maps", where=model)
-    opened = open_source(source, allow_network=allow_network)
-    stills = isinstance(opened, ImageSource) and opened.fps is None
+    opened = sightline.infer.open_source(source, allow_network=allow_network)
+    stills = isinstance(opened, sightline.infer.sources.ImageSource) and opened.fps is None
     if track is None:
         track = not stills and predictor.task != "semantic"
-    follows = create_tracker(tracker) if track else None
+    follows = sightline.track.create_tracker(tracker) if track else None
     stem = Path(source).resolve().stem if "://" not in source else "stream"
-    sinks = create_sinks(save or ("pictures" if stills else "video", "jsonl"), out, stem, VideoSettings(codec=codec))
+    sinks = sightline.infer.create_sinks(
+        save or ("pictures" if stills else "video", "jsonl"), out, stem, sightline.infer.VideoSettings(codec=codec)
+    )
     with progress_bar() as bar:
-        result = run_pipeline(
+        result = sightline.infer.run_pipeline(
             opened,
             predictor,
             follows,

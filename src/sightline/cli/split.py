@@ -1,22 +1,17 @@
 """`sightline split`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 
-from sightline.audit.splits import (
-    DEFAULT_FRACTIONS,
-    SplitOptions,
-    SplitResult,
-    plan_splits,
-    read_previous,
-    split_files,
-    write_split,
-)
+import sightline.audit.splits
+import sightline.data
 from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.errors import ConfigError
-from sightline.data import absolute, read_dataset
+
+if TYPE_CHECKING:
+    from sightline.audit.splits import SplitOptions, SplitResult
 
 __all__ = ["split"]
 
@@ -95,10 +90,10 @@ def split(
     given = {name: value for name, value in given.items() if value is not None}
     table = None
     if previous is not None:
-        table, record = read_previous(Path(previous))
+        table, record = sightline.audit.splits.read_previous(Path(previous))
         inherited = {
             "folds": record.folds,
-            "fractions": record.fractions or DEFAULT_FRACTIONS,
+            "fractions": record.fractions or sightline.audit.splits.DEFAULT_FRACTIONS,
             "group_by": record.group_by,
             "metadata": record.metadata,
             "stratify": record.stratify,
@@ -107,11 +102,11 @@ def split(
             "sequences": record.sequences,
         }
         given = inherited | given
-    options = SplitOptions.load(given)
+    options = sightline.audit.splits.SplitOptions.load(given)
     _refuse_overwriting(Path(out), data, options, previous)
-    dataset = read_dataset(data, format=format)
+    dataset = sightline.data.read_dataset(data, format=format)
     with progress_bar() as bar:
-        plan = plan_splits(
+        plan = sightline.audit.splits.plan_splits(
             dataset,
             options,
             previous=table,
@@ -119,7 +114,7 @@ def split(
             workers=workers,
             progress=lambda done, total: bar("reading files", done, total),
         )
-    written = write_split(plan, Path(out), data, format=format)
+    written = sightline.audit.splits.write_split(plan, Path(out), data, format=format)
     if json:
         emit_json({**plan.result.to_dict(), "files": [str(f) for f in written]})
     else:
@@ -153,11 +148,13 @@ def _stratify(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in text.split(","))
 
 
-def _refuse_overwriting(out: Path, data: str, options: SplitOptions, previous: str | None) -> None:
+def _refuse_overwriting(out: Path, data: str, options: "SplitOptions", previous: str | None) -> None:
     """The files of the division given with --previous are replaced, and nothing else."""
-    *descriptions, table = split_files(out, options.folds, data)
+    *descriptions, table = sightline.audit.splits.split_files(out, options.folds, data)
     there = [file for file in (*descriptions, table) if file.exists()]
-    if there and (previous is None or absolute(Path(previous)) not in map(absolute, descriptions)):
+    if there and (
+        previous is None or sightline.data.absolute(Path(previous)) not in map(sightline.data.absolute, descriptions)
+    ):
         raise ConfigError(
             "the output must be a new file, got one that exists",
             where=str(there[0]),
@@ -165,7 +162,7 @@ def _refuse_overwriting(out: Path, data: str, options: SplitOptions, previous: s
         )
 
 
-def _show(result: SplitResult, written: list[Path], has_previous: bool) -> None:
+def _show(result: "SplitResult", written: list[Path], has_previous: bool) -> None:
     parts = result.parts
     classes = [c for c in parts.columns if c.startswith("class ")]
     shown = sorted(classes, key=lambda c: -int(parts[c].sum()))[:_SHOWN_CLASSES]

@@ -7,7 +7,7 @@ from typing import Any, Self
 import pydantic
 import yaml
 
-from sightline.core.errors import ConfigError, at, unknown_name
+from sightline.core.errors import ConfigError, at, unknown_name, value_sentence
 from sightline.core.files import check_regular, write_text_atomic
 
 __all__ = ["Config", "read_yaml", "validation_sentence"]
@@ -62,20 +62,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return {str(k): v for k, v in value.items()}
 
 
-def validation_sentence(cls: type[pydantic.BaseModel] | None, error: pydantic.ValidationError) -> str:
+def validation_sentence(cls: type[pydantic.BaseModel], error: pydantic.ValidationError) -> str:
     """The first fault pydantic found in values for `cls`, as one sentence without its full stop."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden" and cls is not None:
+    if first["type"] == "extra_forbidden":
         *parents, leaf = map(str, first["loc"])
         under = f" under '{'.'.join(parents)}'" if parents else ""
         return unknown_name("key", leaf, _known_keys(cls, first["loc"])).replace(f"'{leaf}'", f"'{leaf}'{under}", 1)
-    got = first["input"]
-    if first["type"] == "missing":
-        return f"'{key}' is missing and has no default"
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    return f"'{key}': {message}, got {got!r}" if key else message
+    return value_sentence(first)
 
 
 def _known_keys(cls: type[pydantic.BaseModel], loc: tuple[int | str, ...]) -> list[str]:

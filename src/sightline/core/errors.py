@@ -11,8 +11,9 @@ SightlineError                 something went wrong (exit code 1)
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "ConfigError",
@@ -26,6 +27,7 @@ __all__ = [
     "at",
     "nearest",
     "unknown_name",
+    "value_sentence",
 ]
 
 
@@ -103,3 +105,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     near = nearest(name, names)
     hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(names)}"
     return f"unknown {kind} '{name}' ({hint})"
+
+
+def value_sentence(fault: Mapping[str, Any]) -> str:
+    """One fault as pydantic describes it (`loc`, `type`, `msg`, `input`) as a sentence without its full stop."""
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "missing":
+        return f"'{key}' is missing and has no default"
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"'{key}': {message}, got {fault['input']!r}" if key else message

@@ -1,4 +1,7 @@
-"""Writing files so that a reader never sees half of one: a temporary name in the same folder, then a rename."""
+"""Writing files so that a reader never sees half of one: a temporary name in the same folder, then a rename.
+
+And how values are written: as plain JSON types, and as cells of tables.
+"""
 
 import contextlib
 import errno
@@ -17,8 +20,6 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sightline.core.errors import ConfigError
 
 if sys.platform != "win32":
@@ -30,6 +31,7 @@ __all__ = [
     "check_new_folder",
     "check_regular",
     "file_sha256",
+    "format_cell",
     "locked_folder",
     "plain",
     "remove_leftovers",
@@ -218,6 +220,7 @@ def plain(value: Any) -> Any:
     Dataclasses become their fields, or what their `to_dict` gives; tables a list of rows; numpy scalars and arrays,
     paths, tuples and sets (sorted) what they are in JSON.
 
+    >>> import numpy as np
     >>> plain({"box": (np.float32(0.5), math.nan), "file": Path("a") / "b"})
     {'box': [0.5, None], 'file': 'a/b'}
     """
@@ -227,10 +230,9 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if isinstance(value, (set, frozenset)):  # sorted, or the order would change from process to process
         return [plain(v) for v in sorted(value, key=lambda v: (type(v).__name__, v))]
-    if isinstance(value, np.ndarray):
+    numpy = sys.modules.get("numpy")  # who holds an array or a scalar of it has loaded it; nobody else need wait for it
+    if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
         return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Path):
@@ -242,3 +244,12 @@ def plain(value: Any) -> Any:
     if hasattr(value, "iter_rows"):  # a polars table, without loading polars for those who have none
         return [plain(row) for row in value.iter_rows(named=True)]
     return value
+
+
+def format_cell(value: Any) -> str:
+    """A value as tables show it: floats with four decimals (tiny ones as powers), None and NaN as an en dash."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"

@@ -1,16 +1,15 @@
 """The base of everything that is measured: frozen dataclasses that print, tabulate and serialise themselves."""
 
 import html
-import math
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from sightline.core.files import plain
+from sightline.core.files import format_cell, plain
 
-__all__ = ["Result", "format_cell", "markdown_table"]
+__all__ = ["Result", "markdown_table"]
 
 
 class Result:
@@ -57,12 +56,3 @@ def markdown_table(frame: pl.DataFrame) -> str:
         "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines
     )
     return "\n".join([head, "|" + "---|" * frame.width, *body])
-
-
-def format_cell(value: Any) -> str:
-    """A value as tables show it: floats with four decimals (tiny ones as powers), None and NaN as an en dash."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"

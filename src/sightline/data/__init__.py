@@ -1,13 +1,18 @@
 """Data sets: recognising, reading, describing, splitting and writing them. The names below are the public door."""
 
-from sightline.data.class_masks import BACKGROUND_NAMES, ClassMask, examine_class_mask, read_class_mask
-from sightline.data.codes import CODES, finding, images_of_findings
-from sightline.data.description import DESCRIPTION_NAME, Description
-from sightline.data.doors import FORMATS, detect_format, entry_lines, read_dataset, write_dataset
-from sightline.data.formats.mot.text import read_mot_txt, write_mot_txt
-from sightline.data.layout import absolute, inside, list_images, path_from, split_of
-from sightline.data.prediction_files import read_coco_results, write_mot_predictions
-from sightline.data.splits.division import check_split_overlap, split_dataset
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.data.class_masks import BACKGROUND_NAMES, ClassMask, examine_class_mask, read_class_mask
+    from sightline.data.codes import CODES, finding, images_of_findings
+    from sightline.data.description import DESCRIPTION_NAME, Description
+    from sightline.data.doors import FORMATS, detect_format, entry_lines, read_dataset, write_dataset
+    from sightline.data.formats.mot.text import read_mot_txt, write_mot_txt
+    from sightline.data.layout import absolute, inside, list_images, path_from, split_of
+    from sightline.data.prediction_files import read_coco_results, write_mot_predictions
+    from sightline.data.splits.division import check_split_overlap, split_dataset
 
 __all__ = [
     "BACKGROUND_NAMES",
@@ -36,3 +41,5 @@ __all__ = [
     "write_mot_predictions",
     "write_mot_txt",
 ]
+
+__getattr__, __dir__ = door(__name__)

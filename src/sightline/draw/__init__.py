@@ -1,21 +1,26 @@
 """Seeing it: boxes, masks, labels, sheets, strips, overlays and trails on RGB uint8 pictures."""
 
-from sightline.draw.detections import PALETTE, Drawer, class_colours
-from sightline.draw.judged import (
-    DETECTION_KEY,
-    JUDGED,
-    PIXEL_KEY,
-    JudgedBox,
-    draw_judged,
-    error_parts,
-    judge,
-    tint_judged,
-)
-from sightline.draw.lettering import CAPTION_PX, GROUND, Tag, draw_caption, lay_out, text_width, write_tags
-from sightline.draw.shapes import dot, outline_box, outline_mask, tint
-from sightline.draw.sheets import class_key
-from sightline.draw.truth import TINT, draw_class_map
-from sightline.draw.view import View, show_tones, view_whole
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.draw.detections import PALETTE, Drawer, class_colours
+    from sightline.draw.judged import (
+        DETECTION_KEY,
+        JUDGED,
+        PIXEL_KEY,
+        JudgedBox,
+        draw_judged,
+        error_parts,
+        judge,
+        tint_judged,
+    )
+    from sightline.draw.lettering import CAPTION_PX, GROUND, Tag, draw_caption, lay_out, text_width, write_tags
+    from sightline.draw.shapes import dot, outline_box, outline_mask, tint
+    from sightline.draw.sheets import class_key
+    from sightline.draw.truth import TINT, draw_class_map
+    from sightline.draw.view import View, show_tones, view_whole
 
 __all__ = [
     "CAPTION_PX",
@@ -47,3 +52,5 @@ __all__ = [
     "view_whole",
     "write_tags",
 ]
+
+__getattr__, __dir__ = door(__name__)

@@ -6,15 +6,13 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 
-from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.draw.detections import PALETTE
 from sightline.draw.lettering import lay_out
 from sightline.draw.view import Picture
 
-__all__ = ["Cell", "Key", "LookOptions", "Sheet", "class_key", "paint_sheet"]
+__all__ = ["Cell", "Key", "Sheet", "class_key", "paint_sheet"]
 
 Key = tuple[tuple[tuple[int, int, int], str], ...]
 MAX_KEY = 24
@@ -68,19 +66,3 @@ def class_key(dataset: Dataset, image_ids: Sequence[int]) -> Key:
 def _colour(class_id: int) -> tuple[int, int, int]:
     red, green, blue = PALETTE.by_idx(class_id).as_rgb()
     return int(red), int(green), int(blue)
-
-
-class LookOptions(Config):
-    """How many pictures of each kind, how large, and which: the same seed shows the same pictures."""
-
-    images: int = Field(default=16, ge=0)
-    """Whole images, drawn at random."""
-    per_class: int = Field(default=16, ge=0)
-    """Objects (or regions of a mask) of each class, drawn at random."""
-    per_finding: int = Field(default=12, ge=0)
-    """Places shown for each finding code."""
-    tracks: int = Field(default=8, ge=0)
-    """Tracks shown of each sequence."""
-    imgsz: int = Field(default=400, ge=64, le=4096)
-    """Longest side in pixels of a whole image in a grid; crops of objects are half as large."""
-    seed: int = 0

@@ -1,24 +1,30 @@
 """How good is it: detection, segmentation and tracking, equal to the reference implementations."""
 
-from sightline.evaluate.detection import DEFAULT_MAX_DETS, evaluate_detection
-from sightline.evaluate.detection_arrays import detection_arrays
-from sightline.evaluate.detection_matching import MATCH_IOU, match_detections
-from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
-from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
-from sightline.evaluate.inputs import check_predictions
-from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps
-from sightline.evaluate.semantic_scores import SemanticAccumulator, class_ratios, mean_defined, summary
-from sightline.evaluate.tracking import (
-    TrackingResult,
-    TrackingScores,
-    evaluate_mot_files,
-    evaluate_mot_results,
-    evaluate_tracking,
-)
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.evaluate.coco import DetectionArrays, detection_arrays
+    from sightline.evaluate.detection import DEFAULT_MAX_DETS, evaluate_detection
+    from sightline.evaluate.detection_matching import MATCH_IOU, average_precision, match_detections
+    from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
+    from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
+    from sightline.evaluate.inputs import check_predictions
+    from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps
+    from sightline.evaluate.semantic_scores import SemanticAccumulator, class_ratios, mean_defined, summary
+    from sightline.evaluate.tracking import (
+        TrackingResult,
+        TrackingScores,
+        evaluate_mot_files,
+        evaluate_mot_results,
+        evaluate_tracking,
+    )
 
 __all__ = [
     "DEFAULT_MAX_DETS",
     "MATCH_IOU",
+    "DetectionArrays",
     "DetectionCurves",
     "DetectionImage",
     "DetectionResult",
@@ -27,6 +33,7 @@ __all__ = [
     "SemanticResult",
     "TrackingResult",
     "TrackingScores",
+    "average_precision",
     "best_and_worst",
     "check_predictions",
     "class_ratios",
@@ -42,3 +49,5 @@ __all__ = [
     "score_detection_images",
     "summary",
 ]
+
+__getattr__, __dir__ = door(__name__)

@@ -8,7 +8,7 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.predictions import Predictions
-from sightline.evaluate.detection_arrays import (
+from sightline.evaluate.coco import (
     AREA_RANGES,
     BoolArray,
     CocoScores,

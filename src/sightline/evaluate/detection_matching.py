@@ -1,4 +1,4 @@
-"""Which detection found which object at one IoU: COCO's greedy matching, and the confusion that follows from it.
+"""Which detection found which object at one IoU: COCO's greedy matching, and the AP and confusion that follow from it.
 
 The matching goes down the scores, so what a detection matches does not depend on those below it: one matching serves
 every confidence threshold.
@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from sightline.evaluate.detection_arrays import BoolArray, DetectionArrays, IntArray, overlaps
+from sightline.evaluate.coco import BoolArray, DetectionArrays, IntArray, overlaps
 from sightline.ops.boxes import FloatArray
 
 MATCH_IOU = 0.5
+_RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 _FALSE, _CROWD, _BEYOND = -1, -2, -3
 
 
@@ -67,6 +68,27 @@ def match_detections(arrays: DetectionArrays, class_count: int, max_det: int) ->
     return Matching(found, iou, iou_starts)
 
 
+def average_precision(arrays: DetectionArrays, matching: Matching, class_count: int) -> FloatArray:
+    """COCO's AP50 (C,) by class, 101 points, all sizes; NaN for a class without objects.
+
+    The same as `evaluate_detection` gives for the matching's limit of detections, without its other nine thresholds,
+    sizes, curves and digests.
+    """
+    is_true = matching.true
+    counted = np.flatnonzero(is_true | matching.false)
+    # Best score first, equals in the order of their images and then of the table, as in the reference.
+    order = counted[np.lexsort((-arrays.detection_scores[counted], arrays.detection_classes[counted]))]
+    starts = np.searchsorted(arrays.detection_classes[order], np.arange(class_count + 1))
+    objects = np.bincount(arrays.truth_classes[~arrays.truth_crowd], minlength=class_count)
+    found = np.full(class_count, np.nan)
+    for c in np.flatnonzero(objects):
+        true = np.cumsum(is_true[order[starts[c] : starts[c + 1]]])
+        precision = np.maximum.accumulate((true / np.arange(1, len(true) + 1))[::-1])[::-1]
+        place = np.searchsorted(true / objects[c], _RECALL_POINTS)
+        found[c] = np.append(precision, 0.0)[place].mean()  # recall that is never reached counts with precision 0
+    return found
+
+
 def detection_confusion(arrays: DetectionArrays, matching: Matching, class_count: int, conf: float) -> IntArray:
     """Counts (C + 1, C + 1) at a confidence threshold: row = ground truth, column = detection, last = background.
 
@@ -112,14 +134,36 @@ def _match(
                 found[d] = _BEYOND
                 continue
             row = iou_starts[image] + (d - detection_starts[image]) * (last - first) - first
-            free = ~taken[first:last] & ~truth_crowd[first:last] & (truth_classes[first:last] == class_id)
-            best = _best(iou, row, first, free)
+            best, on_crowd = _nearest(iou, row, first, last, truth_classes, class_id, taken, truth_crowd)
             if best >= 0:
                 found[d] = best
                 taken[best] = True
-            elif _best(iou, row, first, truth_crowd[first:last] & (truth_classes[first:last] == class_id)) >= 0:
+            elif on_crowd:
                 found[d] = _CROWD
     return found
+
+
+@njit(cache=True)
+def _nearest(
+    iou: FloatArray,
+    row: int,
+    first: int,
+    last: int,
+    truth_classes: IntArray,
+    class_id: int,
+    taken: BoolArray,
+    truth_crowd: BoolArray,
+) -> tuple[int, bool]:
+    """The free object of the class with the largest IoU of at least 0.5, or -1; and whether a crowd has as much."""
+    best, best_iou, on_crowd = -1, MATCH_IOU, False
+    for g in range(first, last):
+        if truth_classes[g] != class_id or iou[row + g] < MATCH_IOU:
+            continue
+        if truth_crowd[g]:
+            on_crowd = True
+        elif not taken[g] and iou[row + g] >= best_iou:  # the later one of equals, as in the reference
+            best, best_iou = g, iou[row + g]
+    return best, on_crowd
 
 
 @njit(cache=True)

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from sightline.core.results import Result
-from sightline.evaluate.detection_arrays import IntArray, IouType
+from sightline.evaluate.coco import IntArray, IouType
 from sightline.ops.boxes import FloatArray
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sightline.core.dataset import Dataset
 from sightline.core.predictions import Predictions
-from sightline.evaluate.detection_arrays import IouType, detection_arrays
+from sightline.evaluate.coco import IouType, detection_arrays
 from sightline.evaluate.detection_matching import match_detections
 
 __all__ = ["DetectionImage", "best_and_worst", "score_detection_images"]

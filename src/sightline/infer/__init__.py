@@ -1,13 +1,18 @@
 """Running a model: predictors of every backend, sources, sinks, drawing and the video pipeline. Works without torch."""
 
-from sightline.infer.dataset import predict_dataset, track_dataset
-from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor
-from sightline.infer.opening import BACKENDS, embed_dataset, open_predictor
-from sightline.infer.pipeline import RunResult, run_pipeline
-from sightline.infer.predictor import Image, Outputs, Prediction, Predictor, StagedPredictor
-from sightline.infer.sinks import SINKS, FrameResult, RunInfo, Sink, VideoSettings, create_sinks
-from sightline.infer.sources import Source, open_source
-from sightline.infer.timing import StageTimer
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.infer.dataset import predict_dataset, track_dataset
+    from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor
+    from sightline.infer.opening import BACKENDS, embed_dataset, open_predictor
+    from sightline.infer.pipeline import RunResult, run_pipeline
+    from sightline.infer.predictor import Image, Outputs, Prediction, Predictor, StagedPredictor
+    from sightline.infer.sinks import SINKS, FrameResult, RunInfo, Sink, VideoSettings, create_sinks
+    from sightline.infer.sources import Source, open_source
+    from sightline.infer.timing import StageTimer
 
 __all__ = [
     "BACKENDS",
@@ -34,3 +39,5 @@ __all__ = [
     "run_pipeline",
     "track_dataset",
 ]
+
+__getattr__, __dir__ = door(__name__)

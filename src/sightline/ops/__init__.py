@@ -1,24 +1,31 @@
 """Array mathematics: boxes, suppression, run-length masks, polygons, assignment, confusion. No state, no files."""
 
-from sightline.ops import rle
-from sightline.ops.assignment import assign
-from sightline.ops.boxes import (
-    box_area,
-    ciou_matrix,
-    clip_boxes,
-    cxcywh_to_xyxy,
-    diou_matrix,
-    giou_matrix,
-    iou_matrix,
-    xywh_to_xyxy,
-    xyxy_to_cxcywh,
-    xyxy_to_xywh,
-)
-from sightline.ops.confusion import confusion_matrix
-from sightline.ops.nms import nms
-from sightline.ops.rle import RleError
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.ops import rle
+    from sightline.ops.assignment import assign
+    from sightline.ops.boxes import (
+        box_area,
+        ciou_matrix,
+        clip_boxes,
+        cxcywh_to_xyxy,
+        diou_matrix,
+        giou_matrix,
+        iou_matrix,
+        xywh_to_xyxy,
+        xyxy_to_cxcywh,
+        xyxy_to_xywh,
+    )
+    from sightline.ops.confusion import confusion_matrix
+    from sightline.ops.postprocess import EVALUATION
+    from sightline.ops.rle import RleError
+    from sightline.ops.suppression import nms
 
 __all__ = [
+    "EVALUATION",
     "RleError",
     "assign",
     "box_area",
@@ -35,3 +42,5 @@ __all__ = [
     "xyxy_to_cxcywh",
     "xyxy_to_xywh",
 ]
+
+__getattr__, __dir__ = door(__name__)

@@ -83,6 +83,22 @@ def iou_matrix(
     return _overlap_matrix(boxes_a, boxes_b, np.ascontiguousarray(crowd), _IOU)
 
 
+def grouped_iou(
+    boxes_a_xyxy: FloatArray,
+    starts_a: npt.NDArray[np.int64],
+    boxes_b_xyxy: FloatArray,
+    starts_b: npt.NDArray[np.int64],
+    crowd_b: npt.NDArray[np.bool_],
+) -> FloatArray:
+    """The `iou_matrix` of each group, row by row, one after the other in one array.
+
+    Group `i` of either side are its rows from `starts[i]` to `starts[i + 1]`, so `starts` is one longer than there are
+    groups. As one computation, since a call for each of many small groups would take longer than the numbers do.
+    """
+    boxes_a, boxes_b = as_boxes(boxes_a_xyxy, "boxes_a_xyxy"), as_boxes(boxes_b_xyxy, "boxes_b_xyxy")
+    return _overlap_groups(boxes_a, starts_a, boxes_b, starts_b, crowd_b)
+
+
 def paired_iou(boxes_a_xyxy: npt.ArrayLike, boxes_b_xyxy: npt.ArrayLike) -> FloatArray:
     """Intersection over union (N,) in 0..1 of each box with the one in the same row; DataError for other lengths."""
     boxes_a, boxes_b = as_boxes(boxes_a_xyxy, "boxes_a_xyxy"), as_boxes(boxes_b_xyxy, "boxes_b_xyxy")
@@ -159,4 +175,22 @@ def _overlap_matrix(boxes_a: FloatArray, boxes_b: FloatArray, crowd_b: npt.NDArr
             union = area_a if crowd_b[j] else area_a + area_b[j] - common
             iou = common / union if common > 0.0 else 0.0
             out[i, j] = iou if kind == _IOU else iou - _penalty(boxes_a[i], boxes_b[j], iou, union, kind)
+    return out
+
+
+@njit(cache=True)
+def _overlap_groups(
+    boxes_a: FloatArray,
+    starts_a: npt.NDArray[np.int64],
+    boxes_b: FloatArray,
+    starts_b: npt.NDArray[np.int64],
+    crowd_b: npt.NDArray[np.bool_],
+) -> FloatArray:
+    out = np.empty(((starts_a[1:] - starts_a[:-1]) * (starts_b[1:] - starts_b[:-1])).sum())
+    end = 0
+    for i in range(len(starts_a) - 1):
+        b = slice(starts_b[i], starts_b[i + 1])
+        matrix = _overlap_matrix(boxes_a[starts_a[i] : starts_a[i + 1]], boxes_b[b], crowd_b[b], _IOU)
+        out[end : end + matrix.size] = matrix.reshape(-1)
+        end += matrix.size
     return out

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sightline.core.metadata import OperatingPoint
 from sightline.core.predictions import PREDICTIONS_SCHEMA
 from sightline.core.preprocess import Geometry
-from sightline.ops.nms import nms
 from sightline.ops.rle import encode, to_box
+from sightline.ops.suppression import nms
 
 __all__ = [
     "CANDIDATE_LIMIT",

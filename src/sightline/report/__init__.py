@@ -1,11 +1,16 @@
 """Can someone else check it? One self-contained page per run, every number with its source."""
 
-from sightline.report.audit_page import write_audit_page
-from sightline.report.card_text import CardText, write_template
-from sightline.report.dataset_card import CardResult, write_card
-from sightline.report.look_page import OutputFormat, write_look
-from sightline.report.page import ReportResult, write_report
-from sightline.report.study_page import write_study_page
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.report.audit_page import write_audit_page
+    from sightline.report.card_text import CardText, write_template
+    from sightline.report.dataset_card import CardResult, write_card
+    from sightline.report.look_page import OutputFormat, write_look
+    from sightline.report.page import ReportResult, write_report
+    from sightline.report.study_page import write_study_page
 
 __all__ = [
     "CardResult",
@@ -19,3 +24,5 @@ __all__ = [
     "write_study_page",
     "write_template",
 ]
+
+__getattr__, __dir__ = door(__name__)

@@ -1,24 +1,15 @@
 """What a plug-in must pass: the public conformance suites, each loaded when first used (one of them needs torch)."""
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_DOOR = {
-    "check_format": "sightline.testing.formats",
-    "check_model": "sightline.testing.models",
-    "check_predictor": "sightline.testing.predictors",
-    "check_tracker": "sightline.testing.trackers",
-    "check_written": "sightline.testing.formats",
-}
+from sightline.core.lazy import door
 
-__all__ = [*_DOOR]  # noqa: PLE0604 - the door's keys are strings
+if TYPE_CHECKING:
+    from sightline.testing.formats import check_format, check_written
+    from sightline.testing.models import check_model
+    from sightline.testing.predictors import check_predictor
+    from sightline.testing.trackers import check_tracker
 
+__all__ = ["check_format", "check_model", "check_predictor", "check_tracker", "check_written"]
 
-def __getattr__(name: str) -> Any:
-    if name not in _DOOR:
-        raise AttributeError(f"module 'sightline.testing' has no attribute '{name}'")
-    return getattr(importlib.import_module(_DOOR[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = door(__name__)

@@ -1,11 +1,16 @@
 """Which object is which over time."""
 
-from sightline.track.association import ASSOCIATION_SCHEMA, FrameAssociation
-from sightline.track.baseline import KalmanIouTracker, TrackerConfig
-from sightline.track.motion import MotionConfig
-from sightline.track.protocol import Tracker
-from sightline.track.registry import TRACKERS, create_tracker
-from sightline.track.sequences import sequence_frames, track_predictions
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.track.association import ASSOCIATION_SCHEMA, FrameAssociation
+    from sightline.track.baseline import KalmanIouTracker, TrackerConfig
+    from sightline.track.motion import MotionConfig
+    from sightline.track.protocol import Tracker
+    from sightline.track.registry import TRACKERS, create_tracker
+    from sightline.track.sequences import sequence_frames, track_predictions
 
 __all__ = [
     "ASSOCIATION_SCHEMA",
@@ -19,3 +24,5 @@ __all__ = [
     "sequence_frames",
     "track_predictions",
 ]
+
+__getattr__, __dir__ = door(__name__)

@@ -1,7 +1,12 @@
 """Checks of splits, and planning new ones."""
 
-from sightline.audit.splits.file import read_previous, split_files, write_split
-from sightline.audit.splits.plan import DEFAULT_FRACTIONS, SplitOptions, SplitResult, plan_splits
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.audit.splits.file import read_previous, split_files, write_split
+    from sightline.audit.splits.plan import DEFAULT_FRACTIONS, SplitOptions, SplitResult, plan_splits
 
 __all__ = [
     "DEFAULT_FRACTIONS",
@@ -12,3 +17,5 @@ __all__ = [
     "split_files",
     "write_split",
 ]
+
+__getattr__, __dir__ = door(__name__)

@@ -1,16 +1,21 @@
 """Splits: made, kept on disk, compared with what they were."""
 
-from sightline.data.splits.digests import changed_parts, split_digests, split_label_digests
-from sightline.data.splits.division import (
-    check_fractions,
-    declared_groups,
-    exclude_images,
-    hash_key,
-    hold_out,
-    unit_keys,
-)
-from sightline.data.splits.stratify import Labels, divide_units, label_imbalance
-from sightline.data.splits.table import SplitRecord, read_table, write_table
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.data.splits.digests import changed_parts, split_digests, split_label_digests
+    from sightline.data.splits.division import (
+        check_fractions,
+        declared_groups,
+        exclude_images,
+        hash_key,
+        hold_out,
+        unit_keys,
+    )
+    from sightline.data.splits.stratify import Labels, divide_units, label_imbalance
+    from sightline.data.splits.table import SplitRecord, read_table, write_table
 
 __all__ = [
     "Labels",
@@ -29,3 +34,5 @@ __all__ = [
     "unit_keys",
     "write_table",
 ]
+
+__getattr__, __dir__ = door(__name__)

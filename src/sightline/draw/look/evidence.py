@@ -16,9 +16,10 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError, at
 from sightline.core.findings import Finding
 from sightline.data import CODES, images_of_findings, inside
+from sightline.draw.look.options import LookOptions
 from sightline.draw.look.samples import class_sheets, image_sheets, track_sheets, usual_colours
 from sightline.draw.scenes import Box, Scenes, stand_in
-from sightline.draw.sheets import Cell, LookOptions, Sheet, class_key
+from sightline.draw.sheets import Cell, Sheet, class_key
 from sightline.draw.truth import TruthStyle
 from sightline.draw.view import Picture, show_tones, view_whole
 from sightline.media import IMAGE_SUFFIXES, read_image

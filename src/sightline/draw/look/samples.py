@@ -14,8 +14,9 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.data import read_class_mask
 from sightline.draw.lettering import write_corner
+from sightline.draw.look.options import LookOptions
 from sightline.draw.scenes import Box, Scenes
-from sightline.draw.sheets import Cell, LookOptions, Sheet, class_key
+from sightline.draw.sheets import Cell, Sheet, class_key
 from sightline.draw.truth import ColourBy, TruthStyle
 from sightline.draw.view import Picture
 

@@ -1,8 +1,15 @@
 """Where frames come from: images, folders, sequences, video files, cameras."""
 
-from sightline.infer.sources.images import ImageSource
-from sightline.infer.sources.opening import open_source
-from sightline.infer.sources.protocol import Source
-from sightline.infer.sources.video import CameraSource, VideoSource
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.infer.sources.images import ImageSource
+    from sightline.infer.sources.opening import open_source
+    from sightline.infer.sources.protocol import Source
+    from sightline.infer.sources.video import CameraSource, VideoSource
 
 __all__ = ["CameraSource", "ImageSource", "Source", "VideoSource", "open_source"]
+
+__getattr__, __dir__ = door(__name__)

@@ -12,7 +12,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import Predictions
 from sightline.ops import rle
-from sightline.ops.boxes import FloatArray, iou_matrix, xyxy_to_xywh
+from sightline.ops.boxes import FloatArray, grouped_iou, xyxy_to_xywh
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -83,19 +83,17 @@ def overlaps(arrays: DetectionArrays) -> tuple[FloatArray, IntArray]:
     Image `i` holds a matrix (detections, ground truth), row by row; against a crowd the denominator is the detection's
     area. Malformed masks are a DataError.
     """
-    parts = []
-    starts = np.zeros(len(arrays.sizes_hw) + 1, dtype=np.int64)
+    sides = arrays.detection_starts, arrays.truth_starts
+    starts = np.concatenate([[0], np.cumsum(np.diff(sides[0]) * np.diff(sides[1]))]).astype(np.int64)
+    if arrays.truth_rles is None or arrays.detection_rles is None:
+        boxes = arrays.detection_boxes_xyxy, sides[0], arrays.truth_boxes_xyxy, sides[1], arrays.truth_crowd
+        return grouped_iou(*boxes), starts
+    parts = [np.zeros(0)]
     for i, size_hw in enumerate(arrays.sizes_hw):
-        g = slice(arrays.truth_starts[i], arrays.truth_starts[i + 1])
-        d = slice(arrays.detection_starts[i], arrays.detection_starts[i + 1])
-        crowd = arrays.truth_crowd[g]
-        if arrays.truth_rles is not None and arrays.detection_rles is not None:
-            matrix = rle.iou_matrix(arrays.detection_rles[d], arrays.truth_rles[g], size_hw, crowd)
-        else:
-            matrix = iou_matrix(arrays.detection_boxes_xyxy[d], arrays.truth_boxes_xyxy[g], crowd)
+        d, g = (slice(side[i], side[i + 1]) for side in sides)
+        matrix = rle.iou_matrix(arrays.detection_rles[d], arrays.truth_rles[g], size_hw, arrays.truth_crowd[g])
         parts.append(matrix.reshape(-1))
-        starts[i + 1] = starts[i] + matrix.size
-    return (np.concatenate(parts) if parts else np.zeros(0)), starts
+    return np.concatenate(parts), starts
 
 
 def _starts(rows: pl.DataFrame, image_count: int) -> IntArray:
