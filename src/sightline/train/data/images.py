@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -167,6 +168,9 @@ def build_loader(
     images: NetworkImages, batches: SeededBatches, workers: int, pin_memory: bool = False
 ) -> DataLoader[Any]:
     """A loader of `Batch`es; worker processes stay alive between epochs and each prepares `PREFETCH` batches ahead."""
+    if workers:
+        # A forked process inherits the locks of OpenCV's threads and not the threads: it must find none.
+        cv2.setNumThreads(1)
     return DataLoader(
         images,
         batch_sampler=batches,
