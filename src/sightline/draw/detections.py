@@ -11,7 +11,7 @@ import supervision as sv
 from sightline.core.frames import SemanticMap
 from sightline.data import BACKGROUND_NAMES
 
-__all__ = ["PALETTE", "Drawer", "class_colours", "detections_of_rows"]
+__all__ = ["PALETTE", "Drawer", "class_colours"]
 
 Picture = npt.NDArray[np.uint8]
 PALETTE = sv.ColorPalette.from_hex([
@@ -151,16 +151,3 @@ class Drawer:
 def class_colours(class_names: Sequence[str]) -> Picture:
     """(C, 3) RGB, one colour per class, the same for the same class id everywhere."""
     return np.array([PALETTE.by_idx(i).as_rgb() for i in range(len(class_names))], np.uint8).reshape(-1, 3)
-
-
-def detections_of_rows(rows: Any) -> sv.Detections:
-    """Rows of an objects or predictions table (one image) as detections; scores and track ids where they are there."""
-    if rows.is_empty():
-        return sv.Detections.empty()
-    tracked = "track_id" in rows.columns and rows["track_id"].null_count() == 0
-    return sv.Detections(
-        xyxy=rows.select("x1", "y1", "x2", "y2").to_numpy().astype(np.float64),
-        class_id=rows["class_id"].to_numpy().astype(int),
-        confidence=rows["score"].to_numpy() if "score" in rows.columns else None,
-        tracker_id=rows["track_id"].to_numpy().astype(int) if tracked else None,
-    )
