@@ -1,10 +1,9 @@
 """The audit of a data set: one pass over its files, then checks that each look at one thing; splits one can defend."""
 
 from sightline.audit.labels.errors import LabelErrors, rank_label_errors
-from sightline.audit.options import AuditOptions
-from sightline.audit.quarantine import write_quarantine
 from sightline.audit.result import (
     QUANTILES,
+    AuditOptions,
     AuditResult,
     Baseline,
     ClassPixels,
@@ -12,6 +11,7 @@ from sightline.audit.result import (
     Quantiles,
     SplitCounts,
     read_audit,
+    write_quarantine,
 )
 from sightline.audit.run import audit_dataset
 from sightline.audit.splits.file import write_split

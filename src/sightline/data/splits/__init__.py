@@ -1,6 +1,5 @@
 """Splits: made, kept on disk, compared with what they were."""
 
-from sightline.data.splits.digests import changed_parts, split_digests, split_label_digests
 from sightline.data.splits.division import (
     check_fractions,
     declared_groups,
@@ -10,7 +9,14 @@ from sightline.data.splits.division import (
     unit_keys,
 )
 from sightline.data.splits.stratify import Labels, divide_units, label_imbalance
-from sightline.data.splits.table import SplitRecord, read_table, write_table
+from sightline.data.splits.table import (
+    SplitRecord,
+    changed_parts,
+    read_table,
+    split_digests,
+    split_label_digests,
+    write_table,
+)
 
 __all__ = [
     "Labels",
