@@ -10,10 +10,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, shift
 
 from sightline.audit.checks.pictures import check_outliers
-from sightline.audit.duplicates.checks import check_duplicates, near_duplicate_components
-from sightline.audit.duplicates.conflicts import turn_boxes
+from sightline.audit.duplicates.checks import check_duplicates, near_duplicate_components, turn_boxes
 from sightline.audit.duplicates.groups import consecutive_groups
-from sightline.audit.options import AuditOptions
+from sightline.audit.result import AuditOptions
 from sightline.audit.scan.image_hash import SYMMETRIES, apply_symmetry
 from sightline.audit.scan.one_pass import scan_files
 from sightline.core.dataset import dataset_from_rows

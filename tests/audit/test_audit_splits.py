@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from sightline.audit import audit_dataset
-from sightline.audit.options import AuditOptions
+from sightline.audit.result import AuditOptions
 from sightline.audit.scan.one_pass import SCAN_SCHEMA, Scan
 from sightline.audit.splits.checks import check_splits
 from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.data import read_dataset
-from sightline.data.splits.digests import changed_parts, split_digests
+from sightline.data.splits.table import changed_parts, split_digests
 
 NOTHING = Scan(pl.DataFrame(schema=SCAN_SCHEMA), [], [])
 

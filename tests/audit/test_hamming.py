@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
 from sightline.audit.duplicates import hamming
+from sightline.audit.duplicates.groups import near_duplicates_by_embedding
 from sightline.audit.duplicates.hamming import Components, hamming_components
-from sightline.audit.duplicates.likeness import near_duplicates_by_embedding
 from sightline.audit.scan.image_hash import symmetry_indices
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from sightline.core.errors import ConfigError, DataError
 from sightline.data import detect_format, read_dataset, write_dataset
 from sightline.data.formats.instance_files.read import class_of_folder, folder_of_class
-from sightline.data.formats.shared.object_masks import foreground, split_ids
+from sightline.data.formats.shared.shapes import foreground, split_ids
 from sightline.ops import rle
 from written_datasets import boxes, instances
 

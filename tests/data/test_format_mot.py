@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sightline.core.dataset import dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.data import read_dataset, read_mot_txt, write_dataset, write_mot_txt
-from sightline.data.formats.mot.text import mot_text
+from sightline.data.formats.mot.sequence import mot_text
 from sightline.media import read_image
 from written_datasets import boxes, tracks, write_video
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sightline.core.errors import ConfigError, SourceError
 from sightline.core.predictions import Predictions
-from sightline.data.formats.mot.text import read_mot_txt
+from sightline.data.formats.mot.sequence import read_mot_txt
 from sightline.infer import SINKS, RunResult, create_sinks, open_predictor, open_source, run_pipeline
 from sightline.ops import rle
 from sightline.track import KalmanIouTracker, TrackerConfig

@@ -6,10 +6,9 @@ from sightline.core.lazy import door
 
 if TYPE_CHECKING:
     from sightline.audit.labels.errors import LabelErrors, rank_label_errors
-    from sightline.audit.options import AuditOptions
-    from sightline.audit.quarantine import write_quarantine
     from sightline.audit.result import (
         QUANTILES,
+        AuditOptions,
         AuditResult,
         Baseline,
         ClassPixels,
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
         Quantiles,
         SplitCounts,
         read_audit,
+        write_quarantine,
     )
     from sightline.audit.run import audit_dataset
     from sightline.audit.splits.file import write_split

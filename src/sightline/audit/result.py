@@ -1,21 +1,30 @@
-"""What an audit found: counts, distributions, baselines and findings of one data set; the shape of `audit.json`."""
+"""What is asked of an audit and what it found: thresholds, counts, distributions, findings; `audit.json`; quarantine.
+
+Quarantine is a description beside the data that leaves out the images an audit found fault with.
+"""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeAlias
 
 import polars as pl
 import pydantic
+from pydantic import Field
 
+from sightline.core.config import Config
+from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, at, unknown_name, value_sentence
+from sightline.core.files import write_text_atomic
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.results import Result
-from sightline.data import CODES
+from sightline.data import CODES, absolute, images_of_findings, path_from
+from sightline.media import IMAGE_SUFFIXES
 
 __all__ = [
     "QUANTILES",
+    "AuditOptions",
     "AuditResult",
     "Baseline",
     "Baselines",
@@ -31,8 +40,42 @@ __all__ = [
     "SplitCounts",
     "Statistics",
     "TrackStatistics",
+    "quarantined_images",
     "read_audit",
+    "write_quarantine",
 ]
+
+
+class AuditOptions(Config, use_attribute_docstrings=True):
+    """The thresholds of the checks that have any."""
+
+    imgsz: int = Field(default=640, ge=1)
+    """Longest side in pixels at which a network is meant to see the images; judges which objects become too small."""
+    small_px: float = Field(default=8.0, gt=0)
+    """An object whose shorter side is below this at `imgsz` is hardly learnable."""
+    near_duplicate_bits: int = Field(default=6, ge=0, le=15)
+    """Two images are near-duplicates when their 64-bit hashes differ in at most this many bits."""
+    alike_cosine: float = Field(default=0.98, gt=0, le=1)
+    """Two images look alike to a network when the cosine of their vectors is at least this."""
+    extreme_luma: float = Field(default=16.0, ge=0, le=255)
+    """An image is dark when mean + 3 standard deviations of its luma (0..255) are below this; bright likewise."""
+    flat_contrast: float = Field(default=2.5, ge=0)
+    """An image is flat when the standard deviation of its luma (0..255) is below this."""
+    blur_factor: float = Field(default=10.0, ge=1)
+    """An image is blurred when its sharpness is this many times below the data set's median, and far out of line."""
+    blocky_quality: int = Field(default=15, ge=0, le=100)
+    """A JPEG is blocky at this quality and below."""
+    blockiness: float = Field(default=2.0, ge=1)
+    """Where every pixel was decoded: steps across 8 × 8 borders this many times the others are visible blocks."""
+    odd_size_factor: float = Field(default=25.0, ge=1)
+    """An image's size is odd when its area is this many times the median or less than that part of it."""
+    odd_aspect_factor: float = Field(default=3.0, ge=1)
+    """An image's size is odd when its sides' ratio is this many times that of the others."""
+    odd_colour: float = Field(default=60.0, ge=0)
+    """An image's colours are odd when its mean is this far from the data set's in red-green and yellow-blue."""
+    outlier_share: float = Field(default=0.05, ge=0, le=1)
+    """What more images than this share have is a part of the data set, not out of line with it."""
+
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 Quantiles: TypeAlias = (
@@ -289,3 +332,67 @@ def read_audit(path: str | Path) -> AuditResult:
         if f.code not in CODES:
             raise ConfigError(unknown_name("finding", f.code, CODES), where=str(file))
     return result
+
+
+_HEAD = """# Images with findings of severity {severity} or above, each with their codes: readers leave them out.
+# Give this file wherever a data set is wanted; take a line out to let an image back in.
+"""
+
+
+def write_quarantine(
+    dataset: Dataset,
+    result: AuditResult,
+    file: str | Path,
+    severity: Severity = "error",
+    *,
+    data: str | Path | None = None,
+) -> int:
+    """Write a description that leaves out every image concerned by a finding of `severity` or above.
+
+    Returns how many images that are. What concerns no single image cannot be left out so; the file lists it in its
+    head, and `quarantined_images` gives it. `data` is what the description builds on: the path the data set was read
+    from (give it for one that is itself described), by default its root. `exclude` is empty where there is nothing to
+    leave out. ConfigError for another severity, or a file that would replace `data`.
+    """
+    if severity not in SEVERITIES:
+        raise ConfigError(unknown_name("severity", severity, SEVERITIES))
+    target = absolute(Path(file))
+    if data is not None and absolute(Path(data)) == target:
+        raise ConfigError("the quarantine must not replace the description it builds on", where=str(file))
+    out, general = quarantined_images(dataset, result.at_least(severity))
+    base = absolute(Path(data)) if data is not None else absolute(dataset.root)
+    lines = [_HEAD.format(severity=severity)]
+    lines += [f"# not about one image, and still there: {_one_line(f.code, f.message, f.count)}\n" for f in general]
+    lines.append(f"path: {json.dumps(path_from(target, base))}\n")
+    if data is None:
+        lines.append(f"format: {dataset.format}\n")
+    lines.append("exclude:\n" if out else "exclude: []\n")
+    # JSON strings are YAML: nothing in a name can end the line or begin a comment.
+    lines += [f"- {json.dumps(path, ensure_ascii=True)}  # {', '.join(codes)}\n" for path, codes in out.items()]
+    write_text_atomic(target, "".join(lines))
+    return len(out)
+
+
+def quarantined_images(
+    dataset: Dataset, findings: tuple[Finding, ...]
+) -> tuple[dict[str, list[str]], tuple[Finding, ...]]:
+    """Path → codes of each image the findings are about, by path; and the findings that are about no single image.
+
+    An image or mask the reader could not take in is in no table; it is named by its own path.
+    """
+    path_of = dict(dataset.images.select("image_id", "path").iter_rows())
+    codes: dict[str, set[str]] = defaultdict(set)
+    general = []
+    for f, image_id in zip(findings, images_of_findings(findings, dataset.images), strict=True):
+        left_out = f.path is not None and f.count == 1 and PurePosixPath(f.path).suffix.lower() in IMAGE_SUFFIXES
+        if image_id is not None:
+            codes[path_of[image_id]].add(f.code)
+        elif left_out and f.path is not None:
+            codes[f.path].add(f.code)
+        else:
+            general.append(f)
+    return {path: sorted(codes[path]) for path in sorted(codes)}, tuple(general)
+
+
+def _one_line(code: str, message: str, count: int) -> str:
+    return " ".join(f"{code} ({count}): {message}".split())

@@ -15,12 +15,11 @@ from sightline.audit.checks.masks import check_masks, mask_statistics
 from sightline.audit.checks.pictures import check_outliers, check_pairs
 from sightline.audit.checks.sequences import check_sequences
 from sightline.audit.duplicates.checks import check_duplicates
-from sightline.audit.duplicates.likeness import check_likeness
+from sightline.audit.duplicates.groups import check_likeness
 from sightline.audit.labels.boxes import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
 from sightline.audit.labels.checks import check_classes, check_labels
 from sightline.audit.labels.errors import rank_label_errors
-from sightline.audit.options import AuditOptions
-from sightline.audit.result import AuditResult, ImageSize, SplitCounts
+from sightline.audit.result import AuditOptions, AuditResult, ImageSize, SplitCounts
 from sightline.audit.scan.one_pass import Progress, Scan, scan_files
 from sightline.audit.splits.checks import check_recorded_splits, check_splits
 from sightline.audit.statistics import dataset_statistics

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import polars as pl
 
 from sightline.audit.labels.checks import scale_to_input
-from sightline.audit.options import AuditOptions
 from sightline.audit.result import (
     QUANTILES,
+    AuditOptions,
     ClassPixels,
     ClassStatistics,
     CocoSizes,

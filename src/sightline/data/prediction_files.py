@@ -10,7 +10,7 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import Predictions, predictions_from_rows
-from sightline.data.formats.mot.text import write_mot_txt
+from sightline.data.formats.mot.sequence import write_mot_txt
 from sightline.ops import rle as rle_codes
 
 __all__ = ["read_coco_results", "write_mot_predictions"]

@@ -8,9 +8,8 @@ if TYPE_CHECKING:
     from sightline.report.audit_page import write_audit_page
     from sightline.report.card_text import CardText, write_template
     from sightline.report.dataset_card import CardResult, write_card
-    from sightline.report.look_page import OutputFormat, write_look
+    from sightline.report.look_page import OutputFormat, write_look, write_study_page
     from sightline.report.page import ReportResult, write_report
-    from sightline.report.study_page import write_study_page
 
 __all__ = [
     "CardResult",

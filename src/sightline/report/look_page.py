@@ -1,4 +1,7 @@
-"""The files of a look at a data set: a PNG for each sheet, and one self-contained HTML page with all of them."""
+"""The files of a look at a data set: a PNG for each sheet, and one self-contained HTML page with all of them.
+
+The page of a study is beside it: its table, the course of its variants by epoch, and how it was made.
+"""
 
 import json
 import shutil
@@ -8,18 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import polars as pl
 from PIL import Image
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
-from sightline.core.files import write_json_atomic
+from sightline.core.files import write_json_atomic, write_text_atomic
+from sightline.core.results import Result
 from sightline.data import absolute
 from sightline.draw.look import Cell, Sheet, paint_sheet
-from sightline.report.blocks import Block, Picture, Pictures, Section, jpeg_uri
-from sightline.report.numbers import TASK_TITLES
+from sightline.report.blocks import Block, Charts, Pairs, Picture, Pictures, Section, Table, jpeg_uri
+from sightline.report.blocks import Cell as TableCell
+from sightline.report.charts import curve_chart
+from sightline.report.numbers import TASK_TITLES, Number
 from sightline.report.rendering import render_template
 
-__all__ = ["LookResult", "OutputFormat", "shown_pictures", "write_look"]
+__all__ = ["LookResult", "OutputFormat", "shown_pictures", "write_look", "write_study_page"]
 
 OutputFormat = Literal["png", "html", "both"]
 PAGE, LIST = "look.html", "look.json"
@@ -149,3 +156,56 @@ def _move(made: Path, target: Path, names: list[str], earlier: set[str]) -> None
         shutil.move(made / name, target / name)
     for name in earlier - set(names):
         (target / name).unlink(missing_ok=True)
+
+
+def write_study_page(name: str, result: Result, out: str | Path) -> Path:
+    """Write the self-contained page of an ablation or a search (any result with a main table); returns its path."""
+    table = result.to_frame()
+    source = Path(out).with_suffix(".json").name
+    blocks: list[Block] = []
+    charts = _courses(table)
+    if charts:
+        blocks.append(Charts(charts, "Mean over the seeds, epoch by epoch."))
+    rows = [[_cell(value, source) for value in row] for row in table.iter_rows()]
+    blocks.append(Table(table.columns, rows))
+    conventions = {k: v for k, v in result.conventions.items() if k != "description"}
+    sections = [
+        Section(anchor="table", title="Comparison", intro="", blocks=blocks),
+        Section(
+            anchor="made",
+            title="How it was made",
+            intro="",
+            blocks=[Pairs([(key, _text(value)) for key, value in conventions.items()])],
+        ),
+    ]
+    about = str(result.conventions.get("description", ""))
+    page = render_template("study.html", name=name, about=about, tiles=[], sections=sections)
+    target = Path(out)
+    write_text_atomic(target, page)
+    return target
+
+
+def _courses(table: pl.DataFrame) -> list[Any]:
+    """A chart for each metric that was compared at several epochs."""
+    if not {"metric", "epoch", "variant", "mean"} <= set(table.columns):
+        return []
+    charts = []
+    for (metric,), part in table.drop_nulls("epoch").group_by("metric", maintain_order=True):
+        series = {
+            str(variant): list(rows.select("epoch", "mean").iter_rows())
+            for (variant,), rows in part.group_by("variant", maintain_order=True)
+        }
+        charts.append(curve_chart(str(metric), str(metric), series, x_title="epoch", y_title=str(metric)))
+    return charts
+
+
+def _cell(value: Any, source: str) -> TableCell:
+    if isinstance(value, float):
+        return Number(value, source)
+    return None if value is None else str(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from sightline.audit.options import AuditOptions
-from sightline.audit.result import ForegroundHistogram, MaskStatistics
+from sightline.audit.result import AuditOptions, ForegroundHistogram, MaskStatistics
 from sightline.audit.scan.masks import MaskReport
 from sightline.audit.scan.one_pass import Scan
 from sightline.core.dataset import Dataset

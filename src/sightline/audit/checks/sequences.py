@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from sightline.audit.options import AuditOptions
+from sightline.audit.result import AuditOptions
 from sightline.audit.scan.one_pass import Scan
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import polars as pl
 
-from sightline.audit.options import AuditOptions
+from sightline.audit.result import AuditOptions
 from sightline.audit.scan.one_pass import Scan
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding

@@ -24,7 +24,7 @@ from scipy.sparse import csr_array
 
 from sightline.audit.duplicates.checks import near_duplicate_components
 from sightline.audit.duplicates.groups import consecutive_groups
-from sightline.audit.options import AuditOptions
+from sightline.audit.result import AuditOptions
 from sightline.audit.scan.one_pass import Progress, Scan, scan_files
 from sightline.audit.splits.units import SplitUnits, find_units, image_labels
 from sightline.core.config import Config

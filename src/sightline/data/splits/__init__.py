@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from sightline.core.lazy import door
 
 if TYPE_CHECKING:
-    from sightline.data.splits.digests import changed_parts, split_digests, split_label_digests
     from sightline.data.splits.division import (
         check_fractions,
         declared_groups,
@@ -15,7 +14,14 @@ if TYPE_CHECKING:
         unit_keys,
     )
     from sightline.data.splits.stratify import Labels, divide_units, label_imbalance
-    from sightline.data.splits.table import SplitRecord, read_table, write_table
+    from sightline.data.splits.table import (
+        SplitRecord,
+        changed_parts,
+        read_table,
+        split_digests,
+        split_label_digests,
+        write_table,
+    )
 
 __all__ = [
     "Labels",

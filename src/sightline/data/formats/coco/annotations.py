@@ -20,7 +20,7 @@ from sightline.data.formats.coco.entries import (
     read_codes,
     scanned_entries,
 )
-from sightline.data.formats.shared.columns import ignore_flat_boxes, integers, list_column, nested_column
+from sightline.data.formats.shared.image_tables import ignore_flat_boxes, integers, list_column, nested_column
 from sightline.ops import rle
 
 __all__ = ["read_annotations"]

@@ -23,7 +23,7 @@ from sightline.core.files import check_regular
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.scan import LINE, Part, scan_part
-from sightline.data.formats.shared.columns import integers
+from sightline.data.formats.shared.image_tables import integers
 from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
 from sightline.data.json.scan import MAX_DEPTH, Bytes, Ints, count_lines, skip_blank, skip_value
 

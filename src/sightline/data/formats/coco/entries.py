@@ -17,7 +17,7 @@ from numba import njit
 
 from sightline.core.errors import DataError
 from sightline.data.formats.coco import scan as scanned
-from sightline.data.formats.shared.columns import float_rows, floats, integers
+from sightline.data.formats.shared.image_tables import float_rows, floats, integers
 from sightline.data.json.scan import Bytes
 from sightline.ops import rle
 from sightline.ops.runs import pack, unpack

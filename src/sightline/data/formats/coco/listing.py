@@ -14,7 +14,7 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.document import Document, Problem
-from sightline.data.formats.shared.columns import integers
+from sightline.data.formats.shared.image_tables import integers
 from sightline.data.layout import inside, read_head, relative
 from sightline.media import MAX_SIDE, read_header
 

@@ -10,9 +10,16 @@ from typing import TypeAlias
 import numpy as np
 
 from sightline.core.errors import DataError
-from sightline.data.formats.shared.columns import LARGEST
-from sightline.data.formats.shared.object_masks import rle_of_crop
-from sightline.data.formats.shared.shapes import Flags, Part, ShapeError, checked_ring, ellipse_ring, turned_box_ring
+from sightline.data.formats.shared.image_tables import LARGEST
+from sightline.data.formats.shared.shapes import (
+    Flags,
+    Part,
+    ShapeError,
+    checked_ring,
+    ellipse_ring,
+    rle_of_crop,
+    turned_box_ring,
+)
 from sightline.data.formats.shared.xml import Attributes, walk_xml
 
 __all__ = ["AREAS", "UNSAID", "CvatShape", "Meta", "Owner", "read_cvat", "read_flags", "read_part", "says_occluded"]

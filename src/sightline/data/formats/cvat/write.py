@@ -13,7 +13,7 @@ from sightline.core.errors import DataError
 from sightline.core.files import atomic_path
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.object_masks import crop_of_rle
+from sightline.data.formats.shared.shapes import crop_of_rle
 from sightline.data.formats.shared.writing import (
     Progress,
     check_class_names,

@@ -23,11 +23,9 @@ from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.masks.pairs import MaskOptions, find_mask_pairs
-from sightline.data.formats.masks.read import with_masks
-from sightline.data.formats.shared.columns import ignore_flat_boxes
-from sightline.data.formats.shared.image_tables import build_image_table
-from sightline.data.formats.shared.object_masks import split_ids
+from sightline.data.formats.masks.read import MaskOptions, find_mask_pairs, with_masks
+from sightline.data.formats.shared.image_tables import build_image_table, ignore_flat_boxes
+from sightline.data.formats.shared.shapes import split_ids
 from sightline.data.layout import absolute, list_images, relative, split_of
 from sightline.media import as_rgb8, read_header, read_image, read_mask
 from sightline.ops import rle

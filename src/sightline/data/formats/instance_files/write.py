@@ -16,7 +16,7 @@ from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.instance_files.read import folder_of_class
-from sightline.data.formats.shared.object_masks import object_rle
+from sightline.data.formats.shared.shapes import object_rle
 from sightline.data.formats.shared.writing import Progress, check_splits, common_losses, place_images, places_by_split
 from sightline.ops import rle
 

@@ -1,6 +1,5 @@
 """MOTChallenge sequences."""
 
-from sightline.data.formats.mot.sequence import read_seqinfo, sequence_frames
-from sightline.data.formats.mot.text import write_mot_txt
+from sightline.data.formats.mot.sequence import read_seqinfo, sequence_frames, write_mot_txt
 
 __all__ = ["read_seqinfo", "sequence_frames", "write_mot_txt"]

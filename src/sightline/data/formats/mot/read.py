@@ -25,9 +25,8 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file
 from sightline.data.codes import finding
-from sightline.data.formats.mot.sequence import read_seqinfo, sequence_frames, videos_of
-from sightline.data.formats.mot.text import read_mot_txt
-from sightline.data.formats.shared.columns import ignore_flat_boxes
+from sightline.data.formats.mot.sequence import read_mot_txt, read_seqinfo, sequence_frames, videos_of
+from sightline.data.formats.shared.image_tables import ignore_flat_boxes
 from sightline.data.layout import absolute, common_root, read_text, relative, split_of
 
 __all__ = ["LOOKED_FOR", "detect", "read"]

@@ -24,8 +24,8 @@ from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.document import Document, Problem
 from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_classes, read_images
-from sightline.data.formats.shared.columns import float_rows, floats, ignore_flat_boxes, integers
-from sightline.data.formats.shared.object_masks import split_ids
+from sightline.data.formats.shared.image_tables import float_rows, floats, ignore_flat_boxes, integers
+from sightline.data.formats.shared.shapes import split_ids
 from sightline.data.layout import absolute, common_root, inside, relative, split_of
 from sightline.media import read_image
 from sightline.ops import rle

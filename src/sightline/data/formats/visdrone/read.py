@@ -25,8 +25,7 @@ from sightline.core.dataset import CLASSES_SCHEMA, OBJECTS_SCHEMA, Dataset, data
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.columns import float_rows, ignore_flat_boxes
-from sightline.data.formats.shared.image_tables import build_image_table
+from sightline.data.formats.shared.image_tables import build_image_table, float_rows, ignore_flat_boxes
 from sightline.data.layout import absolute, list_files, list_images, read_head, read_text, relative, split_of, subfolder
 
 __all__ = ["CATEGORIES", "CLASSES_NAME", "IGNORED_REGIONS", "LOOKED_FOR", "OTHERS", "SHARES", "detect", "read"]

@@ -21,8 +21,7 @@ from sightline.core.errors import DataError, at
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.shared.image_tables import build_image_table
-from sightline.data.formats.voc.masks import read_label_map
-from sightline.data.formats.voc.objects import ObjectReader
+from sightline.data.formats.voc.objects import ObjectReader, read_label_map
 from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_text, relative, subfolder
 
 __all__ = ["LOOKED_FOR", "detect", "read"]

@@ -15,8 +15,7 @@ from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.object_masks import foreground, object_rle, paint
-from sightline.data.formats.shared.shapes import has_masks
+from sightline.data.formats.shared.shapes import foreground, has_masks, object_rle, paint
 from sightline.data.formats.shared.writing import (
     Progress,
     check_class_names,
@@ -29,8 +28,7 @@ from sightline.data.formats.shared.writing import (
     place_images,
 )
 from sightline.data.formats.shared.xml import element_text
-from sightline.data.formats.voc.masks import BACKGROUND, LABELMAP_NAME, VOID, voc_colours
-from sightline.data.formats.voc.objects import one_more
+from sightline.data.formats.voc.objects import BACKGROUND, LABELMAP_NAME, VOID, one_more, voc_colours
 from sightline.media import read_header
 from sightline.ops import rle
 

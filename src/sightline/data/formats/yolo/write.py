@@ -14,7 +14,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.object_masks import object_rle
+from sightline.data.formats.shared.shapes import object_rle
 from sightline.data.formats.shared.writing import (
     Progress,
     check_has_objects,
@@ -25,8 +25,8 @@ from sightline.data.formats.shared.writing import (
     copied_name,
     place_images,
 )
-from sightline.data.formats.yolo.labels import FAR
 from sightline.data.formats.yolo.layout import UNLISTED
+from sightline.data.formats.yolo.read import FAR
 from sightline.ops import rle
 from sightline.ops.outlines import mask_outlines
 
