@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.predictions import PREDICTIONS_SCHEMA, Predictions, predictions_from_rows
 
@@ -22,6 +23,13 @@ META = {
     "max_det": 300,
 }
 ROW = {"image_id": 1, "class_id": 0, "x1": 0.0, "y1": 1.0, "x2": 10.5, "y2": 20.25, "score": 0.5}
+
+
+def data() -> Dataset:
+    rows = [{"image_id": i, "path": f"{i}.png", "width": 100, "height": 100} for i in range(1, 9)]
+    return dataset_from_rows(
+        rows, [], [{"class_id": 0, "name": "cat"}], root=".", name="d", task="detect", format="made"
+    )
 
 
 def some_predictions(count: int = 50) -> Predictions:
@@ -38,7 +46,7 @@ def some_predictions(count: int = 50) -> Predictions:
         }
         for i, box in enumerate(corners)
     ]
-    return predictions_from_rows(rows, META)
+    return predictions_from_rows(rows, META).of(data())
 
 
 def test_round_trip_is_exact(tmp_path):
@@ -49,6 +57,14 @@ def test_round_trip_is_exact(tmp_path):
     assert back.table.schema == pl.Schema(PREDICTIONS_SCHEMA)
     assert back.meta == META
     assert back.digest() == predictions.digest()
+    assert back.images is not None
+    assert back.images.equals(predictions.images)
+
+
+def test_predictions_that_name_no_images_are_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="must name their images"):
+        predictions_from_rows([ROW], META).save(tmp_path / "p.parquet")
+    assert not (tmp_path / "p.parquet").exists()
 
 
 @settings(deadline=None, max_examples=25)
@@ -56,12 +72,12 @@ def test_round_trip_is_exact(tmp_path):
 def test_every_float_survives_to_the_last_bit(tmp_path_factory, boxes):
     path = tmp_path_factory.mktemp("floats") / "p.parquet"
     rows = [{**ROW, **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))} for box in boxes]
-    predictions_from_rows(rows, {}).save(path)
+    predictions_from_rows(rows, {}).of(data()).save(path)
     assert [row[2:6] for row in Predictions.load(path).table.iter_rows()] == boxes
 
 
 def test_no_predictions_are_predictions(tmp_path):
-    empty = predictions_from_rows([], META)
+    empty = predictions_from_rows([], META).of(data())
     assert len(empty) == 0
     empty.save(tmp_path / "p.parquet")
     assert Predictions.load(tmp_path / "p.parquet").table.schema == pl.Schema(PREDICTIONS_SCHEMA)
@@ -81,7 +97,8 @@ def test_digest_sees_rows_and_meta():
 
 
 def test_numpy_values_in_meta_become_plain(tmp_path):
-    predictions_from_rows([ROW], {"conf": np.float32(0.25), "size_hw": (3, np.int64(4))}).save(tmp_path / "p.parquet")
+    predictions = predictions_from_rows([ROW], {"conf": np.float32(0.25), "size_hw": (3, np.int64(4))})
+    predictions.of(data()).save(tmp_path / "p.parquet")
     assert Predictions.load(tmp_path / "p.parquet").meta == {"conf": 0.25, "size_hw": [3, 4]}
 
 
@@ -108,6 +125,9 @@ def test_rows_that_do_not_fit_the_schema_are_refused(row):
     assert "\n" not in str(caught.value)
 
 
+IMAGES = json.dumps({"image_id": list(range(1, 9)), "path": [f"{i}.png" for i in range(1, 9)], "sha256": [None] * 8})
+
+
 def refused(path: Path) -> str:
     with pytest.raises(DataError) as caught:
         Predictions.load(path)
@@ -130,9 +150,28 @@ def test_a_parquet_file_with_foreign_metadata_is_refused(tmp_path):
     assert "metadata" in refused(path)
 
 
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (None, "must name the images"),
+        ({}, "must name each image"),
+        ({"image_id": [1], "path": ["a"], "sha256": []}, "must name each image"),
+        ({"image_id": [1, 1], "path": ["a", "b"], "sha256": [None, None]}, "must name each image once"),
+        ({"image_id": [1], "path": [None], "sha256": [None]}, "must name each image once"),
+        ({"image_id": ["x"], "path": ["a"], "sha256": [None]}, "must fit the schema"),
+        ({"image_id": [99], "path": ["a"], "sha256": [None]}, "must name every predicted image"),
+    ],
+)
+def test_names_of_images_that_are_none_are_refused(tmp_path, images, said):
+    path = tmp_path / "names.parquet"
+    metadata = {"sightline": "{}"} | ({} if images is None else {"sightline_images": json.dumps(images)})
+    some_predictions().table.write_parquet(path, metadata=metadata)
+    assert said in refused(path)
+
+
 def test_our_metadata_on_other_columns_is_refused(tmp_path):
     path = tmp_path / "columns.parquet"
-    some_predictions().table.drop("score").write_parquet(path, metadata={"sightline": "{}"})
+    some_predictions().table.drop("score").write_parquet(path, metadata={"sightline": "{}", "sightline_images": IMAGES})
     assert "must fit the schema" in refused(path)
 
 

@@ -226,12 +226,22 @@ def test_the_confusion_matrix_reconciles_with_the_counts(seed):
 
 def test_the_chosen_operating_point_is_the_best_threshold():
     dataset, predictions = from_coco(*synthetic(1, images=20))
-    chosen = evaluate_detection(dataset, predictions).operating_point
-    assert chosen.origin == "best pooled F1 on these images"
+    chosen = evaluate_detection(dataset, predictions, conf="best").operating_point
+    assert chosen.origin == "best pooled F1 on these very images, and so flattering"
     others = predictions.table["score"].unique().to_list()
     f1 = {c: evaluate_detection(dataset, predictions, conf=c).operating_point.f1 for c in others}
     assert chosen.f1 == max(f1.values())
     assert chosen.conf == max(c for c, value in f1.items() if value == chosen.f1)
+
+
+def test_the_operating_point_is_the_model_s_own_and_else_the_usual_one():
+    dataset, predictions = from_coco(*synthetic(1, images=20))
+    own = predictions_from_rows(predictions.table, {"operating_point": {"conf": 0.4, "iou": 0.7, "max_det": 300}})
+    point = evaluate_detection(dataset, own).operating_point
+    assert (point.conf, point.origin) == (0.4, "the model's own, chosen on its validation images")
+    usual = evaluate_detection(dataset, predictions).operating_point
+    assert (usual.conf, usual.origin) == (0.25, "0.25 for want of the model's own")
+    assert evaluate_detection(dataset, own, conf=0.9).operating_point.origin == "given"
 
 
 def small(found, objects=(("cat", 10, 10, 50, 50),), images=2):
@@ -265,7 +275,7 @@ def test_no_detections_score_zero_and_no_objects_score_nothing():
     assert np.isnan(got.operating_point.precision)
     assert np.isnan(got["APl"])
     assert got.confusion.tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
-    nothing = evaluate_detection(*small([(0, 0, 0.9, 1.0, 1.0, 5.0, 5.0)], ()))
+    nothing = evaluate_detection(*small([(0, 0, 0.9, 1.0, 1.0, 5.0, 5.0)], ()), conf="best")
     assert np.isnan(nothing["AP"])
     assert nothing.operating_point.false_positives == 1
     assert nothing.operating_point.conf == 0
@@ -302,7 +312,8 @@ def test_the_result_states_its_conventions_and_serialises():
     assert got.conventions["max_dets"] == [1, 10, 100]
     assert got.conventions["label_digest"] == dataset.label_digest()
     assert got.conventions["prediction_digest"] == predictions.digest()
-    assert "lower bounds" in got.conventions["note"]
+    assert got.conventions["limits"] == ["CUT AT CONFIDENCE 0.25: AP AND AR ARE LOWER BOUNDS"]
+    assert got.title == "COCO boxes, 2 images · CUT AT CONFIDENCE 0.25: AP AND AR ARE LOWER BOUNDS"
     plain = json.loads(json.dumps(got.to_dict()))
     assert plain["metrics"]["AP"] == pytest.approx(1.0)
     assert plain["metrics"]["APl"] is None

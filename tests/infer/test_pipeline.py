@@ -93,6 +93,7 @@ def test_every_sink_has_every_frame(make_video: Callable[..., Path], tmp_path: P
     assert not findings
     assert table.select("frame", "x1", "y1", "x2", "y2").row(3) == (3, 10.0, 6.5, 34.0, 40.0)
     coco = json.loads((out / "r.coco.json").read_text())
+    assert coco[3].pop("file_name").endswith("clip.mp4#000003")
     assert coco[3] == {
         "image_id": 3, "category_id": 1, "bbox": [10.0, 6.5, 24.0, 33.5], "score": 0.75, "track_id": 1
     }  # fmt: skip

@@ -19,12 +19,10 @@ from sightline.cli.console import STDOUT, Count, JsonFlag, emit_json, note, prog
 from sightline.core.errors import ConfigError, at
 from sightline.core.files import write_json_atomic
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
-from sightline.core.predictions import Predictions
 from sightline.core.runs import RunFolder
 
 if TYPE_CHECKING:
     from sightline.audit import AuditResult, SplitCounts
-    from sightline.core.dataset import Dataset
 
 __all__ = ["audit", "show_audit"]
 
@@ -89,7 +87,7 @@ def audit(
     run = None if record is None else RunFolder.open(record)
     earlier = None if since is None else sightline.audit.read_audit(since)
     dataset = sightline.data.read_dataset(data, format=format)
-    found = None if predictions is None else _read_predictions(predictions, dataset)
+    found = None if predictions is None else sightline.data.read_predictions(predictions, dataset)
     with progress_bar() as bar:
         vectors = None
         if embeddings is not None:
@@ -119,10 +117,6 @@ def audit(
         count = sightline.audit.write_quarantine(dataset, result, quarantine, quarantine_from, data=data)
         note(f"written: {quarantine}, which leaves out {count} image{'s' if count != 1 else ''}")
     return _exit_code(worst_severity(result.findings), fail_on)
-
-
-def _read_predictions(path: str, dataset: "Dataset") -> Predictions:
-    return sightline.data.read_coco_results(path, dataset) if path.endswith(".json") else Predictions.load(path)
 
 
 def _exit_code(worst: Severity | None, fail_on: str) -> int:

@@ -9,7 +9,7 @@ format are kept in `classes.source_id`. Nothing is dropped on the way in: an obj
 import hashlib
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,7 +108,8 @@ class Dataset:
 
     `root` is the folder image and mask paths are relative to; `findings` is what the reader met on the way;
     `ignore_values` are the pixel values of semantic masks that never count. `amodal` boxes go around the whole object,
-    whether all of it can be seen or not, and may leave the image.
+    whether all of it can be seen or not, and may leave the image. `source_image_ids` says that `image_id` is the
+    source's own number of an image, which files of results may use too; else it is a number made here.
     """
 
     images: pl.DataFrame
@@ -121,6 +122,7 @@ class Dataset:
     findings: tuple[Finding, ...] = ()
     ignore_values: tuple[int, ...] = ()
     amodal: bool = False
+    source_image_ids: bool = False
 
     def __len__(self) -> int:
         return self.images.height
@@ -167,20 +169,27 @@ class Dataset:
         counts = dict(self.objects.group_by("class_id").len().iter_rows())
         return {name: int(counts.get(i, 0)) for i, name in enumerate(self.class_names)}
 
-    def digest(self, workers: int = 2) -> str:
+    def digest(self, workers: int = 2, known: Mapping[str, str] | None = None) -> str:
         """SHA-256 (hex) over the bytes of every image and mask, the labels, the splits and the class map.
 
         The order of rows, the root folder and the source format do not enter; a changed pixel, box, name or split does.
+        `known` are the files' own digests where `file_digests` has been asked already.
         """
         names = sorted({*self.images["path"], *self.images["mask_path"].drop_nulls()})
         total = hashlib.sha256(f"sightline-dataset-{SCHEMA_VERSION}\n".encode())
-        with ThreadPoolExecutor(workers) as pool:
-            files = sorted({picture_file(self.root / name) for name in names})  # a video stands for all its frames
-            digest_of = dict(zip(files, pool.map(_file_digest, files), strict=True))
+        digests = self.file_digests(names, workers) if known is None else known
         for name in names:
-            total.update(f"{name}\0{digest_of[picture_file(self.root / name)]}\n".encode())
+            total.update(f"{name}\0{digests[name]}\n".encode())
         total.update(self.label_digest().encode())
         return total.hexdigest()
+
+    def file_digests(self, paths: Iterable[str], workers: int = 2) -> dict[str, str]:
+        """SHA-256 (hex) of the file of each image or mask path, in the given order; DataError for one unreadable."""
+        file_of = {name: picture_file(self.root / name) for name in paths}
+        with ThreadPoolExecutor(workers) as pool:
+            files = sorted(set(file_of.values()))  # a video stands for all its frames
+            digest_of = dict(zip(files, pool.map(_file_digest, files), strict=True))
+        return {name: digest_of[file] for name, file in file_of.items()}
 
     def label_digest(self) -> str:
         """SHA-256 (hex) over the tables alone: labels, splits, groups and class map, without the images' bytes."""
@@ -223,6 +232,7 @@ def dataset_from_rows(
     findings: Iterable[Finding] = (),
     ignore_values: Iterable[int] = (),
     amodal: bool = False,
+    source_image_ids: bool = False,
 ) -> Dataset:
     """A validated `Dataset` from tables or rows; nullable columns may be left out, `area` defaults to the box's,
     `crowd` and `ignore` to false, `thing` to true, `object_id` to 0, 1, ....
@@ -241,6 +251,7 @@ def dataset_from_rows(
         findings=tuple(findings),
         ignore_values=tuple(ignore_values),
         amodal=amodal,
+        source_image_ids=source_image_ids,
     )
     _validate(dataset)
     return dataset

@@ -22,7 +22,8 @@ class Frame:
     """One picture of a source: `image` is RGB uint8 (H, W, 3), upright; `time_s` counts from the source's start.
 
     `pts` and `time_base` are the container's own timestamp (seconds = pts * time_base), kept so that a video written
-    from these frames has the very same timing; None where the source has no clock.
+    from these frames has the very same timing; None where the source has no clock. `file` is where the picture lies
+    (`video.mp4#000012` for a frame of a video), None for cameras and streams.
     """
 
     image: NDArray[np.uint8]
@@ -31,6 +32,7 @@ class Frame:
     source: str
     pts: int | None = None
     time_base: Fraction | None = None
+    file: str | None = None
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -4,17 +4,18 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import plain, write_bytes_atomic
 from sightline.core.tables import Rows, fit_table
 
-__all__ = ["PREDICTIONS_SCHEMA", "Predictions", "predictions_from_rows"]
+__all__ = ["LEFT_OUT", "PREDICTED_IMAGES_SCHEMA", "PREDICTIONS_SCHEMA", "Predictions", "predictions_from_rows"]
 
 PREDICTIONS_SCHEMA: dict[str, Any] = {
     "image_id": pl.Int64,
@@ -27,8 +28,15 @@ PREDICTIONS_SCHEMA: dict[str, Any] = {
     "track_id": pl.Int64,
     "rle": pl.Binary,
 }
+PREDICTED_IMAGES_SCHEMA: dict[str, Any] = {
+    "image_id": pl.Int64,
+    "path": pl.String,  # POSIX, as far as the maker knew it; `video.mp4#000012` is frame 12 of a video
+    "sha256": pl.String,  # of the file (the video of a frame), null where nobody has read it
+}
+LEFT_OUT = "predicted_images_left_out"
+"""In `meta`: how many images a file of predictions names that the data set at hand does not have."""
 _NULLABLE = ("track_id", "rle")
-_META_KEY = "sightline"
+_META_KEY, _IMAGES_KEY = "sightline", "sightline_images"
 
 
 @dataclass(frozen=True)
@@ -36,17 +44,22 @@ class Predictions:
     """Detections of a data set, `xyxy` in image pixels; for semantic maps one row (an RLE) per image and class.
 
     `meta` says what made them: task, class_names, data_digest, model_digest, preprocess, conf, iou, max_det, backend.
+    `images` (`PREDICTED_IMAGES_SCHEMA`) says which images were looked at, those without detections too, so that the
+    predictions find their images in any data set; None where the ids are those of the data set at hand.
     """
 
     table: pl.DataFrame
     meta: dict[str, Any] = field(default_factory=dict)
+    images: pl.DataFrame | None = None
 
     def __len__(self) -> int:
         return self.table.height
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the rows and of `meta`."""
+        """SHA-256 (hex) of the rows, of `meta` and of the images' names."""
         total = hashlib.sha256(json.dumps(plain(self.meta), sort_keys=True).encode())
+        if self.images is not None:
+            total.update(json.dumps(self.images.to_dict(as_series=False)).encode())
         for name in PREDICTIONS_SCHEMA:
             column = self.table[name]
             total.update(f"{name}:{len(column)}:".encode())
@@ -60,10 +73,21 @@ class Predictions:
                 total.update(present.to_numpy().tobytes())
         return total.hexdigest()
 
+    def of(self, dataset: Dataset, digests: Mapping[str, str] | None = None) -> "Predictions":
+        """The same with the names of the data set's images, whose ids these are, and the files' digests by path."""
+        sha256 = pl.Series("sha256", [(digests or {}).get(path) for path in dataset.images["path"]], pl.String)
+        return replace(self, images=dataset.images.select("image_id", "path").with_columns(sha256))
+
     def save(self, path: str | Path) -> None:
-        """Write a Parquet file whose metadata carries `meta`, in one step."""
+        """Write a Parquet file whose metadata carries `meta` and `images`, in one step.
+
+        ValueError without `images`: nobody could tell later whose ids the file has.
+        """
+        if self.images is None:
+            raise ValueError("predictions must name their images before they are saved: use Predictions.of(dataset)")
+        images = json.dumps(self.images.to_dict(as_series=False))
         written = io.BytesIO()  # in memory first: polars reports a full disk as an error of its computation
-        self.table.write_parquet(written, metadata={_META_KEY: json.dumps(plain(self.meta))})
+        self.table.write_parquet(written, metadata={_META_KEY: json.dumps(plain(self.meta)), _IMAGES_KEY: images})
         write_bytes_atomic(path, written.getvalue())
 
     @classmethod
@@ -71,25 +95,47 @@ class Predictions:
         """Read what `save` wrote; DataError when the file is not such a file."""
         file = Path(path)
         try:
-            raw = pl.read_parquet_metadata(file).get(_META_KEY)
+            metadata = pl.read_parquet_metadata(file)
             table = pl.read_parquet(file)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise DataError(
                 f"must be a predictions file in Parquet, got: {str(error).splitlines()[0]}", where=str(file)
             ) from None
-        if raw is None:
+        if _META_KEY not in metadata:
             raise DataError("must carry Sightline's metadata, got a Parquet file without it", where=str(file))
-        return predictions_from_rows(table, _meta(raw, file), where=str(file))
+        meta = _metadata(metadata[_META_KEY], file)
+        if _IMAGES_KEY not in metadata:
+            raise DataError(
+                "must name the images its ids stand for, got a file without names", where=str(file), do="Predict again"
+            )
+        names = _images(_metadata(metadata[_IMAGES_KEY], file), str(file))
+        read = predictions_from_rows(table, meta, where=str(file))
+        unnamed = read.table.join(names, on="image_id", how="anti")["image_id"]
+        if len(unnamed):
+            message = f"must name every predicted image, got image_id {unnamed[0]} without a name"
+            raise DataError(message, where=str(file))
+        return replace(read, images=names)
 
 
-def _meta(raw: str, file: Path) -> dict[str, Any]:
+def _metadata(raw: str, file: Path) -> dict[str, Any]:
     try:
         meta = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         meta = None
     if not isinstance(meta, dict):
         raise DataError("must carry Sightline's metadata, got metadata that is no JSON object", where=str(file))
     return meta
+
+
+def _images(columns: dict[str, Any], where: str) -> pl.DataFrame:
+    lists = [columns.get(name) for name in PREDICTED_IMAGES_SCHEMA]
+    if not all(isinstance(values, list) and len(values) == len(lists[0] or ()) for values in lists):
+        raise DataError("must name each image with an id, a path and a digest, got other metadata", where=where)
+    rows = [dict(zip(PREDICTED_IMAGES_SCHEMA, row, strict=True)) for row in zip(*lists, strict=True)]
+    images = fit_table("images", rows, PREDICTED_IMAGES_SCHEMA, where)
+    if images["image_id"].null_count() or images["path"].null_count() or images["image_id"].is_duplicated().any():
+        raise DataError("must name each image once, with an id and a path, got an id twice or empty", where=where)
+    return images
 
 
 def predictions_from_rows(rows: Rows, meta: Mapping[str, Any], where: str | None = None) -> Predictions:

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from sightline.data.description import DESCRIPTION_NAME, Description
     from sightline.data.doors import FORMATS, detect_format, entry_lines, read_dataset, write_dataset
     from sightline.data.formats.mot.sequence import read_mot_txt, write_mot_txt
+    from sightline.data.image_names import ImageNames
     from sightline.data.layout import absolute, inside, list_images, path_from, split_of
-    from sightline.data.prediction_files import read_coco_results, write_mot_predictions
+    from sightline.data.predictions.read import read_predictions, write_mot_predictions
     from sightline.data.splits.division import check_split_overlap, split_dataset
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "FORMATS",
     "ClassMask",
     "Description",
+    "ImageNames",
     "absolute",
     "check_split_overlap",
     "detect_format",
@@ -32,9 +34,9 @@ __all__ = [
     "list_images",
     "path_from",
     "read_class_mask",
-    "read_coco_results",
     "read_dataset",
     "read_mot_txt",
+    "read_predictions",
     "split_dataset",
     "split_of",
     "write_dataset",

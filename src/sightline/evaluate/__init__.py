@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sightline.evaluate.detection_matching import MATCH_IOU, average_precision, match_detections
     from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
     from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
-    from sightline.evaluate.inputs import check_predictions
+    from sightline.evaluate.inputs import fit_predictions
     from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps
     from sightline.evaluate.semantic_scores import SemanticAccumulator, class_ratios, mean_defined, summary
     from sightline.evaluate.tracking import (
@@ -35,7 +35,6 @@ __all__ = [
     "TrackingScores",
     "average_precision",
     "best_and_worst",
-    "check_predictions",
     "class_ratios",
     "detection_arrays",
     "evaluate_detection",
@@ -44,6 +43,7 @@ __all__ = [
     "evaluate_semantic",
     "evaluate_semantic_maps",
     "evaluate_tracking",
+    "fit_predictions",
     "match_detections",
     "mean_defined",
     "score_detection_images",

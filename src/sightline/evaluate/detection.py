@@ -1,13 +1,13 @@
 """Detection and instance segmentation: COCO's numbers and one declared operating point."""
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
-from sightline.core.predictions import Predictions
+from sightline.core.predictions import LEFT_OUT, Predictions
 from sightline.evaluate.coco import (
     AREA_RANGES,
     BoolArray,
@@ -20,13 +20,16 @@ from sightline.evaluate.coco import (
 )
 from sightline.evaluate.detection_matching import MATCH_IOU, Matching, detection_confusion, match_detections
 from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
-from sightline.evaluate.inputs import check_predictions, describe_inputs
+from sightline.evaluate.inputs import describe_inputs, fit_predictions
+from sightline.evaluate.suspicions import suspicions
 from sightline.ops.boxes import FloatArray
 
 DEFAULT_MAX_DETS = (1, 10, 100)
 CONF_GRID = np.arange(101) / 100
 CUT_CONF = 0.05
 """Detections cut at a higher confidence than this lower AP by enough to be said beside it."""
+DEFAULT_CONF = 0.25
+"""The operating point where neither caller nor model names one: what detectors of the field are run at by habit."""
 
 
 def evaluate_detection(
@@ -35,25 +38,27 @@ def evaluate_detection(
     *,
     iou_type: IouType = "bbox",
     max_dets: tuple[int, int, int] = DEFAULT_MAX_DETS,
-    conf: float | None = None,
+    conf: float | Literal["best"] | None = None,
 ) -> DetectionResult:
     """COCO's 12 numbers (equal to pycocotools'), numbers by class, curves, confusion and an operating point.
 
     Crowd and ignored objects are COCO's `iscrowd`. `max_dets` limits the detections of an image and class, ascending;
-    the last one serves AP. `conf` is the operating point; left out, it is the threshold with the best pooled F1 on
-    these very images, and the result says so. Raises DataError where the predictions belong to other images or classes,
-    or masks are missing for `segm`.
+    the last one serves AP. `conf` is the operating point; left out, it is the one the model brings, chosen on its
+    validation images (`operating_point` in the predictions' `meta`), else `DEFAULT_CONF`. "best" is the threshold with
+    the best pooled F1 on these very images: for choosing one, not for judging. The result says which it was.
+    Predictions find their images by name, see `fit_predictions`. Raises DataError where they belong to other images or
+    classes, or masks are missing for `segm`.
 
     Source: Lin et al. 2014, "Microsoft COCO", and its reference implementation.
     """
     _check_options(iou_type, max_dets, conf)
-    check_predictions(dataset, predictions)
+    predictions = fit_predictions(dataset, predictions)
     names = dataset.class_names
     arrays = detection_arrays(dataset, predictions, iou_type)
     matching = match_detections(arrays, len(names), max_dets[-1])
     scores = coco_scores(arrays, names, iou_type, max_dets)
     objects = np.bincount(arrays.truth_classes[~arrays.truth_crowd], minlength=len(names)).astype(np.int64)
-    point = _operating_point(arrays, matching, int(objects.sum()), conf)
+    point = _operating_point(arrays, matching, int(objects.sum()), _declared(conf, predictions))
     confusion = detection_confusion(arrays, matching, len(names), point.conf)
     return DetectionResult(
         iou_type=iou_type,
@@ -62,25 +67,42 @@ def evaluate_detection(
         operating_point=point,
         confusion=confusion,
         curves=_curves(names, arrays, matching, scores, objects),
-        conventions=describe_inputs(dataset, predictions) | _stated(arrays, matching, iou_type, max_dets, predictions),
+        conventions=describe_inputs(dataset, predictions)
+        | _stated(arrays, matching, iou_type, max_dets)
+        | {"limits": _limits(dataset, predictions)},
+        warnings=tuple(suspicions(arrays, names, max_dets[-1])),
     )
 
 
-def _check_options(iou_type: str, max_dets: tuple[int, ...], conf: float | None) -> None:
+def _check_options(iou_type: str, max_dets: tuple[int, ...], conf: float | str | None) -> None:
     if iou_type not in get_args(IouType):
         raise ConfigError(f"iou_type must be one of {', '.join(get_args(IouType))}, got '{iou_type}'")
     if len(max_dets) != 3 or list(max_dets) != sorted(set(max_dets)) or max_dets[0] < 1:
         raise ConfigError(f"max_dets must be three ascending numbers from 1 on, got {max_dets}")
-    if conf is not None and not 0.0 <= conf <= 1.0:
-        raise ConfigError(f"conf must be in 0..1, got {conf}")
+    if conf not in (None, "best") and not (isinstance(conf, (int, float)) and 0.0 <= conf <= 1.0):
+        raise ConfigError(f"conf must be in 0..1 or 'best', got {conf}")
 
 
 def _metric_names(max_dets: tuple[int, int, int]) -> list[str]:
     return ["AP", "AP50", "AP75", "APs", "APm", "APl", *(f"AR{m}" for m in max_dets), "ARs", "ARm", "ARl"]
 
 
-def _operating_point(arrays: DetectionArrays, matching: Matching, object_count: int, conf: float | None) -> PointCounts:
-    origin = "given"
+def _declared(conf: float | Literal["best"] | None, predictions: Predictions) -> tuple[float | None, str]:
+    """The operating point and where it comes from; None where it is to be chosen on these images."""
+    if conf == "best":
+        return None, ""
+    if conf is not None:
+        return conf, "given"
+    own = predictions.meta.get("operating_point")
+    if isinstance(own, dict) and isinstance(own.get("conf"), (int, float)):
+        return float(own["conf"]), "the model's own, chosen on its validation images"
+    return DEFAULT_CONF, f"{DEFAULT_CONF} for want of the model's own"
+
+
+def _operating_point(
+    arrays: DetectionArrays, matching: Matching, object_count: int, declared: tuple[float | None, str]
+) -> PointCounts:
+    conf, origin = declared
     if conf is None:
         conf, origin = _best_conf(arrays.detection_scores, matching, object_count)
     chosen = arrays.detection_scores >= conf
@@ -104,7 +126,9 @@ def _best_conf(scores: FloatArray, matching: Matching, object_count: int) -> tup
         return 0.0, "no detection is a true positive, all are taken"
     thresholds, tp, fp = _counts_at_scores(scores, matching)
     f1 = 2 * tp / (tp + fp + object_count)
-    return float(thresholds[len(f1) - 1 - int(np.argmax(f1[::-1]))]), "best pooled F1 on these images"
+    return float(
+        thresholds[len(f1) - 1 - int(np.argmax(f1[::-1]))]
+    ), "best pooled F1 on these very images, and so flattering"
 
 
 def _counts_at_scores(scores: FloatArray, matching: Matching) -> tuple[FloatArray, IntArray, IntArray]:
@@ -187,10 +211,7 @@ def _stated(
     matching: Matching,
     iou_type: IouType,
     max_dets: tuple[int, int, int],
-    predictions: Predictions,
 ) -> dict[str, Any]:
-    cut = predictions.meta.get("conf")
-    notes = {"note": f"detections were cut at confidence {cut}: AP and AR are lower bounds"}
     return {
         "iou_type": iou_type,
         "iou_thresholds": "0.50 to 0.95 by 0.05",
@@ -203,5 +224,22 @@ def _stated(
         "operating_point_iou": MATCH_IOU,
         "confusion": "rows ground truth, columns detections, last background; within classes first, then across",
         "reference": "pycocotools, computed by hotcoco",
-        **(notes if isinstance(cut, (int, float)) and cut > CUT_CONF else {}),
     }
+
+
+def _limits(dataset: Dataset, predictions: Predictions) -> list[str]:
+    """What keeps AP from being the number of the whole curve over all images; for the title of the result."""
+    limits = []
+    cut = predictions.meta.get("conf")
+    if isinstance(cut, (int, float)) and cut > CUT_CONF:
+        limits.append(f"CUT AT CONFIDENCE {cut}: AP AND AR ARE LOWER BOUNDS")
+    elif cut is None and len(predictions) and (least := float(predictions.table["score"].min())) > CUT_CONF:  # type: ignore[arg-type]
+        limits.append(f"NO SCORE BELOW {least:.3g}: IF THEY WERE CUT THERE, AP AND AR ARE LOWER BOUNDS")
+    looked_at = predictions.images
+    if looked_at is not None and "images" in predictions.meta:
+        missing = dataset.images.join(looked_at, on="image_id", how="anti").height
+        if missing:
+            limits.append(f"{missing} OF {len(dataset)} IMAGES WERE NOT PREDICTED AND COUNT AS EMPTY")
+    if predictions.meta.get(LEFT_OUT):
+        limits.append(f"PREDICTIONS FOR {predictions.meta[LEFT_OUT]} OTHER IMAGES LEFT OUT")
+    return limits

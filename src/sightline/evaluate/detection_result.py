@@ -57,7 +57,8 @@ class DetectionResult(Result):
     (recall at so many detections per image), ARs, ARm, ARl, each in 0..1 and 1 at best, NaN without such objects.
     `per_class` has a row for each class: objects, crowd, detections, AP, AP50, AP75, AR, and tp, fp, fn, precision,
     recall, f1 at the operating point. `confusion` (C + 1, C + 1) has ground truth in rows, detections in columns,
-    background last.
+    background last. `warnings` are reasons to doubt the numbers: predictions that seem to be something else than they
+    were read as, cut short, or of part of the images.
     """
 
     iou_type: IouType
@@ -67,10 +68,17 @@ class DetectionResult(Result):
     confusion: IntArray
     curves: DetectionCurves
     conventions: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     def __getitem__(self, metric: str) -> float:
         """One of the 12 numbers, such as `result["AP50"]`."""
         return self.metrics[metric]
+
+    @property
+    def title(self) -> str:
+        """What was measured and, in capitals, what keeps it from being the number others would give."""
+        kind = "boxes" if self.iou_type == "bbox" else "masks"
+        return " · ".join([f"COCO {kind}, {self.conventions['images']} images", *self.conventions.get("limits", ())])
 
     def to_frame(self) -> pl.DataFrame:
         """The 12 numbers and the operating point as `metric`, `value`."""

@@ -14,7 +14,7 @@ from sightline.core.frames import IGNORE_INDEX, SemanticMap
 from sightline.core.predictions import Predictions
 from sightline.core.results import Result
 from sightline.data import read_class_mask
-from sightline.evaluate.inputs import check_predictions, describe_inputs
+from sightline.evaluate.inputs import describe_inputs, fit_predictions
 from sightline.evaluate.semantic_scores import (
     IntArray,
     SemanticAccumulator,
@@ -60,7 +60,7 @@ def evaluate_semantic(dataset: Dataset, predictions: Predictions) -> SemanticRes
     Raises DataError where an image has no prediction, masks overlap or leave pixels free, predictions belong to other
     images or classes, or ground truth holds values that are neither a class nor ignored.
     """
-    check_predictions(dataset, predictions)
+    predictions = fit_predictions(dataset, predictions)
     return _evaluate(dataset, _saved_maps(dataset, predictions), describe_inputs(dataset, predictions))
 
 

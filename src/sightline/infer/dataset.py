@@ -74,7 +74,9 @@ def predict_dataset(
                 progress(min(following, len(paths)), len(paths))
     meta = predictor.meta if isinstance(predictor, StagedPredictor) else {"task": predictor.task}
     meta = {**meta, "class_names": list(predictor.class_names), "images": len(paths)}
-    return predictions_from_rows(pl.concat(tables), {**meta, "data_digest": dataset.digest(workers)})
+    digests = dataset.file_digests({*dataset.images["path"], *dataset.images["mask_path"].drop_nulls()}, workers)
+    meta |= {"data_digest": dataset.digest(known=digests), "label_digest": dataset.label_digest()}
+    return predictions_from_rows(pl.concat(tables), meta).of(dataset, digests)
 
 
 def check_classes(predictor: Predictor, dataset: Dataset) -> None:

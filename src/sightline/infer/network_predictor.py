@@ -76,6 +76,7 @@ class NetworkPredictor:
     @property
     def meta(self) -> dict[str, Any]:
         """What made the predictions, for `Predictions.meta` and reports."""
+        own = self.metadata.operating_point
         return {
             "task": self.task,
             "class_names": list(self.class_names),
@@ -84,6 +85,7 @@ class NetworkPredictor:
             "preprocess": self.preprocess.model_dump(mode="json"),
             "backend": self.network.backend,
             **self.thresholds.model_dump(),
+            "operating_point": None if own is None else own.model_dump(),
         }
 
     def at(self, thresholds: OperatingPoint) -> "NetworkPredictor":

@@ -38,8 +38,8 @@ def accuracy_section(record: RunRecord) -> Section:
     if evaluation.get("confusion"):
         blocks += _confusion(source)
     conventions = evaluation.get("conventions") or {}
-    if "note" in conventions:
-        blocks.insert(0, Note(str(conventions["note"]), "warning"))
+    for line in conventions.get("limits", []):
+        blocks.insert(0, Note(str(line), "warning"))
     blocks.append(Pairs(pairs_of(conventions, f"{FILE} conventions"), "Conventions of these numbers", folded=True))
     split = conventions.get("split")
     intro = f"Measured on split '{split}', {conventions.get('images')} images." if split else ""

@@ -1,7 +1,7 @@
 """Tracking saved predictions: a data set of sequences in, the same predictions with track ids out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -82,4 +82,5 @@ def track_predictions(predictions: Predictions, dataset: Dataset, create: Callab
                 kept_rows.extend(np.asarray(tracked.data[_ROW]).tolist())
                 track_ids.extend(np.asarray(tracked.tracker_id).tolist())
     kept = predictions.table[kept_rows].with_columns(pl.Series("track_id", track_ids, dtype=pl.Int64))
-    return predictions_from_rows(kept, {**predictions.meta, "task": "track", "tracked_from": len(predictions)})
+    meta = {**predictions.meta, "task": "track", "tracked_from": len(predictions)}
+    return replace(predictions_from_rows(kept, meta), images=predictions.images)

@@ -76,12 +76,14 @@ class Validator:
             "label_digest": self.dataset.label_digest(),
             **thresholds.model_dump(),
         }
-        return predictions_from_rows(pl.concat(tables.values()), meta)
+        return predictions_from_rows(pl.concat(tables.values()), meta).of(self.dataset)
 
     def evaluate(self, predictions: Predictions) -> Evaluation:
         """The task's result for predictions of this split, made in the first process and given to all."""
-        judge = evaluate_semantic if self.dataset.task == "semantic" else evaluate_detection
-        return self.processes.once(lambda: judge(self.dataset, predictions))
+        if self.dataset.task == "semantic":
+            return self.processes.once(lambda: evaluate_semantic(self.dataset, predictions))
+        # The operating point is chosen here, on the validation images, and goes with the weights from then on.
+        return self.processes.once(lambda: evaluate_detection(self.dataset, predictions, conf="best"))
 
     def _rows(self, image_id: int, row: int, decoded: Any, i: int, thresholds: OperatingPoint) -> pl.DataFrame:
         geometry = self.images.geometries[row]

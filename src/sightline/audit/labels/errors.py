@@ -17,7 +17,7 @@ from sightline.core.findings import Finding
 from sightline.core.predictions import Predictions
 from sightline.core.results import Result
 from sightline.data import finding
-from sightline.evaluate import MATCH_IOU, check_predictions, detection_arrays, match_detections
+from sightline.evaluate import MATCH_IOU, detection_arrays, fit_predictions, match_detections
 from sightline.ops.boxes import iou_matrix
 
 __all__ = ["KINDS", "LabelErrors", "rank_label_errors"]
@@ -194,7 +194,7 @@ def rank_label_errors(dataset: Dataset, predictions: Predictions) -> LabelErrors
     Source: the three kinds, and pooling them by a soft maximum, are those of ObjectLab (Tkachenko, Thyagarajan and
     Mueller 2023, "ObjectLab: Automated Diagnosis of Mislabeled Images in Object Detection Data").
     """
-    check_predictions(dataset, predictions)
+    predictions = fit_predictions(dataset, predictions)
     if dataset.task == "semantic":
         rows, rule = find_mask_suspicions(dataset, predictions), f"pixels, {TOLERANCE_PX} at borders left out"
     else:

@@ -11,7 +11,7 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError, at
 from sightline.core.predictions import Predictions
-from sightline.evaluate.inputs import check_predictions, describe_inputs
+from sightline.evaluate.inputs import describe_inputs, fit_predictions
 from sightline.evaluate.tracking.result import TrackingResult, evaluate_sequences
 from sightline.evaluate.tracking.sequences import (
     DISTRACTORS,
@@ -34,7 +34,7 @@ def evaluate_tracking(
     benchmark's class numbers from `classes.source_id`. Sequences without predictions count as missed. Raises DataError
     where predictions are for other images, carry no track id, or repeat one within a frame.
     """
-    check_predictions(dataset, predictions)
+    predictions = fit_predictions(dataset, predictions)
     frames = _frames(dataset)
     numbers = _class_numbers(dataset, preprocessing)
     truth = _placed(dataset.objects, frames, numbers)

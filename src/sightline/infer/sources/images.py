@@ -44,7 +44,8 @@ class ImageSource:
             except DataError as error:
                 last = f"the last good image is '{self.paths[index - 1].name}'" if index else "there is none before it"
                 raise SourceError(f"{error.what}; {last} ({index} of {len(self.paths)})", where=error.where) from None
-            yield Frame(as_rgb8(image), index, None if self.fps is None else index / self.fps, path.name)
+            time_s = None if self.fps is None else index / self.fps
+            yield Frame(as_rgb8(image), index, time_s, path.name, file=path.as_posix())
 
 
 def open_folder(folder: Path) -> ImageSource:

@@ -10,7 +10,7 @@ from typing import Any
 import av
 
 from sightline.core.errors import SourceError
-from sightline.core.frames import Frame
+from sightline.core.frames import Frame, frame_path
 from sightline.media import open_video_stream, shown_size, upright_pixels, video_reason
 
 __all__ = ["CameraSource", "VideoSource", "open_camera", "open_video"]
@@ -98,7 +98,7 @@ def _read(container: Any, source: VideoSource | CameraSource) -> Iterator[Frame]
                 raise SourceError(f"frame {index} must be whole, got damaged data; {last}", where=source.name)
             stamp = None if picture.pts is None else picture.pts * picture.time_base
             start = stamp if start is None else start
-            yield _frame(picture, index, _time_s(stamp, start, index, source.fps), source.name)
+            yield _frame(picture, index, _time_s(stamp, start, index, source.fps), source)
             last = f"frame {index}{'' if stamp is None else f' at {float(stamp):.3f} s'} is the last good one"
             index += 1
     except (av.FFmpegError, OSError) as error:
@@ -141,8 +141,12 @@ def _missing(container: Any, stream: Any, read_until_s: float) -> str | None:
     return None
 
 
-def _frame(picture: Any, index: int, time_s: float | None, name: str) -> Frame:
-    return Frame(upright_pixels(picture, name, SourceError), index, time_s, name, picture.pts, picture.time_base)
+def _frame(picture: Any, index: int, time_s: float | None, source: VideoSource | CameraSource) -> Frame:
+    image = upright_pixels(picture, source.name, SourceError)
+    file = None
+    if isinstance(source, VideoSource) and Path(source.location).is_file():
+        file = frame_path(source.location, index)
+    return Frame(image, index, time_s, source.name, picture.pts, picture.time_base, file)
 
 
 def _time_s(stamp: Fraction | None, start: Fraction | None, index: int, fps: float | None) -> float | None:

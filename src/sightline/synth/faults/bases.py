@@ -105,7 +105,8 @@ def _predicted(rendering: Rendering, target: Path) -> None:
     _yolo(rendering, target)
     dataset = read_dataset(target)
     table = dataset.objects.with_columns(score=pl.lit(_SCORE)).select(list(PREDICTIONS_SCHEMA))
-    Predictions(table, {"task": "detect", "class_names": list(dataset.class_names)}).save(target / PREDICTIONS_NAME)
+    meta = {"task": "detect", "class_names": list(dataset.class_names)}
+    Predictions(table, meta).of(dataset).save(target / PREDICTIONS_NAME)
 
 
 def _embedded(rendering: Rendering, target: Path) -> None:

@@ -102,4 +102,5 @@ def read(path: Path) -> Dataset:
         task="instance" if masks else "detect",
         format="coco",
         findings=findings,
+        source_image_ids=all(new in (None, old) for ids in id_maps for old, new in ids.items()),
     )

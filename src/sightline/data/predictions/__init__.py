@@ -1,0 +1,1 @@
+"""Predictions in the files of other tools."""

@@ -1,0 +1,127 @@
+"""Predictions as JSON: COCO results, as every trainer writes them, and the list of boxes supervision writes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.core.dataset import Dataset
+from sightline.core.errors import DataError
+from sightline.core.predictions import Predictions
+from sightline.data.image_names import ImageNames
+from sightline.data.predictions.rows import Found, predictions_of
+from sightline.ops import rle as rle_codes
+
+__all__ = ["NAME_KEYS", "read_coco_results"]
+
+NAME_KEYS = ("file_name", "filename", "image_name", "image_path", "file", "image", "path", "source")
+"""Under which keys or in which columns the name of an image is looked for, first come first."""
+
+
+def read_coco_results(path: str | Path, dataset: Dataset) -> Predictions:
+    """COCO results, a JSON list of `image_id, category_id, score` and `bbox` or `segmentation`, for this data set.
+
+    An image is found by `file_name` where the entry has one, else by `image_id`: an id of the data set's own source, a
+    file name, or the number in it. Category ids are those of the data set's source, else class ids. A mask without a
+    box gets its own tight box. DataError, naming the entry, for what is no such list or belongs to another data set.
+    """
+    file = Path(path)
+    entries = _entries(file)
+    sizes = _Sizes(dataset)
+    rows = [_found(entry, f"{file}: entry {n}", sizes) for n, entry in enumerate(entries)]
+    return predictions_of(dataset, rows, [], str(file), f"COCO results {file.name}")
+
+
+def _entries(file: Path) -> list[Any]:
+    try:
+        entries = json.loads(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read the file ({error.strerror})", where=str(file)) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"must be JSON, got: {error}", where=str(file)) from None
+    if not isinstance(entries, list):
+        raise DataError(f"COCO results must be a list, got a JSON {type(entries).__name__}", where=str(file))
+    return entries
+
+
+class _Sizes:
+    """Height and width of the image an entry is about, which its mask must have."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.names = ImageNames(dataset)
+        rows = dataset.images.select("path", "height", "width").iter_rows()
+        self._sizes = {path: (height, width) for path, height, width in rows}
+
+    def of(self, image: str | int) -> tuple[int, int] | None:
+        """None where the data set has no such image."""
+        path = self.names.path_of(image) if isinstance(image, str) else self.names.paths_of_numbers([image])[image]
+        return None if path is None else self._sizes[path]
+
+
+def _found(entry: Any, where: str, sizes: _Sizes) -> Found:
+    if isinstance(entry, dict) and {"x_min", "y_min", "x_max", "y_max", "class_id", "confidence"} <= entry.keys():
+        return _of_supervision(entry, where)
+    if not isinstance(entry, dict) or not {"category_id", "score"} <= entry.keys():
+        raise DataError("must have image_id, category_id and score, got an entry without", where=where)
+    image = _image(entry, where)
+    code = None
+    try:
+        if entry.get("segmentation") is not None and (size_hw := sizes.of(image)) is not None:
+            code = _counts(entry["segmentation"], size_hw)
+        if entry.get("bbox") is not None:
+            x, y, width, height = (float(v) for v in entry["bbox"])
+            box = np.array([x, y, x + width, y + height])
+        elif code is not None and size_hw is not None:
+            box = rle_codes.to_box(code, size_hw)
+        elif entry.get("segmentation") is None:
+            raise DataError("must have a bbox or a segmentation, got neither", where=where)
+        else:
+            box = np.zeros(4)  # of an image the data set does not have: left out
+        score, label = float(entry["score"]), _whole(entry["category_id"], "category_id", where)
+    except (TypeError, ValueError, KeyError) as error:
+        message = f"bbox, segmentation and score must be numbers as COCO has them, got: {error}"
+        raise DataError(message, where=where) from None
+    return Found(image, label, score, box, where, code)
+
+
+def _of_supervision(entry: dict[str, Any], where: str) -> Found:
+    try:
+        box = np.array([float(entry[k]) for k in ("x_min", "y_min", "x_max", "y_max")])
+        score, label = float(entry["confidence"]), int(entry["class_id"])
+    except (TypeError, ValueError) as error:
+        raise DataError(f"boxes and confidences must be numbers, got: {error}", where=where) from None
+    return Found(_image(entry, where), label, score, box, where)
+
+
+def _image(entry: dict[str, Any], where: str) -> str | int:
+    for key in NAME_KEYS:
+        if isinstance(entry.get(key), str) and entry[key]:
+            return str(entry[key])
+    image = entry.get("image_id")
+    if isinstance(image, str) and image:
+        return image
+    if image is None:
+        looked_for = ", ".join(("image_id", *NAME_KEYS))
+        raise DataError(f"an entry must name its image ({looked_for}), got none of these", where=where)
+    return _whole(image, "image_id", where)
+
+
+def _whole(value: Any, name: str, where: str) -> int:
+    """A whole number, 1.0 as well as 1."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1:
+        return int(value)
+    raise DataError(f"{name} must be a whole number, got {value!r:.60}", where=where)
+
+
+def _counts(segmentation: Any, size_hw: tuple[int, int]) -> bytes:
+    if isinstance(segmentation, list):
+        return rle_codes.from_polygons(segmentation, size_hw)
+    if list(segmentation["size"]) != list(size_hw):
+        raise ValueError(f"a mask of size {list(size_hw)} is needed, not {segmentation['size']}")
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        return rle_codes.runs_to_counts(np.asarray(counts, np.int64), size_hw)
+    code = counts.encode() if isinstance(counts, str) else bytes(counts)
+    rle_codes.area(code)  # refuses what does not decode
+    return code
