@@ -36,6 +36,43 @@ def test_thresholds_come_from_the_artefact_unless_given(detector_path: Path) -> 
         open_predictor(detector_path, conf=1.5)
 
 
+def test_one_image_is_one_image_however_it_is_given(detector_path: Path, tmp_path: Path) -> None:
+    predictor = open_predictor(detector_path)
+    wanted = predictor([WHITE])[0]
+    Image.fromarray(WHITE).save(tmp_path / "white.png")
+    opaque = np.concatenate([WHITE, WHITE[..., :1]], axis=2)
+    gray = WHITE[..., 0]
+    wide = WHITE.astype(np.uint16) * 257
+    for given in (
+        WHITE, [WHITE], (WHITE,), WHITE[None], opaque, gray, gray[..., None], wide, Image.fromarray(WHITE),
+        Image.fromarray(gray), [Image.fromarray(opaque)], tmp_path / "white.png", str(tmp_path / "white.png"),
+        [str(tmp_path / "white.png")], iter([WHITE]),
+    ):  # fmt: skip
+        found = predictor(given)
+        assert len(found) == 1
+        assert found[0].xyxy.tolist() == wanted.xyxy.tolist()
+    assert len(predictor([WHITE, tmp_path / "white.png"])) == 2
+    assert predictor([]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (WHITE / 255, "pixels of type uint8 or uint16, got float64. Scale it to 0..255"),
+        (WHITE > 3, "pixels of type uint8 or uint16, got bool"),
+        (WHITE.transpose(2, 0, 1), r"must have pixels and the shape .*Move the channels last"),
+        (np.zeros((0, 5, 3), np.uint8), "must have pixels and the shape"),
+        (np.zeros((5,), np.uint8), "must have pixels and the shape"),
+        ([WHITE, None], "image 1 must be an array, a Pillow picture or a path, got NoneType"),
+        (7, "must be an array, a Pillow picture or a path, got int"),
+        ("absent.png", "absent.png"),
+    ],
+)
+def test_what_is_no_image_gets_one_clear_answer(detector_path: Path, given: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        open_predictor(detector_path)(given)
+
+
 @pytest.mark.parametrize("threads", [0, -1, 10_000_000])
 def test_an_absurd_number_of_threads_is_refused(detector_path: Path, threads: int) -> None:
     with pytest.raises(ConfigError, match=f"threads must be in 1..[0-9]+ on this machine, got {threads}"):

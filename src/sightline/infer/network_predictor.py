@@ -13,7 +13,7 @@ from sightline.core.errors import ModelError
 from sightline.core.frames import SemanticMap
 from sightline.core.metadata import ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Geometry, Preprocess
-from sightline.infer.predictor import Batch, Image, Outputs, Prediction
+from sightline.infer.predictor import Batch, Given, Image, Outputs, Prediction, given_images
 from sightline.ops.postprocess import KeptDetections, label_map, select_detections
 
 __all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "to_detections"]
@@ -92,16 +92,17 @@ class NetworkPredictor:
         """The same network at other thresholds, sharing its memory."""
         return NetworkPredictor(self.network, self.metadata, thresholds, where=self.where, max_batch=self.max_batch)
 
-    def __call__(self, images: Sequence[Image]) -> list[Any]:
-        """Predictions in image pixels, one for each image, in order."""
+    def __call__(self, images: Given | Sequence[Given]) -> list[Any]:
+        """Predictions in image pixels, one for each image, in order; see `given_images` for what an image may be."""
         answers: list[Prediction] = []
-        sizes = [self.preprocess.geometry((i.shape[0], i.shape[1])).target_hw for i in images]
+        arrays = given_images(images)
+        sizes = [self.preprocess.geometry((i.shape[0], i.shape[1])).target_hw for i in arrays]
         # Policies that keep the aspect without padding give every shape its own network size.
-        for _, group in groupby(range(len(images)), key=sizes.__getitem__):
+        for _, group in groupby(range(len(arrays)), key=sizes.__getitem__):
             rows = list(group)
             step = self.max_batch or len(rows)
             for start in range(0, len(rows), step):
-                batch = self.prepare([images[row] for row in rows[start : start + step]])
+                batch = self.prepare([arrays[row] for row in rows[start : start + step]])
                 answers.extend(self.finish(self.run(batch.pixels), batch.geometries))
         return answers
 

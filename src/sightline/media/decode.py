@@ -40,6 +40,7 @@ __all__ = [
     "decode_scaled",
     "id_of_colour",
     "image_size",
+    "pillow_pixels",
     "read_bytes",
     "read_image",
     "read_mask",
@@ -250,6 +251,12 @@ def _picture(image: Image.Image, where: str) -> Array:
     if mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return np.array(image.convert("RGB"))  # a copy: callers may write into it
+
+
+def pillow_pixels(image: Image.Image) -> Array:
+    """The pixels of a picture opened with Pillow, as `read_image` gives those of a file: upright, RGB or gray."""
+    orientation = image.getexif().get(0x0112, 1)
+    return _upright(_picture(image, "the picture"), orientation if isinstance(orientation, int) else 1)
 
 
 def _as_uint16(values: Array, where: str) -> Array:
