@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
     "format_cell",
     "locked_folder",
     "plain",
+    "refuse_overwriting",
     "remove_leftovers",
     "write_bytes_atomic",
     "write_json_atomic",
@@ -55,6 +56,33 @@ def check_regular(path: str | Path) -> None:
     if not stat.S_ISREG(mode):
         what = "is a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise OSError(errno.EINVAL, what, str(path))
+
+
+def refuse_overwriting(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
+    """ConfigError where a file about to be written is a file that is read: under any name, by link or letter case.
+
+    The system is asked whether two names are one file (device and inode), so that its own rules decide. Outputs that do
+    not exist yet overwrite nothing; inputs may be any number, they are looked at only where an output exists.
+    """
+    existing = {_identity(path): path for path in outputs}
+    existing.pop(None, None)
+    if not existing:
+        return
+    for path in inputs:
+        if (written := existing.get(_identity(path))) is not None:
+            raise ConfigError(
+                f"the output must not be a file that is read, got '{path}' itself",
+                where=str(written),
+                do="Choose another folder or name to write to",
+            )
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):  # nothing there, or a name that no file can have
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
