@@ -93,14 +93,12 @@ def audit(
     with progress_bar() as bar:
         vectors = None
         if embeddings is not None:
-            vectors = sightline.infer.embed_dataset(
-                dataset, embeddings, workers=workers, progress=lambda done, total: bar("embedding images", done, total)
-            )
+            vectors = sightline.infer.embed_dataset(dataset, embeddings, workers=workers, progress=bar)
         result = sightline.audit.audit_dataset(
             dataset,
             options,
             workers=workers,
-            progress=lambda done, total: bar("reading files", done, total),
+            progress=bar,
             since=earlier,
             predictions=found,
             embeddings=vectors,

@@ -86,9 +86,7 @@ def augment(
     preprocess, policy = training_view(dataset, assignments, config)
     options = AugmentAuditOptions(images=images, draws=draws, below_px=below_px, seed=seed)
     with progress_bar() as bar:
-        result = audit_augmentation(
-            dataset, preprocess, policy, options, lambda done, total: bar("augmenting", done, total)
-        )
+        result = audit_augmentation(dataset, preprocess, policy, options, bar)
     give_result(result, lambda: _show(result), out=out, json=json)
     return 0
 

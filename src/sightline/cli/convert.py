@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,8 +72,7 @@ def convert(
     dataset = sightline.data.read_dataset(data, format=format, task=task)
     with atomic_folder(out) as folder, _named(folder, out):
         with progress_bar() as bar:
-            progress = partial(bar, "copying images")
-            losses = sightline.data.write_dataset(dataset, folder, to, copy_images=copy_images, progress=progress)
+            losses = sightline.data.write_dataset(dataset, folder, to, copy_images=copy_images, progress=bar)
         after = sightline.testing.check_written(dataset, losses, folder, to) if verify and copy_images else None
     _show(dataset, after, losses, out, to, as_json=json)
     return 0

@@ -126,15 +126,11 @@ def _of_model(
     else:
         _refuse_without_tracks(preprocessing)
     with progress_bar() as bar:
-
-        def progress(done: int, total: int | None) -> None:
-            bar("predicting", done, total or 0)
-
         if track is not None:
             tracker = partial(sightline.track.create_tracker, track)
-            found = sightline.infer.track_dataset(predictor, tracker, dataset, batch=batch, progress=progress)
+            found = sightline.infer.track_dataset(predictor, tracker, dataset, batch=batch, progress=bar)
             return sightline.evaluate.evaluate_tracking(dataset, found, preprocessing=preprocessing or _RULES), found
-        found = sightline.infer.predict_dataset(predictor, dataset, batch=batch, progress=progress)
+        found = sightline.infer.predict_dataset(predictor, dataset, batch=batch, progress=bar)
         return _measure(dataset, found, iou_type, conf), found
 
 

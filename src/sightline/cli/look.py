@@ -111,9 +111,7 @@ def _findings(dataset: Dataset, audit: str | None, finding: str | None, workers:
     if finding is None:
         return ()
     with progress_bar() as bar:
-        done = sightline.audit.audit_dataset(
-            dataset, workers=workers, progress=lambda n, total: bar("reading files", n, total)
-        )
+        done = sightline.audit.audit_dataset(dataset, workers=workers, progress=bar)
     return done.findings
 
 

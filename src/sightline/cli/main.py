@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             print_error=False,
             result_action="return_value",
         )
-        sys.stdout.flush()  # here, where a reader that is gone can still be met with grace
+        sys.stdout.flush()  # here, where a reader that is gone is still handled
     except SightlineError as error:
         fail(str(error), error.exit_code)
     except cyclopts.CycloptsError as error:

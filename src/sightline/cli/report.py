@@ -77,8 +77,7 @@ def card(
         found = read_audit(audit)
     else:
         with progress_bar() as bar:
-            progress = lambda done, total: bar("reading files", done, total)  # noqa: E731
-            found = audit_dataset(dataset, workers=workers, progress=progress)
+            found = audit_dataset(dataset, workers=workers, progress=bar)
     result = write_card(dataset, text, found, Path(out), workers=workers)
     if json:
         emit_json(result)

@@ -101,7 +101,7 @@ def run(
             list(sinks.values()),
             batch=batch,
             max_frames=max_frames,
-            progress=lambda done, total: bar("frames", done, total or 0),
+            progress=bar,
         )
     for folder in [Path(out)] if keep is None else [Path(out), keep.path]:
         write_json_atomic(folder / "video.json", result)

@@ -112,7 +112,7 @@ def split(
             previous=table,
             compare_random=compare_random,
             workers=workers,
-            progress=lambda done, total: bar("reading files", done, total),
+            progress=bar,
         )
     written = sightline.audit.splits.write_split(plan, Path(out), data, format=format)
     if json:

@@ -74,7 +74,7 @@ def synth(
             fps=fps,
             format=format,
             overwrite=overwrite,
-            progress=lambda done, total, what: bar(what, done, total),
+            progress=bar,
         )
     if json:
         emit_json(result)
@@ -124,7 +124,7 @@ def drill(*, fault: list[str] | None = None, seed: int = 0, json: JsonFlag = Fal
         Print the result as JSON.
     """
     with progress_bar() as bar:
-        result = run_drill(fault, seed=seed, progress=lambda done, total: bar("planting and auditing", done, total))
+        result = run_drill(fault, seed=seed, progress=bar)
     if json:
         emit_json(result)
         return int(not result.passed)

@@ -195,7 +195,7 @@ def show_ablation(
             jobs=jobs,
             threads=threads,
             where=where,
-            progress=lambda done, total, what: bar("runs", done, total),
+            progress=bar,
         )
     page = write_study_page(title, result, target / "ablation.html")
     if json:

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, MissingExtraError, ModelError
+from sightline.core.progress import Progress
 from sightline.infer.network_predictor import NetworkPredictor
 
 __all__ = ["BACKENDS", "embed_dataset", "open_predictor"]
@@ -63,7 +63,7 @@ def open_predictor(
 
 
 def embed_dataset(
-    dataset: Dataset, weights: str | Path, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+    dataset: Dataset, weights: str | Path, *, workers: int = 2, progress: Progress | None = None
 ) -> npt.NDArray[np.float32]:
     """(N, D) vectors of the rows of `dataset.images`, see `sightline.infer.embedding.embed_images`. Needs torch."""
     module: Any = importlib.import_module("sightline.infer.embedding")

@@ -3,13 +3,13 @@
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ import supervision as sv
 from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, SourceError
 from sightline.core.frames import Frame, SemanticMap
+from sightline.core.progress import Progress
 from sightline.core.results import Result
 from sightline.draw import Drawer
 from sightline.infer.predictor import Prediction, Predictor, StagedPredictor
@@ -27,9 +28,8 @@ from sightline.infer.sources import Source
 from sightline.infer.timing import StageTimer
 from sightline.track import Tracker
 
-__all__ = ["Progress", "RunResult", "run_pipeline"]
+__all__ = ["RunResult", "run_pipeline"]
 
-Progress: TypeAlias = Callable[[int, int | None], None]
 """Called after each frame with the number done and the number there are (None where nobody knows)."""
 
 
@@ -120,12 +120,12 @@ class _Run:
     def all_frames(self, batch: int, max_frames: int | None, progress: Progress | None, flag: "_InterruptFlag") -> None:
         total = self.source.frame_count
         total = total if max_frames is None else min(max_frames, total if total is not None else max_frames)
-        report = progress if progress is not None else _say_nothing
+        report = progress or (lambda *_: None)
         with closing(prefetch(islice(iter(self.source), max_frames))) as ahead:  # type: ignore[type-var]
             for frames in self._batches(ahead, batch):
                 for frame, prediction in zip(frames, self._predict(frames), strict=True):
                     self._one(frame, prediction)
-                    report(self.frames, total)
+                    report(self.frames, total, "frames")
                 if flag.raised:
                     return
 
@@ -235,10 +235,6 @@ class _InterruptFlag:
         if self.raised:
             raise KeyboardInterrupt
         self.raised = True
-
-
-def _say_nothing(_done: int, _total: int | None) -> None:
-    return None
 
 
 def _finish(sinks: Sequence[Sink]) -> None:

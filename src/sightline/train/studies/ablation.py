@@ -1,7 +1,7 @@
 """Ablation: variants of one training setting, each with several seeds, compared by what their runs measured."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from scipy import stats
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic, write_text_atomic
+from sightline.core.progress import Progress
 from sightline.core.results import Result
 from sightline.models import create
 from sightline.train.config import TrainConfig
@@ -23,7 +24,6 @@ from sightline.train.studies.files import RunOutcome, merge_settings, run_in_pro
 __all__ = ["Ablation", "AblationResult", "run_ablation"]
 
 CONFIDENCE = 0.95
-Progress = Callable[[int, int, str], None]
 _Key = tuple[str, int]  # variant and seed
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 
@@ -136,7 +136,7 @@ def _run_all(
             key = running[future]
             outcomes[key] = future.result()
             if progress is not None:
-                progress(len(outcomes), len(configs), f"{key[0]}, seed {key[1]}")
+                progress(len(outcomes), len(configs), "runs")
     finally:
         pool.shutdown(cancel_futures=True)  # what is running ends by the same Ctrl-C, or finishes
     return outcomes

@@ -5,7 +5,7 @@ of its box; of a class in a mask, the side of a square of as many pixels as it h
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
 from sightline.core.preprocess import Preprocess
+from sightline.core.progress import Progress
 from sightline.core.results import Result
 from sightline.data import BACKGROUND_NAMES
 from sightline.train.augment.policy import Augmentation, check_policy
@@ -40,7 +41,6 @@ _WEAKER = {
     "mosaic": "Lower augment.mosaic or augment.scale",
     "all": "Weaken the operations that remove most",
 }
-Progress = Callable[[int, int], None]
 
 
 class AugmentAuditOptions(Config):
@@ -111,7 +111,7 @@ def audit_augmentation(
         for _ in _measure(images, part, rows, seeds, foreground, tally):
             done += 1
             if progress is not None:
-                progress(done, len(parts) * len(rows))
+                progress(done, len(parts) * len(rows), "augmenting")
         tables.append({"operation": name, **_counts(tally, options.below_px, None), "pixels": _pixels(tally)})
         by_class += [
             {"operation": name, "class": names[i], **_counts(tally, options.below_px, i)}

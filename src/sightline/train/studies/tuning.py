@@ -1,6 +1,6 @@
 """Search for settings with Optuna: a SQLite study that can be cut and continued; what the user fixed stays fixed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic, write_text_atomic
+from sightline.core.progress import Progress
 from sightline.core.results import Result
 from sightline.core.runs import RunFolder
 from sightline.models import create
@@ -25,7 +26,6 @@ __all__ = ["SearchResult", "Tuning", "run_tuning"]
 
 _STUDY = "sightline"
 _CONTINUES = "continues"
-Progress = Callable[[int, int, str], None]
 
 
 class Range(Config):
