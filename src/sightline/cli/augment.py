@@ -7,6 +7,8 @@ import polars as pl
 
 from sightline.cli.console import (
     Count,
+    DataFormat,
+    DataPath,
     JsonFlag,
     check_json_name,
     give_result,
@@ -39,10 +41,10 @@ _DEFAULT = AugmentAuditOptions()
 
 
 def augment(
-    data: str,
+    data: DataPath,
     *assignments: str,
     config: str | None = None,
-    data_format: str | None = None,
+    data_format: DataFormat = None,
     split: str | None = None,
     images: Count = _DEFAULT.images,
     draws: Count = _DEFAULT.draws,
@@ -57,14 +59,10 @@ def augment(
 
     Parameters
     ----------
-    data
-        Path of the data set.
     assignments
         Settings of a training run as KEY=VALUE: model=yolo11n, imgsz=320, augment.rotate=10.
     config
         YAML file of a training run's settings.
-    data_format
-        Format of the data; found out without it.
     split
         Only the images of this split; train, as a rule.
     images
@@ -77,8 +75,6 @@ def augment(
         Another seed draws other images, and augments them otherwise.
     out
         Write the result as JSON to this file.
-    json
-        Print the result as JSON.
     """
     check_json_name(out)
     whole = read_dataset(data, format=data_format)

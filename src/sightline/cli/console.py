@@ -27,8 +27,11 @@ __all__ = [
     "STDERR",
     "STDOUT",
     "Count",
+    "DataFormat",
+    "DataPath",
     "JsonFlag",
     "TrainWatcher",
+    "Workers",
     "check_json_name",
     "emit_json",
     "give_result",
@@ -42,6 +45,9 @@ _PIPE_WIDTH = 160  # a pipe has no width of its own; this is enough for every ta
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """A number of things there must be at least one of."""
+DataPath = Annotated[str, Parameter(help="Path of the data set.")]
+DataFormat = Annotated[str | None, Parameter(help="Format of the data; found out without it.")]
+Workers = Annotated[Count, Parameter(help="Threads that read files.")]
 
 
 class _ResultConsole(Console):

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 import sightline.data
 import sightline.testing
-from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_line, show_table
+from sightline.cli.console import DataFormat, DataPath, JsonFlag, emit_json, note, progress_bar, show_line, show_table
 from sightline.core.dataset import Dataset, Task
 from sightline.core.errors import ConfigError, InputError, unknown_name
 from sightline.core.files import atomic_folder, check_new_folder
@@ -35,11 +35,11 @@ WRITABLE = (
 
 
 def convert(
-    data: str,
+    data: DataPath,
     out: str,
     *,
     to: Annotated[str, Parameter(help=f"Format to write: {', '.join(WRITABLE)}.")],
-    format: str | None = None,  # noqa: A002 - the option's name
+    format: DataFormat = None,  # noqa: A002 - the option's name
     task: Task | None = None,
     copy_images: bool = True,
     verify: bool = True,
@@ -51,20 +51,14 @@ def convert(
 
     Parameters
     ----------
-    data
-        Path of the data set.
     out
         New folder for the result.
-    format
-        Format of the data; found out without it.
     task
         What to make of the labels, as detect for instances of which only the boxes matter.
     copy_images
         Copy the images too; without it only labels are written, as COCO alone can be read without them.
     verify
         Read the result back and check that images and objects reconcile; not without the images.
-    json
-        Print the result as JSON.
     """
     if to not in WRITABLE:
         raise ConfigError(unknown_name("format to write", to, WRITABLE))

@@ -54,8 +54,6 @@ def demo(
         Side of the network's input.
     seed
         Seed of everything random.
-    json
-        Print the result as JSON.
     """
     settings = _settings(Path(out) / "data", epochs, imgsz, seed)
     chain = _Chain(Path(out), seed)

@@ -44,8 +44,6 @@ def profile(
         Batches that are measured, after some that are not.
     out
         Write the result as JSON to this file.
-    json
-        Print the result as JSON.
     """
     check_json_name(out)
     with TrainWatcher() as watcher:

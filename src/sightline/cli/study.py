@@ -33,8 +33,6 @@ def ablate(
         Folder of the runs and tables; runs/<name of the file> without it.
     jobs
         Runs at a time, each in a process with its share of the cores.
-    json
-        Print the result as JSON.
     """
     target = Path(out) if out is not None else Path("runs") / Path(file).stem
     overrides = _overrides(assignments, data)
@@ -62,8 +60,6 @@ def tune(
         Path of the data set, the same as data=PATH.
     out
         Folder of the study; runs/<name of the file> without it.
-    json
-        Print the result as JSON.
     """
     target = Path(out) if out is not None else Path("runs") / Path(file).stem
     with TrainWatcher() as watcher:

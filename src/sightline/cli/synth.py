@@ -56,8 +56,6 @@ def synth(
         Plant the fault of this finding code into a small data set of the kind it needs; only --seed goes with it.
     overwrite
         Replace a data set generated earlier.
-    json
-        Print the result as JSON.
     """
     if fault is not None:
         _refuse_beside_fault(locals())
@@ -120,8 +118,6 @@ def drill(*, fault: list[str] | None = None, seed: int = 0, json: JsonFlag = Fal
         Only these codes.
     seed
         Seed of the generated data and of the places.
-    json
-        Print the result as JSON.
     """
     with progress_bar() as bar:
         result = run_drill(fault, seed=seed, progress=bar)

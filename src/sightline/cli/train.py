@@ -88,8 +88,6 @@ def train(
         With --augment-study: seeds of each, from --seed on; 3 without it.
     jobs
         With --augment-study: runs at a time; 1 without it.
-    json
-        Print the result as JSON.
     """
     if augment_study:
         if resume_from is not None:
