@@ -20,7 +20,7 @@ from sightline.core.errors import (
     unknown_name,
     value_sentence,
 )
-from sightline.core.launch import read_launch
+from sightline.core.process import read_launch
 
 __all__ = ["build_app", "main"]
 

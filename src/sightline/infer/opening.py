@@ -58,8 +58,8 @@ def open_predictor(
             where=str(path),
             do="run pip install 'sightline[train]', or export the model to ONNX and run that",
         ) from None
-    opened = getattr(module, function_name)(path, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads)
-    return cast("NetworkPredictor", opened)
+    given = {"conf": conf, "iou": iou, "max_det": max_det}
+    return cast("NetworkPredictor", getattr(module, function_name)(path, given, device, threads))
 
 
 def embed_dataset(

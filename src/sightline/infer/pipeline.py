@@ -1,14 +1,12 @@
 """Source → predictor → tracker → drawing → sinks, one result for each frame, in order."""
 
 import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ import supervision as sv
 from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, SourceError
 from sightline.core.frames import Frame, SemanticMap
+from sightline.core.process import StopRequest, stop_at_next_step
 from sightline.core.progress import Progress
 from sightline.core.results import Result
 from sightline.draw import Drawer
@@ -29,8 +28,6 @@ from sightline.infer.timing import StageTimer
 from sightline.track import Tracker
 
 __all__ = ["RunResult", "run_pipeline"]
-
-"""Called after each frame with the number done and the number there are (None where nobody knows)."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +74,14 @@ def run_pipeline(
     """
     if tracker is not None and predictor.task == "semantic":
         raise ConfigError("a tracker must be given detections, got a model of label maps", do="run without a tracker")
-    run = _Run(source, predictor, tracker, sinks)
+    run, stop = _Run(source, predictor, tracker, sinks), StopRequest()
     start = perf_counter()
     try:
         for sink in sinks:
             sink.open(run.info)
-        with _InterruptFlag() as flag:
-            run.all_frames(batch, max_frames, progress, flag)
+        # No output ends in the middle of a frame.
+        with stop_at_next_step(stop, signal.SIGINT):
+            run.all_frames(batch, max_frames, progress, stop)
     except BaseException as error:
         if isinstance(error, (SourceError, KeyboardInterrupt)) and run.frames:
             _finish(sinks)
@@ -92,7 +90,7 @@ def run_pipeline(
                 sink.discard()
         raise
     _finish(sinks)
-    return run.result(perf_counter() - start, flag.raised)
+    return run.result(perf_counter() - start, stop.made)
 
 
 class _Run:
@@ -117,7 +115,7 @@ class _Run:
             meta=predictor.meta if isinstance(predictor, StagedPredictor) else {"task": predictor.task},
         )
 
-    def all_frames(self, batch: int, max_frames: int | None, progress: Progress | None, flag: "_InterruptFlag") -> None:
+    def all_frames(self, batch: int, max_frames: int | None, progress: Progress | None, stop: StopRequest) -> None:
         total = self.source.frame_count
         total = total if max_frames is None else min(max_frames, total if total is not None else max_frames)
         report = progress or (lambda *_: None)
@@ -126,7 +124,7 @@ class _Run:
                 for frame, prediction in zip(frames, self._predict(frames), strict=True):
                     self._one(frame, prediction)
                     report(self.frames, total, "frames")
-                if flag.raised:
+                if stop.made:
                     return
 
     def _batches(self, ahead: Iterator[tuple[Frame, float]], size: int) -> Iterator[list[Frame]]:
@@ -208,33 +206,6 @@ class _Run:
             latency=self.timer.summary(),
             conventions={**predicted_by, "latency": "milliseconds per frame, first frame included, decoding overlaps"},
         )
-
-
-class _InterruptFlag:
-    """Turns the first Ctrl-C into a flag so that no output ends in the middle of a frame; the second one raises.
-
-    Only the main thread gets signals; elsewhere the flag just stays down.
-    """
-
-    def __init__(self) -> None:
-        self.raised = False
-        self._previous: Any = None
-        self._installed = False
-
-    def __enter__(self) -> "_InterruptFlag":
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._note)
-            self._installed = True
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _note(self, _signum: int, _frame: FrameType | None) -> None:
-        if self.raised:
-            raise KeyboardInterrupt
-        self.raised = True
 
 
 def _finish(sinks: Sequence[Sink]) -> None:

@@ -17,7 +17,6 @@ __all__ = ["CACHE_VARIABLE", "OFFLINE_VARIABLE", "cache_folder", "fetch_weights"
 
 CACHE_VARIABLE = "SIGHTLINE_CACHE"
 OFFLINE_VARIABLE = "SIGHTLINE_OFFLINE"
-"""Called with bytes received so far and in total (None where the server does not say)."""
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 30.0

@@ -33,7 +33,7 @@ SLOTS = (
     "x", "other", "out", "weight", "bias", "running_mean", "running_var", "mean", "inv_std", "grad_weight", "grad_bias",
     "totals", "rows", "channels", "repeats", "activation", "team_size", "thread_number", "barrier",
 )  # fmt: skip
-"""What a kernel is told, as int64: addresses of the arrays, sizes, and the addresses of three functions of the team.
+"""What a kernel takes, as int64: addresses of the arrays, sizes, and the addresses of three functions of the team.
 
 forward: `x` -> `out`, `mean` and `inv_std` (C,) float32; moves `running_mean` and `running_var`.
 backward: `x` and the gradient `other` -> the gradient `out`, `grad_weight` and `grad_bias` (C,) float32.
@@ -73,24 +73,24 @@ def compiled(kernel: Literal["forward", "backward"], kind: Literal["bfloat16", "
     return address
 
 
-def _forward_bfloat16(told: Any) -> None:
-    slots = carray(told, (_SLOT_COUNT,), np.int64)
+def _forward_bfloat16(arguments: Any) -> None:
+    slots = carray(arguments, (_SLOT_COUNT,), np.int64)
     shape = (slots[_ROWS], slots[_CHANNELS] * slots[_REPEATS])
     x = carray(address_to_pointer(slots[_X]), shape, np.uint16)
     out = carray(address_to_pointer(slots[_OUT]), shape, np.uint16)
-    _forward(x, out, slots, carray(told, (_SLOT_COUNT + 2,), np.float64)[_SLOT_COUNT:])
+    _forward(x, out, slots, carray(arguments, (_SLOT_COUNT + 2,), np.float64)[_SLOT_COUNT:])
 
 
-def _forward_float32(told: Any) -> None:
-    slots = carray(told, (_SLOT_COUNT,), np.int64)
+def _forward_float32(arguments: Any) -> None:
+    slots = carray(arguments, (_SLOT_COUNT,), np.int64)
     shape = (slots[_ROWS], slots[_CHANNELS] * slots[_REPEATS])
     x = carray(address_to_pointer(slots[_X]), shape, np.float32)
     out = carray(address_to_pointer(slots[_OUT]), shape, np.float32)
-    _forward(x, out, slots, carray(told, (_SLOT_COUNT + 2,), np.float64)[_SLOT_COUNT:])
+    _forward(x, out, slots, carray(arguments, (_SLOT_COUNT + 2,), np.float64)[_SLOT_COUNT:])
 
 
-def _backward_bfloat16(told: Any) -> None:
-    slots = carray(told, (_SLOT_COUNT,), np.int64)
+def _backward_bfloat16(arguments: Any) -> None:
+    slots = carray(arguments, (_SLOT_COUNT,), np.int64)
     shape = (slots[_ROWS], slots[_CHANNELS] * slots[_REPEATS])
     x = carray(address_to_pointer(slots[_X]), shape, np.uint16)
     gradient = carray(address_to_pointer(slots[_OTHER]), shape, np.uint16)
@@ -98,8 +98,8 @@ def _backward_bfloat16(told: Any) -> None:
     _backward(x, gradient, out, slots)
 
 
-def _backward_float32(told: Any) -> None:
-    slots = carray(told, (_SLOT_COUNT,), np.int64)
+def _backward_float32(arguments: Any) -> None:
+    slots = carray(arguments, (_SLOT_COUNT,), np.int64)
     shape = (slots[_ROWS], slots[_CHANNELS] * slots[_REPEATS])
     x = carray(address_to_pointer(slots[_X]), shape, np.float32)
     gradient = carray(address_to_pointer(slots[_OTHER]), shape, np.float32)

@@ -165,8 +165,6 @@ def _size_mismatch(header: ImageHeader, size_hw: tuple[int, int]) -> list[tuple[
     return [("image-size-mismatch", message)]
 
 
-"""Called with the number of files done and of all files."""
-
 SCAN_SCHEMA: dict[str, Any] = {
     "image_id": pl.Int64,
     "path": pl.String,

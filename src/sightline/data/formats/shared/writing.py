@@ -38,8 +38,6 @@ __all__ = [
 
 FRAME_SUFFIX = ".png"  # exact, and read by everything
 
-"""Given how many of how many images are in place."""
-
 
 def copied_name(path: str) -> str:
     """The relative path of an image once it is copied: its own, and `street/000012.png` for `street.mp4#000012`."""
