@@ -26,7 +26,7 @@ from sightline.audit.statistics import dataset_statistics
 from sightline.core.dataset import Dataset
 from sightline.core.findings import SEVERITIES, Finding
 from sightline.core.predictions import Predictions
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.data.splits import split_digests
 
 __all__ = ["audit_dataset"]

@@ -1,12 +1,12 @@
 """`sightline augment`, and what `sightline look --augment` shows: the two that need torch to see the data."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
+from cyclopts import Parameter
 
 from sightline.cli.console import (
-    Count,
     DataFormat,
     DataPath,
     JsonFlag,
@@ -37,8 +37,6 @@ from sightline.train.studies import (
 
 __all__ = ["augment", "sheets_of_training", "training_view"]
 
-_DEFAULT = AugmentAuditOptions()
-
 
 def augment(
     data: DataPath,
@@ -46,10 +44,7 @@ def augment(
     config: str | None = None,
     data_format: DataFormat = None,
     split: str | None = None,
-    images: Count = _DEFAULT.images,
-    draws: Count = _DEFAULT.draws,
-    below_px: float = _DEFAULT.below_px,
-    seed: int = _DEFAULT.seed,
+    options: Annotated[AugmentAuditOptions, Parameter(name="*")] = AugmentAuditOptions(),  # noqa: B008 - frozen
     out: str | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -65,14 +60,8 @@ def augment(
         YAML file of a training run's settings.
     split
         Only the images of this split; train, as a rule.
-    images
-        Images, drawn at random.
-    draws
-        How often each is augmented by each operation.
-    below_px
-        Objects below this many pixels at the network's size count as small.
-    seed
-        Another seed draws other images, and augments them otherwise.
+    options
+        How much is measured, and what counts as small.
     out
         Write the result as JSON to this file.
     """
@@ -80,7 +69,6 @@ def augment(
     whole = read_dataset(data, format=data_format)
     dataset = whole if split is None else whole.split(split)
     preprocess, policy = training_view(dataset, assignments, config)
-    options = AugmentAuditOptions(images=images, draws=draws, below_px=below_px, seed=seed)
     with progress_bar() as bar:
         result = audit_augmentation(dataset, preprocess, policy, options, bar)
     give_result(result, lambda: _show(result), out=out, json=json)

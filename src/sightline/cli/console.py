@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sightline.core.errors import ConfigError
 from sightline.core.files import format_cell, plain, write_json_atomic
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 
 if TYPE_CHECKING:
     from sightline.core.results import Result

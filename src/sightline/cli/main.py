@@ -37,7 +37,7 @@ VERBS = {
     "convert": ("convert:convert", "Write a data set in another format and say what is lost."),
     "models": ("models:models", "List the models, or count one's parameters, MACs and FLOPs."),
     "train": ("train:train", "Train a model; Ctrl-C leaves a run that --resume continues."),
-    "profile": ("profile:profile", "Say where the time of training goes: loader, host, forward, backward, optimiser."),
+    "profile": ("study:profile", "Say where the time of training goes: loader, host, forward, backward, optimiser."),
     "ablate": ("study:ablate", "Train variants of one setting with several seeds and compare them."),
     "tune": ("study:tune", "Search for good settings with Optuna; what is fixed stays fixed."),
     "eval": ("evaluate:evaluate", "Measure a model, or a predictions file, on a data set."),

@@ -1,14 +1,18 @@
-"""How this process was launched (alone, or as one of several by `torchrun`), and how it is asked to stop."""
+"""A process: how it was launched (alone, or by `torchrun`), how it is asked to stop, and how it says how far it is."""
 
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import TypeAlias
 
-__all__ = ["Launch", "StopRequest", "read_launch", "stop_at_next_step"]
+__all__ = ["Launch", "Progress", "StopRequest", "read_launch", "stop_at_next_step"]
+
+Progress: TypeAlias = Callable[[int, int | None, str], None]
+"""Called with how many are done, of how many (None where nobody knows), and what is being done ("reading files")."""
 
 
 @dataclass(frozen=True, slots=True)

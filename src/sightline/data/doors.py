@@ -13,7 +13,7 @@ from sightline.core.config import read_yaml
 from sightline.core.dataset import OBJECTS_SCHEMA, TASKS, Dataset, Task
 from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.core.findings import Finding
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.description import DESCRIPTION_NAME, Description, apply_description
 from sightline.data.formats.coco import read as coco

@@ -12,7 +12,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.frames import SemanticMap
 from sightline.core.predictions import PREDICTIONS_SCHEMA, Predictions, predictions_from_rows
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.infer.predictor import Image, Predictor, StagedPredictor
 from sightline.media import read_image
 from sightline.ops.postprocess import semantic_rows

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sightline.core.errors import DataError, ModelError
 from sightline.core.preprocess import Preprocess
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.media import as_rgb8, read_image
 from sightline.models import load_model
 

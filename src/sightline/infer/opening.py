@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, MissingExtraError, ModelError
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.infer.network_predictor import NetworkPredictor
 
 __all__ = ["BACKENDS", "embed_dataset", "open_predictor"]

@@ -1,12 +1,12 @@
-"""Source → predictor → tracker → drawing → sinks, one result for each frame, in order."""
+"""Source → predictor → tracker → drawing → sinks, one result for each frame, in order; every stage is timed."""
 
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,59 @@ import supervision as sv
 from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, SourceError
 from sightline.core.frames import Frame, SemanticMap
-from sightline.core.process import StopRequest, stop_at_next_step
-from sightline.core.progress import Progress
+from sightline.core.process import Progress, StopRequest, stop_at_next_step
 from sightline.core.results import Result
 from sightline.draw import Drawer
 from sightline.infer.predictor import Prediction, Predictor, StagedPredictor
 from sightline.infer.prefetch import prefetch
 from sightline.infer.sinks import FrameResult, RunInfo, Sink
 from sightline.infer.sources import Source
-from sightline.infer.timing import StageTimer
 from sightline.track import Tracker
 
-__all__ = ["RunResult", "run_pipeline"]
+__all__ = ["LATENCY_SCHEMA", "STAGES", "RunResult", "StageTimer", "run_pipeline"]
+
+STAGES = ("decode", "preprocess", "network", "postprocess", "track", "draw", "encode")
+"""Stages of the video pipeline in their order; a predictor that is not staged has `predict` for the middle three."""
+
+LATENCY_SCHEMA = {
+    "stage": pl.String,
+    "count": pl.Int64,
+    "mean_ms": pl.Float64,
+    "p50_ms": pl.Float64,
+    "p95_ms": pl.Float64,
+    "p99_ms": pl.Float64,
+    "max_ms": pl.Float64,
+}
+
+
+class StageTimer:
+    """Collects durations by stage."""
+
+    def __init__(self) -> None:
+        self._samples_ms: dict[str, list[float]] = {}
+
+    def add(self, stage: str, duration_ms: float) -> None:
+        """One sample of a stage."""
+        self._samples_ms.setdefault(stage, []).append(duration_ms)
+
+    @contextmanager
+    def measure(self, stage: str, share: int = 1) -> Iterator[None]:
+        """Time the block; with `share` > 1 the time is spread evenly over that many samples (a batch)."""
+        start = time.perf_counter()
+        yield
+        each_ms = (time.perf_counter() - start) * 1e3 / share
+        for _ in range(share):
+            self.add(stage, each_ms)
+
+    def summary(self) -> pl.DataFrame:
+        """Count, mean, percentiles and maximum of every stage in milliseconds (`LATENCY_SCHEMA`), in pipeline order."""
+        known = {stage: i for i, stage in enumerate(STAGES)}
+        rows = []
+        for stage in sorted(self._samples_ms, key=lambda s: known.get(s, len(known))):
+            values = np.array(self._samples_ms[stage])
+            p50, p95, p99 = (float(v) for v in np.percentile(values, [50, 95, 99]))
+            rows.append((stage, len(values), float(values.mean()), p50, p95, p99, float(values.max())))
+        return pl.DataFrame(rows, schema=LATENCY_SCHEMA, orient="row")
 
 
 @dataclass(frozen=True)
@@ -75,7 +116,7 @@ def run_pipeline(
     if tracker is not None and predictor.task == "semantic":
         raise ConfigError("a tracker must be given detections, got a model of label maps", do="run without a tracker")
     run, stop = _Run(source, predictor, tracker, sinks), StopRequest()
-    start = perf_counter()
+    start = time.perf_counter()
     try:
         for sink in sinks:
             sink.open(run.info)
@@ -90,7 +131,7 @@ def run_pipeline(
                 sink.discard()
         raise
     _finish(sinks)
-    return run.result(perf_counter() - start, stop.made)
+    return run.result(time.perf_counter() - start, stop.made)
 
 
 class _Run:

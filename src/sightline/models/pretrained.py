@@ -11,7 +11,7 @@ from typing import IO
 
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.files import atomic_path, file_sha256
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 
 __all__ = ["CACHE_VARIABLE", "OFFLINE_VARIABLE", "cache_folder", "fetch_weights", "resolve_weights"]
 

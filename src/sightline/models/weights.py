@@ -11,7 +11,7 @@ import sightline
 from sightline.core.errors import ConfigError, InputError, ModelError, unknown_name
 from sightline.core.files import write_bytes_atomic
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.models.contract import Model
 from sightline.models.pretrained import resolve_weights
 from sightline.models.registry import build

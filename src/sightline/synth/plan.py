@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 
 SynthScene: TypeAlias = Literal["traffic", "cracks"]
 SynthFormat: TypeAlias = Literal["coco", "yolo", "masks"]

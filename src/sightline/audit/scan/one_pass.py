@@ -21,7 +21,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file, split_frame_path
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.data import finding
 from sightline.media import (
     FileBuffer,

@@ -30,7 +30,7 @@ from sightline.audit.splits.units import SplitUnits, find_units, image_labels
 from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.data.splits import Labels, check_fractions, declared_groups, divide_units, label_imbalance
 

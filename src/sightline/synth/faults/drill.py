@@ -15,7 +15,7 @@ from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.core.files import write_json_atomic
 from sightline.core.findings import SEVERITIES, Finding
 from sightline.core.predictions import Predictions
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.data import read_dataset
 from sightline.synth.faults.bases import BASES, EMBEDDINGS_NAME, PREDICTIONS_NAME, Rendering, build_base

@@ -14,7 +14,7 @@ from scipy import stats
 
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.train.config import TrainConfig
 from sightline.train.studies.files import RunOutcome, merge_settings, run_in_process, settings_of, task_of, write_tables

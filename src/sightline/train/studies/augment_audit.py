@@ -19,7 +19,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
 from sightline.core.frames import IGNORE_INDEX
 from sightline.core.preprocess import Preprocess
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.data import BACKGROUND_NAMES
 from sightline.train.augment.policy import NONE, WHOLE, Augmentation, check_policy

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.core.runs import RunFolder
 from sightline.train.config import TrainConfig

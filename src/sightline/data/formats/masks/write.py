@@ -21,7 +21,7 @@ from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.core.frames import IGNORE_INDEX
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.shared.shapes import foreground, object_rle, paint
 from sightline.data.formats.shared.writing import check_splits, common_losses, place_images, places_by_split

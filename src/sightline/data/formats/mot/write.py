@@ -8,7 +8,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.instance_files.read import folder_of_class
 from sightline.data.formats.mot.sequence import IMAGE_FOLDER, seqinfo_text, write_mot_txt

@@ -16,7 +16,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic
 from sightline.core.findings import Finding
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.coco.write import categories_of, extents, images_by_split, split_losses
 from sightline.data.formats.panoptic.read import ID_WEIGHTS

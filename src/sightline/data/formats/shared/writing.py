@@ -13,7 +13,7 @@ from sightline.core.errors import DataError
 from sightline.core.files import atomic_path
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file, split_frame_path
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.layout import split_of
 from sightline.media import read_frame

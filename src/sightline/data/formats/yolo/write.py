@@ -13,7 +13,7 @@ import yaml
 from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
-from sightline.core.progress import Progress
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.shared.shapes import object_rle
 from sightline.data.formats.shared.writing import (
