@@ -73,10 +73,6 @@ class Choice:
     reason: str
     measured: tuple[dict[str, float], ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return asdict(self)
-
 
 def choose_batch(costs: Sequence[StepCost], budget_bytes: float, images: int, device: str) -> Choice:
     """The largest power of two whose step fits `budget_bytes`, that leaves ten steps an epoch and is worth its time.

@@ -101,10 +101,6 @@ class Loading:
     reading_ms: float
     reading_scaled_ms: float | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
 class Machine:

@@ -63,10 +63,6 @@ class TrainResult:
     seconds: float
     images_per_s: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return {**vars(self), "evaluation": self.evaluation.to_dict()}
-
 
 def train(
     config: TrainConfig,
@@ -206,7 +202,7 @@ def prepare_session(
     _note_all(watcher, said)
     facts = run_facts(learner, data, digest, keeping, command) | {"keeps_freed_memory": keeps}
     facts["notes"] += said
-    facts["chosen"] = {name: choice.to_dict() for name, choice in choices.items()}
+    facts["chosen"] = dict(choices)
     loader = build_loader(images, batches, workers, pin_memory=arithmetic.device == "cuda")
     return Session(config, run, learner, images, loader, validator, recorder, facts)
 
@@ -329,7 +325,7 @@ def _finish(session: Session, seconds: float) -> TrainResult:
         recorder.save_best(best, OperatingPoint(conf=evaluation.operating_point.conf))
     if session.learner.processes.is_first:
         predictions.save(run.path / "predictions.parquet")
-        write_json_atomic(run.path / "evaluation.json", evaluation.to_dict())
+        write_json_atomic(run.path / "evaluation.json", evaluation)
     rows = recorder.rows
     speed = sum(r["images_per_s"] for r in rows[1:] or rows) / max(1, len(rows[1:] or rows))
     outcome = {

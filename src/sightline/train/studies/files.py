@@ -62,7 +62,7 @@ def task_of(config: TrainConfig) -> str:
 
 def write_tables(result: Result, folder: Path, name: str) -> None:
     """A study's result as `name`.json (everything), .csv and .md (the table)."""
-    write_json_atomic(folder / f"{name}.json", result.to_dict())
+    write_json_atomic(folder / f"{name}.json", result)
     write_text_atomic(folder / f"{name}.csv", result.to_frame().write_csv())
     write_text_atomic(folder / f"{name}.md", result.to_markdown())
 
