@@ -278,7 +278,6 @@ PACKAGES = {
         "Tuning",
         "Watcher",
         "join_processes",
-        "nest_settings",
         "profile_training",
         "resume",
         "run_ablation",

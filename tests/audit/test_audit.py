@@ -32,7 +32,7 @@ def found(folder: Path) -> set[tuple[str, str | None]]:
 
 def test_clean_data_gives_no_finding(folder: Path) -> None:
     calls: list[tuple[int, int]] = []
-    result = audit_dataset(read_dataset(folder), progress=lambda done, total: calls.append((done, total)))
+    result = audit_dataset(read_dataset(folder), progress=lambda done, total, what: calls.append((done, total)))
     assert result.findings == ()
     assert result.worst is None
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]

@@ -270,7 +270,7 @@ def test_what_the_scan_keeps(tmp_path: Path, save_image) -> None:
     (tmp_path / "c.png").write_bytes((tmp_path / "c.png").read_bytes()[:-30])
     dataset = read_dataset(tmp_path)
     calls: list[tuple[int, int]] = []
-    scan = scan_files(dataset, progress=lambda done, total: calls.append((done, total)))
+    scan = scan_files(dataset, progress=lambda done, total, what: calls.append((done, total)))
     assert dict(scan.images.schema) == SCAN_SCHEMA
     assert scan.images.equals(scan_files(dataset, workers=1).images)
     assert calls == [(n, 4) for n in range(1, 5)]

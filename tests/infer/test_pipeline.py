@@ -65,7 +65,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_every_sink_has_every_frame(make_video: Callable[..., Path], tmp_path: Path) -> None:
     done: list[tuple[int, int | None]] = []
-    result = run(make_video(), tmp_path / "out", progress=lambda n, total: done.append((n, total)))
+    result = run(make_video(), tmp_path / "out", progress=lambda n, total, what: done.append((n, total)))
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == sorted(f"r{SINKS[k].ending}" for k in DETECT_SINKS)
     assert (result.frames, result.detections, result.tracks, result.interrupted) == (12, 12, 1, False)

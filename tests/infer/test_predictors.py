@@ -278,7 +278,7 @@ def sequence(tmp_path: Path) -> Dataset:
 def test_a_data_set_is_predicted_whole(detector_path: Path, sequence: Dataset) -> None:
     done: list[tuple[int, int | None]] = []
     predictions = predict_dataset(
-        open_predictor(detector_path), sequence, batch=4, progress=lambda n, total: done.append((n, total))
+        open_predictor(detector_path), sequence, batch=4, progress=lambda n, total, what: done.append((n, total))
     )
     assert done == [(4, 6), (6, 6)]
     assert predictions.table["image_id"].to_list() == [i for i in range(10, 15) for _ in range(2)]

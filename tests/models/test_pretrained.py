@@ -54,7 +54,7 @@ def cached_files(tmp_path) -> list[str]:
 def test_fetched_once_then_served_from_the_cache(server, tmp_path, monkeypatch):
     seen = []
     address = f"{server.address}/w.safetensors"
-    path = fetch_weights(address, SHA256, progress=lambda done, total: seen.append((done, total)))
+    path = fetch_weights(address, SHA256, progress=lambda done, total, what: seen.append((done, total)))
     assert path.read_bytes() == CONTENT
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (len(CONTENT), len(CONTENT))
@@ -86,7 +86,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(server, tmp_path, path, sha2
 
 
 def test_an_interruption_leaves_nothing(server, tmp_path):
-    def interrupt(done: int, total: int | None) -> None:
+    def interrupt(done: int, total: int | None, what: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

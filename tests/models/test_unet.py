@@ -7,7 +7,7 @@ import torch
 
 import sightline.models as models
 from sightline.core.errors import ConfigError, DataError
-from sightline.models.segmentation_loss import binary_loss, multiclass_loss, soft_dice
+from sightline.models.unet import binary_loss, multiclass_loss, soft_dice
 
 BINARY = ["background", "crack"]
 

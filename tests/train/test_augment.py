@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as torchvision
 
 from sightline.core.errors import ConfigError
+from sightline.core.frames import IGNORE_INDEX
 from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
 from sightline.synth import generate
 from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.composition import box_areas
 from sightline.train.augment.geometry import affine, flip, invert, map_boxes, map_points, swap_sides, warp_sample
-from sightline.train.augment.layers import Layers
 from sightline.train.augment.photometry import adjust_colour, change_pixels
 from sightline.train.augment.policy import OPERATIONS, Augmentation, check_policy
-from sightline.train.augment.sample import IGNORE, Draw
+from sightline.train.augment.sample import Draw, Layers
 from sightline.train.data.images import NetworkImages, SeededBatches, build_loader, varied_sizes
 from sightline.train.data.store import Keeping
 
@@ -156,9 +156,11 @@ def test_a_mosaic_of_masks_ignores_what_no_image_covers():
     sample = {"image": np.full((64, 64, 3), 9, np.uint8), "mask": np.ones((64, 64), np.uint8)}
     small = augmenter(off(mosaic=1.0, scale=0.8), lambda row: sample)
     done = [small.sample(Draw(0, seed)) for seed in range(20)]
-    assert {v for d in done for v in np.unique(d["mask"]).tolist()} == {1, IGNORE}
+    assert {v for d in done for v in np.unique(d["mask"]).tolist()} == {1, IGNORE_INDEX}
     for d in done:
-        assert np.mean((d["mask"] == IGNORE) != (d["image"] == 0).all(-1)) < 0.05  # edges are blended in the image
+        assert (
+            np.mean((d["mask"] == IGNORE_INDEX) != (d["image"] == 0).all(-1)) < 0.05
+        )  # edges are blended in the image
 
 
 def test_mixup_blends_pixels_and_keeps_both_sets_of_objects():
@@ -224,7 +226,7 @@ def test_a_sample_depends_on_its_seed_alone(cracks):
     assert np.array_equal(one["image"], two["image"])
     assert np.array_equal(one["mask"], two["mask"])
     assert not np.array_equal(one["image"], other["image"])
-    assert set(np.unique(one["mask"])) <= {0, 1, IGNORE}
+    assert set(np.unique(one["mask"])) <= {0, 1, IGNORE_INDEX}
 
 
 def test_loader_processes_make_the_same_batches(traffic):

@@ -17,8 +17,8 @@ from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.geometry import scale, translate
 from sightline.train.augment.policy import OPERATIONS
 from sightline.train.data.images import NetworkImages
+from sightline.train.studies.ablation import augment_study
 from sightline.train.studies.augment_audit import AugmentAuditOptions, audit_augmentation
-from sightline.train.studies.augment_study import augment_study, operations_apart
 
 SIZE = Preprocess(size_hw=(96, 96))
 ALL = AugmentAuditOptions(images=100, draws=3)
@@ -154,7 +154,7 @@ def test_a_study_varies_augmentation_alone() -> None:
         assert variant.augment.active() == {"none": (), "all": config.augment.active()}.get(name, (name,))
         assert (variant.augment.min_visible, variant.seed) == (0.4, seed)
     assert made["all", 5].augment == config.augment
-    assert list(operations_apart(_change(gray=0.2))) == ["none", "gray"]
+    assert list(_change(gray=0.2).apart()) == ["none", "gray"]
     with pytest.raises(ConfigError, match="needs an operation that is on"):
         augment_study(config.model_copy(update={"augment": NOTHING}), seeds=1)
 

@@ -17,11 +17,10 @@ from sightline.ops.rle import decode, from_polygons
 from sightline.train import Augmentation, TrainConfig
 from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.geometry import affine, map_points
-from sightline.train.augment.layers import Layers
-from sightline.train.augment.sample import Draw
+from sightline.train.augment.sample import Draw, Layers
 from sightline.train.data.images import NetworkImages
 from sightline.train.data.store import ImageStore, Keeping
-from sightline.train.studies.augment_study import augment_study
+from sightline.train.studies.ablation import augment_study
 
 SIZE = (72, 96)
 GEOMETRY = {"flip_lr": 0.5, "flip_ud": 0.5, "scale": 0.5, "translate": 0.3, "rotate": 45.0, "shear": 15.0, "crop": 0.5}

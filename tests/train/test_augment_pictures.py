@@ -10,7 +10,7 @@ from sightline.cli.main import main
 from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
 from sightline.train import Augmentation
-from sightline.train.augment.layers import Layers
+from sightline.train.augment.sample import Layers
 from sightline.train.data.images import NetworkImages
 from sightline.train.studies.augment_pictures import augmented_sheets, draw_sample
 

@@ -11,8 +11,7 @@ from sightline.core.preprocess import Preprocess
 from sightline.core.runs import RunFolder
 from sightline.data import read_dataset
 from sightline.train import TrainConfig, train
-from sightline.train.data.pixel_cache import PixelCache
-from sightline.train.data.store import ImageStore, Keeping
+from sightline.train.data.store import ImageStore, Keeping, PixelCache
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from sightline.models import create
 from sightline.train import TrainConfig, train
 from sightline.train.config import OptimizerConfig, ScheduleConfig
 from sightline.train.loop import Learner, check_loss_factors
+from sightline.train.machine import Arithmetic, choose_arithmetic
 from sightline.train.optimizers import build_optimizer, freeze_stages, parameter_groups, stages_of
-from sightline.train.precision import Arithmetic, choose_arithmetic
 
 
 def factors(name, epochs=10, **values):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.core.launch import Launch, read_launch
 from sightline.core.predictions import Predictions
+from sightline.core.process import Launch, read_launch
 from sightline.core.runs import RunFolder
 from sightline.train import TrainConfig, resume, train
 from sightline.train.rules import OutputMeter

@@ -14,8 +14,8 @@ from sightline.data.splits.division import exclude_images, hold_out
 from sightline.train.config import TrainConfig
 from sightline.train.data.images import NetworkImages, SeededBatches, normalise_batch
 from sightline.train.data.store import Keeping
+from sightline.train.machine import choose_arithmetic
 from sightline.train.optimizers import WeightAverage
-from sightline.train.precision import choose_arithmetic
 
 
 def config(**values):

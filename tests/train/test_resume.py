@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from sightline.core.process import StopRequest
 from sightline.train.data.images import SeededBatches
-from sightline.train.state import StopRequest, random_state, restore_random_state
+from sightline.train.state import random_state, restore_random_state
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "resume_table.py"
 

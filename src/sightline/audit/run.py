@@ -20,12 +20,13 @@ from sightline.audit.labels.boxes import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX
 from sightline.audit.labels.checks import check_classes, check_labels
 from sightline.audit.labels.errors import rank_label_errors
 from sightline.audit.result import AuditOptions, AuditResult, ImageSize, SplitCounts
-from sightline.audit.scan.one_pass import Progress, Scan, scan_files
+from sightline.audit.scan.one_pass import Scan, scan_files
 from sightline.audit.splits.checks import check_recorded_splits, check_splits
 from sightline.audit.statistics import dataset_statistics
 from sightline.core.dataset import Dataset
 from sightline.core.findings import SEVERITIES, Finding
 from sightline.core.predictions import Predictions
+from sightline.core.process import Progress
 from sightline.data.splits import split_digests
 
 __all__ = ["audit_dataset"]

@@ -15,7 +15,7 @@ import sightline.data
 import sightline.infer
 import sightline.report
 from sightline.audit import AuditOptions
-from sightline.cli.console import STDOUT, Count, JsonFlag, emit_json, note, progress_bar, show_line
+from sightline.cli.console import STDOUT, DataFormat, JsonFlag, Workers, emit_json, note, progress_bar, show_line
 from sightline.core.errors import ConfigError, at
 from sightline.core.files import write_json_atomic
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
@@ -30,7 +30,7 @@ __all__ = ["audit", "show_audit"]
 def audit(
     data: str,
     *,
-    format: str | None = None,  # noqa: A002 - the option's name
+    format: DataFormat = None,  # noqa: A002 - the option's name
     html: str | None = None,
     out: str | None = None,
     record: str | None = None,
@@ -41,7 +41,7 @@ def audit(
     embeddings: str | None = None,
     options: Annotated[AuditOptions, Parameter(name="*")] = AuditOptions(),  # noqa: B008 - frozen
     fail_on: Literal["info", "warning", "error", "never"] = "never",
-    workers: Count = 2,
+    workers: Workers = 2,
     json: JsonFlag = False,
 ) -> int:
     """Read every label and every image of a data set and list what is wrong, with file and line.
@@ -50,8 +50,6 @@ def audit(
     ----------
     data
         Path of the data set: a folder, a COCO file, a data YAML or a sightline.yaml.
-    format
-        Format of the data; found out without it.
     html
         Write a page (.html) with all findings and the pictures behind them.
     out
@@ -72,10 +70,6 @@ def audit(
         The thresholds of the checks.
     fail_on
         Exit with code 1 when a finding of this severity or above is there.
-    workers
-        Threads that read files.
-    json
-        Print the result as JSON.
     """
     for option, file, suffixes in (
         ("--html", html, (".html", ".htm")),
@@ -91,14 +85,12 @@ def audit(
     with progress_bar() as bar:
         vectors = None
         if embeddings is not None:
-            vectors = sightline.infer.embed_dataset(
-                dataset, embeddings, workers=workers, progress=lambda done, total: bar("embedding images", done, total)
-            )
+            vectors = sightline.infer.embed_dataset(dataset, embeddings, workers=workers, progress=bar)
         result = sightline.audit.audit_dataset(
             dataset,
             options,
             workers=workers,
-            progress=lambda done, total: bar("reading files", done, total),
+            progress=bar,
             since=earlier,
             predictions=found,
             embeddings=vectors,

@@ -1,12 +1,14 @@
 """`sightline augment`, and what `sightline look --augment` shows: the two that need torch to see the data."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
+from cyclopts import Parameter
 
 from sightline.cli.console import (
-    Count,
+    DataFormat,
+    DataPath,
     JsonFlag,
     check_json_name,
     give_result,
@@ -35,19 +37,14 @@ from sightline.train.studies import (
 
 __all__ = ["augment", "sheets_of_training", "training_view"]
 
-_DEFAULT = AugmentAuditOptions()
-
 
 def augment(
-    data: str,
+    data: DataPath,
     *assignments: str,
     config: str | None = None,
-    data_format: str | None = None,
+    data_format: DataFormat = None,
     split: str | None = None,
-    images: Count = _DEFAULT.images,
-    draws: Count = _DEFAULT.draws,
-    below_px: float = _DEFAULT.below_px,
-    seed: int = _DEFAULT.seed,
+    options: Annotated[AugmentAuditOptions, Parameter(name="*")] = AugmentAuditOptions(),  # noqa: B008 - frozen
     out: str | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -57,38 +54,23 @@ def augment(
 
     Parameters
     ----------
-    data
-        Path of the data set.
     assignments
         Settings of a training run as KEY=VALUE: model=yolo11n, imgsz=320, augment.rotate=10.
     config
         YAML file of a training run's settings.
-    data_format
-        Format of the data; found out without it.
     split
         Only the images of this split; train, as a rule.
-    images
-        Images, drawn at random.
-    draws
-        How often each is augmented by each operation.
-    below_px
-        Objects below this many pixels at the network's size count as small.
-    seed
-        Another seed draws other images, and augments them otherwise.
+    options
+        How much is measured, and what counts as small.
     out
         Write the result as JSON to this file.
-    json
-        Print the result as JSON.
     """
     check_json_name(out)
     whole = read_dataset(data, format=data_format)
     dataset = whole if split is None else whole.split(split)
     preprocess, policy = training_view(dataset, assignments, config)
-    options = AugmentAuditOptions(images=images, draws=draws, below_px=below_px, seed=seed)
     with progress_bar() as bar:
-        result = audit_augmentation(
-            dataset, preprocess, policy, options, lambda done, total: bar("augmenting", done, total)
-        )
+        result = audit_augmentation(dataset, preprocess, policy, options, bar)
     give_result(result, lambda: _show(result), out=out, json=json)
     return 0
 

@@ -11,11 +11,13 @@ from cyclopts import Parameter, validators
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 from sightline.core.errors import ConfigError
 from sightline.core.files import format_cell, plain, write_json_atomic
+from sightline.core.process import Progress
 
 if TYPE_CHECKING:
     from sightline.core.results import Result
@@ -25,8 +27,11 @@ __all__ = [
     "STDERR",
     "STDOUT",
     "Count",
+    "DataFormat",
+    "DataPath",
     "JsonFlag",
     "TrainWatcher",
+    "Workers",
     "check_json_name",
     "emit_json",
     "give_result",
@@ -40,6 +45,9 @@ _PIPE_WIDTH = 160  # a pipe has no width of its own; this is enough for every ta
 INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """A number of things there must be at least one of."""
+DataPath = Annotated[str, Parameter(help="Path of the data set.")]
+DataFormat = Annotated[str | None, Parameter(help="Format of the data; found out without it.")]
+Workers = Annotated[Count, Parameter(help="Threads that read files.")]
 
 
 class _ResultConsole(Console):
@@ -99,12 +107,12 @@ def show_line(text: str) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr while the context lasts; call with (what, done, total). Silent where stderr is no terminal."""
+def progress_bar() -> Iterator[Progress]:
+    """A bar on stderr while the context lasts; silent where stderr is no terminal."""
     with _bar() as bar:
         tasks: dict[str, Any] = {}
 
-        def update(what: str, done: int, total: int) -> None:
+        def update(done: int, total: int | None, what: str) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done, total=total)
@@ -152,8 +160,8 @@ class TrainWatcher:
         self.bar.console.print("  ".join(parts) + mark, soft_wrap=True, highlight=False)
 
 
-def _bar(console: Console = STDERR) -> Progress:
-    return Progress(
+def _bar(console: Console = STDERR) -> Bars:
+    return Bars(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from cyclopts import Parameter
 
 import sightline.data
 import sightline.testing
-from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_line, show_table
+from sightline.cli.console import DataFormat, DataPath, JsonFlag, emit_json, note, progress_bar, show_line, show_table
 from sightline.core.dataset import Dataset, Task
 from sightline.core.errors import ConfigError, InputError, unknown_name
 from sightline.core.files import atomic_folder, check_new_folder
@@ -36,11 +35,11 @@ WRITABLE = (
 
 
 def convert(
-    data: str,
+    data: DataPath,
     out: str,
     *,
     to: Annotated[str, Parameter(help=f"Format to write: {', '.join(WRITABLE)}.")],
-    format: str | None = None,  # noqa: A002 - the option's name
+    format: DataFormat = None,  # noqa: A002 - the option's name
     task: Task | None = None,
     copy_images: bool = True,
     verify: bool = True,
@@ -52,20 +51,14 @@ def convert(
 
     Parameters
     ----------
-    data
-        Path of the data set.
     out
         New folder for the result.
-    format
-        Format of the data; found out without it.
     task
         What to make of the labels, as detect for instances of which only the boxes matter.
     copy_images
         Copy the images too; without it only labels are written, as COCO alone can be read without them.
     verify
         Read the result back and check that images and objects reconcile; not without the images.
-    json
-        Print the result as JSON.
     """
     if to not in WRITABLE:
         raise ConfigError(unknown_name("format to write", to, WRITABLE))
@@ -73,8 +66,7 @@ def convert(
     dataset = sightline.data.read_dataset(data, format=format, task=task)
     with atomic_folder(out) as folder, _named(folder, out):
         with progress_bar() as bar:
-            progress = partial(bar, "copying images")
-            losses = sightline.data.write_dataset(dataset, folder, to, copy_images=copy_images, progress=progress)
+            losses = sightline.data.write_dataset(dataset, folder, to, copy_images=copy_images, progress=bar)
         after = sightline.testing.check_written(dataset, losses, folder, to) if verify and copy_images else None
     _show(dataset, after, losses, out, to, as_json=json)
     return 0

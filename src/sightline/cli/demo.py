@@ -54,8 +54,6 @@ def demo(
         Side of the network's input.
     seed
         Seed of everything random.
-    json
-        Print the result as JSON.
     """
     settings = _settings(Path(out) / "data", epochs, imgsz, seed)
     chain = _Chain(Path(out), seed)
@@ -123,7 +121,7 @@ class _Chain:
                 video_frames=video_frames,
                 video_size_hw=(320, 320),  # the network sees vehicles as large as in the images
                 overwrite=True,
-                progress=lambda done, total, what: bar(what, done, total),
+                progress=bar,
             )
         objects = sum(made.objects_by_class.values())
         self.outcome = f"{images} images, {objects} objects, {made.video_frames} video frames, {made.tracks} tracks"
@@ -149,9 +147,7 @@ class _Chain:
         dataset = read_dataset(self.data).split("val")
         predictor = open_predictor(self.weights, conf=EVALUATION.conf)
         with progress_bar() as bar:
-            found = predict_dataset(
-                predictor, dataset, progress=lambda done, total: bar("predicting", done, total or 0)
-            )
+            found = predict_dataset(predictor, dataset, progress=bar)
         result = evaluate_detection(dataset, found)
         found.save(self.run.path / "predictions.parquet")
         write_json_atomic(self.run.path / "evaluation.json", result)
@@ -175,7 +171,7 @@ class _Chain:
                 predictor.at(point.model_copy(update={"conf": _LEAST_CONF})),
                 create_tracker("kalman-iou", high_conf=point.conf, low_conf=_LEAST_CONF, min_iou=0.15, min_hits=2),
                 list(sinks.values()),
-                progress=lambda done, total: bar("frames", done, total or 0),
+                progress=bar,
             )
         write_json_atomic(self.run.path / "video.json", result)
         self.outcome = (

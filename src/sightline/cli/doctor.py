@@ -32,13 +32,7 @@ class Check:
 
 
 def doctor(*, json: JsonFlag = False) -> int:
-    """Check the environment; exit code 1 when something needed is broken.
-
-    Parameters
-    ----------
-    json
-        Print the result as JSON.
-    """
+    """Check the environment; exit code 1 when something needed is broken."""
     checks = [_python(), *_packages(), _opencv_builds(), _torch(), _processor(), _threads(), _codecs(), _kernel_cache()]
     well = all(check.ok for check in checks)
     if json:

@@ -2,7 +2,10 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from pydantic import Field
 
 import sightline.data
 import sightline.data.splits
@@ -10,7 +13,8 @@ import sightline.evaluate
 import sightline.infer
 import sightline.ops
 import sightline.track
-from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.core.config import Config
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.predictions import Predictions
@@ -22,30 +26,52 @@ if TYPE_CHECKING:
 
     Result = DetectionResult | SemanticResult | TrackingResult
 
-__all__ = ["evaluate"]
+__all__ = ["NetworkOptions", "evaluate"]
 
-IouType = Literal["bbox", "segm"]
-Preprocessing = Literal["none", "mot15", "mot17", "mot20"]
-_RULES: Preprocessing = "mot15"
-_BATCH = 8
+_RULES: Literal["mot15"] = "mot15"
+
+
+class NetworkOptions(Config):
+    """Where a network runs."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where a torch model runs.")
+    threads: int | None = Field(default=None, ge=1, description="Threads the network may use.")
+
+
+class EvaluateOptions(NetworkOptions):
+    """What is measured, and how."""
+
+    split: str = Field(
+        default="val",
+        description='Split to measure on; "all" for everything. '
+        "Without splits in the data a share is held out as in training.",
+    )
+    iou_type: Literal["bbox", "segm"] = Field(default="bbox", description="Boxes or masks, for predictions with masks.")
+    track: str | None = Field(
+        default=None,
+        description="Name of a tracker: sequences are tracked and HOTA, CLEAR and Identity are measured.",
+    )
+    preprocessing: Literal["none", "mot15", "mot17", "mot20"] | None = Field(
+        default=None,
+        description="Which benchmark's rules decide what ground truth of sequences counts; mot15 without it.",
+    )
+    conf: float | None = Field(
+        default=None,
+        description="Operating point for precision, recall and confusion; for --track the least score of a detection. "
+        "Without it the best F1 on this split, or the model's own operating point for --track.",
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="Images left out, by path or file name without suffix.")
+    val_fraction: float = Field(default=0.2, description="Share held out where the data names no splits.")
+    seed: int = Field(default=0, description="Seed of that choice.")
+    batch: int = Field(default=8, ge=1, description="Images per forward pass.")
 
 
 def evaluate(
     *,
-    data: str,
+    data: DataPath,
     model: str | None = None,
     predictions: str | None = None,
-    split: str = "val",
-    iou_type: IouType = "bbox",
-    track: str | None = None,
-    preprocessing: Preprocessing | None = None,
-    conf: float | None = None,
-    exclude: tuple[str, ...] = (),
-    val_fraction: float = 0.2,
-    seed: int = 0,
-    batch: Count | None = None,
-    device: Literal["auto", "cpu", "cuda"] | None = None,
-    threads: Count | None = None,
+    options: Annotated[EvaluateOptions, Parameter(name="*")] = EvaluateOptions(),  # noqa: B008 - frozen
     out: str | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -53,59 +79,33 @@ def evaluate(
 
     Parameters
     ----------
-    data
-        Path of the data set.
     model
         A .safetensors or .onnx file of ours.
     predictions
         Predictions in place of a model: our Parquet, COCO results (.json), or MOTChallenge results (.txt, or a folder
         of one .txt for each sequence).
-    split
-        Split to measure on; "all" for everything. Without splits in the data a share is held out as in training.
-    iou_type
-        Boxes or masks, for predictions with masks.
-    track
-        Name of a tracker: sequences are tracked and HOTA, CLEAR and Identity are measured.
-    preprocessing
-        Which benchmark's rules decide what ground truth of sequences counts; mot15 without it.
-    conf
-        Operating point for precision, recall and confusion; for --track the least score of a detection. Without it the
-        best F1 on this split, or the model's own operating point for --track.
-    exclude
-        Images left out, by path or file name without suffix.
-    val_fraction
-        Share held out where the data names no splits.
-    seed
-        Seed of that choice.
-    batch
-        Images per forward pass; 8 without it.
-    device
-        Where a torch model runs.
-    threads
-        Threads the network may use.
+    options
+        What is measured, and how.
     out
         Folder for evaluation.json (or tracking.json) and the predictions; that of a run, for its report, will do.
-    json
-        Print the result as JSON.
     """
+    conf, track = options.conf, options.track
     if (model is None) == (predictions is None) or (track is not None and model is None):
         raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
-    if predictions is not None and (batch, device, threads) != (None, None, None):
+    if predictions is not None and options.model_fields_set & {"batch", "device", "threads"}:
         raise ConfigError("--batch, --device and --threads are for a model to run, got --predictions")
-    dataset = _choose(
-        sightline.data.splits.exclude_images(sightline.data.read_dataset(data), exclude), split, val_fraction, seed
-    )
-    if dataset.task == "semantic" and (conf is not None or iou_type != "bbox"):
+    dataset = _choose(sightline.data.read_dataset(data), options)
+    if dataset.task == "semantic" and (conf is not None or options.iou_type != "bbox"):
         raise ConfigError("--conf and --iou-type are for detections, got a data set of label maps")
     if model is not None:
         whole = {} if track is not None else sightline.ops.EVALUATION.model_dump()
         predictor = sightline.infer.open_predictor(
-            model, **({"conf": conf} | whole), device=device or "auto", threads=threads
+            model, **({"conf": conf} | whole), device=options.device, threads=options.threads
         )
-        result, found = _of_model(dataset, predictor, track, iou_type, preprocessing, conf, batch or _BATCH)
+        result, found = _of_model(dataset, predictor, options)
     else:
         assert predictions is not None
-        result, found = _of_predictions(dataset, predictions, iou_type, preprocessing, conf)
+        result, found = _of_predictions(dataset, predictions, options)
     if out is not None:
         _write(Path(out), dataset, result, found)
     _show(result, json)
@@ -113,57 +113,45 @@ def evaluate(
 
 
 def _of_model(
-    dataset: "Dataset",
-    predictor: "NetworkPredictor",
-    track: str | None,
-    iou_type: IouType,
-    preprocessing: Preprocessing | None,
-    conf: float | None,
-    batch: int,
+    dataset: "Dataset", predictor: "NetworkPredictor", options: EvaluateOptions
 ) -> "tuple[Result, Predictions | None]":
-    if track is not None:
-        _refuse_beside_tracks("--iou-type", iou_type != "bbox")
-    else:
-        _refuse_without_tracks(preprocessing)
+    if options.track is not None:
+        _refuse_beside_tracks("--iou-type", options.iou_type != "bbox")
+        tracker = partial(sightline.track.create_tracker, options.track)
+        with progress_bar() as bar:
+            found = sightline.infer.track_dataset(predictor, tracker, dataset, batch=options.batch, progress=bar)
+        return _measure_tracks(dataset, found, options), found
+    _refuse_without_tracks(options)
     with progress_bar() as bar:
-
-        def progress(done: int, total: int | None) -> None:
-            bar("predicting", done, total or 0)
-
-        if track is not None:
-            tracker = partial(sightline.track.create_tracker, track)
-            found = sightline.infer.track_dataset(predictor, tracker, dataset, batch=batch, progress=progress)
-            return sightline.evaluate.evaluate_tracking(dataset, found, preprocessing=preprocessing or _RULES), found
-        found = sightline.infer.predict_dataset(predictor, dataset, batch=batch, progress=progress)
-        return _measure(dataset, found, iou_type, conf), found
+        found = sightline.infer.predict_dataset(predictor, dataset, batch=options.batch, progress=bar)
+    return _measure(dataset, found, options), found
 
 
-def _choose(dataset: "Dataset", split: str, val_fraction: float, seed: int) -> "Dataset":
-    if split == "all" or (not dataset.splits and dataset.task == "track"):
+def _choose(dataset: "Dataset", options: EvaluateOptions) -> "Dataset":
+    dataset = sightline.data.splits.exclude_images(dataset, options.exclude)
+    if options.split == "all" or (not dataset.splits and dataset.task == "track"):
         return dataset
-    divided, said = sightline.data.splits.hold_out(dataset, train="train", val="val", fraction=val_fraction, seed=seed)
+    divided, said = sightline.data.splits.hold_out(
+        dataset, train="train", val="val", fraction=options.val_fraction, seed=options.seed
+    )
     for line in said:
         note(line)
-    return divided.split(split)
+    return divided.split(options.split)
 
 
-def _of_predictions(
-    dataset: "Dataset",
-    path: str,
-    iou_type: IouType,
-    preprocessing: Preprocessing | None,
-    conf: float | None,
-) -> "tuple[Result, Predictions | None]":
+def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> "tuple[Result, Predictions | None]":
     file = Path(path)
+    beside = options.conf is not None or options.iou_type != "bbox"
     if file.is_dir() or file.suffix == ".txt":
-        _refuse_beside_tracks("--conf and --iou-type", conf is not None or iou_type != "bbox")
-        return sightline.evaluate.evaluate_mot_results(dataset, file, preprocessing=preprocessing or _RULES), None
+        _refuse_beside_tracks("--conf and --iou-type", beside)
+        rules = options.preprocessing or _RULES
+        return sightline.evaluate.evaluate_mot_results(dataset, file, preprocessing=rules), None
     found = sightline.data.read_coco_results(file, dataset) if file.suffix == ".json" else Predictions.load(file)
     if dataset.task == "track" and not found.table["track_id"].null_count():
-        _refuse_beside_tracks("--conf and --iou-type", conf is not None or iou_type != "bbox")
-        return sightline.evaluate.evaluate_tracking(dataset, found, preprocessing=preprocessing or _RULES), found
-    _refuse_without_tracks(preprocessing)
-    return _measure(dataset, found, iou_type, conf), found
+        _refuse_beside_tracks("--conf and --iou-type", beside)
+        return _measure_tracks(dataset, found, options), found
+    _refuse_without_tracks(options)
+    return _measure(dataset, found, options), found
 
 
 def _refuse_beside_tracks(options: str, given: bool) -> None:
@@ -171,15 +159,20 @@ def _refuse_beside_tracks(options: str, given: bool) -> None:
         raise ConfigError(f"{options} must be left out where tracks are measured as they are")
 
 
-def _refuse_without_tracks(preprocessing: Preprocessing | None) -> None:
-    if preprocessing is not None:
+def _refuse_without_tracks(options: EvaluateOptions) -> None:
+    if options.preprocessing is not None:
         raise ConfigError("--preprocessing is for tracks, got none to measure", do="use --track with a model")
 
 
-def _measure(dataset: "Dataset", found: Predictions, iou_type: IouType, conf: float | None) -> "Result":
+def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -> "Result":
     if dataset.task == "semantic":
         return sightline.evaluate.evaluate_semantic(dataset, found)
-    return sightline.evaluate.evaluate_detection(dataset, found, iou_type=iou_type, conf=conf)
+    return sightline.evaluate.evaluate_detection(dataset, found, iou_type=options.iou_type, conf=options.conf)
+
+
+def _measure_tracks(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -> "Result":
+    rules = options.preprocessing or _RULES
+    return sightline.evaluate.evaluate_tracking(dataset, found, preprocessing=rules)
 
 
 def _write(folder: Path, dataset: "Dataset", result: "Result", found: Predictions | None) -> None:

@@ -37,8 +37,6 @@ def export(
         How many images are compared, spread over the data set.
     record
         Folder of a run: the comparison is kept there as export.json, for its report.
-    json
-        Print the result as JSON.
     """
     target = Path(out) if out is not None else Path(model).with_suffix(".onnx")
     result = export_onnx(model, target, images=parity_images(data, images))

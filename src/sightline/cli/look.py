@@ -12,7 +12,7 @@ import sightline.audit
 import sightline.data
 import sightline.draw.look
 import sightline.report
-from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.cli.console import Count, DataFormat, DataPath, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.findings import Finding
@@ -25,14 +25,14 @@ _DRAWS = 4
 
 
 def look(
-    data: str,
+    data: DataPath,
     *assignments: str,
     augment: bool = False,
     draws: Count = _DRAWS,
     config: str | None = None,
     out: str | None = None,
     format: Literal["png", "html", "both"] = "both",  # noqa: A002 - the option's name
-    data_format: str | None = None,
+    data_format: DataFormat = None,
     split: str | None = None,
     options: Annotated[LookOptions, Parameter(name="*")] = LookOptions(),  # noqa: B008 - frozen
     finding: str | None = None,
@@ -44,8 +44,6 @@ def look(
 
     Parameters
     ----------
-    data
-        Path of the data set.
     assignments
         With --augment: settings of a training run as KEY=VALUE: model=yolo11n, imgsz=320, augment.rotate=10.
     augment
@@ -58,8 +56,6 @@ def look(
         Folder for the pictures, outside the data; look/NAME without it. An earlier look there is replaced.
     format
         png: a picture for each grid. html: one page with all of them, look.html. both: the two.
-    data_format
-        Format of the data; found out without it.
     split
         Only the images of this split.
     options
@@ -111,9 +107,7 @@ def _findings(dataset: Dataset, audit: str | None, finding: str | None, workers:
     if finding is None:
         return ()
     with progress_bar() as bar:
-        done = sightline.audit.audit_dataset(
-            dataset, workers=workers, progress=lambda n, total: bar("reading files", n, total)
-        )
+        done = sightline.audit.audit_dataset(dataset, workers=workers, progress=bar)
     return done.findings
 
 

@@ -20,7 +20,7 @@ from sightline.core.errors import (
     unknown_name,
     value_sentence,
 )
-from sightline.core.launch import read_launch
+from sightline.core.process import read_launch
 
 __all__ = ["build_app", "main"]
 
@@ -37,7 +37,7 @@ VERBS = {
     "convert": ("convert:convert", "Write a data set in another format and say what is lost."),
     "models": ("models:models", "List the models, or count one's parameters, MACs and FLOPs."),
     "train": ("train:train", "Train a model; Ctrl-C leaves a run that --resume continues."),
-    "profile": ("profile:profile", "Say where the time of training goes: loader, host, forward, backward, optimiser."),
+    "profile": ("study:profile", "Say where the time of training goes: loader, host, forward, backward, optimiser."),
     "ablate": ("study:ablate", "Train variants of one setting with several seeds and compare them."),
     "tune": ("study:tune", "Search for good settings with Optuna; what is fixed stays fixed."),
     "eval": ("evaluate:evaluate", "Measure a model, or a predictions file, on a data set."),
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             print_error=False,
             result_action="return_value",
         )
-        sys.stdout.flush()  # here, where a reader that is gone can still be met with grace
+        sys.stdout.flush()  # here, where a reader that is gone is still handled
     except SightlineError as error:
         fail(str(error), error.exit_code)
     except cyclopts.CycloptsError as error:

@@ -28,8 +28,6 @@ def models(
         Side of the input in pixels; the model's own default without it.
     classes
         Number of classes the model is built for.
-    json
-        Print the result as JSON.
     """
     class_names = tuple(f"class-{i}" for i in range(classes))
     results = []

@@ -3,7 +3,16 @@
 from pathlib import Path
 
 from sightline.audit import audit_dataset, read_audit
-from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.cli.console import (
+    DataFormat,
+    DataPath,
+    JsonFlag,
+    Workers,
+    emit_json,
+    note,
+    progress_bar,
+    show_table,
+)
 from sightline.data import read_dataset
 from sightline.report import CardText, write_card, write_report, write_template
 
@@ -21,8 +30,6 @@ def report(run: str, *, out: str | None = None, data: str | None = None, json: J
         The page; report.html in the run's folder without it.
     data
         Where the data set lies now, if no longer where the run says.
-    json
-        Print the result as JSON.
     """
     result = write_report(run, out, data=data)
     if json:
@@ -34,36 +41,28 @@ def report(run: str, *, out: str | None = None, data: str | None = None, json: J
 
 
 def card(
-    data: str,
+    data: DataPath,
     *,
     out: str = "card",
-    format: str | None = None,  # noqa: A002 - the option's name
+    format: DataFormat = None,  # noqa: A002 - the option's name
     audit: str | None = None,
     describe: str | None = None,
     init: bool = False,
-    workers: Count = 2,
+    workers: Workers = 2,
     json: JsonFlag = False,
 ) -> int:
     """Write the card of a data set: Markdown, an HTML page, and Croissant 1.1 with its tables.
 
     Parameters
     ----------
-    data
-        Path of the data set.
     out
         Folder to write to.
-    format
-        Format of the data; found out without it.
     audit
         Result of an audit (audit.json); without it the data set is audited now.
     describe
         YAML file with what only people know: sources, licence, definitions, policies.
     init
         Write such a file to fill in (card.yaml, or the one named with --describe) and nothing else.
-    workers
-        Threads that read files.
-    json
-        Print the result as JSON.
     """
     dataset = read_dataset(data, format=format)
     if init:
@@ -77,8 +76,7 @@ def card(
         found = read_audit(audit)
     else:
         with progress_bar() as bar:
-            progress = lambda done, total: bar("reading files", done, total)  # noqa: E731
-            found = audit_dataset(dataset, workers=workers, progress=progress)
+            found = audit_dataset(dataset, workers=workers, progress=bar)
     result = write_card(dataset, text, found, Path(out), workers=workers)
     if json:
         emit_json(result)

@@ -4,11 +4,20 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from pydantic import Field
 
 import sightline.infer
 import sightline.infer.sources
 import sightline.track
-from sightline.cli.console import INTERRUPTED, Count, JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.cli.console import (
+    INTERRUPTED,
+    JsonFlag,
+    emit_json,
+    note,
+    progress_bar,
+    show_table,
+)
+from sightline.cli.evaluate import NetworkOptions
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.runs import RunFolder
@@ -18,24 +27,33 @@ __all__ = ["run"]
 Output = Literal["video", "pictures", "jsonl", "csv", "mot", "coco", "parquet", "association"]
 
 
+class RunOptions(NetworkOptions):
+    """How the model runs, and what is followed."""
+
+    track: bool | None = Field(
+        default=None,
+        description="Follow objects over time; without it whatever has a time is tracked, stills are not.",
+    )
+    tracker: str = Field(default="kalman-iou", description="Name of the tracker.")
+    conf: float | None = Field(default=None, description="Least score; the model's own operating point without it.")
+    iou: float | None = Field(default=None, description="Greatest IoU two kept boxes of a class may have.")
+    max_det: int | None = Field(default=None, ge=1, description="Most detections per frame.")
+    codec: Literal["h264", "av1", "vp9", "mpeg4"] = Field(default="h264", description="Of the review video.")
+    batch: int = Field(default=1, ge=1, description="Frames per forward pass.")
+    max_frames: int | None = Field(default=None, ge=1, description="Stop after so many frames.")
+    allow_network: bool = Field(default=False, description="Allow rtsp:// and http:// sources.")
+    record: str | None = Field(
+        default=None, description="Folder of a run: video.json is kept there too, for its report."
+    )
+
+
 def run(
     model: str,
     source: str,
     *,
     out: str = "outputs",
     save: Annotated[tuple[Output, ...], Parameter(negative="")] = (),
-    track: bool | None = None,
-    tracker: str = "kalman-iou",
-    conf: float | None = None,
-    iou: float | None = None,
-    max_det: Count | None = None,
-    codec: Literal["h264", "av1", "vp9", "mpeg4"] = "h264",
-    batch: Count = 1,
-    max_frames: Count | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    threads: Count | None = None,
-    allow_network: bool = False,
-    record: str | None = None,
+    options: Annotated[RunOptions, Parameter(name="*")] = RunOptions(),  # noqa: B008 - frozen
     json: JsonFlag = False,
 ) -> int:
     """Run a model on an image, a folder, a sequence, a video or a camera. Ctrl-C keeps the frames done (exit code 130).
@@ -51,57 +69,36 @@ def run(
     save
         What to write: video, pictures, jsonl, csv, mot, coco, parquet, association (why each match was made). Without
         it jsonl, and a video or, of stills, pictures.
-    track
-        Follow objects over time; without it whatever has a time is tracked, stills are not.
-    tracker
-        Name of the tracker.
-    conf
-        Least score; the model's own operating point without it.
-    iou
-        Greatest IoU two kept boxes of a class may have.
-    max_det
-        Most detections per frame.
-    codec
-        Of the review video.
-    batch
-        Frames per forward pass.
-    max_frames
-        Stop after so many frames.
-    device
-        Where a torch model runs.
-    threads
-        Threads the network may use.
-    allow_network
-        Allow rtsp:// and http:// sources.
-    record
-        Folder of a run: video.json is kept there too, for its report.
-    json
-        Print the result as JSON.
+    options
+        How the model runs, and what is followed.
     """
-    keep = RunFolder.open(record) if record is not None else None
+    keep = RunFolder.open(options.record) if options.record is not None else None
     predictor = sightline.infer.open_predictor(
-        model, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads
+        model,
+        conf=options.conf,
+        iou=options.iou,
+        max_det=options.max_det,
+        device=options.device,
+        threads=options.threads,
     )
-    if predictor.task == "semantic" and (conf, iou, max_det) != (None, None, None):
+    if predictor.task == "semantic" and (options.conf, options.iou, options.max_det) != (None, None, None):
         raise ConfigError("--conf, --iou and --max-det are for detections, got a model of label maps", where=model)
-    opened = sightline.infer.open_source(source, allow_network=allow_network)
+    opened = sightline.infer.open_source(source, allow_network=options.allow_network)
     stills = isinstance(opened, sightline.infer.sources.ImageSource) and opened.fps is None
-    if track is None:
-        track = not stills and predictor.task != "semantic"
-    follows = sightline.track.create_tracker(tracker) if track else None
+    track = (not stills and predictor.task != "semantic") if options.track is None else options.track
+    follows = sightline.track.create_tracker(options.tracker) if track else None
     stem = Path(source).resolve().stem if "://" not in source else "stream"
-    sinks = sightline.infer.create_sinks(
-        save or ("pictures" if stills else "video", "jsonl"), out, stem, sightline.infer.VideoSettings(codec=codec)
-    )
+    kinds = save or ("pictures" if stills else "video", "jsonl")
+    sinks = sightline.infer.create_sinks(kinds, out, stem, sightline.infer.VideoSettings(codec=options.codec))
     with progress_bar() as bar:
         result = sightline.infer.run_pipeline(
             opened,
             predictor,
             follows,
             list(sinks.values()),
-            batch=batch,
-            max_frames=max_frames,
-            progress=lambda done, total: bar("frames", done, total or 0),
+            batch=options.batch,
+            max_frames=options.max_frames,
+            progress=bar,
         )
     for folder in [Path(out)] if keep is None else [Path(out), keep.path]:
         write_json_atomic(folder / "video.json", result)

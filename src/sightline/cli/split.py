@@ -1,13 +1,24 @@
 """`sightline split`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
+from pydantic import Field
 
 import sightline.audit.splits
 import sightline.data
-from sightline.cli.console import Count, JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.cli.console import (
+    DataFormat,
+    DataPath,
+    JsonFlag,
+    Workers,
+    emit_json,
+    note,
+    progress_bar,
+    show_table,
+)
+from sightline.core.config import Config
 from sightline.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,78 +27,79 @@ if TYPE_CHECKING:
 __all__ = ["split"]
 
 _SHOWN_CLASSES = 8
-Fraction = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
-Folds = Annotated[int, Parameter(validator=validators.Number(gte=2))]
+
+
+class SplitGiven(Config):
+    """How to divide; what is left out is as in the previous division, or the default."""
+
+    fractions: str | None = Field(
+        default=None, description="Splits and their shares, as train=0.7,val=0.2,test=0.1 (the default)."
+    )
+    val_fraction: float | None = Field(
+        default=None, gt=0, lt=1, description="In place of fractions: this share is val, the rest train."
+    )
+    k_folds: int | None = Field(default=None, ge=2, description="In place of fractions: so many folds, each once val.")
+    group_by: str | None = Field(
+        default=None,
+        description="What must stay together: a pattern with a group in parentheses, `parent` for the folder, or a "
+        "column of the metadata. The data's own groups (sequences, say) always do.",
+    )
+    metadata: str | None = Field(
+        default=None,
+        description="CSV file with a column path or stem, and the column to group by: patient, site, date.",
+    )
+    stratify: str | None = Field(
+        default=None, description="What to spread evenly: class,size (the default), class, size or none."
+    )
+    seed: int | None = Field(default=None, description="Seed of the order in which images are taken; 0 by default.")
+    keep_near_duplicates_together: bool | None = Field(
+        default=None, description="Treat near-duplicates as one unit (the default)."
+    )
+    keep_sequences_together: bool | None = Field(
+        default=None,
+        description="Treat runs of consecutive frames, found in names and pictures, as one unit (the default).",
+    )
+    previous: str | None = Field(
+        default=None,
+        description="A file this verb wrote: its images keep their splits, new ones are added; its options hold unless "
+        "given.",
+    )
+    compare_random: bool = Field(
+        default=False, description="Say also what a random division of single images would divide."
+    )
+
+    def by_name(self) -> dict[str, Any]:
+        """What was given, by the names of `SplitOptions`."""
+        values = {
+            "fractions": _fractions(self.fractions, self.val_fraction, self.k_folds),
+            "folds": self.k_folds,
+            "stratify": _stratify(self.stratify),
+            "near_duplicates": self.keep_near_duplicates_together,
+            "sequences": self.keep_sequences_together,
+            **self.model_dump(include={"group_by", "metadata", "seed"}),
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def split(
-    data: str,
+    data: DataPath,
     *,
     out: str = "splits.yaml",
-    format: str | None = None,  # noqa: A002 - the option's name
-    fractions: str | None = None,
-    val_fraction: Fraction | None = None,
-    k_folds: Folds | None = None,
-    group_by: str | None = None,
-    metadata: str | None = None,
-    stratify: str | None = None,
-    seed: int | None = None,
-    keep_near_duplicates_together: bool | None = None,
-    keep_sequences_together: bool | None = None,
-    previous: str | None = None,
-    compare_random: bool = False,
-    workers: Count = 2,
+    format: DataFormat = None,  # noqa: A002 - the option's name
+    options: Annotated[SplitGiven, Parameter(name="*")] = SplitGiven(),  # noqa: B008 - frozen
+    workers: Workers = 2,
     json: JsonFlag = False,
 ) -> int:
     """Divide a data set by group, stratified, without a near-duplicate on both sides; written beside the data.
 
     Parameters
     ----------
-    data
-        Path of the data set.
     out
         YAML file to write; a table of the same name (.csv) goes beside it, and for folds one YAML file each.
-    format
-        Format of the data; found out without it.
-    fractions
-        Splits and their shares, as train=0.7,val=0.2,test=0.1 (the default).
-    val_fraction
-        In place of fractions: this share is val, the rest train.
-    k_folds
-        In place of fractions: so many folds, each once val.
-    group_by
-        What must stay together: a pattern with a group in parentheses, `parent` for the folder, or a column of the
-        metadata. The data's own groups (sequences, say) always do.
-    metadata
-        CSV file with a column path or stem, and the column to group by: patient, site, date.
-    stratify
-        What to spread evenly: class,size (the default), class, size or none.
-    seed
-        Seed of the order in which images are taken; 0 by default.
-    keep_near_duplicates_together
-        Treat near-duplicates as one unit (the default).
-    keep_sequences_together
-        Treat runs of consecutive frames, found in names and pictures, as one unit (the default).
-    previous
-        A file this verb wrote: its images keep their splits, new ones are added; its options hold unless given.
-    compare_random
-        Say also what a random division of single images would divide.
-    workers
-        Threads that read files.
-    json
-        Print the result as JSON.
+    options
+        How to divide.
     """
-    given = {
-        "fractions": _fractions(fractions, val_fraction, k_folds),
-        "folds": k_folds,
-        "group_by": group_by,
-        "metadata": metadata,
-        "stratify": _stratify(stratify),
-        "seed": seed,
-        "near_duplicates": keep_near_duplicates_together,
-        "sequences": keep_sequences_together,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
+    given, previous = options.by_name(), options.previous
     table = None
     if previous is not None:
         table, record = sightline.audit.splits.read_previous(Path(previous))
@@ -102,17 +114,17 @@ def split(
             "sequences": record.sequences,
         }
         given = inherited | given
-    options = sightline.audit.splits.SplitOptions.load(given)
-    _refuse_overwriting(Path(out), data, options, previous)
+    chosen = sightline.audit.splits.SplitOptions.load(given)
+    _refuse_overwriting(Path(out), data, chosen, previous)
     dataset = sightline.data.read_dataset(data, format=format)
     with progress_bar() as bar:
         plan = sightline.audit.splits.plan_splits(
             dataset,
-            options,
+            chosen,
             previous=table,
-            compare_random=compare_random,
+            compare_random=options.compare_random,
             workers=workers,
-            progress=lambda done, total: bar("reading files", done, total),
+            progress=bar,
         )
     written = sightline.audit.splits.write_split(plan, Path(out), data, format=format)
     if json:

@@ -1,10 +1,12 @@
 """`sightline synth` and `sightline drill`: generated data, and the audit tested on it."""
 
-from collections.abc import Mapping
-from inspect import signature
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from pydantic import Field
 
 from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_line, show_table
+from sightline.core.config import Config
 from sightline.core.errors import ConfigError, at
 from sightline.synth import generate
 from sightline.synth.faults import plant_faults, run_drill
@@ -12,20 +14,32 @@ from sightline.synth.faults import plant_faults, run_drill
 __all__ = ["drill", "synth"]
 
 
+class SynthOptions(Config):
+    """What is generated."""
+
+    scene: Literal["traffic", "cracks"] = Field(
+        default="traffic",
+        description="traffic: vehicles from above with boxes, masks and, if asked for, a video with tracks. "
+        "cracks: binary masks.",
+    )
+    images: int = Field(default=200, description="How many images.")
+    val_fraction: float = Field(default=0.2, description='Share of them in the split "val".')
+    height: int = Field(default=320, description="Height of the images in pixels.")
+    width: int = Field(default=320, description="Width of the images in pixels.")
+    seed: int = Field(default=0, description="Seed of everything random.")
+    video_frames: int = Field(default=0, description="Frames of a traffic video with tracks; 0 for none.")
+    fps: float = Field(default=25.0, description="Frames per second of the video.")
+    format: Literal["coco", "yolo", "masks"] | None = Field(
+        default=None, description="Layout to write; the scene's usual one without it."
+    )
+    overwrite: bool = Field(default=False, description="Replace a data set generated earlier.")
+
+
 def synth(
     out: str,
     *,
-    scene: Literal["traffic", "cracks"] = "traffic",
-    images: int = 200,
-    val_fraction: float = 0.2,
-    height: int = 320,
-    width: int = 320,
-    seed: int = 0,
-    video_frames: int = 0,
-    fps: float = 25.0,
-    format: Literal["coco", "yolo", "masks"] | None = None,  # noqa: A002 - the option's name
+    options: Annotated[SynthOptions, Parameter(name="*")] = SynthOptions(),  # noqa: B008 - frozen
     fault: str | None = None,
-    overwrite: bool = False,
     json: JsonFlag = False,
 ) -> int:
     """Generate a labelled data set; labels are exact by construction, and a seed gives the same files again.
@@ -34,47 +48,21 @@ def synth(
     ----------
     out
         New folder for the data set.
-    scene
-        traffic: vehicles from above with boxes, masks and, if asked for, a video with tracks. cracks: binary masks.
-    images
-        How many images.
-    val_fraction
-        Share of them in the split "val".
-    height
-        Height of the images in pixels.
-    width
-        Width of the images in pixels.
-    seed
-        Seed of everything random.
-    video_frames
-        Frames of a traffic video with tracks; 0 for none.
-    fps
-        Frames per second of the video.
-    format
-        Layout to write; the scene's usual one without it.
+    options
+        What is generated.
     fault
         Plant the fault of this finding code into a small data set of the kind it needs; only --seed goes with it.
-    overwrite
-        Replace a data set generated earlier.
-    json
-        Print the result as JSON.
     """
     if fault is not None:
-        _refuse_beside_fault(locals())
-        return _plant(fault, out, seed, json)
+        _refuse_beside_fault(options)
+        return _plant(fault, out, options.seed, json)
     with progress_bar() as bar:
         result = generate(
-            scene,
+            options.scene,
             out,
-            images=images,
-            val_fraction=val_fraction,
-            size_hw=(height, width),
-            seed=seed,
-            video_frames=video_frames,
-            fps=fps,
-            format=format,
-            overwrite=overwrite,
-            progress=lambda done, total, what: bar(what, done, total),
+            size_hw=(options.height, options.width),
+            progress=bar,
+            **options.model_dump(exclude={"scene", "height", "width"}),
         )
     if json:
         emit_json(result)
@@ -91,10 +79,10 @@ def synth(
     return 0
 
 
-def _refuse_beside_fault(given: Mapping[str, object]) -> None:
+def _refuse_beside_fault(options: SynthOptions) -> None:
     """A fault brings the data set it needs: options about the data set would be ignored."""
-    defaults = {name: p.default for name, p in signature(synth).parameters.items()}
-    changed = [n for n in defaults if n not in {"out", "fault", "seed", "json"} and given[n] != defaults[n]]
+    fields = SynthOptions.model_fields
+    changed = [name for name in fields if name != "seed" and getattr(options, name) != fields[name].default]
     if changed:
         option = "--" + changed[0].replace("_", "-")
         raise ConfigError(f"only --seed goes with --fault, got {option} too", do="Leave one of the two out")
@@ -120,11 +108,9 @@ def drill(*, fault: list[str] | None = None, seed: int = 0, json: JsonFlag = Fal
         Only these codes.
     seed
         Seed of the generated data and of the places.
-    json
-        Print the result as JSON.
     """
     with progress_bar() as bar:
-        result = run_drill(fault, seed=seed, progress=lambda done, total: bar("planting and auditing", done, total))
+        result = run_drill(fault, seed=seed, progress=bar)
     if json:
         emit_json(result)
         return int(not result.passed)

@@ -14,7 +14,6 @@ from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note
 from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
-from sightline.models import create
 from sightline.report import write_study_page
 from sightline.train import (
     SHORT_NAMES,
@@ -23,13 +22,12 @@ from sightline.train import (
     TrainResult,
     Watcher,
     join_processes,
-    nest_settings,
     resume,
     run_ablation,
 )
 from sightline.train import train as train_run
 from sightline.train.studies import augment_study as augment_study_of
-from sightline.train.studies import merge_settings
+from sightline.train.studies import merge_settings, settings_of, task_of
 
 __all__ = ["TrainOptions", "parse_assignments", "settings_given", "show_ablation", "train"]
 
@@ -88,8 +86,6 @@ def train(
         With --augment-study: seeds of each, from --seed on; 3 without it.
     jobs
         With --augment-study: runs at a time; 1 without it.
-    json
-        Print the result as JSON.
     """
     if augment_study:
         if resume_from is not None:
@@ -108,8 +104,7 @@ def train(
             result = _interruptible(lambda: resume(resume_from, watcher, command, processes), resume_from, watcher)
         else:
             settings = settings_given(options, assignments, config)
-            task = create(settings.model.name, class_names=("background", "object")).task
-            run = processes.once(lambda: RunFolder.create(runs, task, name))
+            run = processes.once(lambda: RunFolder.create(runs, task_of(settings), name))
             watcher.note(f"run folder: {run.path}")
             result = _interruptible(
                 lambda: train_run(settings, run, watcher, command, processes), str(run.path), watcher
@@ -121,10 +116,7 @@ def train(
 
 def settings_given(options: Any, assignments: tuple[str, ...], config: str | None) -> TrainConfig:
     """The settings of a run from options, KEY=VALUE texts and a file; ConfigError for what cannot be used."""
-    try:
-        values = nest_settings(read_yaml(config)) if config is not None else {}
-    except ValueError as error:
-        raise ConfigError(str(error), where=config) from None
+    values = settings_of(read_yaml(config), config) if config is not None else {}
     flags = options.model_dump(exclude_unset=True) if options is not None else {}
     values = merge_settings(values, parse_assignments(assignments, flags))
     for key, (section, name) in {k: SHORT_NAMES[k] for k in ("data", "model")}.items():
@@ -146,10 +138,7 @@ def parse_assignments(assignments: Sequence[str], options: Mapping[str, Any] | N
             given[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"the value of '{key}' must be a number, a word or a [list], got '{value}'") from None
-    try:
-        return nest_settings(given)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    return settings_of(given)
 
 
 def _interruptible(work: Callable[[], TrainResult], run: str, watcher: Watcher) -> TrainResult:
@@ -195,7 +184,7 @@ def show_ablation(
             jobs=jobs,
             threads=threads,
             where=where,
-            progress=lambda done, total, what: bar("runs", done, total),
+            progress=bar,
         )
     page = write_study_page(title, result, target / "ablation.html")
     if json:

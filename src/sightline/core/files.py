@@ -114,7 +114,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in {None, name}:
-            error.filename = str(target)  # a full disk is told of no file, or of one the user never named
+            error.filename = str(target)  # the error of a full disk names no file, or one the user never named
         raise
     if durable:
         _sync_folder(target.parent)

@@ -13,6 +13,7 @@ from sightline.core.config import read_yaml
 from sightline.core.dataset import OBJECTS_SCHEMA, TASKS, Dataset, Task
 from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.core.findings import Finding
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.description import DESCRIPTION_NAME, Description, apply_description
 from sightline.data.formats.coco import read as coco
@@ -31,7 +32,6 @@ from sightline.data.formats.mot import read as mot
 from sightline.data.formats.mot import write as mot_write
 from sightline.data.formats.panoptic import read as coco_panoptic
 from sightline.data.formats.panoptic import write as coco_panoptic_write
-from sightline.data.formats.shared.writing import Progress
 from sightline.data.formats.visdrone import read as visdrone
 from sightline.data.formats.visdrone import write as visdrone_write
 from sightline.data.formats.voc import read as voc

@@ -8,11 +8,10 @@ if TYPE_CHECKING:
     from sightline.infer.dataset import predict_dataset, track_dataset
     from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor
     from sightline.infer.opening import BACKENDS, embed_dataset, open_predictor
-    from sightline.infer.pipeline import RunResult, run_pipeline
+    from sightline.infer.pipeline import RunResult, StageTimer, run_pipeline
     from sightline.infer.predictor import Image, Outputs, Prediction, Predictor, StagedPredictor
     from sightline.infer.sinks import SINKS, FrameResult, RunInfo, Sink, VideoSettings, create_sinks
     from sightline.infer.sources import Source, open_source
-    from sightline.infer.timing import StageTimer
 
 __all__ = [
     "BACKENDS",

@@ -12,12 +12,13 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.frames import SemanticMap
 from sightline.core.predictions import PREDICTIONS_SCHEMA, Predictions, predictions_from_rows
+from sightline.core.process import Progress
 from sightline.infer.predictor import Image, Predictor, StagedPredictor
 from sightline.media import read_image
 from sightline.ops.postprocess import semantic_rows
 from sightline.track import Tracker, sequence_frames, track_predictions
 
-__all__ = ["Progress", "check_classes", "predict_dataset", "result_rows", "track_dataset"]
+__all__ = ["check_classes", "predict_dataset", "result_rows", "track_dataset"]
 
 
 def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -> pl.DataFrame:
@@ -38,9 +39,6 @@ def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -
     columns |= dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True))
     columns |= {"score": scores, "track_id": tracks, "rle": [None] * count}
     return pl.DataFrame(columns, schema=PREDICTIONS_SCHEMA)
-
-
-Progress = Callable[[int, int | None], None]
 
 
 def predict_dataset(
@@ -71,7 +69,7 @@ def predict_dataset(
             for image_id, prediction in zip(image_ids[start:following], predictions, strict=True):
                 tables.append(result_rows(image_id, prediction))
             if progress is not None:
-                progress(min(following, len(paths)), len(paths))
+                progress(min(following, len(paths)), len(paths), "predicting")
     meta = predictor.meta if isinstance(predictor, StagedPredictor) else {"task": predictor.task}
     meta = {**meta, "class_names": list(predictor.class_names), "images": len(paths)}
     digests = dataset.file_digests({*dataset.images["path"], *dataset.images["mask_path"].drop_nulls()}, workers)

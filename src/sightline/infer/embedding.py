@@ -1,6 +1,6 @@
 """Images as vectors: the deepest features of a trained network, for asking which pictures show the same thing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from sightline.core.errors import DataError, ModelError
 from sightline.core.preprocess import Preprocess
+from sightline.core.process import Progress
 from sightline.media import as_rgb8, read_image
 from sightline.models import load_model
 
 __all__ = ["embed_images"]
-
-Progress = Callable[[int, int], None]
 
 
 def embed_images(
@@ -51,7 +50,7 @@ def embed_images(
             seen += [r is not None for r in read]
             taken.clear()
             if progress is not None:
-                progress(start + len(part), len(images))
+                progress(start + len(part), len(images), "embedding images")
     handle.remove()
     if not any(seen):
         return np.zeros((len(images), 1), np.float32)

@@ -1,6 +1,6 @@
 """The predictor of our own artefacts: one preparation and one postprocessing around a network of any backend."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -161,10 +161,8 @@ def to_detections(kept: KeptDetections, class_names: Sequence[str]) -> sv.Detect
     )
 
 
-def choose_thresholds(
-    metadata: ModelMetadata, *, conf: float | None, iou: float | None, max_det: int | None, where: str
-) -> OperatingPoint:
-    """What the caller gave, else the artefact's operating point, else the defaults of `OperatingPoint`."""
-    given = {k: v for k, v in {"conf": conf, "iou": iou, "max_det": max_det}.items() if v is not None}
+def choose_thresholds(metadata: ModelMetadata, given: Mapping[str, float | None], where: str) -> OperatingPoint:
+    """What the caller gave and is not None, else the artefact's operating point, else the defaults of its type."""
+    given = {name: value for name, value in given.items() if value is not None}
     own = metadata.operating_point.model_dump() if metadata.operating_point is not None else {}
     return OperatingPoint.load({**own, **given}, where=where)

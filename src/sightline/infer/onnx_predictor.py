@@ -1,6 +1,8 @@
 """ONNX Runtime. Nothing here, nor anything it imports, needs torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,14 +43,11 @@ class OnnxNetwork:
 
 def open_onnx(
     path: str | Path,
-    *,
-    conf: float | None = None,
-    iou: float | None = None,
-    max_det: int | None = None,
+    thresholds: Mapping[str, float | None] = MappingProxyType({}),
     device: str = "auto",
     threads: int | None = None,
 ) -> NetworkPredictor:
-    """The predictor of an ONNX file that `sightline export` wrote; thresholds default to the artefact's own.
+    """The predictor of an ONNX file that `sightline export` wrote; `thresholds` as `choose_thresholds` takes them.
 
     `threads` bounds the threads of one operator (None: the runtime's choice). Raises ModelError for a damaged file, one
     without our metadata, or one whose input and outputs are not those its metadata describes.
@@ -58,8 +57,8 @@ def open_onnx(
     metadata = _metadata(session, where)
     max_batch = _check_interface(session, metadata, where)
     network = OnnxNetwork(session, OUTPUT_NAMES.get(metadata.task, ()), where)
-    thresholds = choose_thresholds(metadata, conf=conf, iou=iou, max_det=max_det, where=where)
-    return NetworkPredictor(network, metadata, thresholds, where=where, max_batch=max_batch)
+    point = choose_thresholds(metadata, thresholds, where)
+    return NetworkPredictor(network, metadata, point, where=where, max_batch=max_batch)
 
 
 def _provider(device: str) -> str:

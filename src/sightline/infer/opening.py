@@ -2,7 +2,6 @@
 
 import importlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, MissingExtraError, ModelError
+from sightline.core.process import Progress
 from sightline.infer.network_predictor import NetworkPredictor
 
 __all__ = ["BACKENDS", "embed_dataset", "open_predictor"]
@@ -58,12 +58,12 @@ def open_predictor(
             where=str(path),
             do="run pip install 'sightline[train]', or export the model to ONNX and run that",
         ) from None
-    opened = getattr(module, function_name)(path, conf=conf, iou=iou, max_det=max_det, device=device, threads=threads)
-    return cast("NetworkPredictor", opened)
+    given = {"conf": conf, "iou": iou, "max_det": max_det}
+    return cast("NetworkPredictor", getattr(module, function_name)(path, given, device, threads))
 
 
 def embed_dataset(
-    dataset: Dataset, weights: str | Path, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+    dataset: Dataset, weights: str | Path, *, workers: int = 2, progress: Progress | None = None
 ) -> npt.NDArray[np.float32]:
     """(N, D) vectors of the rows of `dataset.images`, see `sightline.infer.embedding.embed_images`. Needs torch."""
     module: Any = importlib.import_module("sightline.infer.embedding")

@@ -1,15 +1,13 @@
-"""Source → predictor → tracker → drawing → sinks, one result for each frame, in order."""
+"""Source → predictor → tracker → drawing → sinks, one result for each frame, in order; every stage is timed."""
 
 import signal
-import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from time import perf_counter
-from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,19 +16,59 @@ import supervision as sv
 from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, SourceError
 from sightline.core.frames import Frame, SemanticMap
+from sightline.core.process import Progress, StopRequest, stop_at_next_step
 from sightline.core.results import Result
 from sightline.draw import Drawer
 from sightline.infer.predictor import Prediction, Predictor, StagedPredictor
 from sightline.infer.prefetch import prefetch
 from sightline.infer.sinks import FrameResult, RunInfo, Sink
 from sightline.infer.sources import Source
-from sightline.infer.timing import StageTimer
 from sightline.track import Tracker
 
-__all__ = ["Progress", "RunResult", "run_pipeline"]
+__all__ = ["LATENCY_SCHEMA", "STAGES", "RunResult", "StageTimer", "run_pipeline"]
 
-Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called after each frame with the number done and the number there are (None where nobody knows)."""
+STAGES = ("decode", "preprocess", "network", "postprocess", "track", "draw", "encode")
+"""Stages of the video pipeline in their order; a predictor that is not staged has `predict` for the middle three."""
+
+LATENCY_SCHEMA = {
+    "stage": pl.String,
+    "count": pl.Int64,
+    "mean_ms": pl.Float64,
+    "p50_ms": pl.Float64,
+    "p95_ms": pl.Float64,
+    "p99_ms": pl.Float64,
+    "max_ms": pl.Float64,
+}
+
+
+class StageTimer:
+    """Collects durations by stage."""
+
+    def __init__(self) -> None:
+        self._samples_ms: dict[str, list[float]] = {}
+
+    def add(self, stage: str, duration_ms: float) -> None:
+        """One sample of a stage."""
+        self._samples_ms.setdefault(stage, []).append(duration_ms)
+
+    @contextmanager
+    def measure(self, stage: str, share: int = 1) -> Iterator[None]:
+        """Time the block; with `share` > 1 the time is spread evenly over that many samples (a batch)."""
+        start = time.perf_counter()
+        yield
+        each_ms = (time.perf_counter() - start) * 1e3 / share
+        for _ in range(share):
+            self.add(stage, each_ms)
+
+    def summary(self) -> pl.DataFrame:
+        """Count, mean, percentiles and maximum of every stage in milliseconds (`LATENCY_SCHEMA`), in pipeline order."""
+        known = {stage: i for i, stage in enumerate(STAGES)}
+        rows = []
+        for stage in sorted(self._samples_ms, key=lambda s: known.get(s, len(known))):
+            values = np.array(self._samples_ms[stage])
+            p50, p95, p99 = (float(v) for v in np.percentile(values, [50, 95, 99]))
+            rows.append((stage, len(values), float(values.mean()), p50, p95, p99, float(values.max())))
+        return pl.DataFrame(rows, schema=LATENCY_SCHEMA, orient="row")
 
 
 @dataclass(frozen=True)
@@ -77,13 +115,14 @@ def run_pipeline(
     """
     if tracker is not None and predictor.task == "semantic":
         raise ConfigError("a tracker must be given detections, got a model of label maps", do="run without a tracker")
-    run = _Run(source, predictor, tracker, sinks)
-    start = perf_counter()
+    run, stop = _Run(source, predictor, tracker, sinks), StopRequest()
+    start = time.perf_counter()
     try:
         for sink in sinks:
             sink.open(run.info)
-        with _InterruptFlag() as flag:
-            run.all_frames(batch, max_frames, progress, flag)
+        # No output ends in the middle of a frame.
+        with stop_at_next_step(stop, signal.SIGINT):
+            run.all_frames(batch, max_frames, progress, stop)
     except BaseException as error:
         if isinstance(error, (SourceError, KeyboardInterrupt)) and run.frames:
             _finish(sinks)
@@ -92,7 +131,7 @@ def run_pipeline(
                 sink.discard()
         raise
     _finish(sinks)
-    return run.result(perf_counter() - start, flag.raised)
+    return run.result(time.perf_counter() - start, stop.made)
 
 
 class _Run:
@@ -117,16 +156,16 @@ class _Run:
             meta=predictor.meta if isinstance(predictor, StagedPredictor) else {"task": predictor.task},
         )
 
-    def all_frames(self, batch: int, max_frames: int | None, progress: Progress | None, flag: "_InterruptFlag") -> None:
+    def all_frames(self, batch: int, max_frames: int | None, progress: Progress | None, stop: StopRequest) -> None:
         total = self.source.frame_count
         total = total if max_frames is None else min(max_frames, total if total is not None else max_frames)
-        report = progress if progress is not None else _say_nothing
+        report = progress or (lambda *_: None)
         with closing(prefetch(islice(iter(self.source), max_frames))) as ahead:  # type: ignore[type-var]
             for frames in self._batches(ahead, batch):
                 for frame, prediction in zip(frames, self._predict(frames), strict=True):
                     self._one(frame, prediction)
-                    report(self.frames, total)
-                if flag.raised:
+                    report(self.frames, total, "frames")
+                if stop.made:
                     return
 
     def _batches(self, ahead: Iterator[tuple[Frame, float]], size: int) -> Iterator[list[Frame]]:
@@ -208,37 +247,6 @@ class _Run:
             latency=self.timer.summary(),
             conventions={**predicted_by, "latency": "milliseconds per frame, first frame included, decoding overlaps"},
         )
-
-
-class _InterruptFlag:
-    """Turns the first Ctrl-C into a flag so that no output ends in the middle of a frame; the second one raises.
-
-    Only the main thread gets signals; elsewhere the flag just stays down.
-    """
-
-    def __init__(self) -> None:
-        self.raised = False
-        self._previous: Any = None
-        self._installed = False
-
-    def __enter__(self) -> "_InterruptFlag":
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._note)
-            self._installed = True
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _note(self, _signum: int, _frame: FrameType | None) -> None:
-        if self.raised:
-            raise KeyboardInterrupt
-        self.raised = True
-
-
-def _say_nothing(_done: int, _total: int | None) -> None:
-    return None
 
 
 def _finish(sinks: Sequence[Sink]) -> None:

@@ -1,6 +1,8 @@
 """PyTorch: weights files and live models, through the same preparation and postprocessing as every backend."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,14 +42,11 @@ class TorchNetwork:
 
 def open_torch(
     path: str | Path,
-    *,
-    conf: float | None = None,
-    iou: float | None = None,
-    max_det: int | None = None,
+    thresholds: Mapping[str, float | None] = MappingProxyType({}),
     device: str = "auto",
     threads: int | None = None,
 ) -> NetworkPredictor:
-    """The predictor of a weights file; thresholds default to the artefact's own.
+    """The predictor of a weights file; `thresholds` as `choose_thresholds` takes them.
 
     `threads`, where given, sets torch's threads for the whole process. Raises ModelError for a file that is not ours.
     """
@@ -57,23 +56,16 @@ def open_torch(
     if threads is not None:
         torch.set_num_threads(threads)
     metadata = read_weights_meta(path)
-    thresholds = choose_thresholds(metadata, conf=conf, iou=iou, max_det=max_det, where=where)
-    network = TorchNetwork(load_model(path), choose_device(device), where)
-    return NetworkPredictor(network, metadata, thresholds, where=where)
+    point = choose_thresholds(metadata, thresholds, where)
+    return NetworkPredictor(TorchNetwork(load_model(path), choose_device(device), where), metadata, point, where=where)
 
 
 def predictor_from_model(
-    model: Model,
-    *,
-    metadata: ModelMetadata | None = None,
-    conf: float | None = None,
-    iou: float | None = None,
-    max_det: int | None = None,
-    device: str = "auto",
+    model: Model, *, metadata: ModelMetadata | None = None, device: str = "auto"
 ) -> NetworkPredictor:
     """The predictor of a live model, which is copied as it is now; `metadata` defaults to what the model says."""
     described = metadata if metadata is not None else describe_weights(model)
-    thresholds = choose_thresholds(described, conf=conf, iou=iou, max_det=max_det, where=model.name)
+    thresholds = choose_thresholds(described, {}, model.name)
     return NetworkPredictor(
         TorchNetwork(model, choose_device(device), model.name), described, thresholds, where=model.name
     )

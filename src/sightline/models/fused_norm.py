@@ -131,6 +131,6 @@ def _run(
     values |= {"totals": totals.data_ptr(), "rows": batch * height * width // repeats, "channels": channels}
     values |= {"repeats": repeats, "activation": ACTIVATIONS[activation], "team_size": team.size}
     values |= {"thread_number": team.thread_number, "barrier": team.barrier}
-    told = np.array([values.get(slot, 0) for slot in SLOTS] + [0] * len(floats), np.int64)
-    told[len(SLOTS) :].view(np.float64)[:] = floats
-    team.parallel(compiled(kernel, _KINDS[x.dtype]), told.ctypes.data, threads, 0)
+    arguments = np.array([values.get(slot, 0) for slot in SLOTS] + [0] * len(floats), np.int64)
+    arguments[len(SLOTS) :].view(np.float64)[:] = floats
+    team.parallel(compiled(kernel, _KINDS[x.dtype]), arguments.ctypes.data, threads, 0)

@@ -6,19 +6,17 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.files import atomic_path, file_sha256
+from sightline.core.process import Progress
 
-__all__ = ["CACHE_VARIABLE", "OFFLINE_VARIABLE", "Progress", "cache_folder", "fetch_weights", "resolve_weights"]
+__all__ = ["CACHE_VARIABLE", "OFFLINE_VARIABLE", "cache_folder", "fetch_weights", "resolve_weights"]
 
 CACHE_VARIABLE = "SIGHTLINE_CACHE"
 OFFLINE_VARIABLE = "SIGHTLINE_OFFLINE"
-Progress = Callable[[int, int | None], None]
-"""Called with bytes received so far and in total (None where the server does not say)."""
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 30.0
@@ -92,7 +90,7 @@ def _receive(response: http.client.HTTPResponse, file: IO[bytes], progress: Prog
         digest.update(chunk)
         done += len(chunk)
         if progress is not None:
-            progress(done, total)
+            progress(done, total, "downloading")
     if total is not None and done != total:
         raise OSError(f"the connection ended after {done} of {total} bytes")
     return digest.hexdigest()

@@ -11,8 +11,9 @@ import sightline
 from sightline.core.errors import ConfigError, InputError, ModelError, unknown_name
 from sightline.core.files import write_bytes_atomic
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
+from sightline.core.process import Progress
 from sightline.models.contract import Model
-from sightline.models.pretrained import Progress, resolve_weights
+from sightline.models.pretrained import resolve_weights
 from sightline.models.registry import build
 from sightline.models.weights_file import check_tensors, load_tensors, model_digest, read_weights
 

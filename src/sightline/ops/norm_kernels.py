@@ -5,7 +5,8 @@ loops are long; per-channel values are repeated to that width. Each kernel is ru
 on its share of the rows, and waits for the others where it needs their sums.
 
 The peer is torch's batch norm followed by its activation: 1.10 to 1.12 times as long a step of training on two cores
-with AMX (median of pairs; `benchmarks/bench_norm.py`, which retires these kernels where it falls below 1.1).
+with AMX, 1.04 to 1.10 with other work beside it (median of pairs; `benchmarks/bench_norm.py`, which retires these
+kernels where it falls below 1.1).
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ SLOTS = (
     "x", "other", "out", "weight", "bias", "running_mean", "running_var", "mean", "inv_std", "grad_weight", "grad_bias",
     "totals", "rows", "channels", "repeats", "activation", "team_size", "thread_number", "barrier",
 )  # fmt: skip
-"""What a kernel is told, as int64: addresses of the arrays, sizes, and the addresses of three functions of the team.
+"""What a kernel takes, as int64: addresses of the arrays, sizes, and the addresses of three functions of the team.
 
 forward: `x` -> `out`, `mean` and `inv_std` (C,) float32; moves `running_mean` and `running_var`.
 backward: `x` and the gradient `other` -> the gradient `out`, `grad_weight` and `grad_bias` (C,) float32.
@@ -62,49 +63,34 @@ def row_repeats(pixels: int, channels: int) -> int:
 @cache
 def compiled(kernel: Literal["forward", "backward"], kind: Literal["bfloat16", "float32"]) -> int:
     """The address of a kernel, a C function of one pointer (to `SLOTS` and `FLOATS`); compiled when first asked for."""
-    function: Callable[..., Any] = {
-        ("forward", "bfloat16"): _forward_bfloat16,
-        ("forward", "float32"): _forward_float32,
-        ("backward", "bfloat16"): _backward_bfloat16,
-        ("backward", "float32"): _backward_float32,
-    }[kernel, kind]
+    element = {"bfloat16": np.uint16, "float32": np.float32}[kind]
+    function = {"forward": _forward_of, "backward": _backward_of}[kernel](element)
     address = cfunc(types.void(types.voidptr), **_OPTIONS)(function).address
     assert address is not None
     return address
 
 
-def _forward_bfloat16(told: Any) -> None:
-    slots = carray(told, (_SLOT_COUNT,), np.int64)
-    shape = (slots[_ROWS], slots[_CHANNELS] * slots[_REPEATS])
-    x = carray(address_to_pointer(slots[_X]), shape, np.uint16)
-    out = carray(address_to_pointer(slots[_OUT]), shape, np.uint16)
-    _forward(x, out, slots, carray(told, (_SLOT_COUNT + 2,), np.float64)[_SLOT_COUNT:])
+def _forward_of(element: Any) -> Callable[[Any], None]:
+    def forward(arguments: Any) -> None:
+        slots = carray(arguments, (_SLOT_COUNT,), np.int64)
+        shape = (slots[_ROWS], slots[_CHANNELS] * slots[_REPEATS])
+        x = carray(address_to_pointer(slots[_X]), shape, element)
+        out = carray(address_to_pointer(slots[_OUT]), shape, element)
+        _forward(x, out, slots, carray(arguments, (_SLOT_COUNT + 2,), np.float64)[_SLOT_COUNT:])
+
+    return forward
 
 
-def _forward_float32(told: Any) -> None:
-    slots = carray(told, (_SLOT_COUNT,), np.int64)
-    shape = (slots[_ROWS], slots[_CHANNELS] * slots[_REPEATS])
-    x = carray(address_to_pointer(slots[_X]), shape, np.float32)
-    out = carray(address_to_pointer(slots[_OUT]), shape, np.float32)
-    _forward(x, out, slots, carray(told, (_SLOT_COUNT + 2,), np.float64)[_SLOT_COUNT:])
+def _backward_of(element: Any) -> Callable[[Any], None]:
+    def backward(arguments: Any) -> None:
+        slots = carray(arguments, (_SLOT_COUNT,), np.int64)
+        shape = (slots[_ROWS], slots[_CHANNELS] * slots[_REPEATS])
+        x = carray(address_to_pointer(slots[_X]), shape, element)
+        gradient = carray(address_to_pointer(slots[_OTHER]), shape, element)
+        out = carray(address_to_pointer(slots[_OUT]), shape, element)
+        _backward(x, gradient, out, slots)
 
-
-def _backward_bfloat16(told: Any) -> None:
-    slots = carray(told, (_SLOT_COUNT,), np.int64)
-    shape = (slots[_ROWS], slots[_CHANNELS] * slots[_REPEATS])
-    x = carray(address_to_pointer(slots[_X]), shape, np.uint16)
-    gradient = carray(address_to_pointer(slots[_OTHER]), shape, np.uint16)
-    out = carray(address_to_pointer(slots[_OUT]), shape, np.uint16)
-    _backward(x, gradient, out, slots)
-
-
-def _backward_float32(told: Any) -> None:
-    slots = carray(told, (_SLOT_COUNT,), np.int64)
-    shape = (slots[_ROWS], slots[_CHANNELS] * slots[_REPEATS])
-    x = carray(address_to_pointer(slots[_X]), shape, np.float32)
-    gradient = carray(address_to_pointer(slots[_OTHER]), shape, np.float32)
-    out = carray(address_to_pointer(slots[_OUT]), shape, np.float32)
-    _backward(x, gradient, out, slots)
+    return backward
 
 
 @njit(**_OPTIONS)

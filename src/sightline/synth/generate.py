@@ -12,7 +12,8 @@ import numpy as np
 
 from sightline.core.errors import DataError
 from sightline.core.files import write_json_atomic
-from sightline.synth.plan import Plan, Progress, SynthFormat, SynthScene
+from sightline.core.process import Progress
+from sightline.synth.plan import Plan, SynthFormat, SynthScene
 from sightline.synth.writing import SynthResult, write_cracks, write_traffic
 
 SYNTH_RECORD: Final = "synth.json"

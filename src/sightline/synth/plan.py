@@ -1,16 +1,15 @@
 """The arguments of one generation, checked: which pictures, how many, how large, from which seed."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from sightline.core.errors import ConfigError, unknown_name
+from sightline.core.process import Progress
 
 SynthScene: TypeAlias = Literal["traffic", "cracks"]
 SynthFormat: TypeAlias = Literal["coco", "yolo", "masks"]
-Progress: TypeAlias = Callable[[int, int, str], None]
 
 _SCENES: Final[tuple[str, ...]] = get_args(SynthScene)
 _FORMATS: Final[dict[str, tuple[SynthFormat, ...]]] = {"traffic": ("coco", "yolo"), "cracks": ("masks",)}

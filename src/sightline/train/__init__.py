@@ -1,6 +1,6 @@
 """Training: settings, augmentation, the training loop, studies of many runs. Needs torch."""
 
-from sightline.train.config import SHORT_NAMES, Augmentation, TrainConfig, nest_settings
+from sightline.train.config import SHORT_NAMES, Augmentation, TrainConfig
 from sightline.train.distributed import join_processes
 from sightline.train.profile import Profile, profile_training
 from sightline.train.recorder import Watcher
@@ -20,7 +20,6 @@ __all__ = [
     "Tuning",
     "Watcher",
     "join_processes",
-    "nest_settings",
     "profile_training",
     "resume",
     "run_ablation",

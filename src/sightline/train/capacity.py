@@ -28,9 +28,8 @@ from sightline.train.config import TrainConfig
 from sightline.train.data.images import Batch, NetworkImages
 from sightline.train.data.store import ImageStore, Keeping, fits_in_memory, needed_bytes
 from sightline.train.loop import as_module, loss_terms
-from sightline.train.memory import available_bytes, peak_bytes
+from sightline.train.machine import Arithmetic, available_bytes, choose_arithmetic, peak_bytes
 from sightline.train.optimizers import build_optimizer, freeze_stages
-from sightline.train.precision import Arithmetic, choose_arithmetic
 
 __all__ = [
     "STEPS_PER_EPOCH",
@@ -73,10 +72,6 @@ class Choice:
     value: int
     reason: str
     measured: tuple[dict[str, float], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return asdict(self)
 
 
 def choose_batch(costs: Sequence[StepCost], budget_bytes: float, images: int, device: str) -> Choice:

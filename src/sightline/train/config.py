@@ -1,4 +1,4 @@
-"""The learning rate over a run, as a share of its peak: one function of the step for each schedule."""
+"""The settings of a training run by concern, and the learning rate over it as a share of its peak."""
 
 import math
 from collections.abc import Callable, Mapping

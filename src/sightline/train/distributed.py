@@ -19,7 +19,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from sightline.core.errors import ConfigError
-from sightline.core.launch import Launch, read_launch
+from sightline.core.process import Launch, read_launch
 from sightline.models import synchronise_norms
 
 __all__ = ["ALONE", "Processes", "join_processes"]
@@ -38,7 +38,7 @@ class Processes:
     """
 
     launch: Launch
-    store: Any = None  # where failures are told, beside the group that may be broken by them
+    store: Any = None  # where failures are noted, beside the group that may be broken by them
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Processes":
         """Itself: a copy of what trains belongs to the same processes."""

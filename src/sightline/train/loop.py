@@ -18,8 +18,8 @@ from sightline.models import Model
 from sightline.train.config import TrainConfig
 from sightline.train.data.images import Batch, normalise_batch
 from sightline.train.distributed import ALONE, Processes
+from sightline.train.machine import Arithmetic
 from sightline.train.optimizers import WeightAverage, build_optimizer, freeze_stages
-from sightline.train.precision import Arithmetic
 from sightline.train.rules import GradientMeter
 
 __all__ = ["Events", "Learner", "as_module", "check_loss_factors", "learn_batches", "loss_terms", "train_epochs"]
@@ -28,7 +28,7 @@ MOST_SKIPPED = 50
 """Steps in a row without finite gradients: fp16's scale has long come down to nothing by then."""
 
 Lap = Callable[[str], None]
-"""Told the part of a step that begins, by its name in `profile.PARTS`."""
+"""Called with the part of a step that begins, by its name in `profile.PARTS`."""
 
 
 def _no_lap(_part: str) -> None:
@@ -36,7 +36,7 @@ def _no_lap(_part: str) -> None:
 
 
 class Events(Protocol):
-    """Who is told how the run goes on: the recorder."""
+    """Who follows how the run goes on: the recorder."""
 
     def begin_epoch(self) -> None:
         """An epoch begins, or goes on behind the batches that are done."""

@@ -23,8 +23,7 @@ from sightline.train.config import TrainConfig
 from sightline.train.data.images import PREFETCH, Batch, NetworkImages
 from sightline.train.data.store import ImageStore, Keeping, fits_in_memory
 from sightline.train.loop import learn_batches
-from sightline.train.memory import peak_memory, usable_cores
-from sightline.train.precision import choose_arithmetic
+from sightline.train.machine import choose_arithmetic, peak_memory, usable_cores
 from sightline.train.recorder import Watcher
 from sightline.train.run import Session, prepare_session
 
@@ -101,10 +100,6 @@ class Loading:
     loading_ms: float
     reading_ms: float
     reading_scaled_ms: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ import time
 from typing import Any, Protocol
 
 from sightline.core.metadata import OperatingPoint
+from sightline.core.process import StopRequest
 from sightline.core.runs import RunFolder
 from sightline.models import Model, save_weights
 from sightline.train.data.images import Batch, SeededBatches
 from sightline.train.loggers import RunLogger, open_loggers, write_rows
 from sightline.train.loop import Learner
 from sightline.train.rules import RunFacts, watch
-from sightline.train.state import StopRequest, random_state, restore_random_state, save_state
+from sightline.train.state import random_state, restore_random_state, save_state
 from sightline.train.strips import draw_strips, strip_columns
 from sightline.train.validation import Evaluation, LossObserver, Validator, by_class, headline, watched
 

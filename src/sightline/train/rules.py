@@ -164,11 +164,11 @@ class Rule(NamedTuple):
     do: str
 
 
-def watch(rows: Sequence[Row], facts: RunFacts, told: set[str]) -> list[WatchFinding]:
-    """The findings of the rules that have not spoken yet (`told`) after the last of `rows`."""
+def watch(rows: Sequence[Row], facts: RunFacts, reported: set[str]) -> list[WatchFinding]:
+    """The findings of the rules that have not spoken yet (`reported`) after the last of `rows`."""
     found = []
     for code, rule in RULES.items():
-        verdict = None if code in told else rule.judge(rows, facts)
+        verdict = None if code in reported else rule.judge(rows, facts)
         if verdict is not None:
             message, evidence = verdict
             found.append(WatchFinding(code, rule.severity, message, rule.do, int(rows[-1]["epoch"]), evidence))

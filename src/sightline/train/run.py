@@ -6,6 +6,7 @@
 
 import contextlib
 import random
+import signal
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError, InputError
 from sightline.core.files import write_json_atomic
 from sightline.core.metadata import OperatingPoint
+from sightline.core.process import stop_at_next_step
 from sightline.core.runs import RunFolder
 from sightline.evaluate import DetectionResult
 from sightline.models import Model, create, load_model
@@ -41,10 +43,9 @@ from sightline.train.data.store import Keeping, needed_bytes
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.facts import cache_notes, describe_labels, earlier_record, run_facts
 from sightline.train.loop import Learner, as_module, check_loss_factors, train_epochs
-from sightline.train.memory import keep_freed_memory, peak_memory, usable_cores
-from sightline.train.precision import Arithmetic, choose_arithmetic
+from sightline.train.machine import Arithmetic, choose_arithmetic, keep_freed_memory, peak_memory, usable_cores
 from sightline.train.recorder import Recorder, Watcher
-from sightline.train.state import deterministic_operations, read_state, stop_at_next_step
+from sightline.train.state import deterministic_operations, read_state
 from sightline.train.validation import Evaluation, Validator
 
 __all__ = ["Session", "TrainResult", "prepare_session", "resume", "train"]
@@ -61,10 +62,6 @@ class TrainResult:
     epochs: int
     seconds: float
     images_per_s: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain values."""
-        return {**vars(self), "evaluation": self.evaluation.to_dict()}
 
 
 def train(
@@ -205,7 +202,7 @@ def prepare_session(
     _note_all(watcher, said)
     facts = run_facts(learner, data, digest, keeping, command) | {"keeps_freed_memory": keeps}
     facts["notes"] += said
-    facts["chosen"] = {name: choice.to_dict() for name, choice in choices.items()}
+    facts["chosen"] = dict(choices)
     loader = build_loader(images, batches, workers, pin_memory=arithmetic.device == "cuda")
     return Session(config, run, learner, images, loader, validator, recorder, facts)
 
@@ -289,7 +286,7 @@ def _fit(session: Session, state: dict[str, Any] | None) -> TrainResult:
     status = "failed"
     try:
         with (
-            stop_at_next_step(recorder.stop),
+            stop_at_next_step(recorder.stop, signal.SIGINT, signal.SIGTERM),
             warnings.catch_warnings(),
             deterministic_operations(session.config.deterministic) as exceptions,
         ):
@@ -328,7 +325,7 @@ def _finish(session: Session, seconds: float) -> TrainResult:
         recorder.save_best(best, OperatingPoint(conf=evaluation.operating_point.conf))
     if session.learner.processes.is_first:
         predictions.save(run.path / "predictions.parquet")
-        write_json_atomic(run.path / "evaluation.json", evaluation.to_dict())
+        write_json_atomic(run.path / "evaluation.json", evaluation)
     rows = recorder.rows
     speed = sum(r["images_per_s"] for r in rows[1:] or rows) / max(1, len(rows[1:] or rows))
     outcome = {

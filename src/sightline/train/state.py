@@ -1,18 +1,15 @@
-"""What a run needs to go on unbroken and repeat itself: its state on disk, random numbers, signals, determinism."""
+"""What a run needs to go on unbroken and repeat itself: its state on disk, random numbers, determinism."""
 
 import io
 import os
 import pickle
 import random
 import re
-import signal
-import threading
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,13 +19,11 @@ from sightline.core.errors import ConfigError
 from sightline.core.files import atomic_path
 
 __all__ = [
-    "StopRequest",
     "deterministic_operations",
     "random_state",
     "read_state",
     "restore_random_state",
     "save_state",
-    "stop_at_next_step",
 ]
 
 FORMAT = "sightline run 2"
@@ -76,38 +71,6 @@ def restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
-
-
-class StopRequest:
-    """Whether the user, or the system, has asked the run to stop.
-
-    `patient` for a process of several: its launcher hands on the signal that the terminal has sent already, and ends
-    what does not stop in time.
-    """
-
-    def __init__(self, patient: bool = False) -> None:
-        self.made = False
-        self._patient = patient
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """As a signal handler: the first time the run ends behind its next step, the second time at once."""
-        if self.made and not self._patient:
-            raise KeyboardInterrupt
-        self.made = True
-
-
-@contextmanager
-def stop_at_next_step(request: StopRequest) -> Iterator[None]:
-    """While this lasts, SIGINT and SIGTERM only set `request`; outside the main thread signals are left alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    earlier = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 _SAID = re.compile(r"^(\S+) does not have a deterministic implementation")

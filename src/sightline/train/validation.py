@@ -16,7 +16,7 @@ from sightline.ops.postprocess import EVALUATION, detection_rows, label_map, sel
 from sightline.train.data.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
 from sightline.train.data.store import Keeping
 from sightline.train.distributed import ALONE, Processes
-from sightline.train.precision import Arithmetic
+from sightline.train.machine import Arithmetic
 from sightline.train.rules import OutputMeter
 
 __all__ = ["Evaluation", "LossObserver", "Validator", "by_class", "headline", "watched"]

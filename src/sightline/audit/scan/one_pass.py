@@ -21,6 +21,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file, split_frame_path
+from sightline.core.process import Progress
 from sightline.data import finding
 from sightline.media import (
     FileBuffer,
@@ -32,7 +33,7 @@ from sightline.media import (
     read_frame,
 )
 
-__all__ = ["SCAN_SCHEMA", "FileReport", "Progress", "Scan", "examine_image", "scan_files", "thumbnails_of"]
+__all__ = ["SCAN_SCHEMA", "FileReport", "Scan", "examine_image", "scan_files", "thumbnails_of"]
 
 _KIND_SUFFIXES = {
     "jpeg": {".jpg", ".jpeg"},
@@ -164,9 +165,6 @@ def _size_mismatch(header: ImageHeader, size_hw: tuple[int, int]) -> list[tuple[
     return [("image-size-mismatch", message)]
 
 
-Progress = Callable[[int, int], None]
-"""Called with the number of files done and of all files."""
-
 SCAN_SCHEMA: dict[str, Any] = {
     "image_id": pl.Int64,
     "path": pl.String,
@@ -202,11 +200,15 @@ def scan_files(dataset: Dataset, *, workers: int = 2, progress: Progress | None 
     """
     rows = _image_rows(dataset)
     masked = [r for r in rows if r[4] is not None]
-    total = len(rows) + len(masked)
+
+    def say(done: int) -> None:
+        if progress is not None:
+            progress(done, len(rows) + len(masked), "reading files")
+
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        images, findings = _scan_rows(dataset, rows, pool, lambda done: progress and progress(done, total))
+        images, findings = _scan_rows(dataset, rows, pool, say)
         read = pool.map(lambda r: examine_mask(dataset, r[0], r[1], r[4], (r[2], r[3])), masked)
-        masks = list(_counted(read, lambda done: progress and progress(len(rows) + done, total)))
+        masks = list(_counted(read, lambda done: say(len(rows) + done)))
     return Scan(images=images, masks=masks, findings=[*findings, *(f for m in masks for f in m.findings)])
 
 

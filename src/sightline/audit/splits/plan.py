@@ -25,11 +25,12 @@ from scipy.sparse import csr_array
 from sightline.audit.duplicates.checks import near_duplicate_components
 from sightline.audit.duplicates.groups import consecutive_groups
 from sightline.audit.result import AuditOptions
-from sightline.audit.scan.one_pass import Progress, Scan, scan_files
+from sightline.audit.scan.one_pass import Scan, scan_files
 from sightline.audit.splits.units import SplitUnits, find_units, image_labels
 from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError
+from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.data.splits import Labels, check_fractions, declared_groups, divide_units, label_imbalance
 

@@ -6,8 +6,7 @@ from sightline.core.lazy import door
 
 if TYPE_CHECKING:
     from sightline.infer.sources.images import ImageSource
-    from sightline.infer.sources.opening import open_source
-    from sightline.infer.sources.protocol import Source
+    from sightline.infer.sources.opening import Source, open_source
     from sightline.infer.sources.video import CameraSource, VideoSource
 
 __all__ = ["CameraSource", "ImageSource", "Source", "VideoSource", "open_source"]

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.core.files import write_json_atomic
 from sightline.core.findings import SEVERITIES, Finding
 from sightline.core.predictions import Predictions
+from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.data import read_dataset
 from sightline.synth.faults.bases import BASES, EMBEDDINGS_NAME, PREDICTIONS_NAME, Rendering, build_base
@@ -43,7 +44,6 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
 
 FAULTS_RECORD = "faults.json"
 CLEAN = "(none)"
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def run_drill(codes: Sequence[str] | None = None, *, seed: int = 0, progress: Pr
             rows.append(_judge(name, planted, _findings(target)))
             shutil.rmtree(target)
             if progress is not None:
-                progress(number, len(bases) + len(chosen))
+                progress(number, len(bases) + len(chosen), "planting and auditing")
     return DrillResult(tuple(rows), conventions={"seed": seed, "false_from": "warning"})
 
 

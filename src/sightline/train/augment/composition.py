@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.core.frames import IGNORE_INDEX
 from sightline.train.augment.geometry import move_objects, translate
 from sightline.train.augment.policy import Augmentation
-from sightline.train.augment.sample import IGNORE, Sample, join_objects, keep_objects
+from sightline.train.augment.sample import Sample, join_objects, keep_objects
 
 __all__ = [
     "Rectangle",
@@ -85,7 +86,7 @@ def join_tiles(tiles: list[Sample], pad_value: int) -> tuple[Sample, tuple[int, 
     corners = ((x - widths[0], y - heights[0]), (x, y - heights[1]), (x - widths[2], y), (x, y))
     placed = [_on_canvas(tile, size_hw, corner) for tile, corner in zip(tiles, corners, strict=True)]
     joined = join_objects(placed[0], *placed[1:])
-    for key, fill in (("image", pad_value), ("mask", IGNORE), ("content", 0)):
+    for key, fill in (("image", pad_value), ("mask", IGNORE_INDEX), ("content", 0)):
         if key in joined:
             joined[key] = np.full((*size_hw, *joined[key].shape[2:]), fill, np.uint8)
             for tile, (left, top) in zip(tiles, corners, strict=True):

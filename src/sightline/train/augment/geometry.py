@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.train.augment.sample import IGNORE, Sample
+from sightline.core.frames import IGNORE_INDEX
+from sightline.train.augment.sample import Sample
 
 __all__ = [
     "IDENTITY",
@@ -96,7 +97,7 @@ def warp_sample(
         return dict(sample)
     moved = move_objects(sample, matrix, sides)
     moved["image"] = warp(sample["image"], matrix, size_hw, cv2.INTER_LINEAR, pad_value)
-    for key, fill in (("mask", IGNORE), ("content", 0)):
+    for key, fill in (("mask", IGNORE_INDEX), ("content", 0)):
         if key in sample:
             moved[key] = warp(sample[key], matrix, size_hw, cv2.INTER_NEAREST, fill)
     if "masks" in sample:

@@ -8,7 +8,7 @@ from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
 
-__all__ = ["OPERATIONS", "Augmentation", "check_policy", "needs_masks"]
+__all__ = ["NONE", "OPERATIONS", "WHOLE", "Augmentation", "check_policy", "needs_masks"]
 
 OPERATIONS: dict[str, tuple[str, ...]] = {
     "mosaic": ("mosaic",),
@@ -27,6 +27,8 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
 """Name of each operation and the settings that belong to it, in the order they are applied. The first says how often or
 how strongly, and switches the operation off at 0 (affine, flip and colour: all of theirs at 0).
 """
+NONE, WHOLE = "none", "all"
+"""Names of the parts of a policy that are no operation of it: nothing on, and everything."""
 _STRENGTHS = ("crop_min", "blur_sigma", "noise_std", "jpeg_quality")  # settings of how, not of how often
 
 
@@ -123,6 +125,16 @@ class Augmentation(Config):
         return tuple(
             name for name, fields in OPERATIONS.items() if any(getattr(self, f) for f in fields if f not in _STRENGTHS)
         )
+
+    def apart(self) -> dict[str, "Augmentation"]:
+        """The policy with nothing on (`none`), each of its operations alone, in order, and whole (`all`).
+
+        Visibility rule and photometry are the policy's everywhere. Where one operation is on, it is the whole.
+        """
+        nothing, active = Augmentation.none(), self.active()
+        off = {field: getattr(nothing, field) for fields in OPERATIONS.values() for field in fields}
+        parts = {NONE: self.model_copy(update=off)} | {name: self.only(name) for name in active}
+        return parts | ({WHOLE: self} if len(active) > 1 else {})
 
 
 def check_policy(policy: Augmentation, dataset: Dataset) -> None:

@@ -11,8 +11,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.preprocess import Geometry
 from sightline.ops.rle import counts_to_runs, from_polygons
-from sightline.train.augment.layers import Layers
-from sightline.train.augment.sample import Sample
+from sightline.train.augment.sample import Layers, Sample
 
 __all__ = ["ObjectLabels"]
 

@@ -1,9 +1,9 @@
 """Studies of many runs: ablation, search, and what augmentation does."""
 
+from sightline.train.studies.ablation import augment_study
 from sightline.train.studies.augment_audit import AugmentAudit, AugmentAuditOptions, audit_augmentation
 from sightline.train.studies.augment_pictures import augmented_sheets
-from sightline.train.studies.augment_study import augment_study
-from sightline.train.studies.files import merge_settings, settings_of
+from sightline.train.studies.files import merge_settings, settings_of, task_of
 
 __all__ = [
     "AugmentAudit",
@@ -13,4 +13,5 @@ __all__ = [
     "augmented_sheets",
     "merge_settings",
     "settings_of",
+    "task_of",
 ]

@@ -1,7 +1,7 @@
 """Ablation: variants of one training setting, each with several seeds, compared by what their runs measured."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +14,14 @@ from scipy import stats
 
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError
-from sightline.core.files import write_json_atomic, write_text_atomic
+from sightline.core.process import Progress
 from sightline.core.results import Result
-from sightline.models import create
 from sightline.train.config import TrainConfig
-from sightline.train.studies.files import RunOutcome, merge_settings, run_in_process, settings_of
+from sightline.train.studies.files import RunOutcome, merge_settings, run_in_process, settings_of, task_of, write_tables
 
-__all__ = ["Ablation", "AblationResult", "run_ablation"]
+__all__ = ["Ablation", "AblationResult", "augment_study", "run_ablation"]
 
 CONFIDENCE = 0.95
-Progress = Callable[[int, int, str], None]
 _Key = tuple[str, int]  # variant and seed
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 
@@ -99,7 +97,7 @@ def run_ablation(
     target = Path(out)
     configs = ablation.configs(overrides or {}, where)
     first = next(iter(configs.values()))
-    task = create(first.model.name, class_names=("background", "object")).task
+    task = task_of(first)
     folders = {key: target / task / f"{key[0]}-seed{key[1]}" for key in configs}
     outcomes = _run_all(configs, folders, jobs, threads, progress)
     values = _values(ablation, {key: outcomes[key] for key in configs})
@@ -115,10 +113,23 @@ def run_ablation(
             "data": first.data.path,
         },
     )
-    write_json_atomic(target / "ablation.json", result.to_dict())
-    write_text_atomic(target / "ablation.csv", result.table.write_csv())
-    write_text_atomic(target / "ablation.md", result.to_markdown())
+    write_tables(result, target, "ablation")
     return result
+
+
+def augment_study(config: TrainConfig, seeds: int) -> Ablation:
+    """What each operation of a run's augmentation does: `none`, each of them alone, then all; seeds from the run's on.
+
+    ConfigError where the policy changes nothing: there is nothing to compare.
+    """
+    if not config.augment.active():
+        raise ConfigError("an augmentation study needs an operation that is on, got a policy with all of them off")
+    return Ablation(
+        description="augmentation: nothing, each operation alone, all of them; differences to nothing",
+        base=config.model_dump(mode="json", exclude={"seed", "augment"}),
+        variants={name: {"augment": part.model_dump(mode="json")} for name, part in config.augment.apart().items()},
+        seeds=tuple(range(config.seed, config.seed + seeds)),
+    )
 
 
 def _run_all(
@@ -136,7 +147,7 @@ def _run_all(
             key = running[future]
             outcomes[key] = future.result()
             if progress is not None:
-                progress(len(outcomes), len(configs), f"{key[0]}, seed {key[1]}")
+                progress(len(outcomes), len(configs), "runs")
     finally:
         pool.shutdown(cancel_futures=True)  # what is running ends by the same Ctrl-C, or finishes
     return outcomes

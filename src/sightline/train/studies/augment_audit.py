@@ -5,7 +5,7 @@ of its box; of a class in a mask, the side of a square of as many pixels as it h
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +17,15 @@ from pydantic import Field
 from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
+from sightline.core.frames import IGNORE_INDEX
 from sightline.core.preprocess import Preprocess
+from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.data import BACKGROUND_NAMES
-from sightline.train.augment.policy import Augmentation, check_policy
-from sightline.train.augment.sample import IGNORE, Draw, Sample
+from sightline.train.augment.policy import NONE, WHOLE, Augmentation, check_policy
+from sightline.train.augment.sample import Draw, Sample
 from sightline.train.data.images import NetworkImages, varied_sizes
 from sightline.train.data.store import Keeping, fits_in_memory
-from sightline.train.studies.augment_study import NONE, WHOLE, operations_apart
 
 __all__ = ["AugmentAudit", "AugmentAuditOptions", "audit_augmentation"]
 
@@ -40,7 +41,6 @@ _WEAKER = {
     "mosaic": "Lower augment.mosaic or augment.scale",
     "all": "Weaken the operations that remove most",
 }
-Progress = Callable[[int, int], None]
 
 
 class AugmentAuditOptions(Config):
@@ -102,7 +102,7 @@ def audit_augmentation(
     rows = np.sort(rng.permutation(len(dataset))[: options.images])
     seeds = rng.integers(0, 2**31, (len(rows), options.draws))
     images = NetworkImages(dataset, preprocess, policy, Keeping(in_memory=fits_in_memory(len(dataset), preprocess)))
-    parts = operations_apart(policy)
+    parts = policy.apart()
     names = dataset.class_names
     foreground = np.array([name.lower() not in BACKGROUND_NAMES for name in names])
     tables, by_class, done = [], [], 0
@@ -111,7 +111,7 @@ def audit_augmentation(
         for _ in _measure(images, part, rows, seeds, foreground, tally):
             done += 1
             if progress is not None:
-                progress(done, len(parts) * len(rows))
+                progress(done, len(parts) * len(rows), "augmenting")
         tables.append({"operation": name, **_counts(tally, options.below_px, None), "pixels": _pixels(tally)})
         by_class += [
             {"operation": name, "class": names[i], **_counts(tally, options.below_px, i)}
@@ -178,7 +178,7 @@ def _things(sample: Sample, foreground: NDArray[np.bool_]) -> _Things:
         boxes = sample["boxes"].astype(np.float64)
         sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)
         return sample["objects"], sample["labels"], sides, 0.0
-    counts = np.bincount(sample["mask"].ravel(), minlength=IGNORE + 1)[: len(foreground)] * foreground
+    counts = np.bincount(sample["mask"].ravel(), minlength=IGNORE_INDEX + 1)[: len(foreground)] * foreground
     present = np.flatnonzero(counts)
     return present, present, np.sqrt(counts[present]), float(counts.sum())
 
@@ -223,17 +223,17 @@ def _pixels(tally: _Tally) -> float | None:
 
 def _judge(table: pl.DataFrame, classes: pl.DataFrame, below_px: float, things: str) -> Iterator[Finding]:
     """Findings about operations, beyond what is left out without any, and about classes under the whole policy."""
-    none, told = table.row(0, named=True), set[str]()
+    none, said = table.row(0, named=True), set[str]()
     for row in table.rows(named=True)[1:]:
         name, given = row["operation"], row["given"]
         lost, shrunk = _lost(row) - _lost(none), row["shrunk"] - none["shrunk"]
-        if given and lost / given > MOST_REMOVED and not (name == WHOLE and "augment-removes" in told):
-            told.add("augment-removes")
+        if given and lost / given > MOST_REMOVED and not (name == WHOLE and "augment-removes" in said):
+            said.add("augment-removes")
             message = f"'{name}' takes away {lost / given:.1%} of {things} ({row['removed']} of {given})"
             message += f" and adds {row['added']}" if row["added"] else ""
             yield Finding("augment-removes", "warning", message, count=lost, do=_weaker(name))
-        if given and shrunk / given > MOST_SHRUNK and not (name == WHOLE and "augment-shrinks" in told):
-            told.add("augment-shrinks")
+        if given and shrunk / given > MOST_SHRUNK and not (name == WHOLE and "augment-shrinks" in said):
+            said.add("augment-shrinks")
             message = f"'{name}' makes {shrunk / given:.1%} of {things} smaller than {below_px:g} network pixels"
             message += f", and {row['grown'] / given:.1%} no longer so" if row["grown"] else ""
             yield Finding("augment-shrinks", "warning", message, count=shrunk, do=_weaker(name))

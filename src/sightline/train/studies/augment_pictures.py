@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.core.dataset import Dataset
+from sightline.core.frames import IGNORE_INDEX
 from sightline.core.preprocess import Preprocess
 from sightline.draw import PALETTE, TINT, class_key, dot, draw_class_map, outline_box, outline_mask, tint, view_whole
 from sightline.draw.look import Cell, Sheet
-from sightline.train.augment.sample import IGNORE, Sample
+from sightline.train.augment.sample import Sample
 from sightline.train.config import Augmentation
 from sightline.train.data.images import NetworkImages
 
@@ -85,6 +86,6 @@ def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _said(what: str, sample: Sample) -> str:
     if "mask" in sample:
         mask = np.asarray(sample["mask"])
-        return f"{what} · {np.mean((mask != 0) & (mask != IGNORE)):.1%} not class 0"
+        return f"{what} · {np.mean((mask != 0) & (mask != IGNORE_INDEX)):.1%} not class 0"
     count = len(sample["labels"])
     return f"{what} · {count} object{'s' if count != 1 else ''}"

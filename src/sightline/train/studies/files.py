@@ -10,10 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from sightline.core.errors import ConfigError, SightlineError
+from sightline.core.files import write_json_atomic, write_text_atomic
+from sightline.core.results import Result
 from sightline.core.runs import RunFolder
+from sightline.models import create
 from sightline.train.config import TrainConfig, nest_settings
 
-__all__ = ["RunOutcome", "merge_settings", "read_outcome", "read_rows", "run_in_process", "settings_of"]
+__all__ = [
+    "RunOutcome",
+    "merge_settings",
+    "read_outcome",
+    "read_rows",
+    "run_in_process",
+    "settings_of",
+    "task_of",
+    "write_tables",
+]
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,7 @@ class RunOutcome:
     seconds: float
 
 
-def settings_of(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def settings_of(values: Mapping[str, Any], where: str | None = None) -> dict[str, Any]:
     """Settings by section; ConfigError with the file for a name that is none."""
     try:
         return nest_settings(values)
@@ -41,6 +53,18 @@ def merge_settings(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[s
         kept = merged.get(key)
         merged[key] = {**kept, **part} if isinstance(kept, dict) and isinstance(part, Mapping) else part
     return merged
+
+
+def task_of(config: TrainConfig) -> str:
+    """The task of the model that a run of these settings trains: the name of the folder its own lies in."""
+    return create(config.model.name, class_names=("background", "object")).task
+
+
+def write_tables(result: Result, folder: Path, name: str) -> None:
+    """A study's result as `name`.json (everything), .csv and .md (the table)."""
+    write_json_atomic(folder / f"{name}.json", result)
+    write_text_atomic(folder / f"{name}.csv", result.to_frame().write_csv())
+    write_text_atomic(folder / f"{name}.md", result.to_markdown())
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:

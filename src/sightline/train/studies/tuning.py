@@ -1,6 +1,6 @@
 """Search for settings with Optuna: a SQLite study that can be cut and continued; what the user fixed stays fixed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,20 +12,18 @@ from pydantic import Field, model_validator
 
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError
-from sightline.core.files import write_json_atomic, write_text_atomic
+from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.core.runs import RunFolder
-from sightline.models import create
 from sightline.train.config import TrainConfig
 from sightline.train.recorder import Watcher
 from sightline.train.run import resume, train
-from sightline.train.studies.files import merge_settings, read_outcome, read_rows, settings_of
+from sightline.train.studies.files import merge_settings, read_outcome, read_rows, settings_of, task_of, write_tables
 
 __all__ = ["SearchResult", "Tuning", "run_tuning"]
 
 _STUDY = "sightline"
 _CONTINUES = "continues"
-Progress = Callable[[int, int, str], None]
 
 
 class Range(Config):
@@ -193,9 +191,8 @@ def _run_trial(
 ) -> tuple[optuna.trial.TrialState, float | None]:
     drawn = settings_of({name: _draw(trial, name, choice) for name, choice in space.items()}, where)
     config = TrainConfig.load(merge_settings(fixed, drawn), where=where)
-    task = create(config.model.name, class_names=("background", "object")).task
     number = trial.user_attrs.get(_CONTINUES, trial.number)
-    folder = target / task / f"trial-{number}"
+    folder = target / task_of(config) / f"trial-{number}"
     trial.set_user_attr("run", folder.relative_to(target).as_posix())
     watching = _TrialWatcher(trial, watcher)
     for row in read_rows(folder):  # of a trial that was cut: the pruner and the table need all its epochs
@@ -250,8 +247,6 @@ def _collect(
             "value": "best validation metric over the epochs",
         },
     )
-    write_json_atomic(target / "tuning.json", result.to_dict())
-    write_text_atomic(target / "tuning.csv", table.write_csv())
-    write_text_atomic(target / "tuning.md", result.to_markdown())
+    write_tables(result, target, "tuning")
     TrainConfig.read(target / str(best.user_attrs["run"]) / "config.yaml").save(target / "best.yaml")
     return result

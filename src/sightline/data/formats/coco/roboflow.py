@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
+from sightline.core.process import Progress
 from sightline.data.formats.coco import read as coco
 from sightline.data.formats.coco.write import images_by_split, split_losses, write_labels
-from sightline.data.formats.shared.writing import Progress, common_losses, copied_name, copy_files
+from sightline.data.formats.shared.writing import common_losses, copied_name, copy_files
 from sightline.data.layout import split_of
 
 __all__ = ["LOOKED_FOR", "detect", "read", "write"]

@@ -13,8 +13,9 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic
 from sightline.core.findings import Finding
+from sightline.core.process import Progress
 from sightline.data.codes import finding
-from sightline.data.formats.shared.writing import Progress, common_losses, copied_name, copy_files
+from sightline.data.formats.shared.writing import common_losses, copied_name, copy_files
 from sightline.data.layout import split_of
 from sightline.ops import rle
 

@@ -12,10 +12,10 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import atomic_path
 from sightline.core.findings import Finding
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.shared.shapes import crop_of_rle
 from sightline.data.formats.shared.writing import (
-    Progress,
     check_class_names,
     check_has_objects,
     common_losses,

@@ -14,10 +14,11 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.instance_files.read import folder_of_class
 from sightline.data.formats.shared.shapes import object_rle
-from sightline.data.formats.shared.writing import Progress, check_splits, common_losses, place_images, places_by_split
+from sightline.data.formats.shared.writing import check_splits, common_losses, place_images, places_by_split
 from sightline.ops import rle
 
 __all__ = ["write"]

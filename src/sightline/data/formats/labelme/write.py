@@ -12,11 +12,11 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.files import write_json_atomic, write_text_atomic
 from sightline.core.findings import Finding
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.labelme.read import BACKGROUND_LABEL, IGNORE_LABEL, LABELS_NAME
 from sightline.data.formats.shared.shapes import crop_of_rle
 from sightline.data.formats.shared.writing import (
-    Progress,
     check_class_names,
     check_has_objects,
     check_splits,

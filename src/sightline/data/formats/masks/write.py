@@ -21,9 +21,10 @@ from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.core.frames import IGNORE_INDEX
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.shared.shapes import foreground, object_rle, paint
-from sightline.data.formats.shared.writing import Progress, check_splits, common_losses, place_images, places_by_split
+from sightline.data.formats.shared.writing import check_splits, common_losses, place_images, places_by_split
 from sightline.media import COLOUR_BASE, colour_of_id, read_header, read_mask
 
 __all__ = ["write"]

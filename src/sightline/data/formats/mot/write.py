@@ -8,11 +8,11 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.instance_files.read import folder_of_class
 from sightline.data.formats.mot.sequence import IMAGE_FOLDER, seqinfo_text, write_mot_txt
 from sightline.data.formats.shared.writing import (
-    Progress,
     check_class_names,
     check_has_objects,
     check_splits,

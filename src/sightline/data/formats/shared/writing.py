@@ -2,9 +2,8 @@
 
 import shutil
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
 
 import cv2
 import polars as pl
@@ -14,13 +13,13 @@ from sightline.core.errors import DataError
 from sightline.core.files import atomic_path
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file, split_frame_path
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.layout import split_of
 from sightline.media import read_frame
 from sightline.ops import rle
 
 __all__ = [
-    "Progress",
     "check_class_names",
     "check_has_objects",
     "check_listed_names",
@@ -38,9 +37,6 @@ __all__ = [
 ]
 
 FRAME_SUFFIX = ".png"  # exact, and read by everything
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Given how many of how many images are in place."""
 
 
 def copied_name(path: str) -> str:
@@ -113,7 +109,7 @@ def copy_files(pairs: Iterable[tuple[Path, Path]], progress: Progress | None = N
     for done, (source, target) in enumerate(wanted, start=1):
         copied += _put(source, target)
         if progress is not None:
-            progress(done, len(wanted))
+            progress(done, len(wanted), "copying images")
     return copied
 
 

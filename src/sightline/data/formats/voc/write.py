@@ -14,10 +14,10 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.shared.shapes import foreground, has_masks, object_rle, paint
 from sightline.data.formats.shared.writing import (
-    Progress,
     check_class_names,
     check_has_objects,
     check_listed_names,

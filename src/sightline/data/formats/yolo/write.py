@@ -13,10 +13,10 @@ import yaml
 from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
+from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.shared.shapes import object_rle
 from sightline.data.formats.shared.writing import (
-    Progress,
     check_has_objects,
     check_listed_names,
     check_places,

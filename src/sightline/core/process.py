@@ -1,0 +1,70 @@
+"""A process: how it was launched (alone, or by `torchrun`), how it is asked to stop, and how it says how far it is."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TypeAlias
+
+__all__ = ["Launch", "Progress", "StopRequest", "read_launch", "stop_at_next_step"]
+
+Progress: TypeAlias = Callable[[int, int | None, str], None]
+"""Called with how many are done, of how many (None where nobody knows), and what is being done ("reading files")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """The place of this process: `rank` of `world` in all, `local_rank` of `local_world` on this machine."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that speaks and writes for all."""
+        return self.rank == 0
+
+
+def read_launch(environment: Mapping[str, str] | None = None) -> Launch:
+    """What `torchrun` says in the environment; without it a process is alone, whatever a scheduler's variables say."""
+    said = os.environ if environment is None else environment
+    if "TORCHELASTIC_RUN_ID" not in said:
+        return Launch()
+    return Launch(*(int(said[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+
+
+class StopRequest:
+    """Whether the user, or the system, has asked to stop.
+
+    `patient` for a process of several: its launcher hands on the signal that the terminal has sent already, and ends
+    what does not stop in time.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.made = False
+        self._patient = patient
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """As a signal handler: the first time the work ends behind its next step, the second time at once."""
+        if self.made and not self._patient:
+            raise KeyboardInterrupt
+        self.made = True
+
+
+@contextmanager
+def stop_at_next_step(request: StopRequest, *signals: signal.Signals) -> Iterator[None]:
+    """While this lasts, the signals only set `request`; outside the main thread they are left alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {number: signal.signal(number, request) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
