@@ -39,6 +39,7 @@ __all__ = [
     "progress_bar",
     "show_line",
     "show_table",
+    "warn",
 ]
 
 _PIPE_WIDTH = 160  # a pipe has no width of its own; this is enough for every table here
@@ -85,6 +86,11 @@ def give_result(result: "Result", show: Callable[[], None], *, out: str | None, 
 def note(text: str) -> None:
     """One line of log on stderr."""
     STDERR.print(f"[dim]{escape(text)}[/]", soft_wrap=True, highlight=False)
+
+
+def warn(text: str) -> None:
+    """One line on stderr that must not be overlooked."""
+    STDERR.print(f"[bold yellow]warning:[/] {escape(text)}", soft_wrap=True, highlight=False)
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

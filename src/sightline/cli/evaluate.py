@@ -13,7 +13,7 @@ import sightline.evaluate
 import sightline.infer
 import sightline.ops
 import sightline.track
-from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table
+from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table, warn
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
@@ -58,7 +58,10 @@ class EvaluateOptions(NetworkOptions):
     conf: float | None = Field(
         default=None,
         description="Operating point for precision, recall and confusion; for --track the least score of a detection. "
-        "Without it the best F1 on this split, or the model's own operating point for --track.",
+        "Without it the model's own, chosen on its validation images.",
+    )
+    best_conf: bool = Field(
+        default=False, description="Take the operating point with the best F1 on this very split: to choose one."
     )
     exclude: tuple[str, ...] = Field(default=(), description="Images left out, by path or file name without suffix.")
     val_fraction: float = Field(default=0.2, description="Share held out where the data names no splits.")
@@ -82,8 +85,9 @@ def evaluate(
     model
         A .safetensors or .onnx file of ours.
     predictions
-        Predictions in place of a model: our Parquet, COCO results (.json), or MOTChallenge results (.txt, or a folder
-        of one .txt for each sequence).
+        Predictions in place of a model: our Parquet, JSON Lines or CSV, COCO results (.json), a folder with YOLO text or
+        a mask for each image, or MOTChallenge results (.txt, or a folder of one .txt for each sequence). Images are
+        found by name.
     options
         What is measured, and how.
     out
@@ -95,8 +99,10 @@ def evaluate(
     if predictions is not None and options.model_fields_set & {"batch", "device", "threads"}:
         raise ConfigError("--batch, --device and --threads are for a model to run, got --predictions")
     dataset = _choose(sightline.data.read_dataset(data), options)
-    if dataset.task == "semantic" and (conf is not None or options.iou_type != "bbox"):
-        raise ConfigError("--conf and --iou-type are for detections, got a data set of label maps")
+    if options.best_conf and (conf is not None or track is not None):
+        raise ConfigError("--best-conf must be given without --conf and --track, got both")
+    if dataset.task == "semantic" and (conf is not None or options.best_conf or options.iou_type != "bbox"):
+        raise ConfigError("--conf, --best-conf and --iou-type are for detections, got a data set of label maps")
     if model is not None:
         whole = {} if track is not None else sightline.ops.EVALUATION.model_dump()
         predictor = sightline.infer.open_predictor(
@@ -107,7 +113,7 @@ def evaluate(
         assert predictions is not None
         result, found = _of_predictions(dataset, predictions, options)
     if out is not None:
-        _write(Path(out), dataset, result, found)
+        _write(Path(out), dataset, result, found, predictions)
     _show(result, json)
     return 0
 
@@ -142,11 +148,11 @@ def _choose(dataset: "Dataset", options: EvaluateOptions) -> "Dataset":
 def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> "tuple[Result, Predictions | None]":
     file = Path(path)
     beside = options.conf is not None or options.iou_type != "bbox"
-    if file.is_dir() or file.suffix == ".txt":
+    if (file.is_dir() and dataset.task == "track") or file.suffix == ".txt":
         _refuse_beside_tracks("--conf and --iou-type", beside)
         rules = options.preprocessing or _RULES
         return sightline.evaluate.evaluate_mot_results(dataset, file, preprocessing=rules), None
-    found = sightline.data.read_coco_results(file, dataset) if file.suffix == ".json" else Predictions.load(file)
+    found = sightline.evaluate.fit_predictions(dataset, sightline.data.read_predictions(file, dataset))
     if dataset.task == "track" and not found.table["track_id"].null_count():
         _refuse_beside_tracks("--conf and --iou-type", beside)
         return _measure_tracks(dataset, found, options), found
@@ -167,7 +173,8 @@ def _refuse_without_tracks(options: EvaluateOptions) -> None:
 def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -> "Result":
     if dataset.task == "semantic":
         return sightline.evaluate.evaluate_semantic(dataset, found)
-    return sightline.evaluate.evaluate_detection(dataset, found, iou_type=options.iou_type, conf=options.conf)
+    conf = "best" if options.best_conf else options.conf
+    return sightline.evaluate.evaluate_detection(dataset, found, iou_type=options.iou_type, conf=conf)
 
 
 def _measure_tracks(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -> "Result":
@@ -175,16 +182,21 @@ def _measure_tracks(dataset: "Dataset", found: Predictions, options: EvaluateOpt
     return sightline.evaluate.evaluate_tracking(dataset, found, preprocessing=rules)
 
 
-def _write(folder: Path, dataset: "Dataset", result: "Result", found: Predictions | None) -> None:
+def _write(
+    folder: Path, dataset: "Dataset", result: "Result", found: Predictions | None, source: str | None
+) -> None:
     name = "tracking.json" if isinstance(result, sightline.evaluate.TrackingResult) else "evaluation.json"
     write_json_atomic(folder / name, result)
-    if found is not None:
-        found.save(folder / "predictions.parquet")
+    saved = folder / "predictions.parquet"
+    if found is not None and not (source is not None and saved.exists() and saved.samefile(source)):
+        found.save(saved)
     if isinstance(result, sightline.evaluate.TrackingResult) and found is not None:
         sightline.data.write_mot_predictions(dataset, found, folder / "mot")
 
 
 def _show(result: "Result", as_json: bool) -> None:
+    for line in getattr(result, "warnings", ()):
+        warn(line)
     if as_json:
         emit_json(result)
         return
@@ -194,7 +206,15 @@ def _show(result: "Result", as_json: bool) -> None:
         rows = [(metric, *(c.metrics[metric] for c in columns)) for metric in result.combined.metrics]
         show_table("", ("metric", *(c.name for c in columns)), rows)
     else:
-        show_table("", ("metric", "value"), result.to_frame().rows())
+        detection = isinstance(result, sightline.evaluate.DetectionResult)
+        show_table(result.title if detection else "", ("metric", "value"), result.to_frame().rows())
+        if detection:
+            note(f"precision, recall, F1 and confusion at confidence {_point(result)}")
         show_table("by class", result.per_class.columns, result.per_class.rows())
     for key, value in result.conventions.items():
         note(f"{key}: {value}")
+
+
+def _point(result: "DetectionResult") -> str:
+    point = result.operating_point
+    return f"{point.conf:.4g} ({point.origin})"

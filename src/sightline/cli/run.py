@@ -19,7 +19,7 @@ from sightline.cli.console import (
 )
 from sightline.cli.evaluate import NetworkOptions
 from sightline.core.errors import ConfigError
-from sightline.core.files import write_json_atomic
+from sightline.core.files import refuse_overwriting, write_json_atomic
 from sightline.core.runs import RunFolder
 
 __all__ = ["run"]
@@ -90,6 +90,8 @@ def run(
     stem = Path(source).resolve().stem if "://" not in source else "stream"
     kinds = save or ("pictures" if stills else "video", "jsonl")
     sinks = sightline.infer.create_sinks(kinds, out, stem, sightline.infer.VideoSettings(codec=options.codec))
+    records = [folder / "video.json" for folder in ([Path(out)] if keep is None else [Path(out), keep.path])]
+    refuse_overwriting([*(sink.path for sink in sinks.values()), *records], [model, *opened.files])
     with progress_bar() as bar:
         result = sightline.infer.run_pipeline(
             opened,
@@ -100,8 +102,8 @@ def run(
             max_frames=options.max_frames,
             progress=bar,
         )
-    for folder in [Path(out)] if keep is None else [Path(out), keep.path]:
-        write_json_atomic(folder / "video.json", result)
+    for record in records:
+        write_json_atomic(record, result)
     if json:
         emit_json(result)
     else:
@@ -113,6 +115,10 @@ def run(
             result.latency.rows(),
         )
         show_table("", ("output", "file"), list(result.outputs.items()))
+    if result.unconfirmed:
+        note(f"{result.unconfirmed} detections belong to no confirmed track and have no track id (none in MOT text)")
+    if result.left_out:
+        note(f"{result.left_out} detections left out: their scores may only continue a track, and they continued none")
     if result.interrupted:
         note(f"interrupted after {result.frames} frames; the outputs are complete up to there")
         return INTERRUPTED

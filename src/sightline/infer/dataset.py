@@ -16,9 +16,9 @@ from sightline.core.process import Progress
 from sightline.infer.predictor import Image, Predictor, StagedPredictor
 from sightline.media import read_image
 from sightline.ops.postprocess import semantic_rows
-from sightline.track import Tracker, sequence_frames, track_predictions
+from sightline.track import NO_TRACK, Tracker, sequence_frames, track_predictions
 
-__all__ = ["check_classes", "predict_dataset", "result_rows", "track_dataset"]
+__all__ = ["check_classes", "predict_dataset", "result_rows", "track_dataset", "track_ids"]
 
 
 def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -> pl.DataFrame:
@@ -34,11 +34,18 @@ def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -
     boxes = np.asarray(prediction.xyxy, np.float64)
     scores = np.ones(count) if prediction.confidence is None else np.asarray(prediction.confidence, np.float64)
     classes = np.zeros(count, np.int32) if prediction.class_id is None else np.asarray(prediction.class_id, np.int32)
-    tracks = [None] * count if prediction.tracker_id is None else np.asarray(prediction.tracker_id).tolist()
+    tracks = track_ids(prediction)
     columns: dict[str, Any] = {"image_id": [image_id] * count, "class_id": classes}
     columns |= dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True))
     columns |= {"score": scores, "track_id": tracks, "rle": [None] * count}
     return pl.DataFrame(columns, schema=PREDICTIONS_SCHEMA)
+
+
+def track_ids(detections: sv.Detections) -> list[int | None]:
+    """The track id of each detection, None for those of no confirmed track and where nothing was tracked."""
+    if detections.tracker_id is None:
+        return [None] * len(detections)
+    return [None if i == NO_TRACK else i for i in np.asarray(detections.tracker_id).tolist()]
 
 
 def predict_dataset(

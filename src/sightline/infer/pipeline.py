@@ -23,7 +23,7 @@ from sightline.infer.predictor import Prediction, Predictor, StagedPredictor
 from sightline.infer.prefetch import prefetch
 from sightline.infer.sinks import FrameResult, RunInfo, Sink
 from sightline.infer.sources import Source
-from sightline.track import Tracker
+from sightline.track import NO_TRACK, Tracker, with_unconfirmed
 
 __all__ = ["LATENCY_SCHEMA", "STAGES", "RunResult", "StageTimer", "run_pipeline"]
 
@@ -76,6 +76,8 @@ class RunResult(Result):
     """What a run did. `fps` is frames per second of wall-clock time; `latency` is per frame and stage, milliseconds.
 
     `detections` and `objects_by_class` count what was handed to the sinks; of label maps they count classes per frame.
+    Of the detections `unconfirmed` have no track id (yet); `left_out` were of too low a score to begin a track and
+    continued none.
     """
 
     source: str
@@ -83,6 +85,8 @@ class RunResult(Result):
     frames: int
     detections: int
     tracks: int
+    unconfirmed: int
+    left_out: int
     objects_by_class: dict[str, int]
     wall_s: float
     fps: float
@@ -140,7 +144,7 @@ class _Run:
     def __init__(self, source: Source, predictor: Predictor, tracker: Tracker | None, sinks: Sequence[Sink]) -> None:
         self.source, self.predictor, self.tracker, self.sinks = source, predictor, tracker, sinks
         self.timer = StageTimer()
-        self.frames = self.detections = 0
+        self.frames = self.detections = self.unconfirmed = self.left_out = 0
         self.by_class: Counter[str] = Counter()
         self.track_ids: set[int] = set()
         self.drawer: Drawer | None = None
@@ -202,8 +206,11 @@ class _Run:
         association = None
         if self.tracker is not None and isinstance(prediction, sv.Detections):
             with self.timer.measure("track"):
-                prediction = self.tracker.update(prediction, time_s=frame.time_s)
+                tracked = self.tracker.update(prediction, time_s=frame.time_s)
             association = self.tracker.association
+            given, prediction = prediction, with_unconfirmed(prediction, tracked, association)
+            self.unconfirmed += len(prediction) - len(tracked)
+            self.left_out += len(given) - len(prediction)
         detections = prediction if isinstance(prediction, sv.Detections) else None
         semantic = prediction if isinstance(prediction, SemanticMap) else None
         picture = None
@@ -227,7 +234,7 @@ class _Run:
         else:
             ids = np.asarray(prediction.class_id if prediction.class_id is not None else [], np.int64)
             if prediction.tracker_id is not None:
-                self.track_ids.update(np.asarray(prediction.tracker_id).tolist())
+                self.track_ids.update(i for i in np.asarray(prediction.tracker_id).tolist() if i != NO_TRACK)
         self.detections += len(ids)
         self.by_class.update(names[int(i)] for i in ids)
 
@@ -239,6 +246,8 @@ class _Run:
             frames=self.frames,
             detections=self.detections,
             tracks=len(self.track_ids),
+            unconfirmed=self.unconfirmed,
+            left_out=self.left_out,
             objects_by_class={name: self.by_class[name] for name in self.predictor.class_names},
             wall_s=wall_s,
             fps=self.frames / wall_s if wall_s > 0 else 0.0,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from sightline.core.lazy import door
 
 if TYPE_CHECKING:
-    from sightline.track.association import ASSOCIATION_SCHEMA, FrameAssociation
+    from sightline.track.association import ASSOCIATION_SCHEMA, NO_TRACK, FrameAssociation, with_unconfirmed
     from sightline.track.baseline import KalmanIouTracker, TrackerConfig
     from sightline.track.motion import MotionConfig
     from sightline.track.protocol import Tracker
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASSOCIATION_SCHEMA",
+    "NO_TRACK",
     "TRACKERS",
     "FrameAssociation",
     "KalmanIouTracker",
@@ -23,6 +24,7 @@ __all__ = [
     "create_tracker",
     "sequence_frames",
     "track_predictions",
+    "with_unconfirmed",
 ]
 
 __getattr__, __dir__ = door(__name__)

@@ -10,14 +10,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import supervision as sv
 from numba import njit
 
 from sightline.ops.assignment import assign
 
-__all__ = ["ASSOCIATION_SCHEMA", "FrameAssociation", "Stage", "match"]
+__all__ = ["ASSOCIATION_SCHEMA", "NO_TRACK", "FrameAssociation", "Stage", "match", "with_unconfirmed"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+NO_TRACK = -1
+"""The `tracker_id` of a detection whose track is not confirmed (yet)."""
 Stage = Literal["high", "low", "tentative"]
 STAGES: tuple[Stage, ...] = ("high", "low", "tentative")
 
@@ -161,3 +164,19 @@ def _best(overlaps: FloatArray) -> int | None:
     if overlaps.size == 0 or overlaps.max() <= 0.0:
         return None
     return int(overlaps.argmax())
+
+
+def with_unconfirmed(
+    given: sv.Detections, tracked: sv.Detections, association: FrameAssociation | None
+) -> sv.Detections:
+    """What a tracker was given and gave back, with the detections between: of no confirmed track, with `NO_TRACK`.
+
+    Those whose score was too low to begin a track are left out: a tracker asks for many of them only to bridge gaps.
+    Where a tracker does not say why (`association` is None) only the tracked ones are known.
+    """
+    if association is None:
+        return tracked
+    kept = np.flatnonzero((association.detection_id >= 0) | ~association.detection_low)
+    result: sv.Detections = given.select(kept)
+    result.tracker_id = np.where(association.detection_id[kept] >= 0, association.detection_id[kept], NO_TRACK)
+    return result

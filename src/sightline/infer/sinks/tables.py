@@ -83,7 +83,8 @@ def parquet_sink(path: str | Path) -> TableSink:
 def mot_sink(path: str | Path) -> TableSink:
     """MOTChallenge results: frame from 1, id, left and top from 1, width, height, score, -1, -1, -1.
 
-    Without a tracker every id is -1, as in files of detections.
+    Without a tracker every id is -1, as in files of detections. With one, detections without an id are left out: the
+    benchmark's tools take -1 for one track that is in many places.
     """
     return TableSink(path, "mot", _save_mot, boxes_only=True)
 
@@ -119,7 +120,8 @@ def _digest(file: Path) -> str | None:
 
 def _save_mot(path: Path, collected: Collected) -> None:
     columns = (pl.col("image_id").alias("frame"), pl.col("track_id").fill_null(-1), "x1", "y1", "x2", "y2", "score")
-    write_mot_txt(path, collected.table.select(*columns))
+    table = collected.table.filter(pl.col("track_id").is_not_null()) if collected.info.tracked else collected.table
+    write_mot_txt(path, table.select(*columns))
 
 
 def _save_coco(path: Path, collected: Collected) -> None:

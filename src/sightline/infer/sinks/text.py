@@ -11,6 +11,7 @@ import numpy as np
 
 from sightline.core.errors import ConfigError
 from sightline.core.files import plain
+from sightline.infer.dataset import track_ids
 from sightline.infer.sinks.protocol import FrameResult, PendingFile, RunInfo
 from sightline.ops import rle
 
@@ -143,10 +144,10 @@ def detection_records(result: FrameResult) -> list[dict[str, Any]]:
     count = len(detections)
     boxes = np.asarray(detections.xyxy, np.float64)
     names = detections.data.get("class_name", [None] * count)
-    columns = (
+    columns = [
         [None] * count if values is None else np.asarray(values).tolist()
-        for values in (detections.class_id, detections.confidence, detections.tracker_id)
-    )
+        for values in (detections.class_id, detections.confidence)
+    ]
     return [
         {
             "class_id": class_id,
@@ -155,7 +156,7 @@ def detection_records(result: FrameResult) -> list[dict[str, Any]]:
             "box_xyxy": box.tolist(),
             "track_id": track,
         }
-        for box, name, class_id, score, track in zip(boxes, names, *columns, strict=True)
+        for box, name, class_id, score, track in zip(boxes, names, *columns, track_ids(detections), strict=True)
     ]
 
 
