@@ -11,7 +11,7 @@ import supervision as sv
 from sightline.core.frames import SemanticMap
 from sightline.data import BACKGROUND_NAMES
 
-__all__ = ["PALETTE", "Drawer", "class_colours"]
+__all__ = ["PALETTE", "Drawer", "class_colours", "palette_colour"]
 
 Picture = npt.NDArray[np.uint8]
 PALETTE = sv.ColorPalette.from_hex([
@@ -141,6 +141,12 @@ class Drawer:
             cv2.putText(drawn, text, (left + step, middle), font, size, (245, 245, 245), thickness, cv2.LINE_AA)
 
 
+def palette_colour(index: int) -> tuple[int, int, int]:
+    """RGB of the palette's colour number `index`, from the start again when there are more."""
+    red, green, blue = PALETTE.by_idx(index).as_rgb()
+    return int(red), int(green), int(blue)
+
+
 def class_colours(class_names: Sequence[str]) -> Picture:
     """(C, 3) RGB, one colour per class, the same for the same class id everywhere."""
-    return np.array([PALETTE.by_idx(i).as_rgb() for i in range(len(class_names))], np.uint8).reshape(-1, 3)
+    return np.array([palette_colour(i) for i in range(len(class_names))], np.uint8).reshape(-1, 3)
