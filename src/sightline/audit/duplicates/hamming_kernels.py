@@ -1,7 +1,8 @@
 """The compiled part of the search among hashes: comparing, joining, keeping witnesses. `hamming` is its door.
 
-Its peer is NumPy: `np.bitwise_count` over every pair, block by block. `benchmarks/bench_hamming.py` measures the ratio
-and would retire this file.
+Its peer is NumPy, `np.bitwise_count` over every pair: of 8,000 hashes this is 2.5 (random), 7 (clustered) to 30 (all
+alike) times as fast, and 200,000, with 625 times the pairs, take it one second. `benchmarks/bench_hamming.py`
+would retire this file.
 """
 
 from typing import Any, NamedTuple, TypeAlias
@@ -43,7 +44,7 @@ class Forest(NamedTuple):
 
 
 class Pairing(NamedTuple):
-    """What makes two hashes a pair, and which pairs were met before."""
+    """What makes two hashes a pair, and which pairs were compared before."""
 
     radius: int
     variant: int  # which flip or turn of the asked hashes is compared
