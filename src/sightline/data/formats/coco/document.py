@@ -27,7 +27,7 @@ from sightline.data.formats.shared.image_tables import integers
 from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
 from sightline.data.json.scan import MAX_DEPTH, Bytes, Ints, count_lines, skip_blank, skip_value
 
-__all__ = ["Document", "ListedImages", "Problem", "annotation_lines"]
+__all__ = ["Document", "ListedImages", "Problem", "entry_lines"]
 
 SCAN_FROM = 1 << 20
 """Bytes from which on a file is scanned. Below, Python's parser is done before the kernels are loaded."""
@@ -214,7 +214,7 @@ class Document:
         return spans
 
 
-def annotation_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
+def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
     """The 1-based lines of entries of a file's list of annotations; OSError where it cannot be read."""
     return JsonPlaces(np.frombuffer(file.read_bytes(), dtype=np.uint8)).lines("annotations", indices)
 

@@ -17,11 +17,11 @@ import polars as pl
 from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.data.formats.coco.annotations import read_annotations
-from sightline.data.formats.coco.document import Document
+from sightline.data.formats.coco.document import Document, entry_lines
 from sightline.data.formats.coco.listing import image_folder, json_kind, read_classes, read_images
 from sightline.data.layout import absolute, common_root, relative, split_of
 
-__all__ = ["LOOKED_FOR", "ROBOFLOW_FILE", "detect", "label_files", "read", "roboflow_files"]
+__all__ = ["LOOKED_FOR", "ROBOFLOW_FILE", "detect", "entry_lines", "label_files", "read", "roboflow_files"]
 
 LOOKED_FOR = (
     "a COCO JSON of instances or keypoints (images, annotations, categories), a folder or `annotations/` with such "

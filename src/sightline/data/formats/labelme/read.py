@@ -48,7 +48,7 @@ from sightline.data.json.places import JsonPlaces
 from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_text, relative, split_of
 from sightline.media import decode_mask
 
-__all__ = ["BACKGROUND_LABEL", "IGNORE_LABEL", "LABELS_NAME", "LOOKED_FOR", "detect", "read", "shape_lines"]
+__all__ = ["BACKGROUND_LABEL", "IGNORE_LABEL", "LABELS_NAME", "LOOKED_FOR", "detect", "entry_lines", "read"]
 
 IGNORE_LABEL = "__ignore__"
 BACKGROUND_LABEL = "_background_"
@@ -293,7 +293,7 @@ class _Reader:
         wanted: dict[str, set[int]] = {}
         for name, index in places:
             wanted.setdefault(name, set()).add(index)
-        found = {name: shape_lines(self.root / name, rows) for name, rows in wanted.items()}
+        found = {name: entry_lines(self.root / name, rows) for name, rows in wanted.items()}
         return [(name, found[name].get(index)) for name, index in places]
 
     def unused_flags(self) -> list[Finding]:
@@ -388,7 +388,7 @@ def _line_of(error: DataError) -> int | None:
     return int(line) if line.isdecimal() else None
 
 
-def shape_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
+def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
     """The 1-based lines of a file's shapes; OSError where it cannot be read."""
     data = file.read_bytes().removeprefix(_MARK)
     return JsonPlaces(np.frombuffer(data, dtype=np.uint8)).lines("shapes", indices)

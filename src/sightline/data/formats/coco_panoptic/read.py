@@ -22,7 +22,7 @@ from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.coco.document import Document, Problem
+from sightline.data.formats.coco.document import Document, Problem, entry_lines
 from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_classes, read_images
 from sightline.data.formats.shared.image_tables import float_rows, floats, ignore_flat_boxes, integers
 from sightline.data.formats.shared.shapes import split_ids
@@ -30,7 +30,7 @@ from sightline.data.layout import absolute, common_root, inside, relative, split
 from sightline.media import read_image
 from sightline.ops import rle
 
-__all__ = ["ID_WEIGHTS", "LOOKED_FOR", "SegmentReader", "detect", "read"]
+__all__ = ["ID_WEIGHTS", "LOOKED_FOR", "SegmentReader", "detect", "entry_lines", "read"]
 
 LOOKED_FOR = "a COCO panoptic JSON (`segments_info`) with its folder of PNG files, or a folder with such files"
 

@@ -18,7 +18,7 @@ from sightline.core.files import write_bytes_atomic
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.write import categories_of, extents, images_by_split, split_losses
-from sightline.data.formats.panoptic.read import ID_WEIGHTS
+from sightline.data.formats.coco_panoptic.read import ID_WEIGHTS
 from sightline.data.formats.shared.shapes import foreground, object_rle, split_ids
 from sightline.data.formats.shared.writing import Progress, common_losses, copied_name, copy_files
 from sightline.data.layout import split_of
