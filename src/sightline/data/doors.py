@@ -20,6 +20,7 @@ from sightline.data.description import DESCRIPTION_NAME, Description, apply_desc
 from sightline.data.formats.instance_files import read as instance_files
 from sightline.data.formats.masks import read as masks
 from sightline.data.formats.mot import read as mot
+from sightline.data.formats.shared.image_tables import MASKED
 from sightline.data.formats.shared.writing import Progress
 from sightline.data.formats.yolo import layout as yolo_layout
 from sightline.data.layout import absolute, list_files
@@ -238,7 +239,7 @@ def _description_below(file: Path, base: Path, description: Description, above: 
 
 
 def _boxes_alone(dataset: Dataset) -> tuple[Dataset, list[Finding]]:
-    masked = dataset.objects.filter(pl.col("rle").is_not_null() | pl.col("polygon").is_not_null()).height
+    masked = dataset.objects.filter(MASKED).height
     if not masked:
         return dataset, []
     objects = dataset.objects.with_columns(pl.lit(None).cast(OBJECTS_SCHEMA[c]).alias(c) for c in ("rle", "polygon"))

@@ -22,10 +22,10 @@ from sightline.core.errors import DataError, at
 from sightline.core.files import check_regular
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.coco.scan import LINE, Part, scan_part
+from sightline.data.formats.coco.scan import Part, scan_part
 from sightline.data.formats.shared.image_tables import integers
 from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
-from sightline.data.json.scan import MAX_DEPTH, Bytes, Ints, count_lines, skip_blank, skip_value
+from sightline.data.json.scan import MAX_DEPTH, Bytes, skip_blank, skip_value
 
 __all__ = ["Document", "ListedImages", "Problem", "entry_lines"]
 
@@ -78,7 +78,6 @@ class Document:
         self._spans = self._list_spans() if len(self._data) >= SCAN_FROM else None
         self._content: dict[str, Any] | None = None
         self._places: JsonPlaces | None = None
-        self._lines: Ints | None = None  # of the annotations, where they have been scanned
         if self._spans is None:
             self.content  # noqa: B018 - refuses what is no COCO file
 
@@ -142,28 +141,22 @@ class Document:
         start, end = self._spans["annotations"]
         text = self._data
         place = skip_blank(text, start + 1)
-        line = 1 + count_lines(text, 0, place)
-        lines = []
         with ThreadPoolExecutor(1) as pool:  # the next part is scanned while the last one is worked on
-            coming = pool.submit(scan_part, text, place, line) if place < end - 1 else None
+            coming = pool.submit(scan_part, text, place) if place < end - 1 else None
             while coming is not None:
                 scanned = coming.result()
                 if scanned is None or scanned[1] >= end:
                     yield None
                     return
-                part, place, line = scanned
-                coming = pool.submit(scan_part, text, place, line) if place < end - 1 else None
-                lines.append(part.whole[:, LINE].copy())
+                part, place = scanned
+                coming = pool.submit(scan_part, text, place) if place < end - 1 else None
                 yield part, text
-        self._lines = np.concatenate([np.zeros(0, np.int64), *lines])
         self._data = self._data[:0].copy()
 
     def lines(self, section: str, indices: Iterable[int]) -> dict[int, int]:
         """The 1-based lines of items of a list."""
-        if section == "annotations" and self._lines is not None:
-            return {i: int(self._lines[i]) for i in indices}
-        if self._places is None:
-            self._places = JsonPlaces(self._data)
+        if self._places is None:  # a scanned text has been let go of
+            self._places = JsonPlaces(self._data if len(self._data) else _read_utf8(self.file))
         return self._places.lines(section, indices)
 
     def findings(self, section: str, problems: list[Problem]) -> list[Finding]:
@@ -216,7 +209,8 @@ class Document:
 
 def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
     """The 1-based lines of entries of a file's list of annotations; OSError where it cannot be read."""
-    return JsonPlaces(np.frombuffer(file.read_bytes(), dtype=np.uint8)).lines("annotations", indices)
+    content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    return JsonPlaces(np.frombuffer(content, dtype=np.uint8)).lines("annotations", indices)
 
 
 def _read_utf8(file: Path) -> Bytes:

@@ -27,11 +27,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sightline.core.dataset import Dataset, dataset_from_rows
+from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_tables import LARGEST, ImageCollector
+from sightline.data.formats.shared.image_tables import LARGEST, ImageCollector, build_dataset
 from sightline.data.formats.shared.shapes import (
     Corners,
     Flags,
@@ -41,7 +41,6 @@ from sightline.data.formats.shared.shapes import (
     ShapeError,
     checked_ring,
     ellipse_ring,
-    has_masks,
     rle_of_crop,
 )
 from sightline.data.json.places import JsonPlaces
@@ -189,16 +188,8 @@ def read(path: Path) -> Dataset:
     images, ids = reader.images.table(reader.embedded_note())
     declared = _declared(path)
     objects, classes = reader.objects.tables(ids, declared, reader.lines, last=_SPECIAL)
-    return dataset_from_rows(
-        images,
-        objects,
-        classes,
-        root=path,
-        name=path.name,
-        task="instance" if has_masks(objects) else "detect",
-        format="labelme",
-        findings=[*reader.images.findings, *reader.objects.findings, *reader.unused_flags()],
-    )
+    findings = [*reader.images.findings, *reader.objects.findings, *reader.unused_flags()]
+    return build_dataset(path, "labelme", images, objects, classes, findings)
 
 
 def _is_labelme(file: Path) -> bool:
