@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -22,12 +21,12 @@ from sightline.core.errors import DataError, at
 from sightline.core.files import check_regular
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
+from sightline.data.formats.coco.entries import decode_json
 from sightline.data.formats.coco.scan import Part, scan_part
-from sightline.data.formats.shared.image_tables import integers
 from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
 from sightline.data.json.scan import MAX_DEPTH, Bytes, skip_blank, skip_value
 
-__all__ = ["Document", "ListedImages", "Problem", "entry_lines"]
+__all__ = ["Document", "Problem", "entry_lines"]
 
 SCAN_FROM = 1 << 20
 """Bytes from which on a file is scanned. Below, Python's parser is done before the kernels are loaded."""
@@ -45,27 +44,6 @@ class Problem:
     image_id: int | None = None
     count: int = 1
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ListedImages:
-    """Columns of the entries of `images` that are objects: place in the list, id, file name (of any type), sizes."""
-
-    index: list[int]
-    ids: list[int]
-    bad: list[bool]  # no integer id
-    names: list[Any]
-    widths: list[int]  # 0 where not stated
-    heights: list[int]
-    stated_ids: list[Any]
-    problems: list[Problem]
-
-
-class _Image(msgspec.Struct, gc=False):
-    id: int
-    file_name: str
-    width: int
-    height: int
 
 
 class Document:
@@ -103,30 +81,9 @@ class Document:
         return [items[i] for i in rows], np.array(rows, dtype=np.int64), bad
 
     @cached_property
-    def images(self) -> ListedImages:
-        """The list of images, as columns."""
-        if self._spans is not None:
-            try:
-                listed = msgspec.json.decode(self._bytes(*self._spans["images"]), type=list[_Image])
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                listed = None
-            if listed is not None and all(-(1 << 63) <= i.id < 1 << 63 for i in listed):
-                ids = [i.id for i in listed]
-                widths, heights = integers([i.width for i in listed])[0], integers([i.height for i in listed])[0]
-                paths: list[Any] = [i.file_name for i in listed]
-                good, places = [False] * len(ids), list(range(len(ids)))
-                return ListedImages(places, ids, good, paths, widths.tolist(), heights.tolist(), list(ids), [])
-        entries, index, problems = self.entries("images")
-        stated = [e.get("id") for e in entries]
-        ids_read, bad = integers(stated)
-        widths, heights = (
-            integers([e.get("width") for e in entries])[0],
-            integers([e.get("height") for e in entries])[0],
-        )
-        names = [e.get("file_name") for e in entries]
-        return ListedImages(
-            index.tolist(), ids_read.tolist(), bad.tolist(), names, widths.tolist(), heights.tolist(), stated, problems
-        )
+    def images(self) -> tuple[list[dict[str, Any]], npt.NDArray[np.int64], list[Problem]]:
+        """`entries` of the list of images, which is asked for twice; `del document.images` lets go of them."""
+        return self.entries("images")
 
     def scan(self) -> Iterator[tuple[Part, Bytes] | None]:
         """The annotations in parts, with the text their places are in; None, and no more, where they are irregular.
@@ -178,13 +135,10 @@ class Document:
             for p in problems
         ]
 
-    def _bytes(self, start: int, end: int) -> bytes:
-        return self._data[start:end].tobytes()
-
     def _items(self, section: str) -> list[Any]:
         if self._spans is not None and section != "annotations":
             try:
-                items: list[Any] = json.loads(self._bytes(*self._spans[section]))
+                items: list[Any] = decode_json(self._data[slice(*self._spans[section])].tobytes())
                 return items
             except (ValueError, RecursionError):
                 pass  # the whole file is refused, with the line
