@@ -54,7 +54,7 @@ def read_images(
     """
     listing = _Listing(root)
     maps = [listing.read(d, folder) for d, folder in zip(documents, folders, strict=True)]
-    listing.settle_missing()
+    listing.decide_missing()
     used = [row for row in listing.rows if not row["dropped"]]
     if len({row["image_id"] for row in used}) < len(used):
         for number, row in enumerate(sorted(used, key=lambda r: str(r["path"]))):
@@ -170,7 +170,7 @@ class _Listing:
                 return Problem("image-unreadable", index, str(error))
         return None
 
-    def settle_missing(self) -> None:
+    def decide_missing(self) -> None:
         """Labels without any picture are kept (they can be evaluated against); single missing pictures are not."""
         alone = len(self._missing) == len(self.rows)
         for row in self._missing:

@@ -129,7 +129,7 @@ def _slots(dataset: Dataset) -> dict[Colour, int]:
     if not 0 < len(colours) < len(values):
         grays = [c[0] for c in colours]
         return dict(zip(colours, range(len(colours)) if _is_coloured(dataset) else grays, strict=True))
-    raise DataError("the classes of masks must be told by values or by colours, got both", where=str(dataset.root))
+    raise DataError("the classes of masks must be given by values or by colours, got both", where=str(dataset.root))
 
 
 def _sources(dataset: Dataset) -> list[tuple[str, str]]:

@@ -42,6 +42,7 @@ from sightline.data.formats.yolo.layout import (
     yaml_layout,
 )
 from sightline.data.layout import absolute, list_files, relative, split_of, subfolder
+from sightline.ops.outlines import signed_area
 
 __all__ = ["FAR", "LOOKED_FOR", "detect", "read"]
 
@@ -218,8 +219,7 @@ def _shapes(
         far[row] = bool((np.abs(points) > FAR).any())
         points = points * sizes_wh[row]
         boxes[row] = [*points.min(axis=0), *points.max(axis=0)]
-        x, y = points[:, 0], points[:, 1]
-        areas[row] = abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+        areas[row] = abs(signed_area(points))
         polygons[row] = [points.ravel().tolist()]
     return boxes, far, polygons, areas
 

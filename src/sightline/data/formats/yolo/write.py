@@ -29,7 +29,7 @@ from sightline.data.formats.shared.writing import (
 from sightline.data.formats.yolo.layout import UNLISTED
 from sightline.data.formats.yolo.read import FAR
 from sightline.ops import rle
-from sightline.ops.outlines import mask_outlines
+from sightline.ops.outlines import mask_outlines, signed_area
 
 __all__ = ["write"]
 
@@ -165,7 +165,7 @@ class _Rows:
         if not rings:
             return None
         self.lost["loss-parts"] += len(rings) > 1 or holes > 0
-        return max(rings, key=_area)
+        return max(rings, key=lambda ring: abs(signed_area(ring)))
 
 
 def _is_unusable(values: Floats) -> bool:
@@ -179,8 +179,3 @@ def _outlines(counts: bytes, size_hw: tuple[int, int]) -> tuple[list[Floats], in
     x1, y1, x2, y2 = (int(v) for v in rle.to_box(counts, size_hw))
     outer, holes = mask_outlines(rle.decode(counts, size_hw)[y1:y2, x1:x2])
     return [ring + np.array([x1, y1]) for ring in outer], len(holes)
-
-
-def _area(ring: Floats) -> float:
-    x, y = ring[:, 0], ring[:, 1]
-    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
