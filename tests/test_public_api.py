@@ -49,6 +49,7 @@ PACKAGES = {
         "DESCRIPTION_NAME",
         "Description",
         "FORMATS",
+        "FORMAT_NAMES",
         "absolute",
         "check_split_overlap",
         "detect_format",
