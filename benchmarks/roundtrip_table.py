@@ -43,7 +43,7 @@ def main() -> None:
     root = parser.parse_args().data_root
     for name, place in PLACES.items():
         before = read_dataset(root / place)
-        rows = [row_of(before, target) for target, form in FORMATS.items() if form.write is not None]
+        rows = [row_of(before, target) for target in FORMATS]
         print(f"\n## {name}: {len(before)} images, {before.objects.height} objects\n")
         print(markdown_table(pl.DataFrame(rows, schema=COLUMNS, orient="row")))
 

@@ -44,7 +44,7 @@ def test_audit_and_eval_of_a_predictions_file(base, traffic, tmp_path):
     assert json.loads(done.stdout)["images"] == 8
     dataset = read_dataset(traffic).split("val")
     rows = dataset.usable_objects.select("image_id", "class_id", "x1", "y1", "x2", "y2").with_columns(score=1.0)
-    predictions_from_rows(rows, {"class_names": dataset.class_names}).save(tmp_path / "p.parquet")
+    predictions_from_rows(rows, {"class_names": dataset.class_names}).of(dataset).save(tmp_path / "p.parquet")
     done = base("eval", "--data", traffic, "--predictions", "p.parquet", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["metrics"]["AP50"] == pytest.approx(1.0)

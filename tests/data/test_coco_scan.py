@@ -349,3 +349,9 @@ def test_real_files(data_root: Path, both, name: str) -> None:
     scanned, parsed = both(file)
     assert scanned == parsed
     assert isinstance(scanned, tuple)
+
+
+def test_lines_of_entries_are_found_behind_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "labels.json"
+    file.write_bytes(b'\xef\xbb\xbf{"images": [],\n"annotations": [\n{"id": 1},\n\n{"id": 2}],\n"categories": []}')
+    assert coco_document.entry_lines(file, [0, 1]) == {0: 3, 1: 5}

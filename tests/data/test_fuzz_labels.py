@@ -284,8 +284,7 @@ SEEDS: dict[str, Callable[[Path], object]] = {
     "pictures": write_pictures,
 } | {
     f"{name}-{task}-written": write_format(name, task)
-    for name, known in FORMATS.items()
-    if known.write is not None
+    for name in FORMATS
     for task in ("detect", "instance", "semantic", "track")
 }
 WRITABLE = len(SEEDS) * 2 // 3  # about a third of the pairs of format and task cannot be written

@@ -61,3 +61,16 @@ def test_nothing_found_leaves_the_frame_as_it_is() -> None:
     drawer = Drawer((240, 320), ("car",))
     assert np.array_equal(drawer.draw(GRAY, sv.Detections.empty()), GRAY)
     assert np.array_equal(drawer.draw(GRAY), GRAY)
+
+
+def test_pixels_of_no_class_are_no_part_of_the_legend() -> None:
+    ids = np.full((240, 320), 255, np.uint8)
+    ids[:120] = 1
+    names = ("background", "road")
+    drawn = Drawer((240, 320), names).draw(np.zeros((240, 320, 3), np.uint8), semantic=SemanticMap(ids, names))
+    plain = Drawer((240, 320), names).draw(
+        np.zeros((240, 320, 3), np.uint8), semantic=SemanticMap(ids, names), legend=False
+    )
+    changed = np.flatnonzero((drawn != plain).any(axis=(1, 2)))
+    assert len(changed)
+    assert changed[-1] < 40  # one line for the road

@@ -13,7 +13,7 @@ from sightline.core.errors import DataError
 from sightline.core.frames import IGNORE_INDEX, SemanticMap
 from sightline.core.predictions import predictions_from_rows
 from sightline.evaluate import SemanticAccumulator, evaluate_semantic, evaluate_semantic_maps
-from sightline.evaluate.semantic_scores import class_ratios, summary
+from sightline.evaluate.segmentation import class_ratios, summary
 from sightline.ops import rle
 
 SIZE = (12, 17)

@@ -174,7 +174,7 @@ def detect_run(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
     dataset = read_dataset(root / "data")
     part = dataset.split("val" if "val" in dataset.splits else "valid")
     meta = {"task": "detect", "class_names": list(CLASSES), "conf": 0.001, "iou": 0.7, "max_det": 300}
-    predictions = predictions_from_rows(detection_rows(part, rng), meta)
+    predictions = predictions_from_rows(detection_rows(part, rng), meta).of(part)
     evaluation = evaluate_detection(part, predictions)
     folder = root / "runs" / "detect" / "mine"
     (folder / "figures").mkdir(parents=True)
@@ -221,7 +221,7 @@ def semantic_run(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
             box = rle.to_box(counts, where.shape).tolist()
             rows.append({"image_id": image_id, "class_id": class_id, "score": 1.0, "rle": counts})
             rows[-1] |= dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
-    predictions = predictions_from_rows(pl.DataFrame(rows), {"task": "semantic"})
+    predictions = predictions_from_rows(pl.DataFrame(rows), {"task": "semantic"}).of(part)
     folder = root / "runs" / "semantic" / "cracks"
     folder.mkdir(parents=True)
     evaluation = evaluate_semantic(part, predictions)

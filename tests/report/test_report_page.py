@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -298,7 +299,7 @@ def test_predictions_other_than_the_evaluated_ones_are_noticed(detect_run, tmp_p
     folder = tmp_path / "run"
     shutil.copytree(detect_run.folder, folder)
     predictions = Predictions.load(folder / "predictions.parquet")
-    Predictions(predictions.table.head(3), predictions.meta).save(folder / "predictions.parquet")
+    replace(predictions, table=predictions.table.head(3)).save(folder / "predictions.parquet")
     rows = [row for block in origin_section(read_run(folder)).blocks for row in getattr(block, "rows", ())]
     verdict = dict(row for row in rows if row[0] == "evaluation is of these predictions")
     assert re.fullmatch(r"NO: of [0-9a-f]{64}", verdict["evaluation is of these predictions"])

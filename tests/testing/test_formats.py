@@ -18,7 +18,7 @@ from sightline.data.doors import Writer
 from sightline.testing import check_format
 from written_datasets import DATASETS, boxes, instances, made, painted, saved, single_instances
 
-WRITABLE = sorted(name for name, form in FORMATS.items() if form.write is not None)
+WRITABLE = sorted(FORMATS)
 BOXES = {"boxes", "unsplit_boxes", "partly_split_boxes", "points"}
 INSTANCES = {"instances", "single_instances"}
 SEMANTIC = {"semantic", "binary", "coloured"}

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 
+import polars as pl
 import pytest
 import torch
 
-from sightline.core.predictions import predictions_from_rows
+from sightline.core.predictions import PREDICTED_IMAGES_SCHEMA, predictions_from_rows
 from sightline.core.runs import RunFolder
 from sightline.train import TrainConfig, resume, train
 from sightline.train.recorder import Recorder
@@ -93,7 +95,8 @@ def small_files():
 
 
 def test_predictions_are_written_whole_or_not_at_all(tmp_path):
-    predictions = predictions_from_rows([], {"class_names": ("car",)})
+    nothing = pl.DataFrame(schema=PREDICTED_IMAGES_SCHEMA)
+    predictions = replace(predictions_from_rows([], {"class_names": ("car",)}), images=nothing)
     predictions.save(tmp_path / "whole.parquet")
     path = tmp_path / "predictions.parquet"
     with small_files(), pytest.raises(OSError, match="File too large") as caught:

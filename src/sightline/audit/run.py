@@ -1,6 +1,6 @@
 """The audit: everything about a data set that can be found out without a model, each finding with its place.
 
-One pass over the files (`scan`) feeds the checks; what the reader met in the labels is taken over. A finding's code,
+One pass over the files (`scan`) feeds the checks; what the reader found in the labels is taken over. A finding's code,
 meaning, severity and advice stand in `sightline.data.codes`.
 """
 

@@ -85,8 +85,8 @@ def evaluate(
     model
         A .safetensors or .onnx file of ours.
     predictions
-        Predictions in place of a model: our Parquet, JSON Lines or CSV, COCO results (.json), a folder with YOLO text or
-        a mask for each image, or MOTChallenge results (.txt, or a folder of one .txt for each sequence). Images are
+        Predictions in place of a model: our Parquet, JSON Lines or CSV, COCO results (.json), a folder with YOLO text
+        or a mask for each image, or MOTChallenge results (.txt, or a folder of one .txt for each sequence). Images are
         found by name.
     options
         What is measured, and how.
@@ -173,7 +173,7 @@ def _refuse_without_tracks(options: EvaluateOptions) -> None:
 def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -> "Result":
     if dataset.task == "semantic":
         return sightline.evaluate.evaluate_semantic(dataset, found)
-    conf = "best" if options.best_conf else options.conf
+    conf: float | Literal["best"] | None = "best" if options.best_conf else options.conf
     return sightline.evaluate.evaluate_detection(dataset, found, iou_type=options.iou_type, conf=conf)
 
 
@@ -182,9 +182,7 @@ def _measure_tracks(dataset: "Dataset", found: Predictions, options: EvaluateOpt
     return sightline.evaluate.evaluate_tracking(dataset, found, preprocessing=rules)
 
 
-def _write(
-    folder: Path, dataset: "Dataset", result: "Result", found: Predictions | None, source: str | None
-) -> None:
+def _write(folder: Path, dataset: "Dataset", result: "Result", found: Predictions | None, source: str | None) -> None:
     name = "tracking.json" if isinstance(result, sightline.evaluate.TrackingResult) else "evaluation.json"
     write_json_atomic(folder / name, result)
     saved = folder / "predictions.parquet"
@@ -205,16 +203,13 @@ def _show(result: "Result", as_json: bool) -> None:
         columns = [*result.sequences, result.combined]
         rows = [(metric, *(c.metrics[metric] for c in columns)) for metric in result.combined.metrics]
         show_table("", ("metric", *(c.name for c in columns)), rows)
+    elif isinstance(result, sightline.evaluate.DetectionResult):
+        point = result.operating_point
+        show_table(result.title, ("metric", "value"), result.to_frame().rows())
+        note(f"precision, recall, F1 and confusion at confidence {point.conf:.4g} ({point.origin})")
+        show_table("by class", result.per_class.columns, result.per_class.rows())
     else:
-        detection = isinstance(result, sightline.evaluate.DetectionResult)
-        show_table(result.title if detection else "", ("metric", "value"), result.to_frame().rows())
-        if detection:
-            note(f"precision, recall, F1 and confusion at confidence {_point(result)}")
+        show_table("", ("metric", "value"), result.to_frame().rows())
         show_table("by class", result.per_class.columns, result.per_class.rows())
     for key, value in result.conventions.items():
         note(f"{key}: {value}")
-
-
-def _point(result: "DetectionResult") -> str:
-    point = result.operating_point
-    return f"{point.conf:.4g} ({point.origin})"

@@ -162,8 +162,8 @@ def apply_description(dataset: Dataset, description: Description, file: Path) ->
     out: set[str] = set()
     if description.exclude:
         # What a reader could not take in is no longer in the table, and is what one most wants to exclude.
-        told = [f.path for f in findings if f.path is not None]
-        named = _Names([*images["path"].to_list(), *told])
+        found = [f.path for f in findings if f.path is not None]
+        named = _Names([*images["path"].to_list(), *found])
         out = {path for text in description.exclude for path in named.find(text, "exclude", str(file))}
         gone = set(images.filter(pl.col("path").is_in(sorted(out)))["image_id"])
         about = images_of_findings(findings, images)

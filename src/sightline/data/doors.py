@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -14,31 +15,14 @@ from sightline.core.dataset import OBJECTS_SCHEMA, TASKS, Dataset, Task
 from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.core.findings import Finding
 from sightline.core.process import Progress
+from sightline.data import formats
 from sightline.data.codes import finding
 from sightline.data.description import DESCRIPTION_NAME, Description, apply_description
-from sightline.data.formats.coco import read as coco
-from sightline.data.formats.coco import roboflow
-from sightline.data.formats.coco import write as coco_write
-from sightline.data.formats.coco.document import annotation_lines
-from sightline.data.formats.cvat import read as cvat
-from sightline.data.formats.cvat import write as cvat_write
 from sightline.data.formats.instance_files import read as instance_files
-from sightline.data.formats.instance_files import write as instance_files_write
-from sightline.data.formats.labelme import read as labelme
-from sightline.data.formats.labelme import write as labelme_write
 from sightline.data.formats.masks import read as masks
-from sightline.data.formats.masks import write as masks_write
 from sightline.data.formats.mot import read as mot
-from sightline.data.formats.mot import write as mot_write
-from sightline.data.formats.panoptic import read as coco_panoptic
-from sightline.data.formats.panoptic import write as coco_panoptic_write
-from sightline.data.formats.visdrone import read as visdrone
-from sightline.data.formats.visdrone import write as visdrone_write
-from sightline.data.formats.voc import read as voc
-from sightline.data.formats.voc import write as voc_write
+from sightline.data.formats.shared.image_tables import MASKED
 from sightline.data.formats.yolo import layout as yolo_layout
-from sightline.data.formats.yolo import read as yolo
-from sightline.data.formats.yolo import write as yolo_write
 from sightline.data.layout import absolute, list_files
 
 __all__ = ["FORMATS", "Format", "detect_format", "entry_lines", "read_dataset", "write_dataset"]
@@ -65,33 +49,20 @@ class Format(NamedTuple):
     looked_for: str
     detect: Callable[[Path], float | None]
     read: Callable[[Path], Dataset]
-    write: Writer | None
+    write: Writer
     lines: Callable[[Path, Iterable[int]], Mapping[int, int]] | None = None
 
 
-FORMATS: Mapping[str, Format] = MappingProxyType(
-    {
-        "coco": Format(coco.LOOKED_FOR, coco.detect, coco.read, coco_write.write, annotation_lines),
-        "coco-panoptic": Format(
-            coco_panoptic.LOOKED_FOR,
-            coco_panoptic.detect,
-            coco_panoptic.read,
-            coco_panoptic_write.write,
-            annotation_lines,
-        ),
-        "roboflow": Format(roboflow.LOOKED_FOR, roboflow.detect, roboflow.read, roboflow.write, annotation_lines),
-        "yolo": Format(yolo.LOOKED_FOR, yolo.detect, yolo.read, yolo_write.write),
-        "voc": Format(voc.LOOKED_FOR, voc.detect, voc.read, voc_write.write),
-        "visdrone": Format(visdrone.LOOKED_FOR, visdrone.detect, visdrone.read, visdrone_write.write),
-        "labelme": Format(labelme.LOOKED_FOR, labelme.detect, labelme.read, labelme_write.write, labelme.shape_lines),
-        "cvat": Format(cvat.LOOKED_FOR, cvat.detect, cvat.read, cvat_write.write),
-        "mot": Format(mot.LOOKED_FOR, mot.detect, mot.read, mot_write.write),
-        "masks": Format(masks.LOOKED_FOR, masks.detect, masks.read, masks_write.write),
-        "instance-files": Format(
-            instance_files.LOOKED_FOR, instance_files.detect, instance_files.read, instance_files_write.write
-        ),
-    }
-)
+def _load(name: str) -> Format:
+    place = f"{formats.__name__}.{name.replace('-', '_')}"
+    module = import_module(place)
+    is_folder = hasattr(module, "__path__")
+    reader, writer = (import_module(f"{place}.{part}") if is_folder else module for part in ("read", "write"))
+    lines = getattr(reader, "entry_lines", None)
+    return Format(reader.LOOKED_FOR, reader.detect, reader.read, writer.write, lines)
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType({name: _load(name) for name in formats.FORMAT_NAMES})
 
 
 def read_dataset(path: str | Path, *, format: str | None = None, task: Task | None = None) -> Dataset:  # noqa: A002
@@ -135,11 +106,10 @@ def write_dataset(
     place ask for the images to be there. DataError for a data set the format cannot hold at all, such as semantic
     masks in a format of boxes. `progress` is called with how many of how many images are in place.
     """
-    writers = {name: f.write for name, f in FORMATS.items() if f.write is not None}
-    if format not in writers:
-        raise ConfigError(unknown_name("format to write", format, writers))
+    if format not in FORMATS:
+        raise ConfigError(unknown_name("format to write", format, FORMATS))
     dataset, losses = _boxes_alone(dataset) if dataset.task == "detect" else (dataset, [])
-    return [*losses, *writers[format](dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]
+    return [*losses, *FORMATS[format].write(dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]
 
 
 def detect_format(path: str | Path) -> str | None:
@@ -269,7 +239,7 @@ def _description_below(file: Path, base: Path, description: Description, above: 
 
 
 def _boxes_alone(dataset: Dataset) -> tuple[Dataset, list[Finding]]:
-    masked = dataset.objects.filter(pl.col("rle").is_not_null() | pl.col("polygon").is_not_null()).height
+    masked = dataset.objects.filter(MASKED).height
     if not masked:
         return dataset, []
     objects = dataset.objects.with_columns(pl.lit(None).cast(OBJECTS_SCHEMA[c]).alias(c) for c in ("rle", "polygon"))

@@ -11,7 +11,7 @@ import supervision as sv
 from sightline.core.frames import SemanticMap
 from sightline.data import BACKGROUND_NAMES
 
-__all__ = ["PALETTE", "Drawer", "class_colours"]
+__all__ = ["PALETTE", "Drawer", "class_colours", "palette_colour"]
 
 Picture = npt.NDArray[np.uint8]
 PALETTE = sv.ColorPalette.from_hex([
@@ -77,7 +77,8 @@ class Drawer:
         tracked = detections.tracker_id is not None and len(detections) > 0
         boxes, labels = self._annotators["track" if tracked else "class"]
         if tracked:
-            canvas = self._trace.annotate(canvas, detections)
+            confirmed = np.flatnonzero(np.asarray(detections.tracker_id) >= 0)
+            canvas = self._trace.annotate(canvas, detections.select(confirmed))
         canvas = boxes.annotate(canvas, detections)
         canvas = labels.annotate(canvas, detections, labels=self._captions(detections))
         return np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB), np.uint8)
@@ -93,7 +94,7 @@ class Drawer:
         captions = []
         for name, score, track in zip(names, scores, tracks, strict=True):
             parts = [str(name)] if name else []
-            parts += [] if track is None else [f"#{int(track)}"]
+            parts += [] if track is None or track < 0 else [f"#{int(track)}"]  # below 0: of no confirmed track
             parts += [] if score is None else [f"{score:.2f}"]
             captions.append(" ".join(parts))
         return captions
@@ -120,19 +121,12 @@ class Drawer:
         stripe = (x + y) % _HATCH_STEP < _HATCH_STEP // 4
         drawn[y[stripe], x[stripe]] = _HATCH
         if legend:
-            self._legend(drawn, np.where(counted, ids, -1), semantic.class_names, colours, painted)
+            shares = np.bincount(ids[counted], minlength=len(painted)) / ids.size
+            self._legend(drawn, np.where(painted, shares, 0.0), semantic.class_names, colours)
         return np.asarray(drawn, np.uint8)
 
-    def _legend(
-        self,
-        drawn: Picture,
-        ids: npt.NDArray[np.integer],
-        names: Sequence[str],
-        colours: Picture,
-        painted: npt.NDArray[np.bool_],
-    ) -> None:
-        shares = np.bincount(ids[ids >= 0], minlength=len(names)) / ids.size
-        present = [i for i in np.argsort(-shares, kind="stable").tolist() if painted[i] and shares[i] > 0]
+    def _legend(self, drawn: Picture, shares: npt.NDArray[np.float64], names: Sequence[str], colours: Picture) -> None:
+        present = [i for i in np.argsort(-shares, kind="stable").tolist() if shares[i] > 0]
         step, font, size = round(24 * self._scale), cv2.FONT_HERSHEY_SIMPLEX, max(0.36, 0.5 * self._scale)
         thickness = max(1, round(1.1 * self._scale))
         for row, class_id in enumerate(present[: max(1, drawn.shape[0] // (2 * step))]):
@@ -148,6 +142,12 @@ class Drawer:
             cv2.putText(drawn, text, (left + step, middle), font, size, (245, 245, 245), thickness, cv2.LINE_AA)
 
 
+def palette_colour(index: int) -> tuple[int, int, int]:
+    """RGB of the palette's colour number `index`, from the start again when there are more."""
+    red, green, blue = PALETTE.by_idx(index).as_rgb()
+    return int(red), int(green), int(blue)
+
+
 def class_colours(class_names: Sequence[str]) -> Picture:
     """(C, 3) RGB, one colour per class, the same for the same class id everywhere."""
-    return np.array([PALETTE.by_idx(i).as_rgb() for i in range(len(class_names))], np.uint8).reshape(-1, 3)
+    return np.array([palette_colour(i) for i in range(len(class_names))], np.uint8).reshape(-1, 3)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from sightline.core.dataset import Dataset
-from sightline.draw.detections import PALETTE
+from sightline.draw.detections import palette_colour
 from sightline.draw.lettering import lay_out
 from sightline.draw.view import Picture
 
@@ -58,11 +58,6 @@ def class_key(dataset: Dataset, image_ids: Sequence[int]) -> Key:
         shown = dataset.objects.filter(pl.col("image_id").is_in(list(image_ids)))
         counts = np.bincount(shown["class_id"].to_numpy(), minlength=len(names))
         present = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i]]
-    named = [(_colour(i), names[i]) for i in present[:MAX_KEY]]
+    named = [(palette_colour(i), names[i]) for i in present[:MAX_KEY]]
     more = len(present) - len(named)
     return (*named, *((((250, 250, 250), f"and {more} more"),) if more else ()))
-
-
-def _colour(class_id: int) -> tuple[int, int, int]:
-    red, green, blue = PALETTE.by_idx(class_id).as_rgb()
-    return int(red), int(green), int(blue)

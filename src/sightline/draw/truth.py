@@ -17,7 +17,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.frames import SemanticMap
 from sightline.draw import shapes
-from sightline.draw.detections import PALETTE, Drawer
+from sightline.draw.detections import Drawer, palette_colour
 from sightline.draw.lettering import Tag, write_tags
 from sightline.draw.view import Picture, View
 from sightline.ops import rle
@@ -87,8 +87,7 @@ def draw_class_map(
 def object_colour(row: Row, colour_by: ColourBy) -> tuple[int, int, int]:
     """RGB of an object by its class, its track (its class where it has none) or its id."""
     by = {"class": row["class_id"], "track": row["track_id"], "object": row["object_id"]}[colour_by]
-    red, green, blue = PALETTE.by_idx(int(row["class_id"] if by is None else by)).as_rgb()
-    return int(red), int(green), int(blue)
+    return palette_colour(int(row["class_id"] if by is None else by))
 
 
 def _image_size(dataset: Dataset, objects: pl.DataFrame) -> tuple[int, int]:

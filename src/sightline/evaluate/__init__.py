@@ -6,13 +6,25 @@ from sightline.core.lazy import door
 
 if TYPE_CHECKING:
     from sightline.evaluate.coco import DetectionArrays, detection_arrays
-    from sightline.evaluate.detection import DEFAULT_MAX_DETS, evaluate_detection
+    from sightline.evaluate.detection import (
+        DEFAULT_MAX_DETS,
+        DetectionCurves,
+        DetectionResult,
+        PointCounts,
+        evaluate_detection,
+    )
     from sightline.evaluate.detection_matching import MATCH_IOU, average_precision, match_detections
-    from sightline.evaluate.detection_result import DetectionCurves, DetectionResult, PointCounts
     from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
     from sightline.evaluate.inputs import fit_predictions
-    from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps
-    from sightline.evaluate.semantic_scores import SemanticAccumulator, class_ratios, mean_defined, summary
+    from sightline.evaluate.segmentation import (
+        SemanticAccumulator,
+        SemanticResult,
+        class_ratios,
+        evaluate_semantic,
+        evaluate_semantic_maps,
+        mean_defined,
+        summary,
+    )
     from sightline.evaluate.tracking import (
         TrackingResult,
         TrackingScores,

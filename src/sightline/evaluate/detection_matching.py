@@ -68,25 +68,18 @@ def match_detections(arrays: DetectionArrays, class_count: int, max_det: int) ->
     return Matching(found, iou, iou_starts)
 
 
-def average_precision(arrays: DetectionArrays, matching: Matching, class_count: int) -> FloatArray:
-    """COCO's AP50 (C,) by class, 101 points, all sizes; NaN for a class without objects.
+def average_precision(true: BoolArray, objects: int) -> float:
+    """COCO's average precision of one class, 101 points, in 0..1 and 1 at best; NaN for a class without objects.
 
-    The same as `evaluate_detection` gives for the matching's limit of detections, without its other nine thresholds,
-    sizes, curves and digests.
+    `true` (K,) says of its detections, the best score first and equals in the order of their images, which are right;
+    those that count neither way are left out.
     """
-    is_true = matching.true
-    counted = np.flatnonzero(is_true | matching.false)
-    # Best score first, equals in the order of their images and then of the table, as in the reference.
-    order = counted[np.lexsort((-arrays.detection_scores[counted], arrays.detection_classes[counted]))]
-    starts = np.searchsorted(arrays.detection_classes[order], np.arange(class_count + 1))
-    objects = np.bincount(arrays.truth_classes[~arrays.truth_crowd], minlength=class_count)
-    found = np.full(class_count, np.nan)
-    for c in np.flatnonzero(objects):
-        true = np.cumsum(is_true[order[starts[c] : starts[c + 1]]])
-        precision = np.maximum.accumulate((true / np.arange(1, len(true) + 1))[::-1])[::-1]
-        place = np.searchsorted(true / objects[c], _RECALL_POINTS)
-        found[c] = np.append(precision, 0.0)[place].mean()  # recall that is never reached counts with precision 0
-    return found
+    if objects == 0:
+        return float("nan")
+    found = np.cumsum(true)
+    precision = np.maximum.accumulate((found / np.arange(1, len(found) + 1))[::-1])[::-1]
+    place = np.searchsorted(found / objects, _RECALL_POINTS)
+    return float(np.append(precision, 0.0)[place].mean())  # recall that is never reached counts with precision 0
 
 
 def detection_confusion(arrays: DetectionArrays, matching: Matching, class_count: int, conf: float) -> IntArray:

@@ -75,8 +75,13 @@ def _shifted_classes(arrays: DetectionArrays, class_names: tuple[str, ...], max_
 
 
 def _mean_ap50(arrays: DetectionArrays, count: int, max_det: int) -> float:
-    found = average_precision(arrays, match_detections(arrays, count, max_det), count)
-    return float(np.nanmean(found)) if not np.isnan(found).all() else 0.0
+    matching = match_detections(arrays, count, max_det)
+    counted = np.flatnonzero(matching.true | matching.false)
+    order = counted[np.argsort(-arrays.detection_scores[counted], kind="stable")]
+    objects = np.bincount(arrays.truth_classes[~arrays.truth_crowd], minlength=count)
+    of_class = [order[arrays.detection_classes[order] == c] for c in range(count)]
+    found = [average_precision(matching.true[of_class[c]], int(objects[c])) for c in np.flatnonzero(objects)]
+    return float(np.mean(found)) if found else 0.0
 
 
 def _other_boxes(arrays: DetectionArrays) -> Iterator[_Hypothesis]:

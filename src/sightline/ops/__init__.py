@@ -20,9 +20,8 @@ if TYPE_CHECKING:
         xyxy_to_xywh,
     )
     from sightline.ops.confusion import confusion_matrix
-    from sightline.ops.postprocess import EVALUATION
+    from sightline.ops.postprocess import EVALUATION, nms
     from sightline.ops.rle import RleError
-    from sightline.ops.suppression import nms
 
 __all__ = [
     "EVALUATION",

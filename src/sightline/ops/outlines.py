@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["mask_outlines"]
+__all__ = ["mask_outlines", "signed_area"]
 
 FloatArray = npt.NDArray[np.float64]
 # Directions right, down, left, up as steps in x and y; a right turn adds one.
@@ -21,11 +21,12 @@ def mask_outlines(mask: npt.ArrayLike) -> tuple[list[FloatArray], list[FloatArra
     padded = np.pad(np.asarray(mask) != 0, 1)
     corners, ends = _trace(padded)
     rings = [ring.astype(np.float64) for ring in np.split(corners, ends[:-1])] if len(ends) else []
-    outer = [ring for ring in rings if _signed_area(ring) > 0]
-    return outer, [ring for ring in rings if _signed_area(ring) < 0]
+    outer = [ring for ring in rings if signed_area(ring) > 0]
+    return outer, [ring for ring in rings if signed_area(ring) < 0]
 
 
-def _signed_area(ring: FloatArray) -> float:
+def signed_area(ring: FloatArray) -> float:
+    """The area in square pixels inside a ring (P, 2) of corners x, y; below 0 where it runs anticlockwise on screen."""
     x, y = ring[:, 0], ring[:, 1]
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 

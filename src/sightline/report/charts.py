@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 from markupsafe import Markup
 
-from sightline.report.rendering import INK, MUTED, SERIES, style_chart, to_svg
+from sightline.report.rendering import INK, MUTED, SERIES, to_svg
 
 __all__ = [
     "bar_chart",
@@ -21,7 +21,6 @@ __all__ = [
 ]
 
 Rows = Sequence[Mapping[str, Any]]
-_GREY = MUTED
 _MAX_NAMED = 11
 _POWERS = [10.0**e for e in range(-9, 10)]  # the ticks of a logarithmic axis
 
@@ -35,6 +34,17 @@ def _colours(names: Sequence[str], symbol: str = "stroke") -> alt.Color:
     colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
     legend = alt.Legend(symbolType=symbol, symbolStrokeWidth=3, title=None, labelLimit=74 if len(names) > 2 else 120)
     return alt.Color("series:N", scale=alt.Scale(domain=list(names), range=colours), sort=list(names), legend=legend)
+
+
+def _named_rows(key: str, order: Sequence[str], **axis: Any) -> alt.Y:
+    """Names from the top down."""
+    return alt.Y(
+        f"{key}:N", sort=list(order), title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK, **axis)
+    )
+
+
+def _amount() -> alt.Y:
+    return alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~s"))
 
 
 def curve_chart(
@@ -75,11 +85,8 @@ def curve_chart(
         color=_colours(list(series)) if len(series) > 1 else alt.value(SERIES[0]),
     )
     layers = [lines, *_marker_layers(marker, xs)]
-    return to_svg(
-        style_chart(alt.layer(*layers), title=title, subtitle=y_title, above=14 if marker else 0),
-        name=name,
-        description=f"{title}: {y_title} over {x_title} for {', '.join(series)}",
-    )
+    described = f"{title}: {y_title} over {x_title} for {', '.join(series)}"
+    return to_svg(alt.layer(*layers), name, title, described, subtitle=y_title, above=14 if marker else 0)
 
 
 def _marker_layers(marker: tuple[float, str] | None, xs: Sequence[float]) -> list[alt.Chart]:
@@ -121,11 +128,8 @@ def many_curves_chart(
         band = [{"x": x, "low": min(ys), "high": max(ys)} for x, ys in sorted(values.items())]
         under = alt.Chart(_data(band)).mark_area(opacity=0.25, color=SERIES[0])
         layers = [under.encode(x=axes["x"], y=alt.Y("low:Q", title=None), y2="high:Q"), middle]
-    return to_svg(
-        style_chart(alt.layer(*layers), title=title, subtitle=y_title),
-        name=name,
-        description=f"{title}: {y_title} over {x_title}, {len(curves)} classes and their mean",
-    )
+    described = f"{title}: {y_title} over {x_title}, {len(curves)} classes and their mean"
+    return to_svg(alt.layer(*layers), name, title, described, subtitle=y_title)
 
 
 def stacked_bars(name: str, title: str, rows: Rows, *, order: Sequence[str], parts: Sequence[str]) -> Markup:
@@ -134,7 +138,7 @@ def stacked_bars(name: str, title: str, rows: Rows, *, order: Sequence[str], par
     for row in rows:
         totals[row["label"]] = totals.get(row["label"], 0) + row["value"]
     placed = [{**row, "part": list(parts).index(row["series"])} for row in rows]
-    y = alt.Y("label:N", sort=list(order), title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK))
+    y = _named_rows("label", order)
     bars = (
         alt.Chart(_data(placed))
         .mark_bar(height={"band": 0.7})
@@ -153,77 +157,58 @@ def stacked_bars(name: str, title: str, rows: Rows, *, order: Sequence[str], par
     )
     height = 80 + 24 * len(order)
     described = ", ".join(f"{label} {total:g}" for label, total in totals.items())
-    return to_svg(style_chart(bars + text, title=title, height=height), name=name, description=f"{title}: {described}")
+    return to_svg(bars + text, name, title, f"{title}: {described}", height=height)
 
 
 def bar_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: str) -> Markup:
     """A histogram: rows have x1 and x2 (the bin's edges) and value."""
+    axis = alt.Axis(grid=False, tickCount=8)
     chart = (
         alt.Chart(_data(rows))
         .mark_bar(color=SERIES[0], binSpacing=1)
-        .encode(
-            x=alt.X("x1:Q", title=x_title, bin=alt.BinParams(binned=True), axis=alt.Axis(grid=False, tickCount=8)),
-            x2="x2:Q",
-            y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~s")),
-        )
+        .encode(x=alt.X("x1:Q", title=x_title, bin=alt.BinParams(binned=True), axis=axis), x2="x2:Q", y=_amount())
     )
-    return to_svg(
-        style_chart(chart, title=title, subtitle=y_title), name=name, description=f"{title}: {y_title} over {x_title}"
-    )
+    return to_svg(chart, name, title, f"{title}: {y_title} over {x_title}", subtitle=y_title)
 
 
 def stepped_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: str) -> Markup:
     """A column for each whole number: rows have x (text, in order) and value."""
     order = [row["x"] for row in rows]
     named = order[:: max(1, -(-len(order) // _MAX_NAMED))]
-    chart = (
-        alt.Chart(_data(rows))
-        .mark_bar(color=SERIES[0])
-        .encode(
-            x=alt.X("x:N", sort=order, title=x_title, axis=alt.Axis(labelAngle=0, values=named, ticks=False)),
-            y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~s")),
-        )
-    )
-    return to_svg(
-        style_chart(chart, title=title, subtitle=y_title), name=name, description=f"{title}: {y_title} over {x_title}"
-    )
+    x = alt.X("x:N", sort=order, title=x_title, axis=alt.Axis(labelAngle=0, values=named, ticks=False))
+    chart = alt.Chart(_data(rows)).mark_bar(color=SERIES[0]).encode(x=x, y=_amount())
+    return to_svg(chart, name, title, f"{title}: {y_title} over {x_title}", subtitle=y_title)
 
 
-def span_chart(name: str, title: str, rows: Rows, *, x_title: str, subtitle: str = "", log: bool = False) -> Markup:
+def span_chart(name: str, title: str, rows: Rows, *, x_title: str, log: bool = False) -> Markup:
     """For each row's label the spread of a quantity: a thin line from `low` to `high`, a bar between the quartiles `q1`
     and `q3`, and a tick at the `median`; `log` needs values above 0.
     """
     order = [row["label"] for row in rows]
     base = alt.Chart(_data(rows))
-    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK))
+    y = _named_rows("label", order)
     scale = alt.Scale(type="log") if log else alt.Scale(zero=True)
     axis = alt.Axis(values=_POWERS, format="~g") if log else alt.Axis(tickCount=5, format="~s")
     x = alt.X("low:Q", title=x_title, scale=scale, axis=axis)
-    line = base.mark_rule(color=_GREY, strokeWidth=1.5).encode(x=x, x2="high:Q", y=y)
+    line = base.mark_rule(color=MUTED, strokeWidth=1.5).encode(x=x, x2="high:Q", y=y)
     bar = base.mark_bar(color=SERIES[0], height=10).encode(x=alt.X("q1:Q", scale=scale), x2="q3:Q", y=y)
     tick = base.mark_tick(color=INK, thickness=2, height=14).encode(x=alt.X("median:Q", scale=scale), y=y)
     described = ", ".join(f"{row['label']} {row['median']:g}" for row in rows)
-    styled = style_chart(line + bar + tick, title=title, subtitle=subtitle, height=90 + 24 * len(rows))
-    return to_svg(styled, name=name, description=f"{title}, medians: {described}")
+    return to_svg(line + bar + tick, name, title, f"{title}, medians: {described}", height=90 + 24 * len(rows))
 
 
 def position_map(name: str, title: str, counts: Sequence[Sequence[int]]) -> Markup:
     """Where things lie in the image: `counts[row][column]` on an even grid, rows from the top."""
     top = max(max(row) for row in counts) or 1
     cells = [{"x": c, "y": r, "share": value / top} for r, row in enumerate(counts) for c, value in enumerate(row)]
-    columns, rows = list(range(len(counts[0]))), list(range(len(counts)))
-    hidden = alt.Axis(labels=False, ticks=False, domain=False, grid=False)
-    chart = (
-        alt.Chart(_data(cells))
-        .mark_rect(color=SERIES[0])
-        .encode(
-            x=alt.X("x:O", axis=hidden, title=None, scale=alt.Scale(domain=columns, padding=0.04)),
-            y=alt.Y("y:O", axis=hidden, title=None, scale=alt.Scale(domain=rows, padding=0.04)),
-            opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 1]), legend=None),
-        )
+    sides = (
+        alt.Scale(domain=list(range(len(counts[0]))), padding=0.04),
+        alt.Scale(domain=list(range(len(counts))), padding=0.04),
     )
-    styled = style_chart(chart, title=title, subtitle="the whole image; stronger colour where there are more")
-    return to_svg(styled, name=name, description=f"{title}: stronger colour where there are more")
+    what = "stronger colour where there are more"
+    return to_svg(
+        _squares(cells, sides, (None, None), 0.06), name, title, f"{title}: {what}", subtitle=f"the whole image; {what}"
+    )
 
 
 def heat_map(name: str, title: str, matrix: Sequence[Sequence[int]]) -> Markup:
@@ -234,26 +219,31 @@ def heat_map(name: str, title: str, matrix: Sequence[Sequence[int]]) -> Markup:
         for c, value in enumerate(row)
         if value
     ]
-    indices = list(range(len(matrix)))
+    side = alt.Scale(domain=list(range(len(matrix))))
+    chart = _squares(cells, (side, side), ("predicted class", "ground truth"), 0.05)
+    return to_svg(chart, name, title, title, height=340)
+
+
+def _squares(cells: Rows, scales_xy: tuple[Any, Any], titles_xy: tuple[str | None, str | None], faintest: float) -> Any:
     axis = alt.Axis(labels=False, ticks=False, domain=False, grid=False)
-    chart = (
+    shades = alt.Scale(domain=[0, 1], range=[faintest, 1])
+    return (
         alt.Chart(_data(cells))
         .mark_rect(color=SERIES[0])
         .encode(
-            x=alt.X("x:O", axis=axis, title="predicted class", scale=alt.Scale(domain=indices)),
-            y=alt.Y("y:O", axis=axis, title="ground truth", scale=alt.Scale(domain=indices)),
-            opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.05, 1]), legend=None),
+            x=alt.X("x:O", axis=axis, title=titles_xy[0], scale=scales_xy[0]),
+            y=alt.Y("y:O", axis=axis, title=titles_xy[1], scale=scales_xy[1]),
+            opacity=alt.Opacity("share:Q", scale=shades, legend=None),
         )
     )
-    return to_svg(style_chart(chart, title=title, height=340), name=name, description=title)
 
 
 def latency_chart(name: str, title: str, rows: Rows) -> Markup:
     """A dot for each percentile of each stage on one time axis: rows have stage, percentile, ms."""
     stages = list(dict.fromkeys(row["stage"] for row in rows))
     base = alt.Chart(_data([{**row, "series": row["percentile"]} for row in rows]))
-    y = alt.Y("stage:N", sort=stages, title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=INK, grid=True))
-    span = base.mark_line(color=_GREY, strokeWidth=1.5).encode(x="ms:Q", y=y, detail="stage:N")
+    y = _named_rows("stage", stages, grid=True)
+    span = base.mark_line(color=MUTED, strokeWidth=1.5).encode(x="ms:Q", y=y, detail="stage:N")
     dots = base.mark_point(filled=True, size=70, opacity=1).encode(
         x=alt.X("ms:Q", title="milliseconds per frame", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5)),
         y=y,
@@ -261,4 +251,4 @@ def latency_chart(name: str, title: str, rows: Rows) -> Markup:
     )
     height = 100 + 30 * len(stages)
     described = ", ".join(f"{row['stage']} {row['percentile']} {row['ms']:.2f} ms" for row in rows)
-    return to_svg(style_chart(span + dots, title=title, height=height), name=name, description=described)
+    return to_svg(span + dots, name, title, described, height=height)

@@ -131,10 +131,10 @@ def _labels(card: DatasetCard) -> Section:
 def _splits(card: DatasetCard) -> Section:
     dataset = card.dataset
     groups = dataset.images["group"]
-    told = f"{groups.drop_nulls().n_unique()} groups over {len(groups) - groups.null_count()} images"
+    declared = f"{groups.drop_nulls().n_unique()} groups over {len(groups) - groups.null_count()} images"
     rows: list[tuple[str, Cell]] = [
         ("unit that is never divided", card.text.split_unit or NOT_STATED),
-        ("groups in the data", told if groups.null_count() < len(groups) else "none declared"),
+        ("groups in the data", declared if groups.null_count() < len(groups) else "none declared"),
     ]
     for name, part in card.audit.splits.items():
         rows.append((name or "images in no split", f"{part.images} images, {part.objects} objects"))

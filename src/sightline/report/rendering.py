@@ -12,7 +12,7 @@ from markupsafe import Markup
 from sightline.report.blocks import Block, Cell, Charts, Code, Note, Pairs, Pictures, Section, Table, Tile, Tiles
 from sightline.report.numbers import Number
 
-__all__ = ["GRID", "INK", "MUTED", "SERIES", "render_template", "sections_to_markdown", "style_chart", "to_svg"]
+__all__ = ["GRID", "INK", "MUTED", "SERIES", "render_template", "sections_to_markdown", "to_svg"]
 
 
 def render_template(name: str, /, **values: Any) -> str:
@@ -31,10 +31,10 @@ def render_template(name: str, /, **values: Any) -> str:
 _SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>|#"})
 
 
-def sections_to_markdown(title: str, lead: str, tiles: Iterable[Tile], sections: Iterable[Section]) -> str:
+def sections_to_markdown(title: str, lead: str, tiles: Sequence[Tile], sections: Iterable[Section]) -> str:
     """A Markdown document; every text from the data is escaped."""
     lines = [f"# {_plain(title)}", "", _plain(lead), ""]
-    lines += [f"- **{_plain(tile.label)}**: {_plain(tile.number)}. {_plain(tile.meaning)}" for tile in tiles]
+    lines += _block(Tiles(tiles))
     for section in sections:
         lines += ["", f"## {_plain(section.title)}", ""]
         lines += [_plain(text) for text in (section.intro, section.missing) if text]
@@ -91,11 +91,8 @@ _ALLOWED_TAGS = {"svg", "g", "path", "rect", "text", "line", "circle", "defs", "
 _SVG_NAMESPACE = "{http://www.w3.org/2000/svg}"
 
 
-def style_chart(chart: Any, *, title: str, subtitle: str = "", height: int = 230, above: int = 0) -> Any:
-    """The chart in house style, of one width for all: no frame, thin grid, muted axes, title at the left.
-
-    `subtitle` says what goes upwards; beside the title it needs no turned letters. `above` is room over the plot.
-    """
+def _styled(chart: Any, title: str, subtitle: str, height: int, above: int) -> Any:
+    """The chart of one width for all: no frame, thin grid, muted axes, title at the left."""
     axis = {
         "labelColor": MUTED,
         "titleColor": MUTED,
@@ -143,13 +140,17 @@ def style_chart(chart: Any, *, title: str, subtitle: str = "", height: int = 230
     )
 
 
-def to_svg(chart: Any, *, name: str, description: str) -> Markup:
-    """The chart as an `<svg>` element for the page; nothing but drawing elements passes, whatever names the data has.
+def to_svg(
+    chart: Any, name: str, title: str, description: str, *, subtitle: str = "", height: int = 230, above: int = 0
+) -> Markup:
+    """The chart in house style as an `<svg>` element; nothing but drawing elements passes, whatever names the data has.
 
-    `name` is its id, by which a link can point at it; `description` is read aloud by screen readers.
+    `name` is its id, by which a link can point at it; `description` is read aloud by screen readers. `subtitle` says
+    what goes upwards; beside the title it needs no turned letters. `above` is room over the plot.
     """
     text = vl_convert.vegalite_to_svg(
-        chart.to_dict(validate=False), vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+        _styled(chart, title, subtitle, height, above).to_dict(validate=False),
+        vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2]),
     )
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)

@@ -8,8 +8,7 @@ if TYPE_CHECKING:
     from sightline.track.association import ASSOCIATION_SCHEMA, NO_TRACK, FrameAssociation, with_unconfirmed
     from sightline.track.baseline import KalmanIouTracker, TrackerConfig
     from sightline.track.motion import MotionConfig
-    from sightline.track.protocol import Tracker
-    from sightline.track.registry import TRACKERS, create_tracker
+    from sightline.track.registry import TRACKERS, Tracker, create_tracker
     from sightline.track.sequences import sequence_frames, track_predictions
 
 __all__ = [

@@ -10,7 +10,7 @@ import supervision as sv
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import Predictions, predictions_from_rows
-from sightline.track.protocol import Tracker
+from sightline.track.registry import Tracker
 
 __all__ = ["detections_from_table", "sequence_frames", "track_predictions"]
 

@@ -56,18 +56,20 @@ def _show_little(values: dict[str, Floats], options: AuditOptions) -> list[_Mark
     dark = brightness + 3 * contrast < options.extreme_luma
     bright = 255 - brightness + 3 * contrast < options.extreme_luma
     flat = (contrast < options.flat_contrast) & ~dark & ~bright
-    told = [f"mean luma {b:.0f} of 255, standard deviation {c:.1f}" for b, c in zip(brightness, contrast, strict=True)]
-    return [(dark, "image-dark", told), (bright, "image-bright", told), (flat, "image-flat", told)]
+    messages = [
+        f"mean luma {b:.0f} of 255, standard deviation {c:.1f}" for b, c in zip(brightness, contrast, strict=True)
+    ]
+    return [(dark, "image-dark", messages), (bright, "image-bright", messages), (flat, "image-flat", messages)]
 
 
 def _blocky(values: dict[str, Floats], options: AuditOptions) -> _Marked:
     quality, blocks = values["jpeg_quality"], values["blockiness"]
     low, visible = quality <= options.blocky_quality, blocks >= options.blockiness
-    told = [
+    messages = [
         f"JPEG of quality {q:.0f}" if is_low else f"steps across 8 × 8 borders are {b:.1f} times the others"
         for q, b, is_low in zip(quality, blocks, low, strict=True)
     ]
-    return low | visible, "image-blocky", told
+    return low | visible, "image-blocky", messages
 
 
 def _blurred(values: dict[str, Floats], leave_out: Bools, options: AuditOptions) -> _Marked:
@@ -78,8 +80,8 @@ def _blurred(values: dict[str, Floats], leave_out: Bools, options: AuditOptions)
     far = (_scores(level) < -_SCORE) & (_scores(own) < -_SCORE / 2)
     middle = np.median(level)
     blurred = far & (level < middle - np.log(options.blur_factor)) & ~leave_out
-    told = [f"{np.exp(middle - v):.0f} times less sharp than the middle image" for v in level]
-    return _few(blurred, options), "image-blurred", told
+    messages = [f"{np.exp(middle - v):.0f} times less sharp than the middle image" for v in level]
+    return _few(blurred, options), "image-blurred", messages
 
 
 def _odd_size(values: dict[str, Floats], options: AuditOptions) -> _Marked:
@@ -88,8 +90,8 @@ def _odd_size(values: dict[str, Floats], options: AuditOptions) -> _Marked:
     ratio = area / np.median(area)
     odd = np.maximum(ratio, 1 / ratio) > options.odd_size_factor
     long = (aspect > _ASPECT) & (aspect > options.odd_aspect_factor * np.median(aspect))
-    told = [f"{w:.0f} × {h:.0f} pixels" for w, h in zip(width, height, strict=True)]
-    return _few(odd | long, options), "image-odd-size", told
+    messages = [f"{w:.0f} × {h:.0f} pixels" for w, h in zip(width, height, strict=True)]
+    return _few(odd | long, options), "image-odd-size", messages
 
 
 def _odd_colour(values: dict[str, Floats], leave_out: Bools, options: AuditOptions) -> _Marked:
@@ -97,8 +99,8 @@ def _odd_colour(values: dict[str, Floats], leave_out: Bools, options: AuditOptio
     plane = np.stack([red - green, (red + green) / 2 - blue])
     distance = np.hypot(*(plane - np.median(plane, axis=1, keepdims=True)))
     odd = (distance > options.odd_colour) & (distance > _COLOUR_SPREAD * np.median(distance)) & ~leave_out
-    told = [f"mean colour ({r:.0f}, {g:.0f}, {b:.0f})" for r, g, b in zip(red, green, blue, strict=True)]
-    return _few(odd, options), "image-odd-colour", told
+    messages = [f"mean colour ({r:.0f}, {g:.0f}, {b:.0f})" for r, g, b in zip(red, green, blue, strict=True)]
+    return _few(odd, options), "image-odd-colour", messages
 
 
 def _aspect(values: dict[str, Floats]) -> Floats:

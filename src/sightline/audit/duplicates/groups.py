@@ -270,7 +270,7 @@ def near_duplicates_by_embedding(vectors: npt.NDArray[np.float32], threshold: fl
     """Which rows of `vectors` (N, D) are joined by chains of pairs whose cosine is at least `threshold` (-1..1).
 
     Every pair is compared, block by block: time grows with N² D, memory with N. The partner of a row is the one of
-    greatest cosine among those that reach the threshold; `distance` and `symmetry` are 0 (-1 without a partner). Rows
+    greatest cosine among those that reach the threshold; `distance` is 0 (-1 without a partner). Rows
     of zeros are like nothing. ValueError for values that are not finite.
 
     >>> near_duplicates_by_embedding(np.eye(2, dtype=np.float32)[[0, 1, 0]], 0.9).labels.tolist()
@@ -296,8 +296,7 @@ def near_duplicates_by_embedding(vectors: npt.NDArray[np.float32], threshold: fl
             _keep_best(cosines.T, begin, start, threshold, partner, best)
             one, other = np.nonzero(cosines >= threshold)
             roots = _joined(roots, one + start, other + begin)
-    distance = np.where(partner >= 0, 0, -1)
-    return Components(in_order_of_appearance(roots), partner, distance, np.zeros(count, dtype=np.int64))
+    return Components(in_order_of_appearance(roots), partner, np.where(partner >= 0, 0, -1))
 
 
 def _keep_best(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sightline.audit.duplicates.hamming_kernels import CHUNK_VALUES, PARTS, merge_into, scan
+from sightline.audit.duplicates.hamming_kernels import CHUNK_VALUES, PARTS, Forest, Index, Pairing, merge_into, scan
 
 __all__ = ["Components", "hamming_components", "in_order_of_appearance"]
 
@@ -40,7 +40,6 @@ class Components(NamedTuple):
     labels: Rows  # (N,): 0, 1, … in the order of first appearance
     partner: Rows  # (N,): row of a hash within the radius, -1 where there is none
     distance: Rows  # (N,): bits between the two, -1 where there is none
-    symmetry: Rows  # (N,): which flip or turn of the row's picture is close to the partner's, see `SYMMETRIES`
 
 
 def hamming_components(
@@ -98,37 +97,14 @@ def _spread(found: Components, first: Rows, inverse: Rows) -> Components:
     copy[inverse[again]] = rows[again]
     has_copy = ~again & (copy[inverse] >= 0)
     partner[has_copy], distance[has_copy] = copy[inverse][has_copy], 0
-    return Components(
-        in_order_of_appearance(found.labels[inverse]), partner, distance, np.zeros(len(inverse), dtype=np.int64)
-    )
-
-
-class _Forest(NamedTuple):
-    """A union-find of one part of the work, and the witnesses it met."""
-
-    parent: Ints
-    partner: Ints
-    distance: Bytes
-    symmetry: Bytes
-
-
-class _Index(NamedTuple):
-    """Hashes sorted by one chunk: the hashes, their rows, where each chunk value begins, and the values there are."""
-
-    hashes: Hashes
-    rows: Ints
-    starts: Ints
-    values: Ints
+    return Components(in_order_of_appearance(found.labels[inverse]), partner, distance)
 
 
 def _search(variants: Hashes, radius: int, details: Details, turns: Ints, limit: float, workers: int) -> Components:
     count = len(variants)
     forests = [
-        _Forest(
-            np.arange(count, dtype=np.int32),
-            np.full(count, -1, dtype=np.int32),
-            np.full(count, _FAR, dtype=np.uint8),
-            np.zeros(count, dtype=np.uint8),
+        Forest(
+            np.arange(count, dtype=np.int32), np.full(count, -1, dtype=np.int32), np.full(count, _FAR, dtype=np.uint8)
         )
         for _ in range(PARTS)
     ]
@@ -141,52 +117,12 @@ def _search(variants: Hashes, radius: int, details: Details, turns: Ints, limit:
             earlier = np.array(shares[: max(chunk, 0)], dtype=np.int32)
             for variant in range(variants.shape[1]):
                 asked = index if variant == 0 else _index(variants[:, variant], chunk)
-                call = partial(
-                    _scan_part, forests, asked, index, masks, variant, radius, earlier, details, turns, limit
-                )
-                list(pool.map(call, range(PARTS)))
+                pairing = Pairing(radius, variant, earlier, details, turns[variant], limit)
+                list(pool.map(partial(scan, asked, index, masks, pairing), forests, range(PARTS)))
             _merge(forests)
-    whole = forests[0]
-    distance = np.where(whole.partner >= 0, whole.distance.astype(np.int64), -1)
-    labels = in_order_of_appearance(whole.parent)
-    return Components(labels, whole.partner.astype(np.int64), distance, whole.symmetry.astype(np.int64))
-
-
-def _scan_part(
-    forests: list[_Forest],
-    asked: _Index,
-    index: _Index,
-    masks: Ints,
-    variant: int,
-    radius: int,
-    earlier: Ints,
-    details: Details,
-    turns: Ints,
-    limit: float,
-    part: int,
-) -> None:
-    forest = forests[part]
-    scan(
-        asked.hashes,
-        asked.rows,
-        asked.starts,
-        asked.values,
-        index.hashes,
-        index.rows,
-        index.starts,
-        masks,
-        variant,
-        radius,
-        earlier,
-        part,
-        forest.parent,
-        forest.partner,
-        forest.distance,
-        forest.symmetry,
-        details,
-        turns,
-        limit,
-    )
+    parent, partner, bits = forests[0]
+    distance = np.where(partner >= 0, bits.astype(np.int64), -1)
+    return Components(in_order_of_appearance(parent), partner.astype(np.int64), distance)
 
 
 def _chunk_radius(radius: int, chunk: int) -> int:
@@ -206,31 +142,21 @@ def _masks(bits: int) -> Ints:
     return values[ones <= bits][np.argsort(ones[ones <= bits], kind="stable")].astype(np.int32)
 
 
-def _index(hashes: Hashes, chunk: int) -> _Index:
+def _index(hashes: Hashes, chunk: int) -> Index:
     if chunk < 0:
         rows = np.arange(len(hashes), dtype=np.int32)
-        return _Index(hashes.copy(), rows, np.array([0, len(hashes)], dtype=np.int32), np.zeros(1, dtype=np.int32))
+        return Index(hashes.copy(), rows, np.array([0, len(hashes)], dtype=np.int32), np.zeros(1, dtype=np.int32))
     keys = ((hashes >> np.uint64(chunk * _CHUNK_BITS)) & np.uint64(CHUNK_VALUES - 1)).astype(np.uint16)
     rows = np.argsort(keys, kind="stable").astype(np.int32)  # a radix sort for 16 bits
     starts = np.zeros(CHUNK_VALUES + 1, dtype=np.int32)
     starts[1:] = np.cumsum(np.bincount(keys, minlength=CHUNK_VALUES))
-    return _Index(hashes[rows], rows, starts, np.flatnonzero(np.diff(starts)).astype(np.int32))
+    return Index(hashes[rows], rows, starts, np.flatnonzero(np.diff(starts)).astype(np.int32))
 
 
-def _merge(forests: list[_Forest]) -> None:
+def _merge(forests: list[Forest]) -> None:
     """All forests become the one that knows what each knows; the parent of every row is its root."""
     first, *others = forests
     for other in others:
-        merge_into(
-            first.parent,
-            first.partner,
-            first.distance,
-            first.symmetry,
-            other.parent,
-            other.partner,
-            other.distance,
-            other.symmetry,
-        )
+        merge_into(first, other)
     for other in others:
-        other.parent[:], other.partner[:] = first.parent, first.partner
-        other.distance[:], other.symmetry[:] = first.distance, first.symmetry
+        other.parent[:], other.partner[:], other.distance[:] = first

@@ -11,6 +11,7 @@ from sightline.audit.labels.polygons import CROSSES, MAX_PAIRS, UNDECIDED, exami
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
 from sightline.data import entry_lines, finding
+from sightline.ops.boxes import paired_iou
 
 __all__ = ["MAX_ASPECT", "NEAR_DUPLICATE_IOU", "OUTSIDE_PX", "TINY_PX", "check_boxes"]
 
@@ -36,13 +37,13 @@ def check_boxes(dataset: Dataset) -> list[Finding]:
     """
     table = _Table(dataset)
     boxes, sizes = table.boxes, table.sizes
-    told = dataset.objects["reported"].fill_null(False).to_numpy()
+    reported = dataset.objects["reported"].fill_null(False).to_numpy()
     sides = boxes[:, 2:] - boxes[:, :2]
-    flat = (sides <= 0).any(axis=1) & ~told
-    solid = ~flat & ~told
+    flat = (sides <= 0).any(axis=1) & ~reported
+    solid = ~flat & ~reported
     long = (sides.max(axis=1, initial=0) > MAX_ASPECT * sides.min(axis=1, initial=np.inf)) & solid
     long &= ~(dataset.objects["crowd"] | dataset.objects["ignore"]).to_numpy()
-    outside = _outside(boxes, sizes, dataset.amodal) & ~told
+    outside = _outside(boxes, sizes, dataset.amodal) & ~reported
     reach = "lies outside the image" if dataset.amodal else "reaches outside the image"
     table.note("label-degenerate-box", flat, "has no area")
     table.note("label-out-of-bounds", outside, reach, with_size=True)
@@ -180,7 +181,7 @@ def _twin_pairs(boxes: Floats, image_ids: Ints, class_ids: Ints, solid: Bools) -
         left, a, b = left[near], a[near], b[near]
         if not len(left):
             break
-        iou = _pair_iou(boxes[a], boxes[b])
+        iou = paired_iou(boxes[a], boxes[b])
         hit = iou >= NEAR_DUPLICATE_IOU
         found.append((np.minimum(a, b)[hit], np.maximum(a, b)[hit], iou[hit]))
     if not found:
@@ -189,13 +190,6 @@ def _twin_pairs(boxes: Floats, image_ids: Ints, class_ids: Ints, solid: Bools) -
     best = np.lexsort((first, -overlap, second))
     keep = best[np.unique(second[best], return_index=True)[1]]
     return first[keep], second[keep], overlap[keep]
-
-
-def _pair_iou(a: Floats, b: Floats) -> Floats:
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    inter = np.prod(np.clip(high - low, 0, None), axis=1)
-    union = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1) - inter
-    return np.asarray(inter / union)
 
 
 def _corners(box: Floats) -> str:

@@ -14,10 +14,9 @@ from sightline.data import finding
 
 __all__ = ["check_classes", "check_labels", "class_amounts", "scale_to_input"]
 
-IMBALANCE = 100
+IMBALANCE = 100  # times as many of one class as of another: the rarer one is then hardly learnt
 _COCO_LARGEST_ID, _COCO_CLASSES = 90, 80
 _SHOWN = 10
-# How the readers word `label-unknown-class`; the number is the file's own id.
 
 
 def check_classes(dataset: Dataset, scan: Scan, _options: AuditOptions) -> list[Finding]:

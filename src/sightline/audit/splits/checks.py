@@ -28,7 +28,7 @@ Statistic: TypeAlias = Callable[[Floats, Floats], Floats]
 """Distances (K,) between two tables of shares (K, C), each row summing to 1."""
 
 _PERMUTATIONS = 999
-_ENOUGH = 20  # as many permutations that differ as much settle the matter
+_ENOUGH = 20  # as many permutations that differ as much decide it
 _BATCH = 50
 _FEWEST = 10  # units a split is cut into at least where it has as many images
 

@@ -54,8 +54,8 @@ def write_split(plan: SplitPlan, out: Path, data: str, *, format: str | None = N
         if fold is not None:
             values["fold"] = fold
         values["recorded"] = _record(plan, file, plan.divided(fold)).model_dump(mode="json", exclude_none=True)
-        told = (shlex.quote(" ".join(name.split())) for name in (values["path"], file.name, out.name))
-        text = _HEAD.format(*told)
+        quoted = (shlex.quote(" ".join(name.split())) for name in (values["path"], file.name, out.name))
+        text = _HEAD.format(*quoted)
         write_text_atomic(file, text + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
     return [*files, table]
 

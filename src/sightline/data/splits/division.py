@@ -154,9 +154,11 @@ def check_split_overlap(dataset: Dataset, first: str = "train", second: str = "v
     A metric on images that were trained on says nothing. An image listed in both splits is in the table only once, so a
     whole split may have vanished: call this before taking the splits apart. Only files of equal size are hashed.
     """
-    told = [f for f in dataset.findings if f.code == "split-overlap-path" and {first, second} <= set(f.facts["splits"])]
-    if told:
-        count = sum(f.count for f in told)
+    known = [
+        f for f in dataset.findings if f.code == "split-overlap-path" and {first, second} <= set(f.facts["splits"])
+    ]
+    if known:
+        count = sum(f.count for f in known)
         raise DataError(
             f"the splits '{first}' and '{second}' must not share images, got {count} that are in both",
             where=str(dataset.root),

@@ -90,7 +90,7 @@ def _assign_by_label(slots: Ints, sizes: Floats, labels: Labels, shares: Floats,
     by_label = csc_array(labels)
     free = slots < 0
     wanted = np.outer(shares, _column_sums(labels))
-    _settle(wanted, wanted_size, np.flatnonzero(~free), slots, labels, np.zeros_like(sizes))
+    _place_units(wanted, wanted_size, np.flatnonzero(~free), slots, labels, np.zeros_like(sizes))
     left = np.bincount(csr_array(labels[np.flatnonzero(free)]).indices, minlength=labels.shape[1])
     while left.any():
         label = int(np.argmin(np.where(left > 0, left, len(slots) + 1)))
@@ -100,7 +100,7 @@ def _assign_by_label(slots: Ints, sizes: Floats, labels: Labels, shares: Floats,
         units, amounts = units[free[units]], amounts[free[units]]
         slots[units] = _stretches(amounts, _lacking(wanted[:, label], wanted_size, shares))
         free[units] = False
-        _settle(wanted, wanted_size, units, slots, labels, sizes)
+        _place_units(wanted, wanted_size, units, slots, labels, sizes)
         left -= np.bincount(csr_array(labels[units]).indices, minlength=len(left))
     rest = np.flatnonzero(free)
     slots[rest] = _stretches(sizes[rest], _lacking(wanted_size, shares, shares))
@@ -115,7 +115,7 @@ def _lacking(wanted: Floats, otherwise: Floats, shares: Floats) -> Floats:
     return shares
 
 
-def _settle(wanted: Floats, wanted_size: Floats, units: Ints, slots: Ints, labels: Labels, sizes: Floats) -> None:
+def _place_units(wanted: Floats, wanted_size: Floats, units: Ints, slots: Ints, labels: Labels, sizes: Floats) -> None:
     """Take what the shares have been given off what they want."""
     for j in range(len(wanted)):
         mine = units[slots[units] == j]

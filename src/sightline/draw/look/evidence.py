@@ -17,7 +17,7 @@ from sightline.core.errors import DataError, at
 from sightline.core.findings import Finding
 from sightline.data import CODES, images_of_findings, inside
 from sightline.draw.look.options import LookOptions
-from sightline.draw.look.samples import class_sheets, image_sheets, track_sheets, usual_colours
+from sightline.draw.look.samples import class_sheets, evenly, image_sheets, track_sheets, usual_colours
 from sightline.draw.scenes import Box, Scenes, stand_in
 from sightline.draw.sheets import Cell, Sheet, class_key
 from sightline.draw.truth import TruthStyle
@@ -146,10 +146,9 @@ class Evidence:
         return images.filter(pl.col("group") == (named[0] if named else f.path)).sort("split", "frame", "path")
 
     def _strip(self, f: Finding, members: pl.DataFrame) -> Picture:
-        chosen = sorted({round(v) for v in np.linspace(0, members.height - 1, GROUP_IMAGES).tolist()})
         half = (self.imgsz - _GAP_PX) // 2
         style = TruthStyle(usual_colours(self.scenes.dataset), names=False)
-        ids = [members["image_id"][i] for i in chosen]
+        ids = members["image_id"].gather(evenly(members.height, GROUP_IMAGES)).to_list()
         pictures = [self.scenes.whole(i, (half, half), style, labels=_with_labels(f)) for i in ids]
         rows = [_joined(pictures[i : i + 2], across=True) for i in range(0, len(pictures), 2)]
         return _joined(rows, across=False)

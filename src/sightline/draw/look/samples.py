@@ -20,7 +20,7 @@ from sightline.draw.sheets import Cell, Sheet, class_key
 from sightline.draw.truth import ColourBy, TruthStyle
 from sightline.draw.view import Picture
 
-__all__ = ["class_sheets", "image_sheets", "track_sheets", "usual_colours"]
+__all__ = ["class_sheets", "evenly", "image_sheets", "track_sheets", "usual_colours"]
 
 MAX_CLASSES = 100
 MAX_MASKS = 400
@@ -164,9 +164,9 @@ def _line_meaning(dataset: Dataset) -> str:
     if dataset.task == "semantic":
         return " Hatched pixels never count." if dataset.ignore_values else ""
     crowd, ignored = bool(dataset.objects["crowd"].any()), bool(dataset.objects["ignore"].any())
-    told = [" Dashed: ignored objects."] if ignored else []
-    told += [" Dashed and hatched: crowds."] if crowd else []
-    return "".join(told)
+    meanings = [" Dashed: ignored objects."] if ignored else []
+    meanings += [" Dashed and hatched: crowds."] if crowd else []
+    return "".join(meanings)
 
 
 MAX_SEQUENCES = 4
@@ -200,7 +200,7 @@ def _tracked(dataset: Dataset) -> pl.DataFrame:
 
 def _frame_sheet(scenes: Scenes, options: LookOptions, boxes: pl.DataFrame, name: str, title: str) -> Sheet:
     frames = boxes.select("image_id", "frame", "path").unique(maintain_order=True)
-    chosen = frames[_even(frames.height, FRAMES)]
+    chosen = frames[evenly(frames.height, FRAMES)]
     cell = (options.imgsz, round(options.imgsz * 4 / 3))
     cells = []
     for image_id, frame, path in chosen.iter_rows():
@@ -228,7 +228,7 @@ def _strip_sheet(
 
 def _strip(scenes: Scenes, boxes: pl.DataFrame, options: LookOptions) -> Cell:
     side = round(options.imgsz * 0.38)
-    chosen = boxes[_even(boxes.height, STEPS)]
+    chosen = boxes[evenly(boxes.height, STEPS)]
     crops = [_crop(scenes, row, side) for row in chosen.iter_rows(named=True)]
     gap = np.full((side, _GAP_PX, 3), 250, np.uint8)
     strip = np.concatenate([part for crop in crops for part in (crop, gap)][:-1], axis=1)
@@ -248,6 +248,6 @@ def _crop(scenes: Scenes, row: dict[str, Any], side: int) -> Picture:
     return whole
 
 
-def _even(count: int, wanted: int) -> list[int]:
+def evenly(count: int, wanted: int) -> list[int]:
     """Up to `wanted` different row numbers at even distances, the first and the last among them."""
     return sorted({round(v) for v in np.linspace(0, count - 1, min(wanted, count)).tolist()})

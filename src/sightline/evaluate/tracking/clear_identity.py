@@ -1,15 +1,12 @@
 """CLEAR MOT (Bernardin and Stiefelhagen 2008) and Identity (Ristani et al. 2016), in the conventions of TrackEval."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy.optimize import linear_sum_assignment
 
-from sightline.evaluate.tracking.sequences import EPS, MATCH_IOU, IntArray, MatchedSequence
-from sightline.ops.boxes import FloatArray
+from sightline.evaluate.tracking.sequences import EPS, MATCH_IOU, MatchedSequence
 
 _CONTINUES = 1000.0
 """Added to the score of a pair that continues the match of the frame before: far above any sum of IoU it could lose."""
@@ -55,11 +52,6 @@ class ClearCounts:
             "ML": self.mostly_lost,
             "Frag": self.fragmentations,
         }
-
-
-def combine_clear(parts: Sequence[ClearCounts]) -> ClearCounts:
-    """All sequences taken as one: every count adds up."""
-    return ClearCounts(*(sum(getattr(p, f.name) for p in parts) for f in fields(ClearCounts)))
 
 
 def clear_counts(sequence: MatchedSequence) -> ClearCounts:
@@ -126,44 +118,16 @@ class IdentityCounts:
         }
 
 
-def combine_identity(parts: Sequence[IdentityCounts]) -> IdentityCounts:
-    """All sequences taken as one: every count adds up."""
-    return IdentityCounts(sum(p.tp for p in parts), sum(p.fn for p in parts), sum(p.fp for p in parts))
-
-
 def identity_counts(sequence: MatchedSequence) -> IdentityCounts:
     """The counts of one sequence, from the pairing of tracks that leaves the fewest false boxes on both sides.
 
     Errors are all boxes less twice the boxes that agree (IoU at least 0.5) along the pairing, so the pairing with most
     agreeing boxes is the one, and no rows for unpaired tracks are needed.
     """
-    agreeing = _agreeing_frames(
-        sequence.truth_ids,
-        sequence.truth_starts,
-        sequence.predicted_ids,
-        sequence.predicted_starts,
-        sequence.similarity,
-        np.zeros((sequence.truth_tracks, sequence.predicted_tracks), dtype=np.int64),
-    )
+    agreeing = np.zeros((sequence.truth_tracks, sequence.predicted_tracks), dtype=np.int64)
+    for t in np.flatnonzero(np.diff(sequence.similarity_starts)):
+        truth, predicted, similarity = sequence.frame(int(t))
+        agreeing[truth[:, None], predicted] += similarity >= MATCH_IOU
     rows, cols = linear_sum_assignment(agreeing, maximize=True)
     tp = int(agreeing[rows, cols].sum())
     return IdentityCounts(tp=tp, fn=len(sequence.truth_ids) - tp, fp=len(sequence.predicted_ids) - tp)
-
-
-@njit(cache=True)
-def _agreeing_frames(
-    truth_ids: IntArray,
-    truth_starts: IntArray,
-    predicted_ids: IntArray,
-    predicted_starts: IntArray,
-    similarity: FloatArray,
-    out: IntArray,
-) -> IntArray:
-    at = 0
-    for t in range(len(truth_starts) - 1):
-        predicted = predicted_ids[predicted_starts[t] : predicted_starts[t + 1]]
-        for i in range(truth_starts[t], truth_starts[t + 1]):
-            for j in range(len(predicted)):
-                out[truth_ids[i], predicted[j]] += similarity[at + j] >= MATCH_IOU
-            at += len(predicted)
-    return out

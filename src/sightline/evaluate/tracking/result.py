@@ -1,8 +1,8 @@
 """The numbers of tracked sequences, each alone and all as one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -13,14 +13,13 @@ from sightline.evaluate.tracking.clear_identity import (
     ClearCounts,
     IdentityCounts,
     clear_counts,
-    combine_clear,
-    combine_identity,
     identity_counts,
 )
-from sightline.evaluate.tracking.hota import ALPHAS, HotaSums, combine_hota, hota_sums
+from sightline.evaluate.tracking.hota import ALPHAS, HotaSums, hota_sums
 from sightline.evaluate.tracking.sequences import DISTRACTORS, MATCH_IOU, MatchedSequence, Preprocessing
 
 COMBINED = "COMBINED"
+_Counts = TypeVar("_Counts", HotaSums, ClearCounts, IdentityCounts)
 _COUNTED = {
     "none": "all ground truth",
     "mot15": "ground truth not marked ignored; classes play no part",
@@ -80,10 +79,15 @@ def evaluate_sequences(
     parts = zip(sequences, hotas, clears, identities, strict=True)
     return TrackingResult(
         sequences=tuple(_scores(s.name, [s], h, c, i) for s, h, c, i in parts),
-        combined=_scores(COMBINED, sequences, combine_hota(hotas), combine_clear(clears), combine_identity(identities)),
+        combined=_scores(COMBINED, sequences, _added_up(hotas), _added_up(clears), _added_up(identities)),
         alphas=ALPHAS,
         conventions=conventions | _stated(sequences, preprocessing),
     )
+
+
+def _added_up(parts: Sequence[_Counts]) -> _Counts:
+    """All sequences taken as one: every count adds up, and so do the sums over true positives."""
+    return type(parts[0])(*(sum(getattr(part, f.name) for part in parts) for f in fields(parts[0])))
 
 
 def _scores(

@@ -32,6 +32,11 @@ class ImageSource:
             raise SourceError(error.what, where=error.where) from None
 
     @property
+    def files(self) -> Sequence[Path]:
+        """The files of the images, or of the video they are frames of."""
+        return sorted({picture_file(path) for path in self.paths})
+
+    @property
     def frame_count(self) -> int:
         """How many files there are."""
         return len(self.paths)

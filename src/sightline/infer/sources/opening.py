@@ -1,6 +1,6 @@
 """What a source of frames offers, and from what the user typed to one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -18,8 +18,9 @@ class Source(Protocol):
     """Frames in time order, with what is known about them beforehand.
 
     `fps`, `size_hw` (upright) and `frame_count` are None where nobody knows; `media_path` is the file whose audio
-    belongs to the frames, None where there is none. Iterating raises SourceError, naming the last good frame, when the
-    source turns out to be damaged; the frames before it have been delivered.
+    belongs to the frames, None where there is none; `files` are all files that are read, none of a camera. Iterating
+    raises SourceError, naming the last good frame, when the source turns out to be damaged; the frames before it have
+    been delivered.
     """
 
     @property
@@ -45,6 +46,11 @@ class Source(Protocol):
     @property
     def media_path(self) -> Path | None:
         """The file to copy audio from."""
+        ...
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files the frames come from: outputs must not be written over them."""
         ...
 
     def __iter__(self) -> Iterator[Frame]:

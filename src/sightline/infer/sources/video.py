@@ -1,6 +1,6 @@
 """Video files and cameras through PyAV: true timestamps, upright frames, and damage that is named, not hidden."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +29,11 @@ class VideoSource:
     frame_count: int | None
     media_path: Path | None
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """The video, none where it is a stream."""
+        return [Path(self.location)] if Path(self.location).is_file() else []
+
     def __iter__(self) -> Iterator[Frame]:
         """Upright RGB frames; SourceError, naming the last good frame, where the file is truncated or damaged."""
         with closing(_open(self.location)) as container:
@@ -45,6 +50,7 @@ class CameraSource:
     size_hw: tuple[int, int] | None
     frame_count: int | None = None
     media_path: Path | None = None
+    files: Sequence[Path] = ()
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames as the device delivers them, with its timestamps."""

@@ -20,7 +20,7 @@ from sightline.data.formats.coco.entries import (
     read_codes,
     scanned_entries,
 )
-from sightline.data.formats.shared.image_tables import ignore_flat_boxes, integers, list_column, nested_column
+from sightline.data.formats.shared.image_tables import integers, list_column, nested_column
 from sightline.ops import rle
 
 __all__ = ["read_annotations"]
@@ -64,7 +64,7 @@ def read_annotations(
         "label_path": pl.lit(document.name).cast(pl.Categorical),
         "entry": pl.Series(kept, dtype=pl.Int32),
     }
-    return ignore_flat_boxes(objects.with_columns(**source)), document.findings("annotations", problems)
+    return objects.with_columns(**source), document.findings("annotations", problems)
 
 
 @dataclass(frozen=True)

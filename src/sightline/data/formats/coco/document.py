@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -22,12 +21,12 @@ from sightline.core.errors import DataError, at
 from sightline.core.files import check_regular
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.coco.scan import LINE, Part, scan_part
-from sightline.data.formats.shared.image_tables import integers
+from sightline.data.formats.coco.entries import decode_json
+from sightline.data.formats.coco.scan import Part, scan_part
 from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
-from sightline.data.json.scan import MAX_DEPTH, Bytes, Ints, count_lines, skip_blank, skip_value
+from sightline.data.json.scan import MAX_DEPTH, Bytes, skip_blank, skip_value
 
-__all__ = ["Document", "ListedImages", "Problem", "annotation_lines"]
+__all__ = ["Document", "Problem", "entry_lines"]
 
 SCAN_FROM = 1 << 20
 """Bytes from which on a file is scanned. Below, Python's parser is done before the kernels are loaded."""
@@ -47,27 +46,6 @@ class Problem:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ListedImages:
-    """Columns of the entries of `images` that are objects: place in the list, id, file name (of any type), sizes."""
-
-    index: list[int]
-    ids: list[int]
-    bad: list[bool]  # no integer id
-    names: list[Any]
-    widths: list[int]  # 0 where not stated
-    heights: list[int]
-    stated_ids: list[Any]
-    problems: list[Problem]
-
-
-class _Image(msgspec.Struct, gc=False):
-    id: int
-    file_name: str
-    width: int
-    height: int
-
-
 class Document:
     """A COCO file. DataError when it is no JSON or lacks the lists a COCO file has."""
 
@@ -78,7 +56,6 @@ class Document:
         self._spans = self._list_spans() if len(self._data) >= SCAN_FROM else None
         self._content: dict[str, Any] | None = None
         self._places: JsonPlaces | None = None
-        self._lines: Ints | None = None  # of the annotations, where they have been scanned
         if self._spans is None:
             self.content  # noqa: B018 - refuses what is no COCO file
 
@@ -104,30 +81,9 @@ class Document:
         return [items[i] for i in rows], np.array(rows, dtype=np.int64), bad
 
     @cached_property
-    def images(self) -> ListedImages:
-        """The list of images, as columns."""
-        if self._spans is not None:
-            try:
-                listed = msgspec.json.decode(self._bytes(*self._spans["images"]), type=list[_Image])
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                listed = None
-            if listed is not None and all(-(1 << 63) <= i.id < 1 << 63 for i in listed):
-                ids = [i.id for i in listed]
-                widths, heights = integers([i.width for i in listed])[0], integers([i.height for i in listed])[0]
-                paths: list[Any] = [i.file_name for i in listed]
-                good, places = [False] * len(ids), list(range(len(ids)))
-                return ListedImages(places, ids, good, paths, widths.tolist(), heights.tolist(), list(ids), [])
-        entries, index, problems = self.entries("images")
-        stated = [e.get("id") for e in entries]
-        ids_read, bad = integers(stated)
-        widths, heights = (
-            integers([e.get("width") for e in entries])[0],
-            integers([e.get("height") for e in entries])[0],
-        )
-        names = [e.get("file_name") for e in entries]
-        return ListedImages(
-            index.tolist(), ids_read.tolist(), bad.tolist(), names, widths.tolist(), heights.tolist(), stated, problems
-        )
+    def images(self) -> tuple[list[dict[str, Any]], npt.NDArray[np.int64], list[Problem]]:
+        """`entries` of the list of images, which is asked for twice; `del document.images` lets go of them."""
+        return self.entries("images")
 
     def scan(self) -> Iterator[tuple[Part, Bytes] | None]:
         """The annotations in parts, with the text their places are in; None, and no more, where they are irregular.
@@ -142,28 +98,22 @@ class Document:
         start, end = self._spans["annotations"]
         text = self._data
         place = skip_blank(text, start + 1)
-        line = 1 + count_lines(text, 0, place)
-        lines = []
         with ThreadPoolExecutor(1) as pool:  # the next part is scanned while the last one is worked on
-            coming = pool.submit(scan_part, text, place, line) if place < end - 1 else None
+            coming = pool.submit(scan_part, text, place) if place < end - 1 else None
             while coming is not None:
                 scanned = coming.result()
                 if scanned is None or scanned[1] >= end:
                     yield None
                     return
-                part, place, line = scanned
-                coming = pool.submit(scan_part, text, place, line) if place < end - 1 else None
-                lines.append(part.whole[:, LINE].copy())
+                part, place = scanned
+                coming = pool.submit(scan_part, text, place) if place < end - 1 else None
                 yield part, text
-        self._lines = np.concatenate([np.zeros(0, np.int64), *lines])
         self._data = self._data[:0].copy()
 
     def lines(self, section: str, indices: Iterable[int]) -> dict[int, int]:
         """The 1-based lines of items of a list."""
-        if section == "annotations" and self._lines is not None:
-            return {i: int(self._lines[i]) for i in indices}
-        if self._places is None:
-            self._places = JsonPlaces(self._data)
+        if self._places is None:  # a scanned text has been let go of
+            self._places = JsonPlaces(self._data if len(self._data) else _read_utf8(self.file))
         return self._places.lines(section, indices)
 
     def findings(self, section: str, problems: list[Problem]) -> list[Finding]:
@@ -185,13 +135,10 @@ class Document:
             for p in problems
         ]
 
-    def _bytes(self, start: int, end: int) -> bytes:
-        return self._data[start:end].tobytes()
-
     def _items(self, section: str) -> list[Any]:
         if self._spans is not None and section != "annotations":
             try:
-                items: list[Any] = json.loads(self._bytes(*self._spans[section]))
+                items: list[Any] = decode_json(self._data[slice(*self._spans[section])].tobytes())
                 return items
             except (ValueError, RecursionError):
                 pass  # the whole file is refused, with the line
@@ -214,9 +161,10 @@ class Document:
         return spans
 
 
-def annotation_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
+def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
     """The 1-based lines of entries of a file's list of annotations; OSError where it cannot be read."""
-    return JsonPlaces(np.frombuffer(file.read_bytes(), dtype=np.uint8)).lines("annotations", indices)
+    content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    return JsonPlaces(np.frombuffer(content, dtype=np.uint8)).lines("annotations", indices)
 
 
 def _read_utf8(file: Path) -> Bytes:

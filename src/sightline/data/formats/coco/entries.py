@@ -22,7 +22,17 @@ from sightline.data.json.scan import Bytes
 from sightline.ops import rle
 from sightline.ops.runs import pack, unpack
 
-__all__ = ["Bools", "Codes", "Entries", "Floats", "Ints", "parsed_entries", "read_codes", "scanned_entries"]
+__all__ = [
+    "Bools",
+    "Codes",
+    "Entries",
+    "Floats",
+    "Ints",
+    "decode_json",
+    "parsed_entries",
+    "read_codes",
+    "scanned_entries",
+]
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -70,7 +80,7 @@ def scanned_entries(part: scanned.Part, text: Bytes, first: int) -> Entries:
         for batch in np.unique(batches).tolist():
             chosen = rows[batches == batch].tolist()
             values = [text[starts[r] : ends[r]].tobytes() for r in chosen]
-            yield chosen, _decode(b"[" + b",".join(values) + b"]")
+            yield chosen, decode_json(b"[" + b",".join(values) + b"]")
 
     def entry(row: int) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(text[whole[row, scanned.START] : whole[row, scanned.END]].tobytes())
@@ -100,12 +110,12 @@ def scanned_entries(part: scanned.Part, text: Bytes, first: int) -> Entries:
     )
 
 
-def _decode(text: bytes) -> list[Any]:
+def decode_json(text: bytes) -> Any:
+    """What a JSON text of sound UTF-8 holds; ValueError or RecursionError where it is none."""
     try:
-        values: list[Any] = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):  # NaN among the values, or half a surrogate pair
-        values = json.loads(text)
-    return values
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # NaN among the values, or half a surrogate pair
+        return json.loads(text)
 
 
 def parsed_entries(entries: list[dict[str, Any]], index: Ints) -> Entries:

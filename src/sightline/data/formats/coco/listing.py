@@ -26,7 +26,7 @@ _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")  # names that are a path 
 
 def image_folder(document: Document) -> Path:
     """The folder the file names are relative to: of the usual places the one that holds most of a sample."""
-    names = [n for n in document.images.names if isinstance(n, str)]
+    names = [name for entry in document.images[0] if isinstance(name := entry.get("file_name"), str)]
     stem = document.file.stem.removeprefix("instances_").removeprefix("person_keypoints_").removeprefix("panoptic_")
     places = ["", "images", "data", "JPEGImages", stem, f"images/{stem}"]
     if document.split:
@@ -54,7 +54,7 @@ def read_images(
     """
     listing = _Listing(root)
     maps = [listing.read(d, folder) for d, folder in zip(documents, folders, strict=True)]
-    listing.settle_missing()
+    listing.decide_missing()
     used = [row for row in listing.rows if not row["dropped"]]
     if len({row["image_id"] for row in used}) < len(used):
         for number, row in enumerate(sorted(used, key=lambda r: str(r["path"]))):
@@ -112,15 +112,19 @@ class _Listing:
 
     def read(self, document: Document, folder: Path) -> dict[int, dict[str, Any]]:
         """The rows of one file by the file's own ids."""
-        listed = document.images
-        problems = list(listed.problems)
+        entries, index, found = document.images
+        del document.images  # as Python objects they are larger than the file
+        problems = list(found)
         prefix = inside(self.root, f"{relative(folder, self.root)}/x", document.name)[:-1]
         by_id: dict[int, dict[str, Any]] = {}
-        columns = (listed.index, listed.ids, listed.bad, listed.names, listed.widths, listed.heights, listed.stated_ids)
-        for i, number, bad, name, width, height, stated in zip(*columns, strict=True):
+        columns = [integers([e.get(key) for e in entries]) for key in ("id", "width", "height")]
+        values = [column.tolist() for column in (index, *columns[0], columns[1][0], columns[2][0])]
+        for entry, i, number, bad, width, height in zip(entries, *values, strict=True):
+            name = entry.get("file_name")
             if bad or not isinstance(name, str) or number in by_id:
                 code = "label-duplicate-id" if number in by_id and not bad else "label-malformed"
-                message = f"images[{i}] must have an id of its own and a file_name, got {stated!r:.20}, {name!r:.60}"
+                got = f"{entry.get('id')!r:.20}, {name!r:.60}"
+                message = f"images[{i}] must have an id of its own and a file_name, got {got}"
                 problems.append(Problem(code, i, message))
                 continue
             path = prefix + (name if _PLAIN.fullmatch(name) else inside(folder, name, document.name))
@@ -166,7 +170,7 @@ class _Listing:
                 return Problem("image-unreadable", index, str(error))
         return None
 
-    def settle_missing(self) -> None:
+    def decide_missing(self) -> None:
         """Labels without any picture are kept (they can be evaluated against); single missing pictures are not."""
         alone = len(self._missing) == len(self.rows)
         for row in self._missing:

@@ -10,18 +10,20 @@ so `x2 = x + width` is exclusive already. Keypoints are kept as written, which i
 pixel they lie in; the pairs of a skeleton count from 1 there and from 0 here.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
+from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
 from sightline.data.formats.coco.annotations import read_annotations
-from sightline.data.formats.coco.document import Document
+from sightline.data.formats.coco.document import Document, entry_lines
 from sightline.data.formats.coco.listing import image_folder, json_kind, read_classes, read_images
+from sightline.data.formats.shared.image_tables import build_dataset
 from sightline.data.layout import absolute, common_root, relative, split_of
 
-__all__ = ["LOOKED_FOR", "ROBOFLOW_FILE", "detect", "label_files", "read", "roboflow_files"]
+__all__ = ["LOOKED_FOR", "ROBOFLOW_FILE", "detect", "entry_lines", "label_files", "read", "roboflow_files"]
 
 LOOKED_FOR = (
     "a COCO JSON of instances or keypoints (images, annotations, categories), a folder or `annotations/` with such "
@@ -92,15 +94,6 @@ def read(path: Path) -> Dataset:
     objects = pl.concat(tables) if tables else pl.DataFrame(schema=OBJECTS_SCHEMA)
     if objects["object_id"].n_unique() < objects.height:  # several files, each counting from 1
         objects = objects.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("object_id"))
-    masks = objects["polygon"].is_not_null().any() or objects["rle"].is_not_null().any()
-    return dataset_from_rows(
-        images,
-        objects,
-        classes,
-        root=root,
-        name=base.name if path.is_dir() else path.stem,
-        task="instance" if masks else "detect",
-        format="coco",
-        findings=findings,
-        source_image_ids=all(new in (None, old) for ids in id_maps for old, new in ids.items()),
-    )
+    dataset = build_dataset(path, "coco", images, objects, classes, findings, root=root)
+    kept = all(new in (None, old) for ids in id_maps for old, new in ids.items())
+    return replace(dataset, source_image_ids=kept)

@@ -4,8 +4,9 @@ It knows the form every exporter writes: integer ids, boxes of four numbers, pol
 Anything else, and anything that is no JSON, is `BAD`: the reader then parses the file the slow way, which can say what
 is wrong with which entry.
 
-Peer: pycocotools' `COCO()`, which parses the whole file into Python objects; `benchmarks/bench_read.py` gives the ratio
-for time and memory and retires this kernel where reading is not faster than it any more.
+Peer: pycocotools' `COCO()`, which parses the whole file into Python objects: 17.2 s and 2.9 GiB for 431 MB of COCO,
+against 6.6 to 8.3 s and 1.24 GiB of the whole reader. `benchmarks/bench_read.py` gives both, and retires this kernel
+where reading is not faster than it any more.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,6 @@ from sightline.data.json.scan import (
     MAX_DEPTH,
     Bytes,
     Ints,
-    count_lines,
     parse_integer,
     parse_number,
     skip_blank,
@@ -29,7 +29,7 @@ from sightline.data.json.scan import (
     skip_value,
 )
 
-__all__ = ["CODE_END", "CODE_START", "CROWD", "END", "IGNORE", "LINE", "NO_POINTS", "POINTS", "RINGS", "START"]
+__all__ = ["CODE_END", "CODE_START", "CROWD", "END", "IGNORE", "NO_POINTS", "POINTS", "RINGS", "START"]
 __all__ += ["Part", "scan_part"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -40,8 +40,8 @@ NO_POINTS = -1
 """The number of keypoint values of an entry without any."""
 
 # Columns of `Part.whole`. The first three and the two flags stand under the number of their key.
-START, END, CROWD, IGNORE, LINE, RINGS, POINTS, CODE_START, CODE_END = 3, 4, 5, 6, 7, 8, 9, 10, 11
-_COLUMNS = 12
+START, END, CROWD, IGNORE, RINGS, POINTS, CODE_START, CODE_END = 3, 4, 5, 6, 7, 8, 9, 10
+_COLUMNS = 11
 _KEYS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "ignore", "segmentation", "keypoints")
 _BOX, _AREA, _SEGMENTATION, _KEYPOINTS, _UNKNOWN = 3, 4, 7, 8, 9
 _NEEDED = 0b111  # id, image_id, category_id
@@ -60,7 +60,7 @@ _RING, _ODD = 3, 4
 class Part(NamedTuple):
     """Columns of a run of N entries, and of their coordinates (M,) and keypoint values, laid one after the other."""
 
-    whole: Ints  # (N, 12): ids and flags under the number of their key, and the columns named above
+    whole: Ints  # (N, 11): ids and flags under the number of their key, and the columns named above
     numbers: Floats  # (N, 5): x, y, width, height, area; NaN where not given
     coordinates: Floats
     ring_ends: Ints  # of each ring in `coordinates`
@@ -73,8 +73,8 @@ class _Scratch(NamedTuple):
     stack: Bytes
 
 
-def scan_part(text: Bytes, at: int, line: int, room: int | None = None) -> tuple[Part, int, int] | None:
-    """The entries from `at` on, which is in `line`; place and line behind them. None where they are of another form.
+def scan_part(text: Bytes, at: int, room: int | None = None) -> tuple[Part, int] | None:
+    """The entries from `at` on, and the place behind them. None where they are of another form.
 
     `at` stands at an entry or at the bracket that closes the list, and so does the place behind them. `room` is for how
     many coordinates there is room, `MAX_COORDINATES` by default.
@@ -88,12 +88,12 @@ def scan_part(text: Bytes, at: int, line: int, room: int | None = None) -> tuple
         np.empty(coordinates),
     )
     scratch = _Scratch(np.zeros((2, 5), np.int64), np.empty((rows, 4), np.int64), np.empty(MAX_DEPTH, np.uint8))
-    text, result = np.ascontiguousarray(text), np.zeros(3, dtype=np.int64)
+    text, result = np.ascontiguousarray(text), np.zeros(2, dtype=np.int64)
     pointers = (array.ctypes.data for array in (text, *part, *scratch, result))
-    _compiled()(*pointers, len(text), at, line, rows, coordinates)
-    count, end, last = result.tolist()
+    _compiled()(*pointers, len(text), at, rows, coordinates)
+    count, end = result.tolist()
     if end == _FULL:
-        return scan_part(text, at, line, coordinates * 2) if coordinates <= len(text) else None
+        return scan_part(text, at, coordinates * 2) if coordinates <= len(text) else None
     if end == BAD:
         return None
     used = scratch.used[0]
@@ -107,7 +107,7 @@ def scan_part(text: Bytes, at: int, line: int, room: int | None = None) -> tuple
     buffers = (part.coordinates, part.points, part.numbers.reshape(-1))
     for buffer, slot, first, behind in scratch.odd[: used[_ODD]].tolist():
         buffers[buffer][slot] = float(text[first:behind].tobytes())
-    return part, end, last
+    return part, end
 
 
 @cache
@@ -117,7 +117,7 @@ def _compiled() -> Callable[..., int]:
     Arrays that come from Python are counted up and down by every compiled function they pass through, which would take
     three times as long as the work of these small ones. Arrays made from pointers are not counted.
     """
-    signature = types.int64(*[types.voidptr] * 10, *[types.int64] * 5)
+    signature = types.int64(*[types.voidptr] * 10, *[types.int64] * 4)
     function: Callable[..., int] = cfunc(signature, cache=True)(_scan_memory).ctypes
     return function
 
@@ -135,11 +135,10 @@ def _scan_memory(
     result: Any,
     length: int,
     at: int,
-    line: int,
     rows: int,
     room: int,
 ) -> int:
-    """`_scan` for arrays given as pointers; count, place and line go to `result`."""
+    """`_scan` for arrays given as pointers; count and place go to `result`."""
     part = Part(
         carray(whole, (rows, _COLUMNS), np.int64),
         carray(numbers, (rows, 5), np.float64),
@@ -150,34 +149,33 @@ def _scan_memory(
     scratch = _Scratch(
         carray(used, (2, 5), np.int64), carray(odd, (rows, 4), np.int64), carray(stack, (MAX_DEPTH,), np.uint8)
     )
-    out = carray(result, (3,), np.int64)
-    out[0], out[1], out[2] = _scan(carray(text, (length,), np.uint8), at, line, part, scratch)
+    out = carray(result, (2,), np.int64)
+    out[0], out[1] = _scan(carray(text, (length,), np.uint8), at, part, scratch)
     return 0
 
 
 @njit(cache=True, nogil=True)
-def _scan(text: Bytes, at: int, line: int, part: Part, scratch: _Scratch) -> tuple[int, int, int]:
-    """Number of entries, place and line behind them; the place is `BAD`, or `_FULL` where not even one fits."""
-    count, counted = 0, at
+def _scan(text: Bytes, at: int, part: Part, scratch: _Scratch) -> tuple[int, int]:
+    """Number of entries and the place behind them; the place is `BAD`, or `_FULL` where not even one fits."""
+    count = 0
     while at < len(text) and text[at] != _CLOSE_LIST and count < len(part.whole):
-        line, counted = line + count_lines(text, counted, at), at
         _copy_row(scratch.used, 0, 1)
         end = _scan_entry(text, at, count, part, scratch)
         if end == _FULL and count > 0:
             _copy_row(scratch.used, 1, 0)
-            return count, at, line
+            return count, at
         if end < 0:
-            return count, end, line
-        part.whole[count, LINE], part.whole[count, START], part.whole[count, END] = line, at, end
+            return count, end
+        part.whole[count, START], part.whole[count, END] = at, end
         count += 1
         at = skip_blank(text, end)
         if at < len(text) and text[at] == _COMMA:
             at = skip_blank(text, at + 1)
             if at < len(text) and text[at] == _CLOSE_LIST:
-                return count, BAD, line
+                return count, BAD
         elif at >= len(text) or text[at] != _CLOSE_LIST:
-            return count, BAD, line
-    return count, at if at < len(text) else BAD, line + count_lines(text, counted, min(at, len(text)))
+            return count, BAD
+    return count, at if at < len(text) else BAD
 
 
 @njit(cache=True, nogil=True)

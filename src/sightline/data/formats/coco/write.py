@@ -73,8 +73,8 @@ def split_losses(dataset: Dataset, read_back: Callable[[str], str | None]) -> li
     if not strange:
         return []
     count = dataset.images.filter(pl.col("split").is_in(strange)).height
-    told = ", ".join(f"'{split}'" for split in strange[:5])
-    return [finding("loss-splits", f"{count} images are in splits only the files' names tell: {told}", count=count)]
+    named = ", ".join(f"'{split}'" for split in strange[:5])
+    return [finding("loss-splits", f"{count} images are in splits only the files' names tell: {named}", count=count)]
 
 
 def categories_of(dataset: Dataset) -> list[dict[str, Any]]:

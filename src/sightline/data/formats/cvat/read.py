@@ -22,7 +22,7 @@ from typing import Any
 
 import polars as pl
 
-from sightline.core.dataset import Dataset, dataset_from_rows
+from sightline.core.dataset import Dataset, Task
 from sightline.core.errors import DataError, at
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
@@ -37,8 +37,8 @@ from sightline.data.formats.cvat.shapes import (
     read_part,
     says_occluded,
 )
-from sightline.data.formats.shared.image_tables import ImageCollector
-from sightline.data.formats.shared.shapes import ObjectCollector, Part, Place, ShapeError, has_masks
+from sightline.data.formats.shared.image_tables import ImageCollector, build_dataset
+from sightline.data.formats.shared.shapes import ObjectCollector, Part, Place, ShapeError
 from sightline.data.formats.shared.xml import line_in
 from sightline.data.layout import (
     absolute,
@@ -83,16 +83,9 @@ def read(path: Path) -> Dataset:
     # A flag that nobody has ever set says nothing about the objects without it.
     unset = pl.lit(0.0 if reader.flag_used else None, dtype=pl.Float64)
     objects = objects.with_columns(pl.when(said | pl.col("occlusion").is_null()).then("occlusion").otherwise(unset))
-    return dataset_from_rows(
-        images,
-        objects,
-        classes,
-        root=root,
-        name=path.name if path.is_dir() else path.stem,
-        task="track" if reader.has_tracks else "instance" if has_masks(objects) else "detect",
-        format="cvat",
-        findings=[*reader.images.findings, *reader.objects.findings, *reader.unused()],
-    )
+    findings = [*reader.images.findings, *reader.objects.findings, *reader.unused()]
+    task: Task | None = "track" if reader.has_tracks else None
+    return build_dataset(path, "cvat", images, objects, classes, findings, root=root, task=task)
 
 
 def _files(path: Path) -> list[Path]:

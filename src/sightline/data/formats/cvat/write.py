@@ -13,13 +13,14 @@ from sightline.core.errors import DataError
 from sightline.core.files import atomic_path
 from sightline.core.findings import Finding
 from sightline.core.process import Progress
-from sightline.data.codes import finding
 from sightline.data.formats.shared.shapes import crop_of_rle
 from sightline.data.formats.shared.writing import (
     check_class_names,
     check_has_objects,
     common_losses,
     copied_name,
+    counted_losses,
+    images_with_objects,
     mask_box_losses,
     number_text,
     place_images,
@@ -29,7 +30,7 @@ from sightline.data.formats.shared.xml import attribute_text, element_text
 __all__ = ["write"]
 
 _KEPT = ("occlusion", "truncation", "track_id")
-_TOLD = {
+_LOSSES = {
     "loss-masks": "the masks of {} objects have no pixel and are left out, the boxes are kept",
 }
 _CHECKBOXES = {"crowd": "is_crowd", "ignore": "ignore"}
@@ -54,8 +55,7 @@ def write(
     with atomic_path(folder / "annotations.xml") as temporary, temporary.open("w", encoding="utf-8") as stream:
         for line in _document(dataset, targets, lost):
             stream.write(f"{line}\n")
-    findings = [finding(code, _TOLD[code].format(count), count=count) for code, count in sorted(lost.items()) if count]
-    return findings + mask_box_losses(dataset) + common_losses(dataset, keeps=_KEPT)
+    return counted_losses(lost, _LOSSES) + mask_box_losses(dataset) + common_losses(dataset, keeps=_KEPT)
 
 
 def _document(dataset: Dataset, targets: dict[str, str], lost: Counter[str]) -> Iterator[str]:
@@ -65,11 +65,9 @@ def _document(dataset: Dataset, targets: dict[str, str], lost: Counter[str]) -> 
     yield "<annotations>"
     yield "  <version>1.1</version>"
     yield from _meta(dataset, flag_used)
-    groups = {key[0]: part for key, part in objects.group_by("image_id", maintain_order=True)}
-    for number, image in enumerate(dataset.images.iter_rows(named=True)):
+    for number, (image, rows) in enumerate(images_with_objects(dataset)):
         size = {"width": image["width"], "height": image["height"]}
         yield f"  <image{attribute_text(id=number, name=targets[image['path']], subset=image['split'], **size)}>"
-        rows = groups.get(image["image_id"], objects.clear()).iter_rows(named=True)
         for group, row in enumerate(rows, start=1):
             yield from _shapes(row, dataset.class_names[row["class_id"]], group, image, flag_used, lost)
         yield "  </image>"

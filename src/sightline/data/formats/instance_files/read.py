@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
+from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.masks.read import MaskOptions, find_mask_pairs, with_masks
-from sightline.data.formats.shared.image_tables import build_image_table, ignore_flat_boxes
+from sightline.data.formats.shared.image_tables import build_dataset, build_image_table, class_table
 from sightline.data.formats.shared.shapes import split_ids
 from sightline.data.layout import absolute, list_images, relative, split_of
 from sightline.media import as_rgb8, read_header, read_image, read_mask
@@ -72,24 +72,16 @@ def read(path: Path, options: MaskOptions | None = None) -> Dataset:
     findings += notes
     slots = {name: i for i, name in enumerate(names)}
     rows = [row for row in rows if row["class"] in slots]
+    columns = ("image_id", "x1", "y1", "x2", "y2", "area", "ignore", "rle")
     table = pl.DataFrame(
-        {key: [row[key] for row in rows] for key in ("image_id", "x1", "y1", "x2", "y2", "area", "ignore", "rle")},
-        schema={key: OBJECTS_SCHEMA[key] for key in ("image_id", "x1", "y1", "x2", "y2", "area", "ignore", "rle")},
+        {key: [row[key] for row in rows] for key in columns}, schema={key: OBJECTS_SCHEMA[key] for key in columns}
     ).with_columns(
         class_id=pl.Series([slots[row["class"]] for row in rows], dtype=pl.Int32),
         crowd=pl.lit(False),
         label_path=pl.Series([row["path"] for row in rows], dtype=pl.Categorical),
     )
-    classes = pl.DataFrame({"class_id": range(len(names)), "name": names}, schema_overrides={"class_id": pl.Int32})
-    return dataset_from_rows(
-        images,
-        ignore_flat_boxes(table),
-        classes,
-        root=root,
-        name=path.name,
-        task="instance",
-        format="instance-files",
-        findings=findings,
+    return build_dataset(
+        path, "instance-files", images, table, class_table(names), findings, root=root, task="instance"
     )
 
 

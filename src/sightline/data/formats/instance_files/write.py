@@ -3,11 +3,9 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
-import polars as pl
 import yaml
 
 from sightline.core.dataset import Dataset
@@ -15,17 +13,26 @@ from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.core.process import Progress
-from sightline.data.codes import finding
 from sightline.data.formats.instance_files.read import folder_of_class
+from sightline.data.formats.shared.image_tables import has_masks
 from sightline.data.formats.shared.shapes import object_rle
-from sightline.data.formats.shared.writing import check_splits, common_losses, place_images, places_by_split
+from sightline.data.formats.shared.writing import (
+    check_splits,
+    common_losses,
+    counted_losses,
+    encoded_png,
+    images_with_objects,
+    place_images,
+    places_by_split,
+)
 from sightline.ops import rle
 
 __all__ = ["write"]
 
+Row: TypeAlias = dict[str, Any]
 _BOX_SLACK = 1e-6
 _LONGEST = 255  # bytes of a folder's name on most file systems
-_TOLD = {
+_LOSSES = {
     "loss-crowd": "{} crowd regions are left out",
     "loss-ignore": "{} ignored objects are left out",
     "loss-objects": "{} objects without a readable mask are left out",
@@ -42,8 +49,7 @@ def write(
     Several classes become folders below each `masks/`; their names stand in a `sightline.yaml`. Without `copy_images`
     the images must lie at their places already. DataError for a data set without masks.
     """
-    masked = pl.col("rle").is_not_null() | pl.col("polygon").is_not_null()
-    if dataset.task == "semantic" or (dataset.objects.height and not dataset.objects.select(masked.any()).item()):
+    if dataset.task == "semantic" or (dataset.objects.height and not has_masks(dataset.objects)):
         kind = "semantic masks" if dataset.task == "semantic" else f"{dataset.objects.height} boxes without any mask"
         raise DataError(
             f"mask files of objects need masks of objects, got a data set of {kind}", where=str(dataset.root)
@@ -55,24 +61,20 @@ def write(
     place_images(dataset, folder, targets, copy=copy_images, progress=progress)
     several = dataset.classes.height > 1
     names = [_folder_of_class(name) if several else "" for name in dataset.class_names]
-    groups = {key[0]: part for key, part in dataset.objects.group_by("image_id", maintain_order=True)}
     lost: Counter[str] = Counter()
 
-    def write_sample(row: tuple[int, str, int, int]) -> Counter[str]:
-        image_id, path, height, width = row
-        target = folder / samples[path] / "masks"
+    def write_sample(work: tuple[Row, list[Row]]) -> Counter[str]:
+        image, rows = work
+        target = folder / samples[image["path"]] / "masks"
         target.mkdir(parents=True, exist_ok=True)
-        part = groups.get(image_id)
-        return Counter() if part is None else _write_objects(part, target, names, (height, width))
+        return _write_objects(rows, target, names, (image["height"], image["width"]))
 
     with ThreadPoolExecutor(2) as pool:
-        rows = dataset.images.select("image_id", "path", "height", "width").rows()
-        for counts in pool.map(write_sample, rows):
+        for counts in pool.map(write_sample, images_with_objects(dataset)):
             lost += counts
     described = {"format": "instance-files", "name": dataset.name, "classes": list(dataset.class_names)}
     write_text_atomic(folder / "sightline.yaml", yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
-    losses = [finding(code, _TOLD[code].format(count), count=count) for code, count in sorted(lost.items())]
-    return [*losses, *common_losses(dataset)]
+    return [*counted_losses(lost, _LOSSES), *common_losses(dataset)]
 
 
 def _folder_of_class(name: str) -> str:
@@ -85,9 +87,9 @@ def _folder_of_class(name: str) -> str:
     return folder
 
 
-def _write_objects(objects: pl.DataFrame, target: Path, names: list[str], size_hw: tuple[int, int]) -> Counter[str]:
+def _write_objects(rows: list[Row], target: Path, names: list[str], size_hw: tuple[int, int]) -> Counter[str]:
     lost: Counter[str] = Counter()
-    for number, row in enumerate(objects.iter_rows(named=True)):
+    for number, row in enumerate(rows):
         if row["crowd"] or row["ignore"]:
             lost["loss-crowd" if row["crowd"] else "loss-ignore"] += 1
             continue
@@ -96,15 +98,12 @@ def _write_objects(objects: pl.DataFrame, target: Path, names: list[str], size_h
             lost["loss-objects"] += 1
             continue
         pixels = rle.decode(counts, size_hw).astype(np.uint8) * np.uint8(255)
-        written, data = cv2.imencode(".png", pixels)
-        if not written:
-            raise DataError("a mask must be written as PNG, got a failure", where=str(target))
-        write_bytes_atomic(target / names[row["class_id"]] / f"{number:05d}.png", data.tobytes())
+        write_bytes_atomic(target / names[row["class_id"]] / f"{number:05d}.png", encoded_png(pixels))
         _count_losses(row, counts, size_hw, lost)
     return +lost
 
 
-def _count_losses(row: dict[str, Any], counts: bytes, size_hw: tuple[int, int], lost: Counter[str]) -> None:
+def _count_losses(row: Row, counts: bytes, size_hw: tuple[int, int], lost: Counter[str]) -> None:
     box = np.array([row[k] for k in ("x1", "y1", "x2", "y2")])
     lost["loss-boxes"] += bool(np.abs(rle.to_box(counts, size_hw) - box).max() > _BOX_SLACK)
     lost["loss-rounding"] += row["polygon"] is not None and row["rle"] is None

@@ -27,11 +27,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sightline.core.dataset import Dataset, dataset_from_rows
+from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_tables import LARGEST, ImageCollector
+from sightline.data.formats.shared.image_tables import LARGEST, ImageCollector, build_dataset
 from sightline.data.formats.shared.shapes import (
     Corners,
     Flags,
@@ -41,14 +41,13 @@ from sightline.data.formats.shared.shapes import (
     ShapeError,
     checked_ring,
     ellipse_ring,
-    has_masks,
     rle_of_crop,
 )
 from sightline.data.json.places import JsonPlaces
 from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_text, relative, split_of
 from sightline.media import decode_mask
 
-__all__ = ["BACKGROUND_LABEL", "IGNORE_LABEL", "LABELS_NAME", "LOOKED_FOR", "detect", "read", "shape_lines"]
+__all__ = ["BACKGROUND_LABEL", "IGNORE_LABEL", "LABELS_NAME", "LOOKED_FOR", "detect", "entry_lines", "read"]
 
 IGNORE_LABEL = "__ignore__"
 BACKGROUND_LABEL = "_background_"
@@ -189,16 +188,8 @@ def read(path: Path) -> Dataset:
     images, ids = reader.images.table(reader.embedded_note())
     declared = _declared(path)
     objects, classes = reader.objects.tables(ids, declared, reader.lines, last=_SPECIAL)
-    return dataset_from_rows(
-        images,
-        objects,
-        classes,
-        root=path,
-        name=path.name,
-        task="instance" if has_masks(objects) else "detect",
-        format="labelme",
-        findings=[*reader.images.findings, *reader.objects.findings, *reader.unused_flags()],
-    )
+    findings = [*reader.images.findings, *reader.objects.findings, *reader.unused_flags()]
+    return build_dataset(path, "labelme", images, objects, classes, findings)
 
 
 def _is_labelme(file: Path) -> bool:
@@ -293,7 +284,7 @@ class _Reader:
         wanted: dict[str, set[int]] = {}
         for name, index in places:
             wanted.setdefault(name, set()).add(index)
-        found = {name: shape_lines(self.root / name, rows) for name, rows in wanted.items()}
+        found = {name: entry_lines(self.root / name, rows) for name, rows in wanted.items()}
         return [(name, found[name].get(index)) for name, index in places]
 
     def unused_flags(self) -> list[Finding]:
@@ -388,7 +379,7 @@ def _line_of(error: DataError) -> int | None:
     return int(line) if line.isdecimal() else None
 
 
-def shape_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
+def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
     """The 1-based lines of a file's shapes; OSError where it cannot be read."""
     data = file.read_bytes().removeprefix(_MARK)
     return JsonPlaces(np.frombuffer(data, dtype=np.uint8)).lines("shapes", indices)

@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 import polars as pl
 
@@ -13,15 +12,15 @@ from sightline.core.dataset import Dataset
 from sightline.core.files import write_json_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.core.process import Progress
-from sightline.data.codes import finding
 from sightline.data.formats.labelme.read import BACKGROUND_LABEL, IGNORE_LABEL, LABELS_NAME
 from sightline.data.formats.shared.shapes import crop_of_rle
 from sightline.data.formats.shared.writing import (
-    check_class_names,
-    check_has_objects,
-    check_splits,
+    check_writable,
     common_losses,
+    counted_losses,
+    encoded_png,
     flat_targets,
+    images_with_objects,
     mask_box_losses,
     place_images,
 )
@@ -29,7 +28,7 @@ from sightline.data.formats.shared.writing import (
 __all__ = ["write"]
 
 _VERSION = "5.5.0"  # the version of LabelMe whose shapes (masks among them) these are
-_TOLD = {
+_LOSSES = {
     "loss-attributes": "of {} objects occlusion or truncation is a share and is written as 0 or 1, whichever is nearer",
     "loss-boxes": "{} boxes that end before they begin are written the right way round",
     "loss-to-ignored": f"{{}} objects of a class called {IGNORE_LABEL} or {BACKGROUND_LABEL} become ignored",
@@ -47,22 +46,18 @@ def write(
     with a mask gets the mask's box and area. Ignored and crowd objects carry flags of that name, full or no occlusion
     and truncation as well.
     """
-    check_has_objects(dataset, "LabelMe")
-    check_splits(dataset, "LabelMe")
-    check_class_names(dataset.class_names)
+    check_writable(dataset, "LabelMe")
     paths, splits = dataset.images["path"].to_list(), dataset.images["split"].to_list()
     targets = flat_targets(paths, [split or "" for split in splits])
     place_images(dataset, folder, targets, copy=copy_images, progress=progress)
     lost: Counter[str] = Counter()
-    groups = {key[0]: part for key, part in dataset.objects.group_by("image_id", maintain_order=True)}
-    for image in dataset.images.iter_rows(named=True):
+    for image, rows in images_with_objects(dataset):
         target = PurePosixPath(targets[image["path"]])
         size_hw = (image["height"], image["width"])
-        objects = groups.get(image["image_id"], dataset.objects.clear())
         content = {
             "version": _VERSION,
             "flags": {},
-            "shapes": _shapes(objects, dataset.class_names, size_hw, lost),
+            "shapes": _shapes(rows, dataset.class_names, size_hw, lost),
             "imagePath": target.name,
             "imageData": None,
             "imageHeight": size_hw[0],
@@ -74,17 +69,20 @@ def write(
     lost["loss-to-ignored"] = dataset.usable_objects.filter(pl.col("class_id").is_in(own)).height
     names += [name for name in dataset.class_names if name not in names]
     write_text_atomic(folder / LABELS_NAME, "".join(f"{name}\n" for name in names))
-    findings = [finding(code, _TOLD[code].format(count), count=count) for code, count in sorted(lost.items()) if count]
-    return findings + mask_box_losses(dataset) + common_losses(dataset, keeps=("occlusion", "truncation"))
+    return (
+        counted_losses(lost, _LOSSES)
+        + mask_box_losses(dataset)
+        + common_losses(dataset, keeps=("occlusion", "truncation"))
+    )
 
 
 def _shapes(
-    objects: pl.DataFrame, names: tuple[str, ...], size_hw: tuple[int, int], lost: Counter[str]
+    rows: list[dict[str, Any]], names: tuple[str, ...], size_hw: tuple[int, int], lost: Counter[str]
 ) -> list[dict[str, Any]]:
     """The shapes of an image; the rings of one object share a group id."""
     shapes: list[dict[str, Any]] = []
     groups = 0
-    for row in objects.iter_rows(named=True):
+    for row in rows:
         drawn = _drawn(row, size_hw, lost)
         group = groups if len(drawn) > 1 else None
         groups += group is not None
@@ -103,8 +101,8 @@ def _drawn(row: dict[str, Any], size_hw: tuple[int, int], lost: Counter[str]) ->
         height, width = mask.shape
         # The corners are the first and the last pixel.
         corners = [[float(left), float(top)], [float(left + width - 1), float(top + height - 1)]]
-        _, png = cv2.imencode(".png", mask.astype(np.uint8))
-        return [{"shape_type": "mask", "points": corners, "mask": base64.b64encode(png.tobytes()).decode("ascii")}]
+        png = encoded_png(mask.astype(np.uint8))
+        return [{"shape_type": "mask", "points": corners, "mask": base64.b64encode(png).decode("ascii")}]
     lost["loss-boxes"] += row["x2"] < row["x1"] or row["y2"] < row["y1"]
     return [{"shape_type": "rectangle", "points": [[row["x1"], row["y1"]], [row["x2"], row["y2"]]]}]
 

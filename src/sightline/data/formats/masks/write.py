@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import yaml
 from PIL import Image
 
@@ -23,8 +22,16 @@ from sightline.core.findings import Finding
 from sightline.core.frames import IGNORE_INDEX
 from sightline.core.process import Progress
 from sightline.data.codes import finding
+from sightline.data.formats.shared.image_tables import has_masks
 from sightline.data.formats.shared.shapes import foreground, object_rle, paint
-from sightline.data.formats.shared.writing import check_splits, common_losses, place_images, places_by_split
+from sightline.data.formats.shared.writing import (
+    check_splits,
+    common_losses,
+    counted_losses,
+    images_with_objects,
+    place_images,
+    places_by_split,
+)
 from sightline.media import COLOUR_BASE, colour_of_id, read_header, read_mask
 
 __all__ = ["write"]
@@ -34,6 +41,7 @@ _MOST_CLASSES = IGNORE_INDEX - 1
 _BACKGROUNDS = ("background", "no object", "void")
 _DEEPEST = 1 << 16
 Colour: TypeAlias = tuple[int, int, int]
+Row: TypeAlias = dict[str, Any]
 Mask: TypeAlias = npt.NDArray[np.uint8]
 
 
@@ -109,7 +117,7 @@ def _write_semantic(dataset: Dataset, source_of: dict[Path, Path], slots: dict[C
 
 
 def _is_coloured(dataset: Dataset) -> bool:
-    """Whether classes are told by colours that are not gray."""
+    """Whether classes are given by colours that are not gray."""
     colours = [colour_of_id(v) for v in _values_of(dataset) if v >= COLOUR_BASE]
     return any(len(set(c)) > 1 for c in colours)
 
@@ -121,7 +129,7 @@ def _slots(dataset: Dataset) -> dict[Colour, int]:
     if not 0 < len(colours) < len(values):
         grays = [c[0] for c in colours]
         return dict(zip(colours, range(len(colours)) if _is_coloured(dataset) else grays, strict=True))
-    raise DataError("the classes of masks must be told by values or by colours, got both", where=str(dataset.root))
+    raise DataError("the classes of masks must be given by values or by colours, got both", where=str(dataset.root))
 
 
 def _sources(dataset: Dataset) -> list[tuple[str, str]]:
@@ -158,8 +166,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _check_objects(dataset: Dataset) -> None:
-    masked = pl.col("rle").is_not_null() | pl.col("polygon").is_not_null()
-    if dataset.objects.height and not dataset.objects.select(masked.any()).item():
+    if dataset.objects.height and not has_masks(dataset.objects):
         raise DataError(
             f"mask folders need masks, got a data set of {dataset.objects.height} boxes without any",
             where=str(dataset.root),
@@ -173,30 +180,29 @@ def _check_objects(dataset: Dataset) -> None:
 
 def _paint_objects(dataset: Dataset, masks: dict[str, Path]) -> list[Finding]:
     lost: Counter[str] = Counter()
-    groups = {key[0]: part for key, part in dataset.objects.group_by("image_id", maintain_order=True)}
-    rows = dataset.images.select("image_id", "path", "height", "width").rows()
 
-    def paint(row: tuple[int, str, int, int]) -> tuple[bytes, Counter[str]]:
-        canvas, counts = _painted(groups.get(row[0]), (row[2], row[3]))
-        return _png(Image.fromarray(canvas)), counts
+    def paint(work: tuple[Row, list[Row]]) -> tuple[Path, bytes, Counter[str]]:
+        image, rows = work
+        canvas, counts = _painted(rows, (image["height"], image["width"]))
+        return masks[image["path"]], _png(Image.fromarray(canvas)), counts
 
     with ThreadPoolExecutor(2) as pool:
-        for row, (data, counts) in zip(rows, pool.map(paint, rows), strict=True):
-            write_bytes_atomic(masks[row[1]], data)
+        for file, data, counts in pool.map(paint, images_with_objects(dataset)):
+            write_bytes_atomic(file, data)
             lost += counts
-    told = {
+    sentences = {
         "loss-instances": "{} objects become pixels of their class",
         "loss-overlap": "{} pixels of overlapping objects go to the smaller one",
         "loss-boxes": "{} objects without a mask are painted as ignored boxes",
     }
-    return [finding(code, told[code].format(count), count=count) for code, count in sorted(lost.items())]
+    return counted_losses(lost, sentences)
 
 
-def _painted(objects: pl.DataFrame | None, size_hw: tuple[int, int]) -> tuple[Mask, Counter[str]]:
+def _painted(rows: list[Row], size_hw: tuple[int, int]) -> tuple[Mask, Counter[str]]:
     """Class ids + 1 of one image's objects over the background 0, and what is lost."""
     lost: Counter[str] = Counter()
     drawn: list[tuple[bool, int, int, npt.NDArray[np.int64]]] = []  # counts, pixels, value, places down the columns
-    for row in () if objects is None else objects.iter_rows(named=True):
+    for row in rows:
         counts = object_rle(row, size_hw)
         hidden = row["crowd"] or row["ignore"]
         if counts is None:
@@ -214,7 +220,7 @@ def _painted(objects: pl.DataFrame | None, size_hw: tuple[int, int]) -> tuple[Ma
     return canvas, +lost
 
 
-def _box_places(row: dict[str, Any], size_hw: tuple[int, int]) -> npt.NDArray[np.int64]:
+def _box_places(row: Row, size_hw: tuple[int, int]) -> npt.NDArray[np.int64]:
     height, width = size_hw
     x1, y1 = (max(int(np.floor(row[k])), 0) for k in ("x1", "y1"))
     x2, y2 = min(int(np.ceil(row["x2"])), width), min(int(np.ceil(row["y2"])), height)

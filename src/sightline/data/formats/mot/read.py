@@ -20,13 +20,13 @@ from typing import Any
 
 import polars as pl
 
-from sightline.core.dataset import IMAGES_SCHEMA, OBJECTS_SCHEMA, Dataset, dataset_from_rows
+from sightline.core.dataset import IMAGES_SCHEMA, OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file
 from sightline.data.codes import finding
 from sightline.data.formats.mot.sequence import read_mot_txt, read_seqinfo, sequence_frames, videos_of
-from sightline.data.formats.shared.image_tables import ignore_flat_boxes
+from sightline.data.formats.shared.image_tables import build_dataset, class_table
 from sightline.data.layout import absolute, common_root, read_text, relative, split_of
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
@@ -71,17 +71,9 @@ def read(path: Path, videos: Mapping[str, Path] | None = None) -> Dataset:
     for (folder, split), name in zip(folders, names, strict=True):
         reader.read_sequence(folder, name, split, given.get(name), alone=len(folders) == 1)
     images, objects, classes = reader.tables()
-    return dataset_from_rows(
-        images,
-        objects,
-        classes,
-        root=reader.root,
-        name=path.name,
-        task="track",
-        format="mot",
-        findings=reader.findings,
-        amodal=True,  # MOTChallenge draws the whole person, seen or not
-    )
+    # MOTChallenge draws the whole person, seen or not.
+    parts = (images, objects, classes, reader.findings)
+    return build_dataset(path, "mot", *parts, root=reader.root, task="track", amodal=True)
 
 
 def _sequences(path: Path) -> list[tuple[Path, str | None]]:
@@ -121,8 +113,8 @@ class _Reader:
         self.findings += notes
         first, length = len(self._images), len(frames.paths)
         for frame, file in enumerate(frames.paths):
-            told = None if frames.times is None else frames.times[frame]
-            time_s = frame / info.fps if info.fps else told
+            stated = None if frames.times is None else frames.times[frame]
+            time_s = frame / info.fps if info.fps else stated
             self._images.append((first + frame, relative(file, self.root), *frames.size_wh, split, name, frame, time_s))
         holders = {file: picture_file(file) for file in frames.paths}
         present = {holder for holder in set(holders.values()) if holder.is_file()}
@@ -139,10 +131,7 @@ class _Reader:
         numbers = sorted(self._names)
         slots = {number: i for i, number in enumerate(numbers)}
         names = [self._names[n] for n in numbers]
-        classes = pl.DataFrame(
-            {"class_id": range(len(names)), "name": names, "source_id": numbers},
-            schema={"class_id": pl.Int32, "name": pl.String, "source_id": pl.Int64},
-        )
+        classes = class_table(names, source_id=numbers)
         if not self._rows:
             return images, pl.DataFrame(schema=OBJECTS_SCHEMA), classes
         rows = pl.concat(self._rows)
@@ -161,7 +150,7 @@ class _Reader:
             entry=pl.col("line").cast(pl.Int32),
         )
         self._check_ids(rows)
-        return images, ignore_flat_boxes(objects), classes
+        return images, objects, classes
 
     def _note_missing(self, missing: list[Path], length: int, name: str) -> None:
         if not missing:

@@ -12,10 +12,9 @@ from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.instance_files.read import folder_of_class
 from sightline.data.formats.mot.sequence import IMAGE_FOLDER, seqinfo_text, write_mot_txt
+from sightline.data.formats.shared.image_tables import MASKED
 from sightline.data.formats.shared.writing import (
-    check_class_names,
-    check_has_objects,
-    check_splits,
+    check_writable,
     common_losses,
     copied_name,
     copy_files,
@@ -38,9 +37,7 @@ def write(
     expected in `<group>/img1/`, numbered from 1 with six digits. DataError for objects without track ids or images
     that belong to no sequence.
     """
-    check_has_objects(dataset, "MOTChallenge")
-    check_splits(dataset, "MOTChallenge")
-    check_class_names(dataset.class_names)
+    check_writable(dataset, "MOTChallenge")
     images = _numbered(dataset)
     places = _places(images)
     if copy_images:
@@ -125,10 +122,9 @@ def _rate(images: pl.DataFrame) -> float | None:
 
 
 def _losses(dataset: Dataset, images: pl.DataFrame) -> list[Finding]:
-    masked = pl.col("rle").is_not_null() | pl.col("polygon").is_not_null()
     parts = [part for _, part in images.group_by("group", maintain_order=True)]
     counts = [
-        ("loss-masks", "the masks of {} objects are left out", dataset.objects.filter(masked).height),
+        ("loss-masks", "the masks of {} objects are left out", dataset.objects.filter(MASKED).height),
         ("loss-attributes", "{} crowd regions become ignored objects", int(dataset.objects["crowd"].sum())),
         (
             "loss-splits",

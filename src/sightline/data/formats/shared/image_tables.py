@@ -1,11 +1,11 @@
-"""Columns out of label files, and the images table: files found in folders or named by label files, one row each.
+"""Tables and data sets out of label files: columns, images found in folders or named by label files, classes.
 
 Columns of numbers and of lists are made whole at once, entry by entry only where that fails.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,21 +14,26 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline.core.dataset import IMAGES_SCHEMA
+from sightline.core.dataset import CLASSES_SCHEMA, IMAGES_SCHEMA, Dataset, Task, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.layout import relative
+from sightline.data.layout import read_text, relative
 from sightline.media import MAX_PIXELS, MAX_SIDE, ImageError, read_header
 
 __all__ = [
     "LARGEST",
+    "MASKED",
     "ImageCollector",
+    "build_dataset",
     "build_image_table",
+    "class_table",
     "float_rows",
     "floats",
-    "ignore_flat_boxes",
+    "has_masks",
     "integers",
+    "label_lines",
+    "labels_of_images",
     "list_column",
     "nested_column",
 ]
@@ -79,10 +84,79 @@ def float_rows(rows: Sequence[Any], width: int) -> tuple[Floats, Bools]:
     return table, bad
 
 
-def ignore_flat_boxes(objects: pl.DataFrame) -> pl.DataFrame:
-    """An objects table with `ignore` set for boxes without area, which nothing can be learnt from or matched with."""
+MASKED = pl.col("rle").is_not_null() | pl.col("polygon").is_not_null()
+"""Objects of an objects table with a polygon or run lengths."""
+
+
+def build_dataset(
+    path: Path,
+    format_name: str,
+    images: pl.DataFrame,
+    objects: pl.DataFrame,
+    classes: pl.DataFrame,
+    findings: list[Finding],
+    *,
+    root: Path | None = None,
+    task: Task | None = None,
+    amodal: bool = False,
+) -> Dataset:
+    """The data set read from `path`, named like it; `root` is `path` where none is given.
+
+    Boxes without area are ignored, as nothing can be learnt from or matched with them. The task is "instance" where
+    any object has a mask, else "detect", unless one is given.
+    """
     flat = (pl.col("x2") <= pl.col("x1")) | (pl.col("y2") <= pl.col("y1"))
-    return objects.with_columns(pl.col("ignore") | flat)
+    return dataset_from_rows(
+        images,
+        objects.with_columns(pl.col("ignore") | flat),
+        classes,
+        root=root or path,
+        name=path.stem if path.is_file() else path.name,
+        task=task or ("instance" if has_masks(objects) else "detect"),
+        format=format_name,
+        findings=findings,
+        amodal=amodal,
+    )
+
+
+def has_masks(objects: pl.DataFrame) -> bool:
+    """Whether any object of an objects table has a polygon or run lengths."""
+    columns = {"rle", "polygon"} & set(objects.columns)
+    return any(objects[column].null_count() < objects.height for column in columns)
+
+
+def class_table(names: Sequence[str], **columns: Sequence[Any]) -> pl.DataFrame:
+    """The classes table of the names in their order, with other `columns` of it."""
+    values = {"class_id": range(len(names)), "name": names, **columns}
+    return pl.DataFrame(values, schema={column: CLASSES_SCHEMA[column] for column in values})
+
+
+def labels_of_images(
+    images: pl.DataFrame, labels: Mapping[str, Path], findings: list[Finding], what: str = "annotation"
+) -> Iterator[tuple[int, str, Path]]:
+    """Id, path and label file of each image; one that has none in `labels`, by path, is reported."""
+    for image_id, path in images.select("image_id", "path").iter_rows():
+        if path in labels:
+            yield image_id, path, labels[path]
+        else:
+            message = f"the image has no {what}"
+            findings.append(finding("label-missing-file", message, path=path, image_id=image_id))
+
+
+def label_lines(file: Path, name: str, image_id: int, findings: list[Finding]) -> list[tuple[int, str]]:
+    """The lines of a label file that are not blank with their numbers; a file without any, or unreadable, is reported.
+
+    `name` is the file's path in findings.
+    """
+    try:
+        lines = read_text(file).splitlines()
+    except DataError as error:
+        findings.append(finding("label-malformed", error.what, path=name, image_id=image_id))
+        return []
+    kept = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not kept:
+        findings.append(finding("label-empty-file", "no object", path=name, image_id=image_id))
+    return kept
 
 
 def _integer(value: Any) -> int | None:

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline.core.dataset import CLASSES_SCHEMA, OBJECTS_SCHEMA
+from sightline.core.dataset import OBJECTS_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_tables import ignore_flat_boxes
+from sightline.data.formats.shared.image_tables import class_table
 from sightline.ops import rle
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "crop_of_rle",
     "ellipse_ring",
     "foreground",
-    "has_masks",
     "object_rle",
     "paint",
     "rle_of_crop",
@@ -210,8 +209,6 @@ class ObjectCollector:
         if declared:
             self._report_undeclared(undeclared, used, kept, resolve)
         slots = {name: i for i, name in enumerate(names)}
-        class_rows = {"class_id": range(len(names)), "name": names}
-        classes = pl.DataFrame(class_rows, schema={c: CLASSES_SCHEMA[c] for c in class_rows})
         columns = list(zip(*((slots[self._labels[i]], *self._rows[i]) for i in kept), strict=True))
         objects = pl.DataFrame(
             [
@@ -224,7 +221,7 @@ class ObjectCollector:
             pl.Series("label_path", [self._places[i][0] for i in kept], dtype=pl.Categorical),
             pl.Series("entry", [self._places[i][1] for i in kept], dtype=pl.Int32),
         )
-        return ignore_flat_boxes(objects), classes
+        return objects, class_table(names)
 
     def _report_undeclared(self, names: list[str], used: Counter[str], kept: list[int], resolve: Resolve) -> None:
         for name in names:
@@ -232,11 +229,6 @@ class ObjectCollector:
             path, line = resolve([self._places[first]])[0]
             message = f"'{name}' is not in the list of classes; its {used[name]} objects are kept"
             self.findings.append(finding("label-unknown-class", message, path=path, line=line, count=used[name]))
-
-
-def has_masks(objects: pl.DataFrame) -> bool:
-    """Whether any object of an objects table has a polygon or run lengths."""
-    return any(objects[column].null_count() < objects.height for column in ("rle", "polygon"))
 
 
 def checked_ring(ring: list[float]) -> list[float]:

@@ -2,19 +2,24 @@
 
 import shutil
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.files import atomic_path
+from sightline.core.files import atomic_path, write_bytes_atomic
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file, split_frame_path
 from sightline.core.process import Progress
 from sightline.data.codes import finding
+from sightline.data.formats.shared.image_tables import MASKED
 from sightline.data.layout import split_of
 from sightline.media import read_frame
 from sightline.ops import rle
@@ -25,11 +30,15 @@ __all__ = [
     "check_listed_names",
     "check_places",
     "check_splits",
+    "check_writable",
     "common_losses",
     "copied_name",
     "copy_files",
+    "counted_losses",
+    "encoded_png",
     "first_clash",
     "flat_targets",
+    "images_with_objects",
     "mask_box_losses",
     "number_text",
     "place_images",
@@ -123,12 +132,16 @@ def _put(source: Path, target: Path) -> bool:
         return True
     if target.suffix.lower() != FRAME_SUFFIX:
         raise DataError(f"a frame of a video must be written as {FRAME_SUFFIX}, got {target.name}", where=str(source))
-    written, data = cv2.imencode(FRAME_SUFFIX, read_frame(*frame)[..., ::-1])
-    if not written:
-        raise DataError("a frame of a video must be written as PNG, got a failure", where=str(source))
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(data.tobytes())
+    write_bytes_atomic(target, encoded_png(read_frame(*frame)[..., ::-1]))
     return True
+
+
+def encoded_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Gray (H, W) or blue, green and red pixels (H, W, 3) as a PNG file; DataError where that fails."""
+    written, data = cv2.imencode(".png", pixels)
+    if not written:
+        raise DataError(f"a picture must be written as PNG, got a failure with {pixels.shape} pixels")
+    return bytes(data.tobytes())
 
 
 _KNOWN_SPLITS = {"train", "val", "test"}
@@ -180,6 +193,13 @@ def check_splits(dataset: Dataset, format_name: str) -> None:
         raise DataError(f"{format_name} knows the splits train, val and test, got {strange}", do="Rename the splits")
 
 
+def check_writable(dataset: Dataset, format_name: str) -> None:
+    """DataError for what no format of text files and split folders holds: masks alone, other splits, odd names."""
+    check_has_objects(dataset, format_name)
+    check_splits(dataset, format_name)
+    check_class_names(dataset.class_names)
+
+
 def check_class_names(names: Iterable[str]) -> None:
     """DataError for a class name that a text file would not give back: blank, with outer blanks or control signs."""
     _check_lines(names, "class names")
@@ -206,6 +226,19 @@ def number_text(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
+def images_with_objects(dataset: Dataset) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The row of each image, with the rows of its objects."""
+    groups = dataset.objects.partition_by("image_id", as_dict=True, maintain_order=True)
+    for image in dataset.images.iter_rows(named=True):
+        part = groups.get((image["image_id"],))
+        yield image, [] if part is None else list(part.iter_rows(named=True))
+
+
+def counted_losses(lost: Counter[str], sentences: Mapping[str, str]) -> list[Finding]:
+    """A finding for each code that is lost at all; `sentences` say by code what, with `{}` for the count."""
+    return [finding(code, sentences[code].format(count), count=count) for code, count in sorted(lost.items()) if count]
+
+
 _NEAR_PX = 1.0  # boxes that differ from their mask's by less were rounded, not drawn otherwise
 
 
@@ -222,9 +255,9 @@ def common_losses(dataset: Dataset, *, keeps: Collection[str] = ()) -> list[Find
         findings.append(finding("loss-keypoints", message, count=keypoints))
     counts = {c: _filled(objects, c, keeps) for c in ("occlusion", "truncation", "track_id")}
     counts |= {c: _filled(images, c, keeps) for c in ("frame", "time_s")}
-    told = ", ".join(f"{name} of {count}" for name, count in counts.items() if count)
-    if told:
-        findings.append(finding("loss-attributes", f"left out: {told}", count=sum(counts.values())))
+    counted = ", ".join(f"{name} of {count}" for name, count in counts.items() if count)
+    if counted:
+        findings.append(finding("loss-attributes", f"left out: {counted}", count=sum(counts.values())))
     groups = _filled(images, "group", keeps)
     if groups:
         findings.append(finding("loss-groups", f"the groups of {groups} images are left out", count=groups))
@@ -234,7 +267,7 @@ def common_losses(dataset: Dataset, *, keeps: Collection[str] = ()) -> list[Find
 def mask_box_losses(dataset: Dataset) -> list[Finding]:
     """Findings about objects whose box is not the box of their mask, for formats that hold the mask alone."""
     columns = ("image_id", "x1", "y1", "x2", "y2", "rle", "polygon")
-    masked = dataset.objects.select(columns).filter(pl.col("rle").is_not_null() | pl.col("polygon").is_not_null())
+    masked = dataset.objects.select(columns).filter(MASKED)
     masked = masked.join(dataset.images.select("image_id", "width", "height"), on="image_id")
     near, far, most = 0, 0, 0.0
     for row in masked.iter_rows(named=True):

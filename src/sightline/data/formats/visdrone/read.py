@@ -21,11 +21,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline.core.dataset import CLASSES_SCHEMA, OBJECTS_SCHEMA, Dataset, dataset_from_rows
+from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_tables import build_image_table, float_rows, ignore_flat_boxes
+from sightline.data.formats.shared.image_tables import (
+    build_dataset,
+    build_image_table,
+    class_table,
+    float_rows,
+    label_lines,
+    labels_of_images,
+)
 from sightline.data.layout import absolute, list_files, list_images, read_head, read_text, relative, split_of, subfolder
 
 __all__ = ["CATEGORIES", "CLASSES_NAME", "IGNORED_REGIONS", "LOOKED_FOR", "OTHERS", "SHARES", "detect", "read"]
@@ -78,23 +85,10 @@ def read(path: Path) -> Dataset:
             findings.append(finding("label-orphan", message, path=relative(texts[stem], path)))
     images_table, notes = build_image_table(files, path)
     reader = _Reader(path, findings + notes)
-    for image_id, name in images_table.select("image_id", "path").iter_rows():
-        if name in labels:
-            reader.read_file(labels[name], image_id)
-        else:
-            message = "the image has no annotation"
-            reader.findings.append(finding("label-missing-file", message, path=name, image_id=image_id))
+    for image_id, _, label in labels_of_images(images_table, labels, reader.findings):
+        reader.read_file(label, image_id)
     objects, classes = reader.tables(*_categories(path, reader))
-    return dataset_from_rows(
-        images_table,
-        objects,
-        classes,
-        root=path,
-        name=path.name,
-        task="detect",
-        format="visdrone",
-        findings=reader.findings,
-    )
+    return build_dataset(path, "visdrone", images_table, objects, classes, reader.findings, task="detect")
 
 
 def _parts(path: Path) -> list[tuple[Path, Path, str | None]]:
@@ -131,23 +125,14 @@ class _Reader:
     def read_file(self, file: Path, image_id: int) -> None:
         """Take in the rows of one file; rows of another length are reported."""
         name = relative(file, self.root)
-        try:
-            lines = read_text(file).splitlines()
-        except DataError as error:
-            self.findings.append(finding("label-malformed", error.what, path=name, image_id=image_id))
-            return
-        if not any(line.strip() for line in lines):
-            self.findings.append(finding("label-empty-file", "no object", path=name, image_id=image_id))
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            row = line.strip().removesuffix(",").split(",")
+        for number, line in label_lines(file, name, image_id, self.findings):
+            row = line.removesuffix(",").split(",")
             if len(row) == _WIDTH:
                 self._rows.append(row)
                 self._images.append(image_id)
                 self._places.append((name, number))
                 continue
-            message = f"a row must have {_WIDTH} numbers, got {len(row)}: '{line.strip():.60}'"
+            message = f"a row must have {_WIDTH} numbers, got {len(row)}: '{line:.60}'"
             self.findings.append(finding("label-malformed", message, path=name, line=number, image_id=image_id))
 
     def tables(self, class_of: dict[int, str], never: set[int]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -179,10 +164,7 @@ class _Reader:
             },
             schema_overrides={c: OBJECTS_SCHEMA[c] for c in ("class_id", "label_path", "entry")},
         ).with_columns(pl.col("occlusion", "truncation").fill_nan(None))
-        names = list(class_of.values())
-        columns = {"class_id": range(len(names)), "name": names, "source_id": list(class_of)}
-        classes = pl.DataFrame(columns, schema={c: CLASSES_SCHEMA[c] for c in columns})
-        return ignore_flat_boxes(objects), classes
+        return objects, class_table(list(class_of.values()), source_id=list(class_of))
 
     def uses(self, category: int) -> bool:
         """Whether a row has the category."""

@@ -13,11 +13,11 @@ from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.core.process import Progress
 from sightline.data.codes import finding
+from sightline.data.formats.shared.image_tables import MASKED
 from sightline.data.formats.shared.writing import (
-    check_class_names,
-    check_has_objects,
-    check_splits,
+    check_writable,
     common_losses,
+    counted_losses,
     flat_targets,
     place_images,
 )
@@ -31,7 +31,7 @@ _SPLIT_FOLDERS = {"train": "VisDrone2019-DET-train", "val": "VisDrone2019-DET-va
 _NO_SPLIT = "unlisted"
 _UNKNOWN = -1
 _FARTHEST = float(2**31)  # pixels; what lies beyond is damage, and would not fit an integer
-_TOLD = {
+_LOSSES = {
     "loss-attributes": "of {} objects occlusion or truncation is written as the nearest of VisDrone's steps",
     "loss-crowd": "{} crowd regions are written as ignored objects",
     "loss-to-ignored": "{} objects become ignored, as VisDrone never counts their classes",
@@ -50,9 +50,7 @@ def write(
     Ignored and crowd objects get the score 0. Images go to `images/` under their own names (under their whole paths,
     `_` for `/`, where names repeat); with `copy_images=False` they must lie there.
     """
-    check_has_objects(dataset, "VisDrone")
-    check_splits(dataset, "VisDrone")
-    check_class_names(dataset.class_names)
+    check_writable(dataset, "VisDrone")
     own = set(dataset.class_names) <= set(CATEGORIES)
     categories, findings = _categories(dataset, own)
     paths, splits = dataset.images["path"].to_list(), dataset.images["split"].to_list()
@@ -70,8 +68,7 @@ def write(
     if not own:
         names = sorted((c, n) for n, c in zip(dataset.class_names, categories.tolist(), strict=True) if c)
         write_text_atomic(folder / CLASSES_NAME, "".join(f"{name}\n" for _, name in names))
-    findings += [finding(code, _TOLD[code].format(count), count=count) for code, count in sorted(lost.items()) if count]
-    return findings + common_losses(dataset, keeps=("occlusion", "truncation"))
+    return findings + counted_losses(lost, _LOSSES) + common_losses(dataset, keeps=("occlusion", "truncation"))
 
 
 def _part(split: str | None, own: bool, has_splits: bool) -> str:
@@ -105,7 +102,7 @@ def _rows(dataset: Dataset, categories: Ints, lost: Counter[str]) -> Ints:
     sides = np.where((sides == 0) & (boxes[:, 2:] > boxes[:, :2]), 1.0, sides)
     lost["loss-rounding"] += int((np.hstack([corners[:, :2], corners[:, :2] + sides]) != boxes).any(axis=1).sum())
     lost["loss-crowd"] += int(objects["crowd"].sum())
-    lost["loss-masks"] += objects.filter(pl.col("rle").is_not_null() | pl.col("polygon").is_not_null()).height
+    lost["loss-masks"] += objects.filter(MASKED).height
     truncation, rough_truncation = _steps(objects["truncation"], SHARES[:2])
     occlusion, rough_occlusion = _steps(objects["occlusion"], SHARES)
     lost["loss-attributes"] += int((rough_truncation | rough_occlusion).sum())

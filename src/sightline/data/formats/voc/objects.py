@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline.core.dataset import CLASSES_SCHEMA, OBJECTS_SCHEMA
+from sightline.core.dataset import OBJECTS_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.files import check_regular
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_tables import LARGEST
+from sightline.data.formats.shared.image_tables import LARGEST, class_table
 from sightline.data.formats.shared.shapes import split_ids
 from sightline.data.formats.shared.xml import Attributes, line_in, walk_xml
 from sightline.data.layout import read_text, relative
@@ -258,8 +258,6 @@ class ObjectReader:
             self.findings.append(finding("label-unknown-class", message, path=LABELMAP_NAME, count=len(undeclared)))
         names += undeclared
         slots = {name: i for i, name in enumerate(names)}
-        columns = {"class_id": range(len(names)), "name": names}
-        classes = pl.DataFrame(columns, schema={c: CLASSES_SCHEMA[c] for c in columns})
         objects = pl.DataFrame(self._rows, schema={c: OBJECTS_SCHEMA[c] for c in _COLUMNS}, orient="row")
         objects = objects.with_columns(pl.Series("class_id", [slots[n] for n in self._names], dtype=pl.Int32))
         objects = objects.with_columns(
@@ -271,7 +269,7 @@ class ObjectReader:
         for (key, value), count in sorted(self._unused.items()):
             message = f"'{key}' must be 0 or 1 to be used, got '{value}' on {count} objects"
             self.findings.append(finding("layout-unknown-key", message, count=count))
-        return objects, classes
+        return objects, class_table(names)
 
     def _check_image(self, annotation: Annotation, name: str, image_id: int) -> None:
         _, path, width, height, _ = self.images.row(image_id)

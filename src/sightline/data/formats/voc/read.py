@@ -16,11 +16,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sightline.core.dataset import Dataset, dataset_from_rows
+from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError, at
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_tables import build_image_table
+from sightline.data.formats.shared.image_tables import build_dataset, build_image_table, labels_of_images
 from sightline.data.formats.voc.objects import ObjectReader, read_label_map
 from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_text, relative, subfolder
 
@@ -63,27 +63,14 @@ def read(path: Path) -> Dataset:
     findings += notes
     reader = ObjectReader(path, images, read_label_map(path))
     masks = _Masks(path)
-    stem_of = {relative(file, path): stem for stem, file in files.items()}
-    for image_id, name in images.select("image_id", "path").iter_rows():
-        stem = stem_of[name]
-        if stem in labels:
-            reader.read_file(labels[stem], image_id, masks.of(stem))
-        else:
-            findings.append(finding("label-missing-file", "the image has no annotation", path=name, image_id=image_id))
+    label_of = {relative(file, path): labels[stem] for stem, file in files.items() if stem in labels}
+    for image_id, _, label in labels_of_images(images, label_of, findings):
+        reader.read_file(label, image_id, masks.of(label.stem))
     for stem in sorted(set(labels) - set(files)):
         findings.append(finding("label-orphan", "the annotation has no image", path=relative(labels[stem], path)))
     objects, classes = reader.tables()
     findings += masks.findings(reader.unsegmented)
-    return dataset_from_rows(
-        images,
-        objects,
-        classes,
-        root=path,
-        name=path.name,
-        task="instance" if objects["rle"].is_not_null().any() else "detect",
-        format="voc",
-        findings=findings + reader.findings,
-    )
+    return build_dataset(path, "voc", images, objects, classes, findings + reader.findings)
 
 
 def _xml_folder(path: Path) -> Path | None:

@@ -15,15 +15,15 @@ from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
 from sightline.core.process import Progress
-from sightline.data.codes import finding
-from sightline.data.formats.shared.shapes import foreground, has_masks, object_rle, paint
+from sightline.data.formats.shared.image_tables import has_masks
+from sightline.data.formats.shared.shapes import foreground, object_rle, paint
 from sightline.data.formats.shared.writing import (
-    check_class_names,
-    check_has_objects,
     check_listed_names,
-    check_splits,
+    check_writable,
     common_losses,
+    counted_losses,
     flat_targets,
+    images_with_objects,
     number_text,
     place_images,
 )
@@ -36,7 +36,7 @@ __all__ = ["write"]
 
 Ids: TypeAlias = npt.NDArray[np.uint8]
 _MOST = VOID - 1  # objects of one image, and classes, that a palette picture can tell apart
-_TOLD = {
+_LOSSES = {
     "loss-crowd": "{} crowd regions are written as difficult objects",
     "loss-attributes": "of {} objects occlusion or truncation is a share and is written as 0 or 1, whichever is nearer",
     "loss-masks": f"the masks of {{}} objects are left out, their boxes are kept: others cover them, or {_MOST} "
@@ -57,9 +57,7 @@ def write(
     ignored and crowd objects become `difficult`. Masks become pictures with the VOC palette, the larger object below
     the smaller one. `labelmap.txt` keeps the order of the classes, those without an object too.
     """
-    check_has_objects(dataset, "VOC")
-    check_splits(dataset, "VOC")
-    check_class_names(dataset.class_names)
+    check_writable(dataset, "VOC")
     if has_masks(dataset.objects) and dataset.classes.height > _MOST:
         raise DataError(
             f"VOC segmentations must have at most {_MOST} classes, got {dataset.classes.height}",
@@ -70,13 +68,10 @@ def write(
     check_listed_names(dataset, [PurePosixPath(target).stem for target in targets.values()])
     place_images(dataset, folder, targets, copy=copy_images, progress=progress)
     lost: Counter[str] = Counter()
-    groups = {key[0]: part for key, part in dataset.objects.group_by("image_id", maintain_order=True)}
-    for row in dataset.images.iter_rows(named=True):
-        objects = groups.get(row["image_id"], dataset.objects.clear())
-        _write_image(row, objects, dataset.class_names, folder, targets[row["path"]], lost)
+    for image, rows in images_with_objects(dataset):
+        _write_image(image, rows, dataset.class_names, folder / targets[image["path"]], lost)
     _write_lists(dataset, folder, targets)
-    findings = [finding(code, _TOLD[code].format(count), count=count) for code, count in sorted(lost.items()) if count]
-    return findings + common_losses(dataset, keeps=("occlusion", "truncation"))
+    return counted_losses(lost, _LOSSES) + common_losses(dataset, keeps=("occlusion", "truncation"))
 
 
 def _write_lists(dataset: Dataset, folder: Path, targets: dict[str, str]) -> None:
@@ -92,18 +87,12 @@ def _write_lists(dataset: Dataset, folder: Path, targets: dict[str, str]) -> Non
 
 
 def _write_image(
-    image: dict[str, Any],
-    objects: pl.DataFrame,
-    names: tuple[str, ...],
-    folder: Path,
-    target: str,
-    lost: Counter[str],
+    image: dict[str, Any], rows: list[dict[str, Any]], names: tuple[str, ...], picture: Path, lost: Counter[str]
 ) -> None:
-    rows = list(objects.iter_rows(named=True))
+    folder, stem = picture.parents[1], picture.stem
     size_hw = (image["height"], image["width"])
     masks = {number: object_rle(row, size_hw) for number, row in enumerate(rows, start=1)}
     painted = {number: mask for number, mask in masks.items() if mask is not None and number <= _MOST}
-    stem = PurePosixPath(target).stem
     if painted:
         numbers = _paint(painted, rows, size_hw, lost)
         seen = [number for number in np.unique(numbers).tolist() if number]
@@ -112,11 +101,11 @@ def _write_image(
         classes = np.array([0, *(row["class_id"] + 1 for row in rows[:_MOST])], dtype=np.uint8)[numbers]
         _save_palette(folder / "SegmentationObject" / f"{stem}.png", numbers)
         _save_palette(folder / "SegmentationClass" / f"{stem}.png", classes)
-    depth = 1 if read_header(folder / target).channels in {"gray", "gray16"} else 3
+    depth = 1 if read_header(picture).channels in {"gray", "gray16"} else 3
     lines = [
         "<annotation>",
         "\t" + element_text("folder", "JPEGImages"),
-        "\t" + element_text("filename", PurePosixPath(target).name),
+        "\t" + element_text("filename", picture.name),
         "\t<size>",
         *(f"\t\t{element_text(k, v)}" for k, v in (("width", size_hw[1]), ("height", size_hw[0]), ("depth", depth))),
         "\t</size>",

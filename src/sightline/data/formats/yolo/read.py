@@ -11,7 +11,7 @@ reported. Coordinates are not clipped.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,11 +21,18 @@ import numpy.typing as npt
 import polars as pl
 
 from sightline.core.config import read_yaml
-from sightline.core.dataset import CLASSES_SCHEMA, Dataset, dataset_from_rows
+from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.shared.image_tables import LARGEST, build_image_table, ignore_flat_boxes
+from sightline.data.formats.shared.image_tables import (
+    LARGEST,
+    build_dataset,
+    build_image_table,
+    class_table,
+    label_lines,
+    labels_of_images,
+)
 from sightline.data.formats.yolo.layout import (
     Layout,
     data_yaml,
@@ -34,7 +41,8 @@ from sightline.data.formats.yolo.layout import (
     is_data_yaml,
     yaml_layout,
 )
-from sightline.data.layout import absolute, list_files, read_text, relative, split_of, subfolder
+from sightline.data.layout import absolute, list_files, relative, split_of, subfolder
+from sightline.ops.outlines import signed_area
 
 __all__ = ["FAR", "LOOKED_FOR", "detect", "read"]
 
@@ -63,16 +71,8 @@ class RowReader:
     def read_file(self, label: Path, image_id: int) -> None:
         """Take in the rows of one label file; rows of an impossible length are reported."""
         name = relative(label, self.root)
-        try:
-            text = read_text(label)
-        except DataError as error:
-            self.findings.append(finding("label-malformed", error.what, path=name, image_id=image_id))
-            return
-        rows = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1)]
-        rows = [(number, tokens) for number, tokens in rows if tokens]
-        if not rows:
-            self.findings.append(finding("label-empty-file", "no object", path=name, image_id=image_id))
-        for number, tokens in rows:
+        for number, line in label_lines(label, name, image_id, self.findings):
+            tokens = line.split()
             if self._fits(len(tokens)):
                 self._tokens.append(tokens)
                 self._images.append(image_id)
@@ -126,7 +126,7 @@ class RowReader:
         )
         self._note_oriented(np.diff(offsets)[keep], polygons)
         self._note_pixels(keep[far & (boxes[:, 2:] > sizes).all(axis=1)], len(keep), images["path"])
-        return ignore_flat_boxes(table)
+        return table
 
     def _note_pixels(self, rows: Ints, total: int, paths: pl.Series) -> None:
         """Say so where only some of the labels are in pixels: two exports in one."""
@@ -219,8 +219,7 @@ def _shapes(
         far[row] = bool((np.abs(points) > FAR).any())
         points = points * sizes_wh[row]
         boxes[row] = [*points.min(axis=0), *points.max(axis=0)]
-        x, y = points[:, 0], points[:, 1]
-        areas[row] = abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+        areas[row] = abs(signed_area(points))
         polygons[row] = [points.ravel().tolist()]
     return boxes, far, polygons, areas
 
@@ -269,16 +268,8 @@ def read(path: Path) -> Dataset:
     class_ids, classes, notes = _classes(layout, rows.largest_class())
     objects = rows.objects(images, class_ids)
     findings += notes + rows.findings
-    return dataset_from_rows(
-        images,
-        objects,
-        classes,
-        root=layout.root,
-        name=layout.name,
-        task="instance" if objects["polygon"].is_not_null().any() else "detect",
-        format="yolo",
-        findings=findings,
-    )
+    dataset = build_dataset(path, "yolo", images, objects, classes, findings, root=layout.root)
+    return replace(dataset, name=layout.name)
 
 
 def _layout(path: Path) -> Layout:
@@ -294,23 +285,19 @@ def _layout(path: Path) -> Layout:
 
 
 def _read_files(layout: Layout, images: pl.DataFrame, rows: RowReader) -> list[Finding]:
-    findings = []
-    read: set[Path] = set()
-    for image_id, name in images.select("image_id", "path").iter_rows():
-        label = layout.labels[layout.root / name]
-        read.add(label)
-        if label.is_file():
-            rows.read_file(label, image_id)
-        else:
-            findings.append(finding("label-missing-file", "the image has no label file", path=name, image_id=image_id))
+    findings: list[Finding] = []
+    expected = {name: layout.labels[layout.root / name] for name in images["path"]}
+    there = {name: label for name, label in expected.items() if label.is_file()}
+    for image_id, _, label in labels_of_images(images, there, findings, "label file"):
+        rows.read_file(label, image_id)
     if len(images) and len(findings) == len(images):
         folders = ", ".join(sorted(str(f) for f in layout.label_folders)[:3])
         raise DataError(f"at least one image must have a label file, got none for {len(images)} images in {folders}")
-    expected = read | set(layout.labels.values()) | layout.not_labels
+    known = set(layout.labels.values()) | layout.not_labels
     for folder, recursive in sorted(layout.label_folders.items()):
         for file in list_files(folder, (".txt",), recursive=recursive):
-            if file not in expected:
-                expected.add(file)
+            if file not in known:
+                known.add(file)
                 message = "the label file has no image"
                 findings.append(finding("label-orphan", message, path=relative(file, layout.root)))
     return findings
@@ -322,13 +309,6 @@ def _classes(layout: Layout, largest: int) -> tuple[dict[int, int], pl.DataFrame
         names = {i: f"class_{i}" for i in range(largest + 1)}
         notes.append(finding("class-names-missing", f"no class names are given; ids 0..{largest} are numbered"))
     ids = sorted(names)
-    table = pl.DataFrame(
-        {
-            "class_id": range(len(ids)),
-            "name": [names[i] for i in ids],
-            "source_id": ids,
-            "keypoint_names": [layout.keypoint_names.get(i) for i in ids],
-        },
-        schema={k: CLASSES_SCHEMA[k] for k in ("class_id", "name", "source_id", "keypoint_names")},
-    )
+    keypoint_names = [layout.keypoint_names.get(i) for i in ids]
+    table = class_table([names[i] for i in ids], source_id=ids, keypoint_names=keypoint_names)
     return {source: i for i, source in enumerate(ids)}, table, notes

@@ -14,7 +14,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
 from sightline.core.process import Progress
-from sightline.data.codes import finding
+from sightline.data.formats.shared.image_tables import has_masks
 from sightline.data.formats.shared.shapes import object_rle
 from sightline.data.formats.shared.writing import (
     check_has_objects,
@@ -23,24 +23,26 @@ from sightline.data.formats.shared.writing import (
     check_splits,
     common_losses,
     copied_name,
+    counted_losses,
     place_images,
 )
 from sightline.data.formats.yolo.layout import UNLISTED
 from sightline.data.formats.yolo.read import FAR
 from sightline.ops import rle
-from sightline.ops.outlines import mask_outlines
+from sightline.ops.outlines import mask_outlines, signed_area
 
 __all__ = ["write"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 _BOX_SLACK_PX = 1e-6
-_TOLD = {
+_LOSSES = {
     "loss-crowd": "{} crowd regions are left out",
     "loss-ignore": "{} ignored objects are left out",
     "loss-parts": "of {} masks of several parts or with holes the largest part is written, without holes",
     "loss-boxes": "the boxes of {} objects become those of their outlines",
     "loss-masks": "the masks of {} objects are left out, their boxes are kept",
     "loss-to-ignored": "{} objects read back as ignored: far outside their image, or without a side in eight decimals",
+    "loss-splits": "{} images of no split are listed as 'train', as YOLO wants one",
 }
 
 
@@ -70,9 +72,7 @@ def write(
     _write_yaml(dataset, folder, targets, keypoints)
     if dataset.images.height and not dataset.splits:
         lost["loss-splits"] = dataset.images.height
-    told = {**_TOLD, "loss-splits": "{} images of no split are listed as 'train', as YOLO wants one"}
-    found = [finding(code, told[code].format(count), count=count) for code, count in sorted(lost.items()) if count]
-    return [*found, *common_losses(dataset, keeps=("keypoints",) if keypoints else ())]
+    return [*counted_losses(lost, _LOSSES), *common_losses(dataset, keeps=("keypoints",) if keypoints else ())]
 
 
 def _target(path: str) -> str:
@@ -107,8 +107,7 @@ def _keypoint_count(dataset: Dataset) -> int:
     """How many keypoints every object is written with: 0 where there are none, or masks or their number rule it out."""
     objects = dataset.objects
     counts = objects["keypoints"].drop_nulls().list.len().unique().to_list()
-    masked = objects.select((pl.col("rle").is_not_null() | pl.col("polygon").is_not_null()).any()).item()
-    return counts[0] // 3 if len(counts) == 1 and not masked else 0
+    return counts[0] // 3 if len(counts) == 1 and not has_masks(objects) else 0
 
 
 class _Rows:
@@ -166,7 +165,7 @@ class _Rows:
         if not rings:
             return None
         self.lost["loss-parts"] += len(rings) > 1 or holes > 0
-        return max(rings, key=_area)
+        return max(rings, key=lambda ring: abs(signed_area(ring)))
 
 
 def _is_unusable(values: Floats) -> bool:
@@ -180,8 +179,3 @@ def _outlines(counts: bytes, size_hw: tuple[int, int]) -> tuple[list[Floats], in
     x1, y1, x2, y2 = (int(v) for v in rle.to_box(counts, size_hw))
     outer, holes = mask_outlines(rle.decode(counts, size_hw)[y1:y2, x1:x2])
     return [ring + np.array([x1, y1]) for ring in outer], len(holes)
-
-
-def _area(ring: Floats) -> float:
-    x, y = ring[:, 0], ring[:, 1]
-    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2

@@ -18,19 +18,19 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
+from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.coco.document import Document, Problem
+from sightline.data.formats.coco.document import Document, Problem, entry_lines
 from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_classes, read_images
-from sightline.data.formats.shared.image_tables import float_rows, floats, ignore_flat_boxes, integers
+from sightline.data.formats.shared.image_tables import build_dataset, float_rows, floats, integers
 from sightline.data.formats.shared.shapes import split_ids
 from sightline.data.layout import absolute, common_root, inside, relative, split_of
 from sightline.media import read_image
 from sightline.ops import rle
 
-__all__ = ["ID_WEIGHTS", "LOOKED_FOR", "SegmentReader", "detect", "read"]
+__all__ = ["ID_WEIGHTS", "LOOKED_FOR", "SegmentReader", "detect", "entry_lines", "read"]
 
 LOOKED_FOR = "a COCO panoptic JSON (`segments_info`) with its folder of PNG files, or a folder with such files"
 
@@ -69,16 +69,7 @@ def read(path: Path) -> Dataset:
     objects = pl.concat(tables)
     if objects["object_id"].n_unique() < objects.height:
         objects = objects.with_columns(object_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
-    return dataset_from_rows(
-        images,
-        objects,
-        classes,
-        root=root,
-        name=base.name if path.is_dir() else path.stem,
-        task="instance",
-        format="coco-panoptic",
-        findings=findings,
-    )
+    return build_dataset(path, "coco-panoptic", images, objects, classes, findings, root=root, task="instance")
 
 
 def _label_files(path: Path) -> list[tuple[Path, str | None]]:
@@ -172,7 +163,7 @@ class SegmentReader:
             "entry": pl.Series(index, dtype=pl.Int32),
         }
         found_in_file = self._document.findings("annotations", self._problems)
-        return ignore_flat_boxes(table.with_columns(**source)), found_in_file + self._findings
+        return table.with_columns(**source), found_in_file + self._findings
 
     def _entries(self) -> list[_Entry]:
         entries, index, self._problems = self._document.entries("annotations")

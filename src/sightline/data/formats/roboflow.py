@@ -9,11 +9,12 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.process import Progress
 from sightline.data.formats.coco import read as coco
+from sightline.data.formats.coco.document import entry_lines
 from sightline.data.formats.coco.write import images_by_split, split_losses, write_labels
 from sightline.data.formats.shared.writing import common_losses, copied_name, copy_files
 from sightline.data.layout import split_of
 
-__all__ = ["LOOKED_FOR", "detect", "read", "write"]
+__all__ = ["LOOKED_FOR", "detect", "entry_lines", "read", "write"]
 
 LOOKED_FOR = f"`train|valid|test/{coco.ROBOFLOW_FILE}` with the images beside the file"
 _FOLDERS = {"val": "valid"}  # other splits are folders of their own name

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
-import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +18,10 @@ from sightline.core.findings import Finding
 from sightline.core.process import Progress
 from sightline.data.codes import finding
 from sightline.data.formats.coco.write import categories_of, extents, images_by_split, split_losses
-from sightline.data.formats.panoptic.read import ID_WEIGHTS
+from sightline.data.formats.coco_panoptic.read import ID_WEIGHTS
+from sightline.data.formats.shared.image_tables import has_masks
 from sightline.data.formats.shared.shapes import foreground, object_rle, split_ids
-from sightline.data.formats.shared.writing import common_losses, copied_name, copy_files
+from sightline.data.formats.shared.writing import common_losses, copied_name, copy_files, encoded_png
 from sightline.data.layout import split_of
 from sightline.ops import rle
 
@@ -59,8 +59,7 @@ def write(
     Every pixel belongs to one segment: where objects overlap, to the smaller one. Ignored objects are left out, which
     makes their pixels nobody's, as the format means it. DataError for a data set without masks of objects.
     """
-    has_masks = dataset.objects.select(pl.col("rle", "polygon").is_not_null().any()).row(0)
-    if dataset.task == "semantic" or (dataset.objects.height and not any(has_masks)):
+    if dataset.task == "semantic" or (dataset.objects.height and not has_masks(dataset.objects)):
         got = "semantic masks" if dataset.task == "semantic" else "boxes only"
         raise DataError(f"COCO panoptic needs masks of objects, got {got}", do="Write a format that holds these")
     if copy_images:
@@ -161,10 +160,7 @@ def _segment(row: Row, number: int, visible: bytes | None, size_hw: tuple[int, i
 
 def _png(ids: npt.NDArray[np.int32]) -> bytes:
     channels = [(ids // weight % 256).astype(np.uint8) for weight in reversed(ID_WEIGHTS)]  # OpenCV begins with blue
-    written, data = cv2.imencode(".png", np.stack(channels, axis=2))
-    if not written:
-        raise DataError(f"cannot encode a panoptic map of {ids.shape[1]} × {ids.shape[0]} pixels")
-    return bytes(data.tobytes())
+    return encoded_png(np.stack(channels, axis=2))
 
 
 def _map_names(paths: list[str]) -> list[str]:
