@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy.optimize import linear_sum_assignment
 
-from sightline.evaluate.tracking.sequences import EPS, MATCH_IOU, MatchedSequence
+from sightline.evaluate.tracking.sequences import EPS, MATCH_IOU, IntArray, MatchedSequence
+from sightline.ops.boxes import FloatArray
 
 _CONTINUES = 1000.0
 """Added to the score of a pair that continues the match of the frame before: far above any sum of IoU it could lose."""
@@ -124,10 +126,34 @@ def identity_counts(sequence: MatchedSequence) -> IdentityCounts:
     Errors are all boxes less twice the boxes that agree (IoU at least 0.5) along the pairing, so the pairing with most
     agreeing boxes is the one, and no rows for unpaired tracks are needed.
     """
-    agreeing = np.zeros((sequence.truth_tracks, sequence.predicted_tracks), dtype=np.int64)
-    for t in np.flatnonzero(np.diff(sequence.similarity_starts)):
-        truth, predicted, similarity = sequence.frame(int(t))
-        agreeing[truth[:, None], predicted] += similarity >= MATCH_IOU
+    agreeing = _agreeing_frames(
+        sequence.truth_ids,
+        sequence.truth_starts,
+        sequence.predicted_ids,
+        sequence.predicted_starts,
+        sequence.similarity,
+        np.zeros((sequence.truth_tracks, sequence.predicted_tracks), dtype=np.int64),
+    )
     rows, cols = linear_sum_assignment(agreeing, maximize=True)
     tp = int(agreeing[rows, cols].sum())
     return IdentityCounts(tp=tp, fn=len(sequence.truth_ids) - tp, fp=len(sequence.predicted_ids) - tp)
+
+
+@njit(cache=True)
+def _agreeing_frames(
+    truth_ids: IntArray,
+    truth_starts: IntArray,
+    predicted_ids: IntArray,
+    predicted_starts: IntArray,
+    similarity: FloatArray,
+    out: IntArray,
+) -> IntArray:
+    """How often each pair of tracks agrees; a kernel for the same reason as HOTA's."""
+    at = 0
+    for t in range(len(truth_starts) - 1):
+        predicted = predicted_ids[predicted_starts[t] : predicted_starts[t + 1]]
+        for i in range(truth_starts[t], truth_starts[t + 1]):
+            for j in range(len(predicted)):
+                out[truth_ids[i], predicted[j]] += similarity[at + j] >= MATCH_IOU
+            at += len(predicted)
+    return out
