@@ -215,3 +215,9 @@ def test_one_moved_or_lost_detection_is_enough(
     if lenient is not None:
         with pytest.raises(ParityError):
             check_parity(reference, candidate, pictures(), lenient)
+
+
+def test_a_comparison_of_no_detections_is_no_proof(in_torch: dict[str, NetworkPredictor]) -> None:
+    certain = in_torch["yolo11n"].at(OperatingPoint(conf=1.0))
+    with pytest.raises(ParityError, match="detections must be compared, got none from the model on 2 images"):
+        check_parity(certain, certain, pictures(2))

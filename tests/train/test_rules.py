@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,19 @@ from sightline.models import create
 from sightline.models.unet import UNet
 from sightline.train import TrainConfig, train
 from sightline.train import run as run_module
-from sightline.train.rules import RULES, GradientMeter, OutputMeter, RunFacts, watch
+from sightline.train.rules import RULES, GradientMeter, OutputMeter, RunFacts, has_passed, watch
 
 SCRIPT = importlib.util.spec_from_file_location(
     "rules_table", Path(__file__).parents[2] / "benchmarks" / "rules_table.py"
 )
 TABLE = importlib.util.module_from_spec(SCRIPT)
 SCRIPT.loader.exec_module(TABLE)
-SEMANTIC = RunFacts("semantic", epochs=30, class_count=2, class_term="bce", clip_norm=10.0, peak_lr=0.002)
-DETECT = RunFacts("detect", epochs=30, class_count=3, class_term="cls", clip_norm=10.0, peak_lr=0.002)
+SEMANTIC = RunFacts(
+    "semantic", epochs=30, class_count=2, class_term="bce", clip_norm=10.0, peak_lr=0.002, loss_terms=("bce",)
+)
+DETECT = RunFacts(
+    "detect", epochs=30, class_count=3, class_term="cls", clip_norm=10.0, peak_lr=0.002, loss_terms=("cls",)
+)
 
 
 def healthy(count, term="bce"):
@@ -223,4 +228,33 @@ def test_a_real_run_makes_its_rule_speak_and_a_healthy_one_none(name, tmp_path):
 
 
 def test_every_rule_has_advice():
-    assert all(rule.do and rule.severity in {"warning", "error"} for rule in RULES.values())
+    assert all(rule.do(SEMANTIC) and rule.severity in {"warning", "error"} for rule in RULES.values())
+
+
+def test_small_scores_that_differ_are_not_constant():
+    rows = changed(healthy(30, "cls"), 0, watch__output_max=0.02, watch__output_spread=5e-5, watch__metric=0.0)
+    assert "prediction-constant" not in spoken(rows, DETECT)
+    rows = changed(rows, 0, watch__output_spread=1e-6)
+    assert "prediction-constant" in spoken(rows, DETECT)
+
+
+def test_advice_knows_the_run():
+    rows = changed(healthy(30), 3, watch__foreground_iou=0.04)
+    said = {True: "Weight the foreground, crop", False: "Train with a Dice term"}
+    for has_dice, advice in said.items():
+        facts = replace(SEMANTIC, loss_terms=("bce", "dice") if has_dice else ("bce",))
+        assert watch(rows[:8], facts, set())[0].do.startswith(advice)
+    rows = changed(healthy(30, "cls"), 0, train__cls=0.69, lr=0.002)
+    for count, word in ((1, "labels belong to the images"), (3, "mix-ups")):
+        found = watch(rows[:12], replace(DETECT, class_count=count), set())
+        assert word in found[0].do
+
+
+def test_what_was_a_phase_is_resolved_after_three_epochs_without_it():
+    rows = changed(healthy(30), 5, watch__foreground_iou=0.04)
+    rows = changed(rows, 15, watch__foreground_iou=0.6)
+    passed = [end for end in range(9, 31) if has_passed("foreground-collapse", rows[:end], SEMANTIC)]
+    assert passed[0] == 18
+    plateau = changed(healthy(30), 0, train__bce=0.69, lr=0.002)
+    low = changed(plateau, 15, lr=1e-6)
+    assert not any(has_passed("class-loss-plateau", low[:end], SEMANTIC) for end in range(12, 31))

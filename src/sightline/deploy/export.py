@@ -19,7 +19,7 @@ from sightline.core.files import atomic_path
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
 from sightline.core.results import Result
 from sightline.deploy.parity import ParityReport, ParityTolerance, check_parity
-from sightline.infer import OUTPUT_NAMES, Image
+from sightline.infer import OUTPUT_NAMES, Image, NetworkPredictor
 from sightline.infer.onnx_predictor import INPUT_NAME, open_onnx
 from sightline.infer.torch_predictor import predictor_from_model
 from sightline.media import read_image
@@ -31,6 +31,8 @@ DEFAULT_OPSET = 18
 LEAST_CONF = 0.05
 """Final detections are compared at the operating point but not below this score: among thousands of boxes scored near
 0, as of a hardly trained model, rank and suppression hang on the last bit. Raw outputs are compared at any score."""
+LOWER_CONFS = (0.01, 0.001)
+"""Where nothing is found at that score, the next ones tried: a gate that compared no detection would prove nothing."""
 _PARITY_BATCH = 2
 
 
@@ -89,9 +91,7 @@ def export_onnx(
     live, described = _model_and_metadata(model, metadata)
     limits = tolerance if tolerance is not None else ParityTolerance()
     pictures = [read_image(i) if isinstance(i, (str, Path)) else i for i in images]
-    reference = predictor_from_model(live, metadata=described, device="cpu")
-    point = reference.thresholds
-    reference = reference.at(point.model_copy(update={"conf": max(point.conf, LEAST_CONF)}))
+    reference = _comparable(predictor_from_model(live, metadata=described, device="cpu"), pictures)
     with atomic_path(target) as temporary:
         _write(live, described, temporary, opset, dynamic_batch)
         candidate = open_onnx(temporary).at(reference.thresholds)
@@ -116,6 +116,16 @@ def export_onnx(
             "model_digest": described.model_digest,
         },
     )
+
+
+def _comparable(predictor: NetworkPredictor, pictures: Sequence[Image]) -> NetworkPredictor:
+    """The predictor at its operating point, or at the highest of `LOWER_CONFS` at which it finds anything."""
+    point = predictor.thresholds
+    for conf in (max(point.conf, LEAST_CONF), *LOWER_CONFS):
+        lowered = predictor.at(point.model_copy(update={"conf": conf}))
+        if predictor.task != "detect" or any(len(found) for found in lowered(pictures)):
+            break
+    return lowered
 
 
 def _model_and_metadata(model: Model | str | Path, metadata: ModelMetadata | None) -> tuple[Model, ModelMetadata]:

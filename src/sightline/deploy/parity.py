@@ -69,7 +69,7 @@ def check_parity(
 
     Compared are the raw outputs on identical network input, then the final detections (same count, equal classes, boxes
     and scores within tolerance, paired one to one) or label maps. Raises ParityError at the first image that exceeds
-    the tolerance, DataError when there is no image.
+    the tolerance and where no image has a detection to compare, DataError when there is no image.
     """
     if not images:
         raise DataError(
@@ -89,6 +89,12 @@ def check_parity(
         for offset, (expected, got) in enumerate(zip(*answers, strict=True)):
             tally.final(expected, got, start + offset)
     tally.check_borderline()
+    if reference.task == "detect" and not tally.detections:
+        raise ParityError(
+            f"detections must be compared, got none from the model on {len(images)} images at a least score of "
+            f"{tally.point.conf:g}",
+            do="Give images the model finds something in",
+        )
     return tally.report(len(images))
 
 

@@ -45,10 +45,7 @@ def training_section(record: RunRecord) -> Section:
     facts = _facts(record)
     if facts:
         blocks.append(Pairs(facts))
-    blocks += [
-        Note(f"Epoch {found['epoch']}: {found['message']} [{found['code']}]. {found['do']}.", _TONES[found["severity"]])
-        for found in record.run.get("watched") or ()
-    ]
+    blocks += [_watched(found) for found in record.run.get("watched") or ()]
     if record.epochs:
         blocks.append(Charts(_charts(record)))
     if record.strips:
@@ -60,6 +57,13 @@ def training_section(record: RunRecord) -> Section:
         blocks=blocks,
         missing="" if record.epochs else "Training was not measured in this run: there is no metrics.jsonl.",
     )
+
+
+def _watched(found: dict[str, Any]) -> Note:
+    sentence = f"Epoch {found['epoch']}: {found['message']} [{found['code']}]."
+    if found.get("resolved_epoch") is not None:
+        return Note(f"{sentence} Resolved at epoch {found['resolved_epoch']}.", _TONES["info"])
+    return Note(f"{sentence} {found['do']}.", _TONES[found["severity"]])
 
 
 def _strips(record: RunRecord) -> Pictures:

@@ -11,7 +11,7 @@ from sightline.models import Model, save_weights
 from sightline.train.data.images import Batch, SeededBatches
 from sightline.train.loggers import RunLogger, open_loggers, write_rows
 from sightline.train.loop import Learner
-from sightline.train.rules import RunFacts, watch
+from sightline.train.rules import RunFacts, has_passed, watch
 from sightline.train.state import random_state, restore_random_state, save_state
 from sightline.train.strips import draw_strips, strip_columns
 from sightline.train.validation import Evaluation, LossObserver, Validator, by_class, headline, watched
@@ -167,8 +167,14 @@ class Recorder:
             class_term=next((name for name in _CLASS_TERMS if name in terms), terms[0]),
             clip_norm=config.optimizer.clip_norm,
             peak_lr=config.optimizer.peak_lr,
+            loss_terms=tuple(terms),
         )
-        for found in watch(self.rows, facts, {f["code"] for f in self.watched}):
+        standing = [f for f in self.watched if f.get("resolved_epoch") is None]
+        for earlier in standing:
+            if has_passed(earlier["code"], self.rows, facts):
+                earlier["resolved_epoch"] = int(self.rows[-1]["epoch"])
+                self.watcher.note(f"resolved at epoch {earlier['resolved_epoch']}: {earlier['code']}")
+        for found in watch(self.rows, facts, {f["code"] for f in standing}):
             self.watched.append(found.to_dict())
             self.watcher.note(f"{found.severity}: {found.message} [{found.code}]. {found.do}.")
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from sightline.core.findings import Severity
 
-__all__ = ["RULES", "GradientMeter", "OutputMeter", "RunFacts", "WatchFinding", "watch"]
+__all__ = ["RULES", "GradientMeter", "OutputMeter", "RunFacts", "WatchFinding", "has_passed", "watch"]
 
 _CELLS = 16  # outputs of segmentation are compared between images on a grid of this many cells a side
 _COMPARED_IMAGES = 64
@@ -123,6 +123,9 @@ EXPLOSION_FACTOR = 20.0  # medians of an epoch's gradients differ by less than 1
 EXPLOSION_LOSS = 100.0
 DEAD_SHARE, DEAD_NORM = 0.25, 1e-7
 SAME_OUTPUT = 1e-4
+# A young detector's scores are small and so are their differences: what is small beside the scores themselves counts.
+# The outputs of networks that are cut off from their input differ by rounding, 1e-6 of the score.
+SAME_SHARE = 1e-3
 LEAST_AP = 0.01  # with more, what scores below 0.25 is found all the same
 GROWTH = 2.0  # what grows by this in as many epochs as a symptom must show is on its way out of it
 SLACK = 1e-3
@@ -136,6 +139,7 @@ class RunFacts:
     epochs: int
     class_count: int
     class_term: str  # the loss term of classification: cls, ce or bce
+    loss_terms: tuple[str, ...]
     clip_norm: float
     peak_lr: float
 
@@ -150,6 +154,7 @@ class WatchFinding:
     do: str
     epoch: int
     evidence: dict[str, float]
+    resolved_epoch: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -157,11 +162,12 @@ class WatchFinding:
 
 
 class Rule(NamedTuple):
-    """A rule's severity, what it found in the rows (a sentence and its numbers, or None), and what to do then."""
+    """A rule's severity, what it found in the rows (a sentence and its numbers, or None), and what this run can do."""
 
     severity: Severity
     judge: Callable[[Sequence[Row], RunFacts], tuple[str, dict[str, float]] | None]
-    do: str
+    do: Callable[[RunFacts], str]
+    falls_silent: bool = False  # for other reasons than that all is well
 
 
 def watch(rows: Sequence[Row], facts: RunFacts, reported: set[str]) -> list[WatchFinding]:
@@ -171,8 +177,17 @@ def watch(rows: Sequence[Row], facts: RunFacts, reported: set[str]) -> list[Watc
         verdict = None if code in reported else rule.judge(rows, facts)
         if verdict is not None:
             message, evidence = verdict
-            found.append(WatchFinding(code, rule.severity, message, rule.do, int(rows[-1]["epoch"]), evidence))
+            do, epoch = rule.do(facts), int(rows[-1]["epoch"])
+            found.append(WatchFinding(code, rule.severity, message, do, epoch, evidence))
     return found
+
+
+def has_passed(code: str, rows: Sequence[Row], facts: RunFacts) -> bool:
+    """Whether what a rule once found has not been there for `STREAK` epochs: it was a phase, not a fault."""
+    recent = [rows[: len(rows) - back] for back in range(STREAK)]
+    if RULES[code].falls_silent or len(rows) <= STREAK:
+        return False
+    return all(RULES[code].judge(part, facts) is None for part in recent)
 
 
 def _is_early(rows: Sequence[Row], facts: RunFacts, least: int = PATIENT_EPOCHS) -> bool:
@@ -296,38 +311,59 @@ def _nothing_found(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str,
 
 
 def _constant_output(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, float]] | None:
-    last = [r["watch/output_spread"] for r in rows[-STREAK:]]
+    last = rows[-STREAK:]
     if _is_unsettled(rows, facts) or _grows(rows, "watch/output_spread"):
         return None
-    if any(math.isnan(s) or s >= SAME_OUTPUT for s in last):
+    limits = [min(SAME_OUTPUT, SAME_SHARE * r["watch/output_max"]) for r in last]
+    spreads = [r["watch/output_spread"] for r in last]
+    if not all(spread <= limit for spread, limit in zip(spreads, limits, strict=True)):  # a NaN is within no limit
         return None
-    message = f"the prediction does not depend on the image: it varies by {last[-1]:.2g} between validation images"
-    return message, {"output_spread": last[-1]}
+    message = f"the prediction does not depend on the image: it varies by {spreads[-1]:.2g} between validation images"
+    return message, {"output_spread": spreads[-1], "output_max": last[-1]["watch/output_max"]}
 
 
 def _total(row: Row, prefix: str) -> float:
     return sum(value for key, value in row.items() if key.startswith(prefix))
 
 
+def _against_collapse(facts: RunFacts) -> str:
+    if "dice" in facts.loss_terms:
+        return "Weight the foreground, crop around it, or check that masks and images belong together"
+    return "Train with a Dice term, or weight the foreground; judge by foreground IoU"
+
+
+def _against_plateau(facts: RunFacts) -> str:
+    if facts.class_count == 1:
+        return "Check that the labels belong to the images and lie on the objects; raise the weight of the class term"
+    return "Check class names and labels for mix-ups; raise the weight of the class term"
+
+
+def _always(sentence: str) -> Callable[[RunFacts], str]:
+    return lambda _: sentence
+
+
 RULES: dict[str, Rule] = {
-    "foreground-collapse": Rule(
-        "error", _foreground_collapse, "Train with a Dice term, or weight the foreground; judge by foreground IoU"
-    ),
-    "class-loss-plateau": Rule(
-        "warning", _class_plateau, "Check class names and labels for mix-ups; raise the weight of the class term"
-    ),
+    "foreground-collapse": Rule("error", _foreground_collapse, _against_collapse),
+    # It says nothing more once the learning rate is low.
+    "class-loss-plateau": Rule("warning", _class_plateau, _against_plateau, falls_silent=True),
     "train-val-divergence": Rule(
-        "warning", _divergence, "Stop here, augment more, or check that the splits come from one source"
+        "warning", _divergence, _always("Stop here, augment more, or check that the splits come from one source")
     ),
-    "gradient-exploding": Rule("warning", _exploding, "Lower the learning rate or --clip-norm, or warm up longer"),
+    "gradient-exploding": Rule(
+        "warning", _exploding, _always("Lower the learning rate or --clip-norm, or warm up longer")
+    ),
     "gradient-dead": Rule(
-        "error", _dead, "Check for detached or unused parts, saturated activations and frozen layers"
+        "error", _dead, _always("Check for detached or unused parts, saturated activations and frozen layers")
     ),
     "activation-twice": Rule(
-        "error", _double_activation, "Let the network end in logits: its loss and decode activate"
+        "error", _double_activation, _always("Let the network end in logits: its loss and decode activate")
     ),
     "prediction-empty": Rule(
-        "error", _nothing_found, "Check labels and class ids; raise the learning rate or the foreground's weight"
+        "error",
+        _nothing_found,
+        _always("Check labels and class ids; raise the learning rate or the foreground's weight"),
     ),
-    "prediction-constant": Rule("error", _constant_output, "Check preprocessing, the learning rate and dead layers"),
+    "prediction-constant": Rule(
+        "error", _constant_output, _always("Check preprocessing, the learning rate and dead layers")
+    ),
 }
