@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from sightline.core.errors import ConfigError, DataError, ModelError, ParityError
-from sightline.core.metadata import METADATA_KEY
+from sightline.core.metadata import METADATA_KEY, OperatingPoint
 from sightline.deploy import ExportResult, ParityTolerance, check_parity, export_onnx
 from sightline.infer import NetworkPredictor, open_predictor
 from sightline.infer.torch_predictor import predictor_from_model
