@@ -246,7 +246,7 @@ def test_the_operating_point_is_the_model_s_own_and_else_the_usual_one():
     point = evaluate_detection(dataset, own).operating_point
     assert (point.conf, point.origin) == (0.4, "the model's own, chosen on its validation images")
     usual = evaluate_detection(dataset, predictions).operating_point
-    assert (usual.conf, usual.origin) == (0.25, "0.25 for want of the model's own")
+    assert (usual.conf, usual.origin) == (0.25, "for want of the model's own")
     assert evaluate_detection(dataset, own, conf=0.9).operating_point.origin == "given"
 
 

@@ -391,3 +391,19 @@ def test_remarks_that_repeat_are_cut_and_counted(detect_run, tmp_path):
     page = write_report(tmp_path / "run").path.read_text()
     assert (page.count("label-tiny"), page.count("label-malformed")) == (3, 5)
     assert "14 in all; 6 more in audit.json" in page
+
+
+def test_every_split_that_was_measured_is_shown(detect_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(detect_run.folder, folder)
+    other = json.loads((folder / "evaluation.json").read_text())
+    other["conventions"] |= {"split": "test", "images": 77}
+    other["warnings"] = ["class ids look one too high"]
+    write_json_atomic(folder / "evaluation-test.json", other)
+    section = accuracy_section(read_run(folder))
+    table = next(block for block in section.blocks if getattr(block, "caption", "") == "Splits")
+    assert [row[0] for row in table.rows] == [other["conventions"]["split"] if i else "val" for i in range(2)]
+    assert table.rows[1][1].value == 77
+    write_json_atomic(folder / "evaluation.json", other)
+    notes = [block.text for block in accuracy_section(read_run(folder)).blocks if hasattr(block, "text")]
+    assert "class ids look one too high" in notes

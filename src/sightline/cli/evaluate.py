@@ -1,5 +1,7 @@
 """`sightline eval`."""
 
+import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -92,6 +94,7 @@ def evaluate(
         What is measured, and how.
     out
         Folder for evaluation.json (or tracking.json) and the predictions; that of a run, for its report, will do.
+        Beside the numbers of another split they are called evaluation-SPLIT.json.
     """
     conf, track = options.conf, options.track
     if (model is None) == (predictions is None) or (track is not None and model is None):
@@ -183,13 +186,25 @@ def _measure_tracks(dataset: "Dataset", found: Predictions, options: EvaluateOpt
 
 
 def _write(folder: Path, dataset: "Dataset", result: "Result", found: Predictions | None, source: str | None) -> None:
-    name = "tracking.json" if isinstance(result, sightline.evaluate.TrackingResult) else "evaluation.json"
-    write_json_atomic(folder / name, result)
-    saved = folder / "predictions.parquet"
+    tracking = isinstance(result, sightline.evaluate.TrackingResult)
+    kind = "tracking" if tracking else "evaluation"
+    of_split = "" if tracking else _other_split(folder, result)
+    write_json_atomic(folder / f"{kind}{of_split}.json", result)
+    saved = folder / f"predictions{of_split}.parquet"
     if found is not None and not (source is not None and saved.exists() and saved.samefile(source)):
         found.save(saved)
-    if isinstance(result, sightline.evaluate.TrackingResult) and found is not None:
+    if tracking and found is not None:
         sightline.data.write_mot_predictions(dataset, found, folder / "mot")
+
+
+def _other_split(folder: Path, result: "Result") -> str:
+    """`-test` where the folder has the numbers of another split already, which must not be lost; else nothing."""
+    split = str(result.conventions["split"])
+    try:
+        earlier = json.loads((folder / "evaluation.json").read_bytes())["conventions"]["split"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return "" if earlier == split else f"-{re.sub(r'[^A-Za-z0-9_.-]+', '-', split)}"
 
 
 def _show(result: "Result", as_json: bool) -> None:

@@ -178,7 +178,7 @@ def _declared(conf: float | Literal["best"] | None, predictions: Predictions) ->
     own = predictions.meta.get("operating_point")
     if isinstance(own, dict) and isinstance(own.get("conf"), (int, float)):
         return float(own["conf"]), "the model's own, chosen on its validation images"
-    return DEFAULT_CONF, f"{DEFAULT_CONF} for want of the model's own"
+    return DEFAULT_CONF, "for want of the model's own"
 
 
 def _operating_point(

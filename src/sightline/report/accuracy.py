@@ -27,6 +27,8 @@ def accuracy_section(record: RunRecord) -> Section:
         return Section("accuracy", "Accuracy", missing="Accuracy was not measured in this run.")
     source = Source(FILE, evaluation)
     blocks: list[Block] = [_metric_table(source)]
+    if record.others:
+        blocks.append(_all_splits({FILE: evaluation, **record.others}))
     point = evaluation.get("operating_point")
     if point:
         blocks.append(_operating_point(source))
@@ -38,7 +40,7 @@ def accuracy_section(record: RunRecord) -> Section:
     if evaluation.get("confusion"):
         blocks += _confusion(source)
     conventions = evaluation.get("conventions") or {}
-    for line in conventions.get("limits", []):
+    for line in [*conventions.get("limits", []), *evaluation.get("warnings", [])]:
         blocks.insert(0, Note(str(line), "warning"))
     blocks.append(Pairs(pairs_of(conventions, f"{FILE} conventions"), "Conventions of these numbers", folded=True))
     split = conventions.get("split")
@@ -70,6 +72,18 @@ def _metric_table(source: Source) -> Table:
         (TITLES.get(key, key), source.number("metrics", key), _meaning(key)) for key in source.values["metrics"]
     ]
     return Table(["metric", "value", "meaning"], rows)
+
+
+def _all_splits(evaluations: Mapping[str, dict[str, Any]]) -> Table:
+    """The headline numbers of every split that has been measured, each from its own file."""
+    wanted = [k for k in (*DETECTION_HEADLINE, *SEMANTIC_HEADLINE) if k in next(iter(evaluations.values()))["metrics"]]
+    rows: list[Sequence[Cell]] = []
+    for file, values in evaluations.items():
+        source = Source(file, values)
+        numbers = [source.optional("metrics", key) or "–" for key in wanted]
+        images = source.optional("conventions", "images", style="count") or "–"
+        rows.append([str(values.get("conventions", {}).get("split", "–")), images, *numbers])
+    return Table(["split", "images", *(TITLES.get(key, key) for key in wanted)], rows, "Splits")
 
 
 def _meaning(key: str) -> str:

@@ -22,7 +22,8 @@ class RunRecord:
     """The parts of `runs/<task>/<name>/`; None (or empty) where the run did not leave that part.
 
     `run` is `run.json`, `config` the text of `config.yaml`, `epochs` the rows of `metrics.jsonl`, `strips` are
-    the prediction strips of `figures/`; the others are the JSON files of their names.
+    the prediction strips of `figures/`; the others are the JSON files of their names. `others` are the evaluations of
+    other splits, by file name (`evaluation-test.json`).
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class RunRecord:
     epochs: tuple[dict[str, Any], ...]
     audit: dict[str, Any] | None
     evaluation: dict[str, Any] | None
+    others: dict[str, dict[str, Any]]
     export: dict[str, Any] | None
     video: dict[str, Any] | None
     tracking: dict[str, Any] | None
@@ -81,6 +83,7 @@ def read_run(folder: str | Path) -> RunRecord:
         epochs=_rows(path / "metrics.jsonl"),
         audit=_object(path / "audit.json"),
         evaluation=_object(path / "evaluation.json"),
+        others={p.name: value for p in sorted(path.glob("evaluation-*.json")) if (value := _object(p)) is not None},
         export=_object(path / "export.json"),
         video=_object(path / "video.json"),
         tracking=_object(path / "tracking.json"),
