@@ -36,6 +36,7 @@ PACKAGES = {
         "SplitCounts",
         "SplitOptions",
         "audit_dataset",
+        "beside_baseline",
         "plan_splits",
         "rank_label_errors",
         "read_audit",

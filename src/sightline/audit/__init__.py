@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sightline.core.lazy import door
 
 if TYPE_CHECKING:
+    from sightline.audit.baselines import beside_baseline
     from sightline.audit.labels.errors import LabelErrors, rank_label_errors
     from sightline.audit.result import (
         QUANTILES,
@@ -34,6 +35,7 @@ __all__ = [
     "SplitCounts",
     "SplitOptions",
     "audit_dataset",
+    "beside_baseline",
     "plan_splits",
     "rank_label_errors",
     "read_audit",

@@ -18,23 +18,29 @@ from sightline.core.findings import Finding
 from sightline.data import BACKGROUND_NAMES, finding, read_class_mask
 from sightline.evaluate import (
     MATCH_IOU,
+    DetectionResult,
     SemanticAccumulator,
+    SemanticResult,
     average_precision,
     class_ratios,
     summary,
 )
 from sightline.ops.boxes import paired_iou
 
-__all__ = ["judge_baselines", "measure_baselines"]
+__all__ = ["beside_baseline", "judge_baselines", "measure_baselines"]
 
 STRONG_AP50 = 0.5  # half of what a perfect detector has, without a look: objects lie where they always lie
 STRONG_IOU = 0.7  # published networks on varied scenes often have less
 USELESS_ACCURACY = 0.95  # leaves a model less than five percent to show what it can
 FEWEST_IMAGES = 20  # a metric on fewer says little, and a demonstration of five pictures is no data set
+FEW_IMAGES = 200  # detectors of the field are shown to learn from some hundreds of images on, seldom from fewer
+FEW_STEPS = 3000  # published recipes take tens of thousands; warm-up and averaging alone take hundreds
+SMALL_PX = 16.0  # two cells of the finest grid a detector looks at, which is 8 pixels wide
 _GRID = 64
 _MOST_MASKS = 300
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Measured: TypeAlias = DetectionResult | SemanticResult
 
 
 def measure_baselines(dataset: Dataset) -> Baselines:
@@ -56,6 +62,61 @@ def measure_baselines(dataset: Dataset) -> Baselines:
         if dataset.task == "track":
             found |= _tracks(dataset)
     return Baselines(**names, images=len(measured), **found) if found else Baselines()
+
+
+def beside_baseline(
+    result: Measured, fitted: Dataset, measured: Dataset, *, size_hw: tuple[int, int] | None = None, steps: int | None
+) -> Measured:
+    """The result with the best trivial predictor's number beside its own, and a warning where the model is not better.
+
+    The predictor is fitted on `fitted`, the training part, and measured on `measured`, the images of the result: by
+    AP50 where objects are detected, by mean IoU without background in masks. `size_hw` is the network's and `steps`
+    how many the model was trained for, where known: the warning names which of these is likely too small.
+    """
+    if isinstance(result, DetectionResult):
+        found = _boxes(fitted, measured)
+        named = (("one box per class at its mean place", "mean_box"), ("the frame of the image", "whole_image"))
+        rivals = [(found[key].AP50, what) for what, key in named if key in found]
+        metric, own = "AP50", result["AP50"]
+    else:
+        found = _semantic(fitted, measured)
+        rivals = [(found["mean_mask"].mean_iou, "one and the same mask for every image")] if found else []
+        shown = (
+            result.per_class["iou"].to_numpy()[1:] if _has_background(measured) else result.per_class["iou"].to_numpy()
+        )
+        metric, own = "mean IoU", float(np.nanmean(shown)) if np.isfinite(shown).any() else float("nan")
+    known = [(value, what) for value, what in rivals if value is not None]
+    if not known:
+        return result
+    value, what = max(known)
+    conventions = {**result.conventions, "baseline": {"metric": metric, "value": value, "what": what}}
+    warnings = result.warnings
+    if value >= own and len(measured) >= FEWEST_IMAGES:
+        reasons = _reasons(fitted, size_hw, steps)
+        warnings += (f"{what.upper()} REACHES {metric.upper()} {value:.3f}, THE MODEL {own:.3f}. {reasons}",)
+    return replace(result, conventions=conventions, warnings=warnings)
+
+
+def _reasons(fitted: Dataset, size_hw: tuple[int, int] | None, steps: int | None) -> str:
+    """What of the training is likely too small, measured, and what to change; else that none of it is."""
+    said = []
+    if len(fitted) < FEW_IMAGES:
+        said.append(f"{len(fitted)} images to learn from are few: label more, or start from pretrained weights")
+    if size_hw is not None and not (objects := fitted.usable_objects).is_empty():
+        sized = objects.join(fitted.images.select("image_id", "width", "height"), on="image_id")
+        scale = pl.min_horizontal(size_hw[1] / pl.col("width"), size_hw[0] / pl.col("height"))
+        side = ((pl.col("x2") - pl.col("x1")) * (pl.col("y2") - pl.col("y1"))).sqrt() * scale
+        median = float(sized.select(side.median()).item())
+        if median < SMALL_PX:
+            said.append(f"half of the objects are below {median:.0f} px at the network's size {size_hw}: raise it")
+    if steps is not None and steps < FEW_STEPS:
+        said.append(f"{steps} steps are few: train longer")
+    return "; ".join(said).capitalize() or "Neither images, sizes nor steps are few: check the labels and the settings"
+
+
+def _has_background(dataset: Dataset) -> bool:
+    """Whether the first class stands for pixels that show no object."""
+    return len(dataset.class_names) > 1 and dataset.class_names[0].lower() in BACKGROUND_NAMES
 
 
 def judge_baselines(baselines: Baselines) -> list[Finding]:
@@ -178,11 +239,12 @@ def _semantic(fitted: Dataset, measured: Dataset) -> dict[str, Any]:
         return {}
     counts = np.stack([(known == c).sum(axis=0) for c in range(kinds)])
     common = int(np.argmax(counts.sum(axis=(1, 2))))
-    everywhere = _scores(np.full(counts.shape[1:], common), truth, fitted.class_names)
+    background = _has_background(fitted)
+    everywhere = _scores(np.full(counts.shape[1:], common), truth, kinds, background)
     found: dict[str, Any] = {
         "masks": len(truth),
         "most_common_class": replace(everywhere, class_name=fitted.class_names[common]),
-        "mean_mask": _scores(np.argmax(counts, axis=0), truth, fitted.class_names),
+        "mean_mask": _scores(np.argmax(counts, axis=0), truth, kinds, background),
     }
     accuracy = everywhere.pixel_accuracy
     if accuracy is not None and accuracy >= USELESS_ACCURACY:
@@ -208,12 +270,12 @@ def _mask_grids(dataset: Dataset) -> npt.NDArray[np.uint8]:
     return np.stack(grids) if grids else np.zeros((0, _GRID, _GRID), dtype=np.uint8)
 
 
-def _scores(predicted: npt.NDArray[Any], truth: npt.NDArray[np.uint8], names: tuple[str, ...]) -> Baseline:
+def _scores(predicted: npt.NDArray[Any], truth: npt.NDArray[np.uint8], classes: int, background: bool) -> Baseline:
     """Pooled scores of one map (64, 64) for all masks (N, 64, 64); ignored points never count."""
-    confusion = SemanticAccumulator(len(names)).update(truth, np.broadcast_to(predicted, truth.shape))
+    confusion = SemanticAccumulator(classes).update(truth, np.broadcast_to(predicted, truth.shape))
     ratios = class_ratios(confusion)
     present = confusion.sum(axis=1) > 0
-    if len(names) > 1 and names[0].lower() in BACKGROUND_NAMES:
+    if background:
         present[0] = False
     return Baseline(
         pixel_accuracy=summary(confusion)["pixel_accuracy"],

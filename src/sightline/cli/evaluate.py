@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from pydantic import Field
 
+import sightline.audit
 import sightline.data
 import sightline.data.splits
 import sightline.evaluate
@@ -101,11 +102,14 @@ def evaluate(
         raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
     if predictions is not None and options.model_fields_set & {"batch", "device", "threads"}:
         raise ConfigError("--batch, --device and --threads are for a model to run, got --predictions")
-    dataset = _choose(sightline.data.read_dataset(data), options)
+    whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
+    divided = _divide(whole_set, options)
+    dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
     if options.best_conf and (conf is not None or track is not None):
         raise ConfigError("--best-conf must be given without --conf and --track, got both")
     if dataset.task == "semantic" and (conf is not None or options.best_conf or options.iou_type != "bbox"):
         raise ConfigError("--conf, --best-conf and --iou-type are for detections, got a data set of label maps")
+    predictor = None
     if model is not None:
         whole = {} if track is not None else sightline.ops.EVALUATION.model_dump()
         predictor = sightline.infer.open_predictor(
@@ -115,6 +119,7 @@ def evaluate(
     else:
         assert predictions is not None
         result, found = _of_predictions(dataset, predictions, options)
+    result = _beside_baseline(result, divided, dataset, predictor)
     if out is not None:
         _write(Path(out), dataset, result, found, predictions)
     _show(result, json)
@@ -136,8 +141,8 @@ def _of_model(
     return _measure(dataset, found, options), found
 
 
-def _choose(dataset: "Dataset", options: EvaluateOptions) -> "Dataset":
-    dataset = sightline.data.splits.exclude_images(dataset, options.exclude)
+def _divide(dataset: "Dataset", options: EvaluateOptions) -> "Dataset":
+    """The data set with its splits, or with the share held out that training would hold out."""
     if options.split == "all" or (not dataset.splits and dataset.task == "track"):
         return dataset
     divided, said = sightline.data.splits.hold_out(
@@ -145,7 +150,18 @@ def _choose(dataset: "Dataset", options: EvaluateOptions) -> "Dataset":
     )
     for line in said:
         note(line)
-    return divided.split(options.split)
+    return divided
+
+
+def _beside_baseline(
+    result: "Result", divided: "Dataset", dataset: "Dataset", predictor: "NetworkPredictor | None"
+) -> "Result":
+    """The result beside a predictor that never looks, fitted on the training split where the data has one."""
+    if isinstance(result, sightline.evaluate.TrackingResult) or "train" not in divided.splits:
+        return result
+    size_hw = None if predictor is None else predictor.preprocess.size_hw
+    steps = None if predictor is None else predictor.metadata.training.get("steps")
+    return sightline.audit.beside_baseline(result, divided.split("train"), dataset, size_hw=size_hw, steps=steps)
 
 
 def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> "tuple[Result, Predictions | None]":

@@ -137,6 +137,7 @@ class SemanticResult(Result):
     per_image: pl.DataFrame
     confusion: IntArray
     conventions: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     def __getitem__(self, metric: str) -> float:
         """One of the metrics, such as `result["foreground_dice"]`."""

@@ -152,7 +152,8 @@ class Recorder:
         if not self.processes.is_first:
             return
         precision = self.learner.arithmetic.precision
-        training = {"epoch": self.best_epoch, self.metric: self.best_value, "precision": precision}
+        steps = self.learner.steps
+        training = {"epoch": self.best_epoch, self.metric: self.best_value, "precision": precision, "steps": steps}
         meta = {"data_digest": self.data_digest, "operating_point": point, "training": training}
         save_weights(self.run.weights / "best.safetensors", model, meta)
 

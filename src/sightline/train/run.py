@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from sightline.audit import beside_baseline
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError, InputError
 from sightline.core.files import write_json_atomic
@@ -319,7 +320,15 @@ def _finish(session: Session, seconds: float) -> TrainResult:
     as_module(best).to(plain_arithmetic.device)
     watcher.phase("evaluating the best weights", len(validator.images))
     predictions = validator.predict(best, plain_arithmetic, watcher.advance)
-    evaluation = validator.evaluate(predictions)
+    evaluation: Evaluation = beside_baseline(
+        validator.evaluate(predictions),
+        session.images.dataset,
+        validator.dataset,
+        size_hw=best.preprocess.size_hw,
+        steps=session.learner.steps,
+    )
+    for line in evaluation.warnings:
+        watcher.note(f"warning: {line}")
     # Where nothing was found right there is no best threshold; the model then runs at the usual one.
     if isinstance(evaluation, DetectionResult) and evaluation.operating_point.true_positives:
         recorder.save_best(best, OperatingPoint(conf=evaluation.operating_point.conf))
