@@ -49,10 +49,10 @@ class ImageNames:
             raise DataError(message, do="Keep the folders in the names of the images.")
         return best[0] if best else None
 
-    def paths_of_numbers(self, numbers: Iterable[int]) -> dict[int, str]:
+    def paths_of_numbers(self, numbers: Iterable[int], where: str | None = None) -> dict[int, str]:
         """The images of ids: the source's own where it has such, else the numbers that end the file names.
 
-        DataError where an id is no image's, or the data set has neither.
+        DataError, at `where`, where an id is no image's, or the data set has neither.
         """
         wanted = sorted(set(numbers))
         if self.dataset.source_image_ids:
@@ -67,7 +67,7 @@ class ImageNames:
             )
         strange = [n for n in wanted if n not in table]
         if strange:
-            raise DataError(f"{rule}, got {strange[0]}", do="Name the image of each entry as file_name.")
+            raise DataError(f"{rule}, got {strange[0]}", where=where, do="Name the image of each entry as file_name.")
         return {n: table[n] for n in wanted}
 
     @cached_property

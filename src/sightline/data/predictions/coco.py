@@ -53,9 +53,12 @@ class _Sizes:
         rows = dataset.images.select("path", "height", "width").iter_rows()
         self._sizes = {path: (height, width) for path, height, width in rows}
 
-    def of(self, image: str | int) -> tuple[int, int] | None:
+    def of(self, image: str | int, where: str) -> tuple[int, int] | None:
         """None where the data set has no such image."""
-        path = self.names.path_of(image) if isinstance(image, str) else self.names.paths_of_numbers([image])[image]
+        if isinstance(image, str):
+            path = self.names.path_of(image)
+        else:
+            path = self.names.paths_of_numbers([image], where)[image]
         return None if path is None else self._sizes[path]
 
 
@@ -67,7 +70,7 @@ def _found(entry: Any, where: str, sizes: _Sizes) -> Found:
     image = _image(entry, where)
     code = None
     try:
-        if entry.get("segmentation") is not None and (size_hw := sizes.of(image)) is not None:
+        if entry.get("segmentation") is not None and (size_hw := sizes.of(image, where)) is not None:
             code = _counts(entry["segmentation"], size_hw)
         if entry.get("bbox") is not None:
             x, y, width, height = (float(v) for v in entry["bbox"])

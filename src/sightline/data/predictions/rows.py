@@ -58,7 +58,7 @@ def predictions_of(dataset: Dataset, rows: list[Found], images: list[str], where
     names = ImageNames(dataset)
     named = dict.fromkeys([*images, *(r.image for r in rows if isinstance(r.image, str))])
     table: dict[str | int, str | None] = {name: names.path_of(name) for name in named}
-    numbered = names.paths_of_numbers(r.image for r in rows if isinstance(r.image, int))
+    numbered = names.paths_of_numbers((r.image for r in rows if isinstance(r.image, int)), where)
     for number in numbered:
         table[number] = numbered[number]
     if named and not any(table[name] is not None for name in named):
