@@ -155,3 +155,40 @@ def test_the_data_set_of_tud_gives_the_numbers_of_its_files(data_root):
     for ours, theirs in zip((*got.sequences, got.combined), (*expected.sequences, expected.combined), strict=True):
         assert ours.name == theirs.name
         assert ours.metrics == pytest.approx(theirs.metrics, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda t: t.with_columns(pl.col("x1", "y1", "x2", "y2") / 2),
+            "a picture 0.5 times as wide and 0.5 times as high",
+        ),
+        (lambda t: t.with_columns(pl.col("x1", "x2") * 1.5), "1.5 times as wide and 1 times as high"),
+        (lambda t: t.with_columns(x2=pl.col("x1") + pl.col("x2"), y2=pl.col("y1") + pl.col("y2")), "look like corners"),
+    ],
+)
+def test_results_of_another_film_are_doubted(change, said):
+    dataset, predictions = made()
+    exact = dataset.objects.select("image_id", "class_id", "track_id", "x1", "y1", "x2", "y2").with_columns(
+        class_id=pl.lit(0), score=pl.lit(0.9)
+    )
+    assert evaluate_tracking(dataset, predictions_from_rows(exact, {})).warnings == ()
+    assert evaluate_tracking(dataset, predictions).warnings == ()
+    warnings = evaluate_tracking(dataset, predictions_from_rows(change(exact), {})).warnings
+    assert [w.split(":")[0] for w in warnings] == ["north", "south"]
+    assert all(said in w for w in warnings), warnings
+
+
+def test_text_beyond_the_sequence_and_off_by_one_is_doubted(tmp_path):
+    lines = [f"{f},{t},{40 * t + 30 * f},{30 * t},20,20,1,1,1" for f in range(1, 11) for t in range(1, 4)]
+    (tmp_path / "gt.txt").write_text("\n".join(lines) + "\n")
+    late = [f"{f + 1},{t},{40 * t + 30 * f},{30 * t},20,20,1,-1,-1,-1" for f in range(1, 11) for t in range(1, 4)]
+    (tmp_path / "late.txt").write_text("\n".join(late) + "\n")
+    for name, expected in (("gt.txt", ()), ("late.txt", ("frame numbers look one too high",))):
+        files = {"s": tmp_path / "gt.txt"}, {"s": tmp_path / name}
+        warnings = evaluate_mot_files(*files).warnings
+        assert len(warnings) == len(expected)
+        assert all(e in w for e, w in zip(expected, warnings, strict=True))
+    beyond = evaluate_mot_files({"s": tmp_path / "gt.txt"}, {"s": tmp_path / "late.txt"}, frames={"s": 10}).warnings
+    assert beyond[0] == "s: 3 boxes lie beyond the sequence's 10 frames, up to 11"

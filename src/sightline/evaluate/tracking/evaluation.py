@@ -12,11 +12,11 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError, at
 from sightline.core.predictions import Predictions
 from sightline.evaluate.inputs import describe_inputs, fit_predictions
+from sightline.evaluate.tracking.doubts import doubts
 from sightline.evaluate.tracking.result import TrackingResult, evaluate_sequences
 from sightline.evaluate.tracking.sequences import (
     DISTRACTORS,
     PEDESTRIAN,
-    MatchedSequence,
     Preprocessing,
     TrackRows,
     match_sequence,
@@ -47,12 +47,15 @@ def evaluate_tracking(
             f"predictions under {preprocessing} must be of class number {PEDESTRIAN} (pedestrian), "
             f"got {other['number'][0]} in {other.height} rows"
         )
-    sequences = [
-        _sequence(str(name), int(count), truth, predicted, preprocessing)
-        for name, count in frames.group_by("group").agg(pl.col("frame").max() + 1).sort("group").iter_rows()
-    ]
+    sequences, doubted = [], []
+    for name, count in frames.group_by("group").agg(pl.col("frame").max() + 1).sort("group").iter_rows():
+        here = pl.col("group") == name
+        sides = _rows(truth.filter(here), ignored=True), _rows(predicted.filter(here), ignored=False)
+        matched = match_sequence(str(name), *sides, preprocessing=preprocessing, frame_count=int(count))
+        sequences.append(matched)
+        doubted += doubts(str(name), *sides, matched, int(count))
     conventions = describe_inputs(dataset, predictions) | {"sequences": len(sequences), "classes": "matched as one"}
-    return evaluate_sequences(sequences, conventions, preprocessing)
+    return evaluate_sequences(sequences, conventions, preprocessing, doubted)
 
 
 def _frames(dataset: Dataset) -> pl.DataFrame:
@@ -93,19 +96,6 @@ def _require_track_ids(rows: pl.DataFrame, side: str) -> None:
     missing = rows["track_id"].null_count()
     if missing:
         raise DataError(f"every box must have a track id, got {missing} boxes of the {side} without")
-
-
-def _sequence(
-    name: str, frame_count: int, truth: pl.DataFrame, predicted: pl.DataFrame, preprocessing: Preprocessing
-) -> MatchedSequence:
-    here = pl.col("group") == name
-    return match_sequence(
-        name,
-        _rows(truth.filter(here), ignored=True),
-        _rows(predicted.filter(here), ignored=False),
-        preprocessing=preprocessing,
-        frame_count=frame_count,
-    )
 
 
 def _rows(table: pl.DataFrame, *, ignored: bool) -> TrackRows:
@@ -155,10 +145,12 @@ def evaluate_mot_files(
     predicted: Mapping[str, str | Path],
     *,
     preprocessing: Preprocessing = "mot15",
+    frames: Mapping[str, int] | None = None,
 ) -> TrackingResult:
     """HOTA, CLEAR and Identity of text files, by sequence name.
 
-    Both mappings must name the same sequences. Under `mot17` and `mot20` predictions of a class above 1 are refused, as
+    Both mappings must name the same sequences; `frames` says how long they are, where known: boxes beyond that count as
+    false and are warned of. Under `mot17` and `mot20` predictions of a class above 1 are refused, as
     the reference does.
     """
     if set(truth) != set(predicted):
@@ -166,7 +158,7 @@ def evaluate_mot_files(
         raise DataError(
             f"ground truth and predictions must be of the same sequences, got only one side of {', '.join(differing)}"
         )
-    sequences = []
+    sequences, doubted = [], []
     for name in sorted(truth):
         rows, found = read_track_rows(truth[name]), read_track_rows(predicted[name])
         if preprocessing in {"mot17", "mot20"} and len(found) and found.class_numbers.max() > PEDESTRIAN:
@@ -174,9 +166,11 @@ def evaluate_mot_files(
                 f"predictions must be of class {PEDESTRIAN} (pedestrian), got class {found.class_numbers.max()}",
                 where=str(predicted[name]),
             )
-        sequences.append(match_sequence(name, rows, found, preprocessing=preprocessing))
+        matched = match_sequence(name, rows, found, preprocessing=preprocessing)
+        sequences.append(matched)
+        doubted += doubts(name, rows, found, matched, (frames or {}).get(name))
     conventions: dict[str, Any] = {"data": "MOTChallenge text files", "sequences": len(sequences)}
-    return evaluate_sequences(sequences, conventions, preprocessing)
+    return evaluate_sequences(sequences, conventions, preprocessing, doubted)
 
 
 def evaluate_mot_results(
@@ -195,7 +189,8 @@ def evaluate_mot_results(
             f"results of {len(names)} sequences must be a folder of .txt files, got one file", where=str(path)
         )
     predicted = {name: path / f"{name}.txt" if path.is_dir() else path for name in names}
-    return evaluate_mot_files(truth, predicted, preprocessing=preprocessing)
+    frames = dict(dataset.images.group_by("group").agg(pl.col("frame").max() + 1).iter_rows())
+    return evaluate_mot_files(truth, predicted, preprocessing=preprocessing, frames=frames)
 
 
 def _ground_truth(dataset: Dataset, sequence: str) -> Path:

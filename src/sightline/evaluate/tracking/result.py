@@ -51,12 +51,13 @@ class TrackingScores:
 
 @dataclass(frozen=True)
 class TrackingResult(Result):
-    """Tracking metrics for each sequence and for all as one (`combined`)."""
+    """Tracking metrics for each sequence and for all as one (`combined`); `warnings` are reasons to doubt them."""
 
     sequences: tuple[TrackingScores, ...]
     combined: TrackingScores
     alphas: tuple[float, ...]
     conventions: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     def __getitem__(self, metric: str) -> float:
         """A metric of all sequences combined, such as `result["HOTA"]`."""
@@ -68,7 +69,10 @@ class TrackingResult(Result):
 
 
 def evaluate_sequences(
-    sequences: Sequence[MatchedSequence], conventions: dict[str, Any], preprocessing: Preprocessing
+    sequences: Sequence[MatchedSequence],
+    conventions: dict[str, Any],
+    preprocessing: Preprocessing,
+    warnings: Sequence[str] = (),
 ) -> TrackingResult:
     """HOTA, CLEAR and Identity of matched sequences; DataError where there is none."""
     if not sequences:
@@ -82,6 +86,7 @@ def evaluate_sequences(
         combined=_scores(COMBINED, sequences, _added_up(hotas), _added_up(clears), _added_up(identities)),
         alphas=ALPHAS,
         conventions=conventions | _stated(sequences, preprocessing),
+        warnings=tuple(warnings),
     )
 
 
