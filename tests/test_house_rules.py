@@ -162,6 +162,8 @@ def test_no_function_is_a_stub():
         if isinstance(node, ast.ClassDef) and is_protocol(node)
         for inner in node.body
     }
+    # The bodies of overloads stand for the one behind them.
+    declared |= {n for _, n in functions() if any("overload" in ast.unparse(d) for d in n.decorator_list)}
     hollow = [place for place, node in functions() if node not in declared and all(map(is_hollow, node.body))]
     assert not hollow
 

@@ -12,16 +12,19 @@ DOOR = [
     "Finding",
     "Geometry",
     "InputError",
+    "Model",
     "Predictions",
     "Preprocess",
     "SightlineError",
     "__version__",
     "audit_dataset",
+    "evaluate_boxes",
     "evaluate_detection",
     "evaluate_semantic",
     "evaluate_tracking",
     "open_predictor",
     "read_dataset",
+    "show",
 ]
 PACKAGES = {
     "audit": [
@@ -150,6 +153,7 @@ PACKAGES = {
         "VideoSettings",
         "create_sinks",
         "embed_dataset",
+        "given_images",
         "open_predictor",
         "open_source",
         "predict_dataset",
@@ -290,6 +294,7 @@ PACKAGES = {
         "run_tuning",
         "train",
     ],
+    "workbench": ["Model", "Seen", "Shown", "evaluate_boxes", "show"],
 }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sightline.data import read_dataset
     from sightline.evaluate import evaluate_detection, evaluate_semantic, evaluate_tracking
     from sightline.infer import open_predictor
+    from sightline.workbench import Model, evaluate_boxes, show
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,16 +26,19 @@ __all__ = [
     "Finding",
     "Geometry",
     "InputError",
+    "Model",
     "Predictions",
     "Preprocess",
     "SightlineError",
     "__version__",
     "audit_dataset",
+    "evaluate_boxes",
     "evaluate_detection",
     "evaluate_semantic",
     "evaluate_tracking",
     "open_predictor",
     "read_dataset",
+    "show",
 ]
 
 __getattr__, __dir__ = door(__name__)

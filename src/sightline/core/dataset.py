@@ -9,12 +9,14 @@ format are kept in `classes.source_id`. Nothing is dropped on the way in: an obj
 import hashlib
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from sightline.core.errors import DataError
@@ -31,6 +33,7 @@ __all__ = [
     "SOURCE_COLUMNS",
     "TASKS",
     "Dataset",
+    "LabelledImage",
     "Task",
     "check_split_names",
     "dataset_from_rows",
@@ -103,6 +106,34 @@ _DEFAULTS: dict[str, list[pl.Expr]] = {
 
 
 @dataclass(frozen=True)
+class LabelledImage:
+    """One image of a data set: where it lies, and the rows of its objects (`OBJECTS_SCHEMA`)."""
+
+    image_id: int
+    file: Path  # `<video>#<index>` for a frame of a video
+    size_hw: tuple[int, int]
+    split: str | None
+    mask_file: Path | None
+    objects: pl.DataFrame
+    class_names: tuple[str, ...]
+
+    @property
+    def boxes(self) -> npt.NDArray[np.float64]:
+        """(N, 4) `xyxy` in pixels."""
+        return self.objects.select("x1", "y1", "x2", "y2").to_numpy()
+
+    @property
+    def class_ids(self) -> npt.NDArray[np.int32]:
+        """(N,)."""
+        return self.objects["class_id"].to_numpy()
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each object."""
+        return [self.class_names[i] for i in self.class_ids]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Images, objects and classes as polars tables (`IMAGES_SCHEMA`, `OBJECTS_SCHEMA`, `CLASSES_SCHEMA`).
 
@@ -126,6 +157,29 @@ class Dataset:
 
     def __len__(self) -> int:
         return self.images.height
+
+    @overload
+    def __getitem__(self, index: int) -> LabelledImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Dataset": ...
+    def __getitem__(self, index: int | slice) -> "LabelledImage | Dataset":
+        """One image with its objects, or the part of a slice; IndexError beyond the last image."""
+        if isinstance(index, slice):
+            return self.select(self.images["image_id"][index])
+        row = self.images.row(range(len(self))[index], named=True)
+        return LabelledImage(
+            image_id=row["image_id"],
+            file=self.image_path(row["path"]),
+            size_hw=(row["height"], row["width"]),
+            split=row["split"],
+            mask_file=None if row["mask_path"] is None else self.image_path(row["mask_path"]),
+            objects=self.objects.filter(pl.col("image_id") == row["image_id"]),
+            class_names=self.class_names,
+        )
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        """The images with their objects, in order."""
+        return (self[i] for i in range(len(self)))
 
     @property
     def class_names(self) -> tuple[str, ...]:

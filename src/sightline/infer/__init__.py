@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor
     from sightline.infer.opening import BACKENDS, embed_dataset, open_predictor
     from sightline.infer.pipeline import RunResult, StageTimer, run_pipeline
-    from sightline.infer.predictor import Image, Outputs, Prediction, Predictor, StagedPredictor
+    from sightline.infer.predictor import Image, Outputs, Prediction, Predictor, StagedPredictor, given_images
     from sightline.infer.sinks import SINKS, FrameResult, RunInfo, Sink, VideoSettings, create_sinks
     from sightline.infer.sources import Source, open_source
 
@@ -32,6 +32,7 @@ __all__ = [
     "VideoSettings",
     "create_sinks",
     "embed_dataset",
+    "given_images",
     "open_predictor",
     "open_source",
     "predict_dataset",

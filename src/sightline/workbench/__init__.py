@@ -1,0 +1,14 @@
+"""The chain in five lines of Python: one `Model` to train, measure, run, follow and export, and pictures of it."""
+
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.workbench.evaluation import evaluate_boxes
+    from sightline.workbench.model import Model
+    from sightline.workbench.pictures import Seen, Shown, show
+
+__all__ = ["Model", "Seen", "Shown", "evaluate_boxes", "show"]
+
+__getattr__, __dir__ = door(__name__)

@@ -1,0 +1,185 @@
+"""One object for a model's whole life: trained, measured, run, followed over time, exported."""
+
+import glob
+import importlib
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import supervision as sv
+from PIL import Image
+
+from sightline.core.dataset import Dataset, Task
+from sightline.core.errors import ConfigError, MissingExtraError, ModelError
+from sightline.core.frames import Frame
+from sightline.data import read_dataset
+from sightline.data.splits import hold_out
+from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
+from sightline.infer import BACKENDS, NetworkPredictor, given_images, open_predictor, open_source, predict_dataset
+from sightline.media import as_rgb8
+from sightline.ops import EVALUATION
+from sightline.track import create_tracker, with_unconfirmed
+from sightline.workbench.pictures import Seen
+
+__all__ = ["Model"]
+
+_TRAIN_PACKAGES = ("torch", "torchvision", "onnx")
+
+
+class Model:
+    """A model by its file (`best.safetensors`, `best.onnx`) or, to be trained, by its name (`yolo11n`, `unet-small`).
+
+    `conf`, `iou` and `max_det` default to the operating point the file carries. ModelError for a file that is not ours
+    and for a name that is none.
+
+    Example:
+        model = sightline.Model("yolo11n")
+        model.train("data", epochs=30)
+        print(model.val("data"))
+        for seen in model.predict("images/"):
+            seen.save(f"drawn/{seen.name}")
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        max_det: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self._settings: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "device": device}
+        self._predictor: NetworkPredictor | None = None
+        self.file: Path | None = None
+        self.name = str(source)
+        if Path(source).suffix.lower() in BACKENDS:
+            self._open(Path(source))
+        else:
+            _needing_torch("sightline.workbench.learning").check_name(self.name)
+
+    def _open(self, file: Path) -> None:
+        self._predictor, self.file = open_predictor(file, **self._settings), file
+        self.name = self._predictor.metadata.architecture
+
+    def __repr__(self) -> str:
+        state = "untrained" if self._predictor is None else f"{self.task}, {len(self.class_names)} classes, {self.file}"
+        return f"Model({self.name}: {state})"
+
+    @property
+    def predictor(self) -> NetworkPredictor:
+        """What runs the network; ModelError where there is nothing trained yet."""
+        if self._predictor is None:
+            message = f"a model must be trained before it is used, got the bare architecture '{self.name}'"
+            raise ModelError(message, do="Call train, or open a weights file.")
+        return self._predictor
+
+    @property
+    def task(self) -> Task:
+        """`detect` or `semantic`."""
+        return self.predictor.task
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class id."""
+        return self.predictor.class_names
+
+    def train(self, data: str | Path, *, runs: str | Path = "runs", name: str | None = None, **settings: Any) -> Any:
+        """Train on a data set with the settings of `sightline train` (`epochs=30`, `imgsz=320`, `lr=0.01`, …).
+
+        From weights in a file training goes on from there. Returns the `TrainResult`; the model is then the best
+        epoch's. ConfigError for a setting that is none, with the nearest known one.
+        """
+        start = {} if self.file is None else {"weights": str(self.file)}
+        learning = _needing_torch("sightline.workbench.learning")
+        result = learning.train_model(self.name, data, Path(runs), name, start | settings)
+        self._open(result.weights)
+        return result
+
+    def val(
+        self, data: str | Path | Dataset, *, split: str = "val", conf: float | None = None, batch: int = 8
+    ) -> DetectionResult | SemanticResult:
+        """The numbers `sightline eval` gives: on a split ("all" for everything) of a data set, or on a part of one."""
+        dataset = data if isinstance(data, Dataset) else _part(read_dataset(data), split)
+        predictor = self.predictor
+        if predictor.task == "semantic":
+            return evaluate_semantic(dataset, predict_dataset(predictor, dataset, batch=batch))
+        whole_curve = predictor.at(EVALUATION)
+        return evaluate_detection(dataset, predict_dataset(whole_curve, dataset, batch=batch), conf=conf)
+
+    def predict(self, source: Any) -> list[Seen]:
+        """What the model sees in each picture of `source`, in order.
+
+        `source` is an array, a Pillow picture, a path, a folder, a pattern such as `shots/*.jpg`, a video, or a list of
+        these; see `stream` for long videos.
+        """
+        return list(self.stream(source))
+
+    def stream(self, source: Any) -> Iterator[Seen]:
+        """As `predict`, one picture at a time, so that a video of any length fits into memory."""
+        for frame in _frames(source):
+            yield Seen(frame, self.predictor([frame.image])[0], self.class_names)
+
+    def track(self, source: str | Path, *, tracker: str = "kalman-iou", **settings: Any) -> Iterator[Seen]:
+        """As `stream` of a video, a folder of frames or a sequence, with the identity of each object over time.
+
+        `settings` are the tracker's. Objects of no confirmed track (yet) have the id None. ConfigError for label maps.
+        """
+        if self.task == "semantic":
+            raise ConfigError("a tracker must be given detections, got a model of label maps", do="call stream")
+        follows = create_tracker(tracker, **settings)
+        for frame in open_source(source):
+            given: sv.Detections = self.predictor([frame.image])[0]
+            tracked = follows.update(given, time_s=frame.time_s)
+            yield Seen(frame, with_unconfirmed(given, tracked, follows.association), self.class_names)
+
+    def export(self, out: str | Path | None = None, *, data: str | Path, images: int = 8) -> Any:
+        """Write an ONNX file (beside the weights without `out`), only if it gives the model's own answers on `data`.
+
+        Returns the `ExportResult` with the greatest differences found. ModelError where there are no weights.
+        """
+        if self.file is None or self.file.suffix != ".safetensors":
+            raise ModelError(f"only weights (.safetensors) can be exported, got {self!r}")
+        target = Path(out) if out is not None else self.file.with_suffix(".onnx")
+        return _needing_torch("sightline.workbench.learning").export_model(self.file, target, data, images)
+
+
+def _needing_torch(module: str) -> Any:
+    """What trains and exports; models in ONNX files run without torch."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in _TRAIN_PACKAGES:
+            raise
+        message = f"training and exporting need the package '{error.name}', got an installation without it"
+        raise MissingExtraError(message, do="run pip install 'sightline[train]'") from None
+
+
+def _part(dataset: Dataset, split: str) -> Dataset:
+    if split == "all":
+        return dataset
+    divided, _ = hold_out(dataset, train="train", val="val", fraction=0.2, seed=0)
+    return divided.split(split)
+
+
+def _frames(source: Any) -> Iterable[Frame]:
+    if isinstance(source, (np.ndarray, Image.Image)):
+        return _of_arrays(source)
+    if isinstance(source, (str, Path)):
+        text = str(source)
+        if not Path(text).exists() and glob.has_magic(text):
+            found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - a pattern may be absolute
+            if not found:
+                raise ConfigError("a pattern must fit a file, got none", where=text)
+            return chain.from_iterable(map(open_source, found))
+        return open_source(text)
+    if not isinstance(source, Iterable):
+        raise ConfigError(f"a source must be a picture, a path or a list of them, got {type(source).__name__}")
+    return chain.from_iterable(map(_frames, source))
+
+
+def _of_arrays(source: Any) -> Iterator[Frame]:
+    for number, pixels in enumerate(given_images(source)):
+        yield Frame(as_rgb8(pixels), number, None, "array")
