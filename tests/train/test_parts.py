@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from sightline.audit.splits import hold_out
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset
-from sightline.data.splits.division import exclude_images, hold_out
+from sightline.data.splits.division import exclude_images
 from sightline.train.config import TrainConfig
 from sightline.train.data.images import NetworkImages, SeededBatches, normalise_batch
 from sightline.train.data.store import Keeping

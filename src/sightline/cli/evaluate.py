@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 import sightline.audit
+import sightline.audit.splits
 import sightline.data
 import sightline.data.splits
 import sightline.evaluate
@@ -145,7 +146,7 @@ def _divide(dataset: "Dataset", options: EvaluateOptions) -> "Dataset":
     """The data set with its splits, or with the share held out that training would hold out."""
     if options.split == "all" or (not dataset.splits and dataset.task == "track"):
         return dataset
-    divided, said = sightline.data.splits.hold_out(
+    divided, said = sightline.audit.splits.hold_out(
         dataset, train="train", val="val", fraction=options.val_fraction, seed=options.seed
     )
     for line in said:

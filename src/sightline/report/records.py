@@ -8,11 +8,12 @@ from typing import Any
 import polars as pl
 import yaml
 
+from sightline.audit.splits import hold_out
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError, InputError, at
 from sightline.core.predictions import Predictions
 from sightline.data import read_dataset
-from sightline.data.splits import exclude_images, hold_out
+from sightline.data.splits import exclude_images
 
 __all__ = ["DataNow", "RunRecord", "evaluated_part", "read_data_now", "read_run"]
 

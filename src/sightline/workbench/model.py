@@ -11,11 +11,11 @@ import numpy as np
 import supervision as sv
 from PIL import Image
 
+from sightline.audit.splits import hold_out
 from sightline.core.dataset import Dataset, Task
 from sightline.core.errors import ConfigError, MissingExtraError, ModelError
 from sightline.core.frames import Frame
 from sightline.data import read_dataset
-from sightline.data.splits import hold_out
 from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
 from sightline.infer import BACKENDS, NetworkPredictor, given_images, open_predictor, open_source, predict_dataset
 from sightline.media import as_rgb8

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
         declared_groups,
         exclude_images,
         hash_key,
-        hold_out,
         unit_keys,
     )
     from sightline.data.splits.stratify import Labels, divide_units, label_imbalance
@@ -32,7 +31,6 @@ __all__ = [
     "divide_units",
     "exclude_images",
     "hash_key",
-    "hold_out",
     "label_imbalance",
     "read_table",
     "split_digests",

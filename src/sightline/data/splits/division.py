@@ -25,7 +25,6 @@ __all__ = [
     "declared_groups",
     "exclude_images",
     "hash_key",
-    "hold_out",
     "read_rows",
     "shared_bytes",
     "split_dataset",
@@ -190,26 +189,6 @@ def shared_bytes(dataset: Dataset, splits: set[str] | None = None, workers: int 
     for row, digest in zip(doubtful, digests, strict=True):
         same[digest].append(row)
     return [(group[0][0], path) for group in same.values() for path, split in group[1:] if split != group[0][1]]
-
-
-def hold_out(dataset: Dataset, *, train: str, val: str, fraction: float, seed: int) -> tuple[Dataset, list[str]]:
-    """The data set with a share held out as split `val`, where it names no splits; and what was done, in words.
-
-    Groups (sequences, patients, scenes) are never divided. A single sequence leaves no choice: its last frames are held
-    out in one piece, which is closer to its training frames than a sequence of its own would be; the words say so.
-    """
-    if dataset.splits:
-        return dataset, []
-    groups = dataset.images["group"]
-    if groups.null_count() == 0 and groups.n_unique() == 1 and dataset.images["frame"].null_count() == 0:
-        first = int(dataset.images["frame"].quantile(1.0 - fraction, "higher") or 0)
-        split = pl.when(pl.col("frame") >= first).then(pl.lit(val)).otherwise(pl.lit(train)).alias("split")
-        note = (
-            f"one sequence only: its last {fraction:.0%} of frames are held out as '{val}', which flatters the metric"
-        )
-        return replace(dataset, images=dataset.images.with_columns(split)), [note]
-    divided = split_dataset(dataset, {train: 1.0 - fraction, val: fraction}, seed)
-    return divided, [f"the data names no splits: {fraction:.0%} held out as '{val}' with seed {seed}"]
 
 
 def exclude_images(dataset: Dataset, names: tuple[str, ...]) -> Dataset:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from sightline.audit.splits import hold_out
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError, at
 from sightline.data import check_split_overlap, read_dataset
-from sightline.data.splits import exclude_images, hold_out
+from sightline.data.splits import exclude_images
 from sightline.train.config import TrainConfig
 
 __all__ = ["TrainingData", "prepare_data"]
