@@ -35,6 +35,7 @@ __all__ = [
     "ImageSize",
     "MaskStatistics",
     "ObjectsPerImage",
+    "PictureCounts",
     "PixelStatistics",
     "Quantiles",
     "SplitCounts",
@@ -91,6 +92,15 @@ class _Part:
         """The fields, without those that do not apply."""
         named = {f.name: (f.default, getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
         return {name: value for name, (default, value) in named.items() if value is not None or default is MISSING}
+
+
+@dataclass(frozen=True)
+class PictureCounts:
+    """The pictures in the data set's folders: `found` = `read` + `listed`, the latter being named in the findings."""
+
+    found: int
+    read: int
+    listed: int
 
 
 @dataclass(frozen=True)
@@ -267,6 +277,7 @@ class AuditResult(Result):
     splits: dict[str, SplitCounts]  # "" for images in none
     sizes: tuple[ImageSize, ...]  # the commonest first, at most 20
     findings: tuple[Finding, ...]
+    pictures: PictureCounts | None = None
     masks: MaskStatistics | None = None  # of semantic data
     statistics: Statistics = field(default_factory=Statistics)
     baselines: Baselines = field(default_factory=Baselines)

@@ -109,7 +109,8 @@ class Dataset:
     `root` is the folder image and mask paths are relative to; `findings` is what the reader met on the way;
     `ignore_values` are the pixel values of semantic masks that never count. `amodal` boxes go around the whole object,
     whether all of it can be seen or not, and may leave the image. `source_image_ids` says that `image_id` is the
-    source's own number of an image, which files of results may use too; else it is a number made here.
+    source's own number of an image, which files of results may use too; else it is a number made here. `left_out` are
+    the pictures in the data set's folders that are not among its images; the findings say why.
     """
 
     images: pl.DataFrame
@@ -123,6 +124,7 @@ class Dataset:
     ignore_values: tuple[int, ...] = ()
     amodal: bool = False
     source_image_ids: bool = False
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.images.height

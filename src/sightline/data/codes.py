@@ -38,6 +38,14 @@ CODES: dict[str, Code] = {
         "Check that labels and image belong together and that the image was not resized or turned",
     ),
     "image-duplicate-entry": Code("warning", "one image is listed more than once", "List each image once"),
+    "image-unlisted": Code(
+        "warning",
+        "pictures lie in the data set's folders and are not read",
+        "Add them to the labels, lists or splits, or move them away",
+    ),
+    "image-without-objects": Code(
+        "info", "listed images have no object", "Nothing, if they are true negatives; else label them"
+    ),
     "image-same-stem": Code("error", "two images have one stem and one of them is used", "Rename or remove one"),
     "image-exif-orientation": Code(
         "warning",
@@ -256,6 +264,7 @@ CODES: dict[str, Code] = {
     "layout-elsewhere": Code("info", "a path was found at another place than the file says", "Correct the path"),
     "layout-unknown-key": Code("info", "a key in the data file is not used", "Nothing, or remove it"),
     "layout-excluded": Code("info", "images are excluded by the data description", "Nothing"),
+    "layout-junk": Code("info", "folders of an operating system are left out", "Nothing, or delete them"),
     "card-not-stated": Code(
         "info", "the data card lacks what only people can say", "Write it in card.yaml: `sightline card --init`"
     ),

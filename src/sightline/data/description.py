@@ -185,7 +185,8 @@ def apply_description(dataset: Dataset, description: Description, file: Path) ->
     kept = replace(dataset.select(images["image_id"]), images=images, name=description.name or dataset.name)
     if description.recorded is not None:
         findings += changed_splits(kept, description.recorded, file)
-    return replace(kept, findings=tuple(findings))
+    left_out = tuple(sorted({*dataset.left_out, *out}))
+    return replace(kept, findings=tuple(findings), left_out=left_out)
 
 
 class _Names:

@@ -23,7 +23,8 @@ from sightline.data.formats.masks import read as masks
 from sightline.data.formats.mot import read as mot
 from sightline.data.formats.shared.image_tables import MASKED
 from sightline.data.formats.yolo import layout as yolo_layout
-from sightline.data.layout import absolute, list_files
+from sightline.data.inventory import account_for_pictures
+from sightline.data.layout import JUNK_FOLDERS, absolute, list_files
 
 __all__ = ["FORMATS", "Format", "detect_format", "entry_lines", "read_dataset", "write_dataset"]
 
@@ -87,8 +88,9 @@ def read_dataset(path: str | Path, *, format: str | None = None, task: Task | No
         return _with_task(_read_described(file), task)
     place = absolute(place)
     if format is None:
-        place, format = _find(place)  # noqa: A001
-    return _with_task(FORMATS[format].read(place), task)
+        inner, format = _find(place)  # noqa: A001
+        return _with_task(account_for_pictures(FORMATS[format].read(inner), place), task)
+    return _with_task(account_for_pictures(FORMATS[format].read(place), place), task)
 
 
 def write_dataset(
@@ -165,7 +167,9 @@ def _find(path: Path) -> tuple[Path, str]:
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")) if path.is_dir() else []
+    if not path.is_dir():
+        return []
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in JUNK_FOLDERS)
 
 
 def _data_below(path: Path) -> list[Path]:
@@ -221,6 +225,7 @@ def _read_described(file: Path, above: tuple[Path, ...] = ()) -> Dataset:
         if name is None:
             base, name = _find(base)
         dataset = FORMATS[name].read(base)
+    dataset = account_for_pictures(dataset, base)
     return _with_task(apply_description(dataset, description, file), description.task)
 
 
