@@ -19,6 +19,7 @@ from sightline.audit.duplicates.groups import check_likeness
 from sightline.audit.labels.boxes import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
 from sightline.audit.labels.checks import check_classes, check_labels
 from sightline.audit.labels.errors import rank_label_errors
+from sightline.audit.labels.whole_set import check_whole_set
 from sightline.audit.result import AuditOptions, AuditResult, ImageSize, PictureCounts, SplitCounts
 from sightline.audit.scan.one_pass import Scan, scan_files
 from sightline.audit.splits.checks import check_recorded_splits, check_splits
@@ -117,6 +118,7 @@ _CHECKS: tuple[_Check, ...] = (
     check_outliers,
     check_classes,
     check_labels,
+    check_whole_set,
     check_splits,
     check_masks,
     check_pairs,

@@ -103,6 +103,32 @@ CODES: dict[str, Code] = {
     "label-near-duplicate": Code(
         "warning", "two nearly identical boxes (IoU ≥ 0.9) of one class", "Keep the better of the two"
     ),
+    "label-nothing-to-learn": Code(
+        "error", "no object counts, in the data set or in a split", "Check that the labels belong to the images"
+    ),
+    "label-corners-for-sizes": Code(
+        "error",
+        "boxes are stored as two corners where the format asks for a place and a size",
+        "Write x, y, width, height (YOLO: the centre and the size), that is x2 - x1 and y2 - y1 for the last two",
+    ),
+    "label-wrong-area": Code(
+        "warning",
+        "the stated area is neither the box's nor the mask's",
+        "Calculate the areas again: the size ranges of COCO's metrics depend on them",
+    ),
+    "label-mixed-shapes": Code(
+        "warning",
+        "some objects are boxes where the others have outlines",
+        "Outline them too, or read the data as boxes: trainers of masks leave such objects out, or fail",
+    ),
+    "label-counted-from-zero": Code(
+        "warning",
+        "frames or pixels are counted from 0 where the format counts from 1",
+        "Add 1 when writing the labels, or export them in the format's own way",
+    ),
+    "label-no-keypoint-shape": Code(
+        "warning", "rows hold a box and keypoints, and nothing says how many", "Write `kpt_shape` into the data YAML"
+    ),
     "label-tiny": Code("info", "a box has a side below 2 pixels", "Check that it is meant"),
     "label-small-at-size": Code(
         "info",
@@ -172,6 +198,16 @@ CODES: dict[str, Code] = {
     "mask-size-mismatch": Code("error", "a mask has another size than its image", "Export the mask at image size"),
     "mask-unreadable": Code("error", "a mask cannot be decoded", "Export the mask again as PNG"),
     "mask-unexpected-value": Code("error", "a mask holds values of no class", "Add the value to `classes` or correct"),
+    "mask-mixed-values": Code(
+        "error",
+        "one mask's foreground is 1 where the others' is 255, or the reverse",
+        "Export the mask like the others",
+    ),
+    "mask-soft": Code(
+        "warning",
+        "masks hold grays between background and foreground; from 128 on they count as foreground",
+        "Say `threshold` in a sightline.yaml, or export the masks with hard edges",
+    ),
     "mask-empty": Code("info", "a mask holds background only", "Nothing, if the image is a true negative"),
     "mask-full": Code("info", "a mask holds no background", "Check that the mask is not inverted"),
     "mask-inverted": Code(

@@ -21,8 +21,8 @@ _NOT_DECODED = {
     **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
     **dict.fromkeys((".nii", ".nii.gz"), "NIfTI"),
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw"), "camera raw"),
-    **{".npy": "NumPy", ".npz": "NumPy", ".ico": "an icon", ".tga": "TGA", ".exr": "OpenEXR", ".hdr": "Radiance HDR"},
-    **{".psd": "Photoshop", ".svg": "SVG", ".jxl": "JPEG XL", ".mha": "MetaImage", ".fits": "FITS"},
+    ".npy": "NumPy", ".npz": "NumPy", ".ico": "an icon", ".tga": "TGA", ".exr": "OpenEXR", ".hdr": "Radiance HDR",
+    ".psd": "Photoshop", ".svg": "SVG", ".jxl": "JPEG XL", ".mha": "MetaImage", ".fits": "FITS",
 }
 """What pictures may come as and is not decoded. An array, an icon or a volume is one only beside pictures that are."""
 _ONLY_BESIDE = frozenset({".npy", ".npz", ".ico", ".svg", ".raw", ".hdr"})
@@ -95,7 +95,9 @@ def _walk(folders: Iterable[Path]) -> tuple[set[str], dict[str, int]]:
                 continue
             seen.add(real)
             for name in JUNK_FOLDERS.intersection(below):
-                junk[os.path.join(parent, name)] = sum(len(files) for _, _, files in os.walk(os.path.join(parent, name)))
+                junk[os.path.join(parent, name)] = sum(
+                    len(files) for _, _, files in os.walk(os.path.join(parent, name))
+                )
             below[:] = [name for name in below if not name.startswith(".") and name not in JUNK_FOLDERS]
             found |= {os.path.join(parent, n) for n in names if not n.startswith(".") and _is_picture(n)}
     return found, junk
@@ -142,6 +144,7 @@ def _key(path: str) -> str:
 def _without_false_orphans(findings: Iterable[Finding], paths: list[str]) -> tuple[list[Finding], set[str]]:
     """The findings without orphans whose picture is there and merely not read; and these pictures."""
     by_key = {_key(p): p for p in paths}
+    by_key |= {f"{_key(p)}.nii": p for p in paths if p.lower().endswith(".nii.gz")}  # one suffix taken off, not two
     kept, good = [], set()
     for f in findings:
         picture = by_key.get(_key(f.path)) if f.code == "label-orphan" and f.path is not None else None
@@ -173,7 +176,9 @@ def _notes(dataset: Dataset, paths: list[str], findings: list[Finding], good: se
         one = len(group) == 1
         shown = ", ".join(PurePosixPath(p).name for p in group[:_NAMED]) + (", …" if len(group) > _NAMED else "")
         where = "in no split" if code == "split-unlisted" else "named by no list, label file or split"
-        message = f"{len(group)} picture{'' if one else 's'} in {folder}/ {'is' if one else 'are'} not read, being {where}"
+        message = (
+            f"{len(group)} picture{'' if one else 's'} in {folder}/ {'is' if one else 'are'} not read, being {where}"
+        )
         yield finding(
             code, f"{message}: {shown}{labels}", path=group[0], count=len(group), facts={"images": group, "read": False}
         )

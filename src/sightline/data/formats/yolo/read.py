@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -46,14 +46,35 @@ from sightline.ops.outlines import signed_area
 
 __all__ = ["FAR", "LOOKED_FOR", "detect", "read"]
 
+_SEEN = {"0", "1", "2"}  # visibilities
 _BOX = 5  # numbers of a row: class and box
 _CORNERS = 9  # class and four corners
 _SQUARE_PX = 2.0  # how far the diagonals of a rectangle may differ in length and middle: labels carry few decimals
 _UPRIGHT_PX = 2.0  # sides off the axes by less are those of an upright box
 FAR = 2.0  # a relative coordinate beyond this is in pixels, not a box that reaches outside
 
+_THIN_PX = 1.0  # square pixels; only an outline of less can lie on a line
+_ON_A_LINE_PX = 1e-3  # labels carry few decimals, and products of them rounding
+
 Floats: TypeAlias = npt.NDArray[np.float64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+class _Row(NamedTuple):
+    """A row as it stands in its file."""
+
+    tokens: list[str]
+    image_id: int
+    file: str
+    line: int
+
+
+def _is_posed(tokens: list[str]) -> bool:
+    """Whether a row may be a box and keypoints of x, y and visibility."""
+    return (
+        len(tokens) > _BOX and (len(tokens) - _BOX) % 3 == 0 and {t.removesuffix(".0") for t in tokens[7::3]} <= _SEEN
+    )
 
 
 @dataclass
@@ -63,6 +84,7 @@ class RowReader:
     root: Path
     keypoints: tuple[int, int] | None = None  # how many, and how many numbers (2 or 3) each
     findings: list[Finding] = field(default_factory=list)
+    _odd: list["_Row"] = field(default_factory=list)  # too long for a box, no polygon, and like a box with keypoints
     _tokens: list[list[str]] = field(default_factory=list)
     _images: list[int] = field(default_factory=list)
     _files: list[str] = field(default_factory=list)
@@ -72,16 +94,47 @@ class RowReader:
         """Take in the rows of one label file; rows of an impossible length are reported."""
         name = relative(label, self.root)
         for number, line in label_lines(label, name, image_id, self.findings):
-            tokens = line.split()
-            if self._fits(len(tokens)):
-                self._tokens.append(tokens)
-                self._images.append(image_id)
-                self._files.append(name)
-                self._lines.append(number)
-                continue
-            shapes = "7, 9, 11, … (polygon)" if self.keypoints is None else f"{self._pose_length()} (with keypoints)"
-            message = f"a row must have 5 numbers (box) or {shapes}, got {len(tokens)}"
-            self.findings.append(finding("label-malformed", message, path=name, line=number, image_id=image_id))
+            row = _Row(line.split(), image_id, name, number)
+            if self._fits(len(row.tokens)):
+                self._add(row)
+            elif self.keypoints is None and _is_posed(row.tokens):
+                self._odd.append(row)
+            else:
+                self._refuse(row)
+
+    def recognise_keypoints(self) -> None:
+        """Read the rows as boxes with keypoints where nothing says so and all that are longer than a box look it."""
+        if self.keypoints is not None:
+            return
+        longer = [t for t in self._tokens if len(t) > _BOX] + [row.tokens for row in self._odd]
+        lengths = set(map(len, longer))
+        sure = len(lengths) == 1 and all(map(_is_posed, longer)) and any("2" in t[7::3] for t in longer)
+        if not sure:
+            for row in self._odd:
+                self._refuse(row)
+            return
+        for row in self._odd:
+            self._add(row)
+        count = (lengths.pop() - _BOX) // 3
+        self.keypoints = (count, 3)
+        first = next(i for i, t in enumerate(self._tokens) if len(t) > _BOX)
+        message = (
+            f"all {len(longer)} rows longer than a box have {count} × 3 numbers more, every third of them 0, 1 or 2: they "
+            f"are read as a box and {count} keypoints; `kpt_shape: [{count}, 3]` is missing"
+        )
+        place = {"path": self._files[first], "line": self._lines[first], "count": len(longer)}
+        self.findings.append(finding("label-no-keypoint-shape", message, facts={"keypoints": count}, **place))  # type: ignore[arg-type]
+
+    def _add(self, row: "_Row") -> None:
+        self._tokens.append(row.tokens)
+        self._images.append(row.image_id)
+        self._files.append(row.file)
+        self._lines.append(row.line)
+
+    def _refuse(self, row: "_Row") -> None:
+        shapes = "7, 9, 11, … (polygon)" if self.keypoints is None else f"{self._pose_length()} (with keypoints)"
+        message = f"a row must have 5 numbers (box) or {shapes}, got {len(row.tokens)}"
+        self.findings.append(finding("label-malformed", message, path=row.file, line=row.line, image_id=row.image_id))
 
     def _fits(self, length: int) -> bool:
         if self.keypoints is not None:
@@ -107,7 +160,7 @@ class RowReader:
         image_id = np.array(self._images, dtype=np.int64)[keep]
         sizes = images.select("width", "height").to_numpy().astype(np.float64)[image_id]
         posed = keep[np.diff(offsets)[keep] > _BOX] if self.keypoints is not None else keep[:0]
-        boxes, far, polygons, areas = _shapes(values, offsets, keep, sizes, posed=self.keypoints is not None)
+        boxes, far, flat, polygons, areas = _shapes(values, offsets, keep, sizes, posed=self.keypoints is not None)
         self._report_rows(_at(len(bad), keep[far]), "label-not-normalised", "coordinates must be 0..1, got '{}'")
         table = pl.DataFrame(
             {
@@ -116,7 +169,7 @@ class RowReader:
                 **{name: boxes[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))},
                 "area": areas,
                 "crowd": pl.repeat(False, len(keep), eager=True),
-                "ignore": far,
+                "ignore": far | flat,
                 "label_path": pl.Series([self._files[i] for i in keep.tolist()], dtype=pl.Categorical),
                 "entry": pl.Series([self._lines[i] for i in keep.tolist()], dtype=pl.Int32),
                 "reported": far,
@@ -200,12 +253,13 @@ class RowReader:
 
 def _shapes(
     values: Floats, offsets: Ints, rows: Ints, sizes_wh: Floats, *, posed: bool
-) -> tuple[Floats, npt.NDArray[np.bool_], list[list[list[float]] | None], Floats]:
-    """Boxes in pixels, rows whose coordinates are far from 0..1, polygons in pixels, and areas of the given rows."""
+) -> tuple[Floats, Bools, Bools, list[list[list[float]] | None], Floats]:
+    """Of the given rows the boxes in pixels, which are far from 0..1, whose polygon lies on a line, the polygons in
+    pixels, and the areas."""
     lengths = np.diff(offsets)[rows]
     boxes = np.zeros((len(rows), 4))
     areas = np.zeros(len(rows))
-    far = np.zeros(len(rows), dtype=np.bool_)
+    far, flat = np.zeros((2, len(rows)), dtype=np.bool_)
     polygons: list[list[list[float]] | None] = [None] * len(rows)
     plain = np.flatnonzero(posed | (lengths == _BOX))
     relative_boxes = values[offsets[rows[plain]][:, None] + np.arange(1, 5)]
@@ -220,8 +274,17 @@ def _shapes(
         points = points * sizes_wh[row]
         boxes[row] = [*points.min(axis=0), *points.max(axis=0)]
         areas[row] = abs(signed_area(points))
+        flat[row] = areas[row] < _THIN_PX and _is_flat(points)
         polygons[row] = [points.ravel().tolist()]
-    return boxes, far, polygons, areas
+    return boxes, far, flat, polygons, areas
+
+
+def _is_flat(points: Floats) -> bool:
+    """Whether the points (P, 2) lie on one line, as far as rounding lets them."""
+    offsets = points - points[0]
+    lengths = np.hypot(offsets[:, 0], offsets[:, 1])
+    x, y = offsets[lengths.argmax()]
+    return bool((np.abs(offsets[:, 0] * y - offsets[:, 1] * x) <= _ON_A_LINE_PX * lengths.max()).all())
 
 
 def _at(length: int, rows: Ints) -> npt.NDArray[np.bool_]:
@@ -265,6 +328,7 @@ def read(path: Path) -> Dataset:
     images, findings = build_image_table(layout.images, layout.root)
     rows = RowReader(layout.root, layout.keypoints)
     findings = layout.findings + findings + _read_files(layout, images, rows)
+    rows.recognise_keypoints()
     class_ids, classes, notes = _classes(layout, rows.largest_class())
     objects = rows.objects(images, class_ids)
     findings += notes + rows.findings
