@@ -11,7 +11,8 @@ one image is left out and a fifth held out:
     exclude: ["042"]              # stems, relative paths or patterns (*, ?)
     split: {val: 0.2, seed: 0}    # the rest becomes train
 
-`instances: true` says that mask values number single objects (as in Penn-Fudan), all of the one class in `classes`.
+`threshold: 128` divides masks of grays, as soft or compressed edges leave them, into background and foreground, which
+begins at that value. `instances: true` says that mask values number single objects (as in Penn-Fudan), all of the one class in `classes`.
 `video` names the video of a MOTChallenge sequence without pictures, or the video of each by the sequence's name.
 
 `split` may also name, for each split, a list of images (like `exclude`) or a text file with one a line. `group` is a
@@ -46,7 +47,9 @@ from sightline.media import COLOUR_BASE
 __all__ = ["DESCRIPTION_NAME", "Description", "apply_description"]
 
 DESCRIPTION_NAME = "sightline.yaml"
-_MASK_KEYS = ("images", "masks", "mask_suffix", "train", "val", "test", "classes", "palette", "ignore_values")
+_MASK_KEYS = (
+    *("images", "masks", "mask_suffix", "train", "val", "test", "classes", "palette", "ignore_values", "threshold"),
+)
 _MASK_FORMATS = {"masks", "instance-files"}
 _SHARE_SLACK = 1e-9
 _OF_OTHER_SPLITS = {"split-overlap-path", "split-unlisted", "split-changed"}
@@ -80,6 +83,7 @@ class Description(Config):
     classes: dict[MaskValue, str] | list[str] | None = None
     palette: dict[str, tuple[Byte, Byte, Byte]] | None = None
     ignore_values: tuple[MaskValue, ...] = ()
+    threshold: Annotated[int, pydantic.Field(ge=1, le=65535)] | None = None
     instances: bool = False
     video: str | dict[str, str] | None = None
     exclude: tuple[str, ...] = ()
@@ -117,6 +121,10 @@ class Description(Config):
         names = list(self.classes.values()) if isinstance(self.classes, dict) else (self.classes or [])
         if len(set(names)) < len(names):
             raise ValueError("class names must differ")
+        if self.threshold is not None and (self.palette is not None or self.instances or len(names) not in {0, 2}):
+            raise ValueError(
+                "'threshold' divides gray masks into two classes: give two 'classes' or none, no 'palette'"
+            )
         return self
 
     @property
@@ -152,6 +160,7 @@ class Description(Config):
             classes=classes,
             palette=self.palette,
             ignore_values=self.ignore_values,
+            threshold=self.threshold,
             id_maps=self.instances,
         )
 

@@ -21,8 +21,17 @@ _NOT_DECODED = {
     **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
     **dict.fromkeys((".nii", ".nii.gz"), "NIfTI"),
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw"), "camera raw"),
-    ".npy": "NumPy", ".npz": "NumPy", ".ico": "an icon", ".tga": "TGA", ".exr": "OpenEXR", ".hdr": "Radiance HDR",
-    ".psd": "Photoshop", ".svg": "SVG", ".jxl": "JPEG XL", ".mha": "MetaImage", ".fits": "FITS",
+    ".npy": "NumPy",
+    ".npz": "NumPy",
+    ".ico": "an icon",
+    ".tga": "TGA",
+    ".exr": "OpenEXR",
+    ".hdr": "Radiance HDR",
+    ".psd": "Photoshop",
+    ".svg": "SVG",
+    ".jxl": "JPEG XL",
+    ".mha": "MetaImage",
+    ".fits": "FITS",
 }
 """What pictures may come as and is not decoded. An array, an icon or a volume is one only beside pictures that are."""
 _ONLY_BESIDE = frozenset({".npy", ".npz", ".ico", ".svg", ".raw", ".hdr"})

@@ -29,12 +29,12 @@ def examine_shapes(polygons: pl.Series, rles: pl.Series, heights: Ints) -> tuple
     """For each row the box `xyxy` (N, 4) of its mask, NaN where it has none, and what its rings do (N,).
 
     The latter is 0, `FLAT` (its only ring lies on a line), `CROSSES` or `UNDECIDED` (more than `MAX_PAIRS` pairs of
-    edges would have to be compared). A ring crosses itself where two of its edges that are no neighbours cut each other,
-    the ends of each lie more than half a pixel on either side of the other's line, and the smaller of the two loops this
-    makes has more than 1 % of the area of the larger. Rings that touch themselves in a point, at a shared vertex or
-    along an edge do not cross, nor does an edge that is walked there and back to join the parts of a mask (as YOLO files
-    need it); and a ring is never compared with another ring of its object. `heights` (N,) are the images', for the run
-    lengths.
+    edges would have to be compared). A ring crosses itself where two of its edges that are no neighbours cut each
+    other, the ends of each lie more than half a pixel on either side of the other's line, and the smaller of the two
+    loops this makes has more than 1 % of the area of the larger. Rings that touch themselves in a point, at a shared
+    vertex or along an edge do not cross, nor does an edge that is walked there and back to join the parts of a mask
+    (as YOLO files need it); and a ring is never compared with another ring of its object. `heights` (N,) are the
+    images', for the run lengths.
     """
     boxes = np.full((len(polygons), 4), np.nan)
     states = np.zeros(len(polygons), dtype=np.int8)

@@ -143,8 +143,8 @@ def _from_zero(dataset: Dataset) -> list[Finding]:
     if zero.is_empty():
         return []
     message = (
-        f"{len(zero)} of {len(sizes)} boxes begin at pixel 0, where the format counts from 1, and {len(full)} end at the "
-        "image's width or height; all are read as counted from 1, so that they lie one pixel to the left and above"
+        f"{len(zero)} of {len(sizes)} boxes begin at pixel 0, where the format counts from 1, and {len(full)} end at "
+        "the image's width or height; all are read as counted from 1, so that they lie one pixel to the left and above"
     )
     facts = {"from_zero": len(zero), "at_the_end": len(full), "boxes": len(sizes)}
     return [finding("label-counted-from-zero", message, count=len(zero), facts=facts, **_place(dataset, zero))]  # type: ignore[arg-type]

@@ -167,7 +167,7 @@ class _Listing:
                 row["height"], row["width"] = read_header(file).size_hw
             except DataError as error:
                 row["dropped"] = True
-                return Problem("image-unreadable", index, str(error))
+                return Problem("image-unreadable", index, str(error), facts={"image": row["path"]})
         return None
 
     def decide_missing(self) -> None:

@@ -105,9 +105,9 @@ class _Reader:
         """Take in one sequence."""
         info = read_seqinfo(folder / "seqinfo.ini")
         gt = folder / "gt" / "gt.txt"
-        length = info.length or len(list_images(folder / info.image_folder)) or None
+        expected = info.length or len(list_images(folder / info.image_folder)) or None
         name_of = relative(gt, self.root)
-        table, findings = read_mot_txt(gt, name_of, length=length) if gt.is_file() else (None, [])
+        table, findings = read_mot_txt(gt, name_of, length=expected) if gt.is_file() else (None, [])
         self.findings += findings
         if table is None:
             self.findings.append(finding("label-missing-file", "the sequence has no gt/gt.txt", path=name))

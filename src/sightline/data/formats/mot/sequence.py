@@ -226,7 +226,9 @@ _FEWEST, _MOST = 6, 10
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def read_mot_txt(path: str | Path, name: str | None = None, *, length: int | None = None) -> tuple[pl.DataFrame, list[Finding]]:
+def read_mot_txt(
+    path: str | Path, name: str | None = None, *, length: int | None = None
+) -> tuple[pl.DataFrame, list[Finding]]:
     """The rows of a ground-truth, detections or results file (`MOT_SCHEMA`), and a finding for each unusable line.
 
     Pixels become 0-based with exclusive ends (`x1 = left - 1`, `x2 = x1 + width`), frames 0-based. Files of 9 columns
