@@ -26,7 +26,8 @@ BACKGROUND_NAMES = frozenset({"background", "bg", "_background_", "none", "void"
 class ClassMask:
     """One mask file: `ids` (H, W) uint8 class ids, `IGNORE_INDEX` for ignored values and for those of no class.
 
-    With the data set's `mask_threshold` every value is of one of two classes. `values` (H, W) are the numbers in the file, None where it holds colours; `strange` the values of no class, rising.
+    With the data set's `mask_threshold` every value is of one of two classes. `values` (H, W) are the numbers in the
+    file, None where it holds colours; `strange` the values of no class, rising.
     """
 
     ids: NDArray[np.uint8]

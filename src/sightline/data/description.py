@@ -12,8 +12,9 @@ one image is left out and a fifth held out:
     split: {val: 0.2, seed: 0}    # the rest becomes train
 
 `threshold: 128` divides masks of grays, as soft or compressed edges leave them, into background and foreground, which
-begins at that value. `instances: true` says that mask values number single objects (as in Penn-Fudan), all of the one class in `classes`.
-`video` names the video of a MOTChallenge sequence without pictures, or the video of each by the sequence's name.
+begins at that value. `instances: true` says that mask values number single objects (as in Penn-Fudan), all of the one
+class in `classes`. `video` names the video of a MOTChallenge sequence without pictures, or the video of each by the
+sequence's name.
 
 `split` may also name, for each split, a list of images (like `exclude`) or a text file with one a line. `group` is a
 pattern whose first group, found in an image's path, names the video, patient or scene that splits never divide; it may

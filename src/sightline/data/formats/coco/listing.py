@@ -1,11 +1,15 @@
 """What COCO files list beside annotations: images and categories, as tables of a data set; and which kind a file is."""
 
+import math
 import mmap
 import os
+import posixpath
 import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import polars as pl
 
@@ -14,13 +18,16 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.document import Document, Problem
-from sightline.data.formats.shared.image_tables import integers
-from sightline.data.layout import inside, read_head, relative
+from sightline.data.formats.shared.image_tables import float_rows, integers
+from sightline.data.layout import inside, list_images, read_head, relative, split_of, subfolder
 from sightline.media import MAX_SIDE, read_header
 
 __all__ = ["fullest_folder", "image_folder", "json_kind", "read_classes", "read_images"]
 
 _SAMPLE = 50  # files that decide which folder the file names are relative to
+_ADDRESS = re.compile(r"[a-z]{2,}://|/\S*\?d=")  # of a picture on a server, or in a labelling tool's store
+_DRIVE = re.compile(r"[A-Za-z]:")
+_SHOWN = 5
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")  # names that are a path inside any folder, as they stand
 
 
@@ -33,6 +40,7 @@ def image_folder(document: Document) -> Path:
         places += [document.split, f"images/{document.split}"]
     bases = document.file.parents[:3]
     folders = [base / place for base in bases for place in places]
+    folders += [folder for base in bases if (folder := subfolder(base, ("images", "image", "img", "imgs"))) is not None]
     return fullest_folder(folders, names)
 
 
@@ -54,6 +62,7 @@ def read_images(
     """
     listing = _Listing(root)
     maps = [listing.read(d, folder) for d, folder in zip(documents, folders, strict=True)]
+    listing.find_elsewhere()
     listing.decide_missing()
     used = [row for row in listing.rows if not row["dropped"]]
     if len({row["image_id"] for row in used}) < len(used):
@@ -106,6 +115,7 @@ class _Listing:
         self.findings: list[Finding] = []
         self.rows: list[dict[str, Any]] = []
         self._by_path: dict[str, dict[str, Any]] = {}
+        self.text_ids = False
         self._missing: list[dict[str, Any]] = []
         self._files = _Files()
         self._base = self.root.as_posix()
@@ -115,19 +125,24 @@ class _Listing:
         entries, index, found = document.images
         del document.images  # as Python objects they are larger than the file
         problems = list(found)
+        self.text_ids |= document.has_text_ids
         prefix = inside(self.root, f"{relative(folder, self.root)}/x", document.name)[:-1]
         by_id: dict[int, dict[str, Any]] = {}
         columns = [integers([e.get(key) for e in entries]) for key in ("id", "width", "height")]
         values = [column.tolist() for column in (index, *columns[0], columns[1][0], columns[2][0])]
         for entry, i, number, bad, width, height in zip(entries, *values, strict=True):
-            name = entry.get("file_name")
+            name = entry.get("file_name", entry.get("coco_url"))  # LVIS v1 has addresses alone
             if bad or not isinstance(name, str) or number in by_id:
                 code = "label-duplicate-id" if number in by_id and not bad else "label-malformed"
                 got = f"{entry.get('id')!r:.20}, {name!r:.60}"
                 message = f"images[{i}] must have an id of its own and a file_name, got {got}"
                 problems.append(Problem(code, i, message))
                 continue
-            path = prefix + (name if _PLAIN.fullmatch(name) else inside(folder, name, document.name))
+            path = prefix + name if _PLAIN.fullmatch(name) else self._path_of(name, prefix)
+            if path is None:
+                message = f"images[{i}] (id {number}) must name a file, got {name!r:.60}"
+                problems.append(Problem("label-malformed", i, message))
+                continue
             row = {
                 "image_id": number,
                 "path": path,
@@ -135,6 +150,8 @@ class _Listing:
                 "height": height,
                 "split": document.split,
                 "dropped": False,
+                "named": name,
+                "entry": (document, i, number),
             }
             problem = self._add(row, i)
             by_id[number] = self._by_path[path]
@@ -170,18 +187,105 @@ class _Listing:
                 return Problem("image-unreadable", index, str(error), facts={"image": row["path"]})
         return None
 
+    def _path_of(self, name: str, prefix: str) -> str | None:
+        """The path a name stands for that is no plain one: absolute, an address, with `..`; None where it is none."""
+        if "\0" in name:
+            return None
+        text = (
+            unquote(parse_qs(urlsplit(name).query).get("d", [urlsplit(name).path])[0]) if _ADDRESS.match(name) else name
+        )
+        parts = PurePosixPath(text.strip().replace("\\", "/")).parts
+        own = PurePosixPath(self._base).parts
+        if parts[: len(own)] == own:
+            return "/".join(parts[len(own) :]) or None
+        if text == name and not {"..", "/"}.intersection(parts) and not _DRIVE.match(name):
+            return posixpath.normpath(prefix + "/".join(parts)) if parts else None
+        kept = [part for part in parts if part not in {"..", "/", "."} and not _DRIVE.fullmatch(part)]
+        return prefix + "/".join(kept) if kept else None
+
+    def find_elsewhere(self) -> None:
+        """Take missing images for the one picture of their name that no other entry stands for, and say so."""
+        if not self._missing:
+            return
+        listed = {row["path"] for row in self.rows}
+        free: dict[str, list[str]] = defaultdict(list)
+        for file in list_images(self.root, recursive=True):
+            path = relative(file, self.root)
+            if path not in listed:
+                free[file.name].append(path)
+        wanted = Counter(PurePosixPath(row["path"]).name for row in self._missing)
+        moved: dict[Document, list[tuple[int, str, str]]] = defaultdict(list)
+        for row in list(self._missing):
+            name = PurePosixPath(row["path"]).name
+            if wanted[name] == 1 and len(free[name]) == 1 and self._is_same(row, free[name][0]):
+                self._missing.remove(row)
+                document, index, number = row["entry"]
+                moved[document].append(
+                    (index, f"id {number}: '{row['named']:.80}' is '{free[name][0]}'", free[name][0])
+                )
+                row["path"] = free[name][0]
+        for document, found in moved.items():
+            listed_here = "; ".join(text for _, text, _ in found[:_SHOWN]) + ("; …" if len(found) > _SHOWN else "")
+            message = (
+                f"{len(found)} images lie elsewhere than the file says and were found by their names: {listed_here}"
+            )
+            facts = {"images": [path for _, _, path in found], "entries": [index for index, _, _ in found]}
+            problem = Problem("layout-elsewhere", found[0][0], message, count=len(found), facts=facts)
+            self.findings += document.findings("images", [problem])
+
+    def _is_same(self, row: dict[str, Any], path: str) -> bool:
+        """Whether a picture of the right name has the size and the split an entry states; takes the size where none."""
+        splits = {split_of(part) for part in (*PurePosixPath(row["path"]).parts[:-1], *PurePosixPath(path).parts[:-1])}
+        if len(splits - {None}) > 1:
+            return False
+        try:
+            height, width = read_header(self.root / path).size_hw
+        except DataError:
+            return False
+        if not _has_size(row):
+            row["height"], row["width"] = height, width
+        return (row["height"], row["width"]) in {(height, width), (width, height)}
+
     def decide_missing(self) -> None:
-        """Labels without any picture are kept (they can be evaluated against); single missing pictures are not."""
+        """Labels without any picture are kept (they can be evaluated against); single missing pictures are not.
+
+        The size of a picture that is not there and not stated reaches as far as its boxes.
+        """
         alone = len(self._missing) == len(self.rows)
+        if alone and not all(map(_has_size, self._missing)):
+            self._reach_of_boxes()
         for row in self._missing:
             row["dropped"] = not alone or not _has_size(row)
         if self._missing and alone:
             message = f"none of the {len(self._missing)} images was found; the labels can be evaluated, not trained on"
             self.findings.append(finding("image-missing", message, count=len(self._missing)))
             return
-        self.findings += [
-            finding("image-missing", "the image does not exist", path=row["path"]) for row in self._missing
-        ]
+        for row in self._missing:
+            _, index, number = row["entry"]
+            said = "" if row["path"].endswith(row["named"]) else f", which the file calls '{row['named']:.80}'"
+            message = f"the image does not exist{said}"
+            facts = {"images_entry": index, "id": number}
+            self.findings.append(finding("image-missing", message, path=row["path"], facts=facts))
+
+    def _reach_of_boxes(self) -> None:
+        """Give images of no stated size the size their boxes need."""
+        bare = [row for row in self._missing if not _has_size(row)]
+        reach: dict[tuple[int, int], tuple[float, float]] = {}
+        for document in {id(row["entry"][0]): row["entry"][0] for row in bare}.values():
+            entries, _, _ = document.entries("annotations")
+            of_image, wrong = integers([e.get("image_id") for e in entries])
+            boxes, bad = float_rows([e.get("bbox") for e in entries], 4)
+            for number, box in zip(of_image[~wrong & ~bad].tolist(), boxes[~wrong & ~bad].tolist(), strict=True):
+                across, down = reach.get((id(document), number), (1.0, 1.0))
+                reach[id(document), number] = max(across, box[0] + box[2]), max(down, box[1] + box[3])
+        for row in bare:
+            document, _, number = row["entry"]
+            across, down = reach.get((id(document), number), (1.0, 1.0))
+            row["width"], row["height"] = (min(math.ceil(side), MAX_SIDE) for side in (across, down))
+        message = (
+            f"{len(bare)} images are not there and no size is stated; they are taken as large as their boxes reach"
+        )
+        self.findings.append(finding("image-size-mismatch", message, count=len(bare)))
 
 
 def _has_size(row: dict[str, Any]) -> bool:
@@ -208,6 +312,10 @@ def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.Da
         pairs: dict[int, str] = {}
         for i, number, wrong, entry in zip(index.tolist(), ids.tolist(), bad.tolist(), entries, strict=True):
             name = entry.get("name")
+            if not wrong and number not in pairs and (name is None or not str(name).strip() or isinstance(name, int)):
+                name = str(name) if isinstance(name, int) and not isinstance(name, bool) else f"category_{number}"
+                message = f"categories[{i}] (id {number}) has no name of text; it is called '{name}'"
+                problems.append(Problem("class-names-missing", i, message))
             if wrong or not isinstance(name, str) or not name or pairs.get(number, name) != name:
                 message = (
                     f"categories[{i}] must have an id of its own and a name, got {entry.get('id')!r:.20}, {name!r:.40}"
@@ -278,13 +386,18 @@ _WHOLE = 1 << 22  # up to so many bytes all of a file is searched
 _NEAR = 1 << 16  # of a larger file, so much behind the key of its annotations: the first entry is in it
 
 
-def json_kind(path: Path) -> Literal["instances", "panoptic"] | None:
-    """What the annotations of a JSON file with images and categories are, by whether they have segments; else None."""
+def json_kind(path: Path) -> Literal["instances", "panoptic", "listing"] | None:
+    """What the annotations of a JSON file with images and categories are, by whether they have segments; else None.
+
+    "listing" is a file without any.
+    """
     if path.suffix.lower() != ".json" or not read_head(path, 1):
         return None
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
         if text.find(b'"images"') < 0 or text.rfind(b'"categories"') < 0:
             return None
-        first = max(text.find(b'"annotations"'), 0)
+        first = text.find(b'"annotations"')
+        if first < 0:
+            return "listing"
         last = len(text) if len(text) <= _WHOLE else first + _NEAR
         return "instances" if text.find(b'"segments_info"', first, last) < 0 else "panoptic"

@@ -233,8 +233,9 @@ def read_mot_txt(
 
     Pixels become 0-based with exclusive ends (`x1 = left - 1`, `x2 = x1 + width`), frames 0-based. Files of 9 columns
     follow MOT16 and later (class, visibility); those of 10 follow MOT15 (world coordinates, which are not read).
-    `name` is the path that findings carry. Where `length`, the sequence's number of frames, is given, a file that counts
-    its frames from 0 is read so, which is a finding: its first frame is 0 and its last one below `length`. DataError when the file cannot be read.
+    `name` is the path that findings carry. Where `length`, the sequence's number of frames, is given, a file that
+    counts its frames from 0 is read so, which is a finding: its first frame is 0 and its last one below `length`.
+    DataError when the file cannot be read.
     """
     file = Path(path)
     name = name or str(file)
