@@ -61,15 +61,18 @@ def account_for_pictures(dataset: Dataset, place: Path) -> Dataset:
     labels = {str(dataset.root / p) for p in dataset.images["mask_path"].drop_nulls().to_list()}
     labels |= {str(dataset.root / p) for p in dataset.objects["label_path"].cast(str).drop_nulls().unique().to_list()}
     found, junk = _walk(_scope(dataset, place, held))
-    beside = {os.path.dirname(p) for p in held}
-    holders = {os.path.dirname(p) for p in labels if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES} - beside
+    beside = {_folder(p) for p in held}
+    holders = {_folder(p) for p in labels if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES} - beside
     rest = sorted(
         p
         for p in found - held - labels
-        if not _is_label_picture(p, place, holders) and (_suffix(p) not in _ONLY_BESIDE or os.path.dirname(p) in beside)
+        if not _is_label_picture(p, place, holders) and (_suffix(p) not in _ONLY_BESIDE or _folder(p) in beside)
     )
     if dataset.task == "semantic":
         rest = _without_other_masks(rest, held)
+    if dataset.format == "coco-panoptic":  # maps are named like their images
+        stems = {Path(p).stem for p in held}
+        rest = [p for p in rest if _suffix(p) in _LOSSY or Path(p).stem not in stems]
     paths = [_relative(p, dataset.root) for p in rest]
     kept, good = _without_false_orphans(dataset.findings, paths)
     notes = [*_notes(dataset, paths, kept, good), *_junk_note(junk, dataset.root)]
@@ -117,6 +120,10 @@ def _is_picture(name: str) -> bool:
     return suffix in IMAGE_SUFFIXES or suffix in _NOT_DECODED
 
 
+def _folder(path: str) -> str:
+    return path.rpartition(os.sep)[0]
+
+
 def _suffix(path: str) -> str:
     lower = path.lower()
     return ".nii.gz" if lower.endswith(".nii.gz") else os.path.splitext(lower)[1]
@@ -124,7 +131,7 @@ def _suffix(path: str) -> str:
 
 def _is_label_picture(path: str, place: Path, holders: set[str]) -> bool:
     """Whether a picture holds labels: it lies where masks in use do, or where the folder's name says so."""
-    if os.path.dirname(path) in holders:
+    if _folder(path) in holders:
         return True
     if _suffix(path) in _LOSSY:
         return False

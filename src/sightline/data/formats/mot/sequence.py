@@ -326,8 +326,8 @@ def _from_zero(values: Floats, name: str, line: int) -> Finding:
     touching = int(((values[:, 2] == 0) | (values[:, 3] == 0)).sum())
     boxes = f"; {touching} boxes begin at pixel 0: they may count from 0 too, and are read as counted from 1"
     message = (
-        f"the frames are 0 to {int(values[:, 0].max())}, where the format counts from 1: they are read as counted from 0"
-        f"{boxes if touching else ''}"
+        f"the frames are 0 to {int(values[:, 0].max())}, where the format counts from 1: they are read as counted from "
+        f"0{boxes if touching else ''}"
     )
     facts = {"first": 0, "last": int(values[:, 0].max()), "boxes_at_zero": touching}
     return finding("label-counted-from-zero", message, path=name, line=line, count=len(values), facts=facts)

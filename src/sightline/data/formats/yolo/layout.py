@@ -143,7 +143,12 @@ def folder_layout(path: Path) -> Layout | None:
             layout.add_folder(folder, labels / folder.relative_to(images), split_of(folder.name))
     elif parts:
         for part in parts:
-            layout.add_folder(part / "images", part / "labels", split_of(part.name))
+            inner = subfolder(part, ("images",)) or part
+            layout.add_folder(inner, labels_beside(inner), split_of(part.name))
+    elif mixed := split_folders(path):
+        for folder in mixed:
+            layout.add_folder(folder, folder, split_of(folder.name))
+            layout.not_labels |= {folder / n for n in _NAME_FILES}
     else:
         layout.label_folders[path] = False
         layout.images = [(p, None) for p in list_images(path)]
@@ -272,6 +277,14 @@ def _names_file(folder: Path) -> dict[int, str] | None:
     if len(set(names)) < len(names):
         raise DataError("class names must differ, got one twice", where=str(found[0]))
     return dict(enumerate(names)) or None
+
+
+def split_folders(path: Path) -> list[Path]:
+    """The folders named like splits that hold pictures and their text files together; none where they overlap."""
+    if has_label_pairs(path):
+        return []
+    found = [p for p in sorted(path.iterdir()) if p.is_dir() and split_of(p.name) and has_label_pairs(p)]
+    return found if len({split_of(p.name) for p in found}) == len(found) else []
 
 
 def has_label_pairs(folder: Path) -> bool:

@@ -39,6 +39,7 @@ from sightline.data.formats.yolo.layout import (
     folder_layout,
     has_label_pairs,
     is_data_yaml,
+    split_folders,
     yaml_layout,
 )
 from sightline.data.layout import absolute, list_files, relative, split_of, subfolder
@@ -119,8 +120,8 @@ class RowReader:
         self.keypoints = (count, 3)
         first = next(i for i, t in enumerate(self._tokens) if len(t) > _BOX)
         message = (
-            f"all {len(longer)} rows longer than a box have {count} × 3 numbers more, every third of them 0, 1 or 2: they "
-            f"are read as a box and {count} keypoints; `kpt_shape: [{count}, 3]` is missing"
+            f"all {len(longer)} rows longer than a box have {count} × 3 numbers more, every third of them 0, 1 or 2: "
+            f"they are read as a box and {count} keypoints; `kpt_shape: [{count}, 3]` is missing"
         )
         place = {"path": self._files[first], "line": self._lines[first], "count": len(longer)}
         self.findings.append(finding("label-no-keypoint-shape", message, facts={"keypoints": count}, **place))  # type: ignore[arg-type]
@@ -316,9 +317,13 @@ def detect(path: Path) -> float | None:
     labels = subfolder(path, ("labels",))
     if labels is not None and subfolder(path, ("images",)) is not None:
         return 0.8 if any(labels.rglob("*.txt")) else None
-    if any((p / "labels").is_dir() and (p / "images").is_dir() for p in path.iterdir() if split_of(p.name)):
+    if any(
+        subfolder(p, ("labels",)) and subfolder(p, ("images",))
+        for p in path.iterdir()
+        if p.is_dir() and split_of(p.name)
+    ):
         return 0.8
-    return 0.6 if has_label_pairs(path) else None
+    return 0.6 if has_label_pairs(path) or split_folders(path) else None
 
 
 def read(path: Path) -> Dataset:
