@@ -6,6 +6,7 @@ from sightline.core.lazy import door
 
 if TYPE_CHECKING:
     from sightline.audit.labels.errors import LabelErrors, rank_label_errors
+    from sightline.audit.quarantine import write_quarantine
     from sightline.audit.result import (
         QUANTILES,
         AuditOptions,
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
         Quantiles,
         SplitCounts,
         read_audit,
-        write_quarantine,
     )
     from sightline.audit.run import audit_dataset
     from sightline.audit.splits.file import write_split

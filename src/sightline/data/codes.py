@@ -46,7 +46,9 @@ CODES: dict[str, Code] = {
     "image-without-objects": Code(
         "info", "listed images have no object", "Nothing, if they are true negatives; else label them"
     ),
-    "image-same-stem": Code("error", "two images have one stem and one of them is used", "Rename or remove one"),
+    "image-same-stem": Code(
+        "error", "two images have one stem: they share a label, or one of them is used", "Rename or remove one"
+    ),
     "image-exif-orientation": Code(
         "warning",
         "an image is stored turned and relies on its EXIF orientation",
@@ -178,6 +180,11 @@ CODES: dict[str, Code] = {
     "class-conflict": Code("error", "one class id has different names in different files", "Use one class list"),
     "class-duplicate-name": Code("warning", "two class ids share one name and are read as one class", "Merge the ids"),
     "class-unused": Code("info", "a declared class has no object", "Nothing, or remove it from the class list"),
+    "class-grouping": Code(
+        "info",
+        "a category is the group of others and has no object",
+        "Nothing: converters leave it out; or remove it from the class list",
+    ),
     "class-off-by-one": Code(
         "error",
         "class ids run from 1 to the number of classes, where the format counts from 0",
@@ -308,6 +315,9 @@ CODES: dict[str, Code] = {
     # losses when writing
     "loss-crowd": Code("warning", "crowd regions are left out", "Use COCO to keep them"),
     "loss-ignore": Code("warning", "ignored objects are left out", "Use COCO to keep them"),
+    "loss-outside": Code(
+        "info", "coordinates outside the image are written", "Clip the boxes, or correct them: see `sightline audit`"
+    ),
     "loss-parts": Code("warning", "of masks of several parts the largest is written", "Use COCO to keep them"),
     "loss-outline": Code("warning", "run-length masks are written as outlines", "Use COCO to keep them exactly"),
     "loss-polygons": Code("info", "polygons are written as the pixels they cover", "Use COCO to keep the outlines"),

@@ -39,7 +39,7 @@ from sightline.core.config import Config
 from sightline.core.dataset import Dataset, Task, check_split_names
 from sightline.core.errors import ConfigError, DataError, at
 from sightline.data.codes import finding, images_of_findings
-from sightline.data.formats.masks.read import MaskOptions
+from sightline.data.formats.masks.pairs import MaskOptions
 from sightline.data.layout import absolute, read_text
 from sightline.data.splits.division import assign_splits, declared_groups
 from sightline.data.splits.table import SplitRecord, apply_table, changed_splits

@@ -110,6 +110,7 @@ def write_dataset(
     """
     if format not in FORMATS:
         raise ConfigError(unknown_name("format to write", format, FORMATS))
+    dataset = _without_groups(dataset)
     dataset, losses = _boxes_alone(dataset) if dataset.task == "detect" else (dataset, [])
     return [*losses, *FORMATS[format].write(dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]
 
@@ -241,6 +242,20 @@ def _description_below(file: Path, base: Path, description: Description, above: 
         do = f"Say it in {inner.name}, which names the folders"
         raise ConfigError("'path' names a description, which must say itself how to read", where=str(file), do=do)
     return inner
+
+
+def _without_groups(dataset: Dataset) -> Dataset:
+    """The data set without the classes that only name a group of others."""
+    groups = {name for f in dataset.findings if f.code == "class-grouping" for name in f.facts["classes"]}
+    used = dataset.objects["class_id"].unique()
+    empty = pl.col("name").is_in(sorted(groups)) & ~pl.col("class_id").is_in(used.implode())
+    kept = dataset.classes.filter(~empty)
+    if len(kept) == len(dataset.classes):
+        return dataset
+    slots = {old: new for new, old in enumerate(kept["class_id"].to_list())}
+    numbered = pl.col("class_id").replace_strict(slots, return_dtype=pl.Int32)
+    objects = dataset.objects.with_columns(numbered) if len(dataset.objects) else dataset.objects
+    return replace(dataset, classes=kept.with_columns(numbered), objects=objects)
 
 
 def _boxes_alone(dataset: Dataset) -> tuple[Dataset, list[Finding]]:

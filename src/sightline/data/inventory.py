@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
@@ -107,11 +107,9 @@ def _walk(folders: Iterable[Path]) -> tuple[set[str], dict[str, int]]:
                 continue
             seen.add(real)
             for name in JUNK_FOLDERS.intersection(below):
-                junk[os.path.join(parent, name)] = sum(
-                    len(files) for _, _, files in os.walk(os.path.join(parent, name))
-                )
+                junk[f"{parent}{os.sep}{name}"] = sum(len(files) for _, _, files in os.walk(f"{parent}{os.sep}{name}"))
             below[:] = [name for name in below if not name.startswith(".") and name not in JUNK_FOLDERS]
-            found |= {os.path.join(parent, n) for n in names if not n.startswith(".") and _is_picture(n)}
+            found |= {f"{parent}{os.sep}{n}" for n in names if not n.startswith(".") and _is_picture(n)}
     return found, junk
 
 
@@ -126,7 +124,7 @@ def _folder(path: str) -> str:
 
 def _suffix(path: str) -> str:
     lower = path.lower()
-    return ".nii.gz" if lower.endswith(".nii.gz") else os.path.splitext(lower)[1]
+    return ".nii.gz" if lower.endswith(".nii.gz") else PurePath(lower).suffix
 
 
 def _is_label_picture(path: str, place: Path, holders: set[str]) -> bool:
@@ -142,8 +140,8 @@ def _is_label_picture(path: str, place: Path, holders: set[str]) -> bool:
 
 def _without_other_masks(rest: list[str], held: Iterable[str]) -> list[str]:
     """The pictures that are no further set of masks, which are named like an image and a suffix."""
-    stems = {os.path.splitext(p)[0] for p in held}
-    return [p for p in rest if not any(os.path.splitext(p)[0][: m.start()] in stems for m in re.finditer(r"[_\-.]", p))]
+    stems = {p.removesuffix(PurePath(p).suffix) for p in held}
+    return [p for p in rest if not any(p[: m.start()] in stems for m in re.finditer(r"[_\-.]", p))]
 
 
 def _relative(path: str, root: Path) -> str:

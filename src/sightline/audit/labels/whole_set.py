@@ -99,9 +99,9 @@ def _no_foreground(dataset: Dataset, scan: Scan) -> list[Finding]:
         ("the data set", [p for _, p in masks]),
         *((f"'{s}'", [p for own, p in masks if own == s]) for s in splits),
     ]:
-        classes = np.flatnonzero(np.sum(pixels, axis=0)) if pixels else []
+        classes: list[int] = np.flatnonzero(np.sum(pixels, axis=0)).tolist() if pixels else []
         if pixels and len(classes) < 2 and len(dataset.classes) > 1:
-            only = dataset.class_names[int(classes[0])] if len(classes) else "ignored pixels"
+            only = dataset.class_names[classes[0]] if len(classes) else "ignored pixels"
             message = f"nothing can be learnt from {what} or measured on it: its {len(pixels)} masks hold {only} alone"
             found.append(finding("label-nothing-to-learn", message, count=len(pixels)))
     return found

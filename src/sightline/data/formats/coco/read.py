@@ -10,6 +10,7 @@ so `x2 = x + width` is exclusive already. Keypoints are kept as written, which i
 pixel they lie in; the pairs of a skeleton count from 1 there and from 0 here.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import polars as pl
 
 from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
+from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.annotations import read_annotations
+from sightline.data.formats.coco.categories import read_classes
 from sightline.data.formats.coco.document import Document, entry_lines
-from sightline.data.formats.coco.listing import image_folder, json_kind, read_classes, read_images
+from sightline.data.formats.coco.listing import image_folder, json_kind, read_images
 from sightline.data.formats.shared.image_tables import build_dataset
 from sightline.data.layout import absolute, common_root, relative, split_of, subfolder
 
@@ -69,6 +72,20 @@ def roboflow_files(path: Path) -> list[tuple[Path, str | None]]:
     return [(p / ROBOFLOW_FILE, split_of(p.name)) for p in sorted(path.iterdir()) if (p / ROBOFLOW_FILE).is_file()]
 
 
+def _of_empty_groups(objects: pl.DataFrame, classes: pl.DataFrame) -> Callable[[Finding], Finding | None]:
+    """Narrows the finding about grouping categories to those without an object, for others are classes too."""
+    names = dict(classes.select("class_id", "name").iter_rows())
+    used = {names[i] for i in objects["class_id"].unique().to_list()}
+
+    def narrowed(f: Finding) -> Finding | None:
+        if f.code != "class-grouping":
+            return f
+        empty = [name for name in f.facts["classes"] if name not in used]
+        return replace(f, facts={"classes": empty}, count=len(empty)) if empty else None
+
+    return narrowed
+
+
 def read(path: Path) -> Dataset:
     """The data set of a COCO file or folder. DataError when there is none or it is no COCO."""
     path = absolute(path)
@@ -94,6 +111,7 @@ def read(path: Path) -> Dataset:
     objects = pl.concat(tables) if tables else pl.DataFrame(schema=OBJECTS_SCHEMA)
     if objects["object_id"].n_unique() < objects.height:  # several files, each counting from 1
         objects = objects.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("object_id"))
+    findings = [f for f in map(_of_empty_groups(objects, classes), findings) if f is not None]
     dataset = build_dataset(path, "coco", images, objects, classes, findings, root=root)
     named = [d.name for d in documents if d.has_text_ids]
     if named:

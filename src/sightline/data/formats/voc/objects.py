@@ -201,7 +201,6 @@ _EXACT = Context(prec=50, traps=[])
 _FEWEST_NUMBERS = 6  # of an outline: three corners
 _LONGEST = 40  # characters of a coordinate that are worth exact arithmetic
 _COLUMNS = ("image_id", "x1", "y1", "x2", "y2", "area", "crowd", "ignore", "occlusion", "truncation", "rle", "polygon")
-_READ_SHAPES = frozenset({"bndbox", "polygon", "robndbox"})
 _OTHER_SHAPES = frozenset({"part", "segmentation", "mask", "keypoints", "point", "points", "line", "ellipse", "cuboid"})
 
 

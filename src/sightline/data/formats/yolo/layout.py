@@ -22,7 +22,7 @@ from sightline.data.layout import (
 )
 from sightline.media import IMAGE_SUFFIXES
 
-__all__ = ["Layout", "data_yaml", "folder_layout", "is_data_yaml", "yaml_layout"]
+__all__ = ["NAME_FILES", "Layout", "data_yaml", "folder_layout", "is_data_yaml", "yaml_layout"]
 
 UNLISTED = "unlisted"
 """Our own key of the data YAML, for images of no split; others pass over it."""
@@ -32,7 +32,7 @@ _MOST_CLASSES = 100_000
 # The keys of the data YAML in use by trainers and export services; only the first line has a meaning here.
 _KEYS = ("path", *_SPLITS, "names", "nc", "kpt_shape", "kpt_names", UNLISTED)
 _OTHER_KEYS = ("download", "channels", "flip_idx", "roboflow", "minival", "format", "author", "license")
-_NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
+NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
 
 
 @dataclass
@@ -133,9 +133,11 @@ def yaml_layout(file: Path) -> Layout:
 def folder_layout(path: Path) -> Layout | None:
     """The layout of a folder without a data YAML, or None when it has no images with label files."""
     layout = Layout(path, path.name, _names_file(path))
-    layout.not_labels |= {path / n for n in _NAME_FILES}
+    layout.not_labels |= {path / n for n in NAME_FILES}
     images = subfolder(path, ("images",))
     labels = subfolder(path, ("labels",))
+    if labels is not None:
+        layout.names = layout.names or _names_file(labels)
     parts = [p for p in sorted(path.iterdir()) if p.is_dir() and split_of(p.name) and subfolder(p, ("images",))]
     if images is not None and labels is not None:
         splits = [p for p in sorted(images.iterdir()) if p.is_dir() and split_of(p.name)]
@@ -148,7 +150,8 @@ def folder_layout(path: Path) -> Layout | None:
     elif mixed := split_folders(path):
         for folder in mixed:
             layout.add_folder(folder, folder, split_of(folder.name))
-            layout.not_labels |= {folder / n for n in _NAME_FILES}
+            layout.not_labels |= {folder / n for n in NAME_FILES}
+            layout.names = layout.names or _names_file(folder)
     else:
         layout.label_folders[path] = False
         layout.images = [(p, None) for p in list_images(path)]
@@ -270,7 +273,7 @@ def _keypoint_names(values: dict[str, Any], layout: Layout) -> dict[int, list[st
 
 
 def _names_file(folder: Path) -> dict[int, str] | None:
-    found = [p for p in (*(folder / n for n in _NAME_FILES), *list_files(folder, (".names",))) if p.is_file()]
+    found = [p for p in (*(folder / n for n in NAME_FILES), *list_files(folder, (".names",))) if p.is_file()]
     if not found:
         return None
     names = [line.strip() for line in read_text(found[0]).splitlines() if line.strip()]
