@@ -8,7 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from sightline.audit.labels.polygons import CROSSES, FLAT, MAX_PAIRS, UNDECIDED, examine_shapes
-from sightline.audit.labels.whole_set import fit_as_corners
+from sightline.audit.labels.whole_set import fit_as_corners, lost_masks
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
 from sightline.data import entry_lines, finding
@@ -122,6 +122,7 @@ class _Table:
         masked = (objects["rle"].is_not_null() | objects["polygon"].is_not_null()).to_numpy()
         high = stated > AREA_FACTOR * of_box + AREA_PX
         low = stated < of_box / AREA_FACTOR - AREA_PX
+        solid = solid & ~lost_masks(objects, self._dataset).to_numpy()
         for row in np.flatnonzero(solid & (high | low)).tolist() if self._dataset.format in _STATED else ():
             mask = self._mask(row) if masked[row] else None
             own = of_box[row] if mask is None else float(rle.area(mask))

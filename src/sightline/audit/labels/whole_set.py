@@ -12,7 +12,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
 from sightline.data import entry_lines, finding
 
-__all__ = ["Corners", "check_whole_set", "fit_as_corners"]
+__all__ = ["Corners", "check_whole_set", "fit_as_corners", "lost_masks"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Corners: TypeAlias = tuple[int, int, int]
@@ -25,6 +25,7 @@ _SLACK_PX = 1.0
 _SIZES = ("coco", "roboflow", "coco-panoptic", "visdrone", "mot")  # formats of x, y, width, height
 _MASK_SHARE = 0.5  # where most objects have outlines, those without are the exception
 _SHOWN = 5
+_LOST = frozenset({"label-bad-segmentation", "mask-missing-segment"})
 
 
 def fit_as_corners(
@@ -52,6 +53,18 @@ def fit_as_corners(
     if counts[0] < _ALL * total or counts[1] > _MOST_THAT_FIT * total:
         return None
     return *counts, total
+
+
+def lost_masks(objects: pl.DataFrame, dataset: Dataset) -> pl.Series:
+    """Which of the objects have a mask that could not be read, by the findings about their entries."""
+    lost = [(f.path, f.entry) for f in dataset.findings if f.code in _LOST and f.entry is not None]
+    if not lost:
+        return pl.repeat(False, len(objects), eager=True)
+    entries = pl.DataFrame(lost, schema={"label_path": pl.String, "entry": pl.Int32}, orient="row").unique()
+    places = objects.select(pl.col("label_path").cast(pl.String), "entry")
+    return places.join(entries.with_columns(lost=True), on=["label_path", "entry"], how="left", maintain_order="left")[
+        "lost"
+    ].fill_null(False)
 
 
 def check_whole_set(dataset: Dataset, scan: Scan, _options: AuditOptions) -> list[Finding]:
@@ -124,7 +137,7 @@ def _without_objects(dataset: Dataset) -> list[Finding]:
 
 def _mixed(dataset: Dataset) -> list[Finding]:
     """Boxes alone among outlines: trainers of masks leave them out, or fail."""
-    objects = dataset.usable_objects
+    objects = dataset.usable_objects.filter(~lost_masks(dataset.usable_objects, dataset))
     bare = objects.filter(pl.col("rle").is_null() & pl.col("polygon").is_null())
     if dataset.task != "instance" or bare.is_empty() or len(bare) >= _MASK_SHARE * len(objects):
         return []

@@ -46,9 +46,11 @@ def _corners(site: Site) -> list[Planted]:
 
 def _one_changed(site: Site, code: str, **changes: Any) -> list[Planted]:
     document = site.document(_PARTS[0])
-    document["annotations"][7] |= changes
+    entries = document["annotations"]
+    index = max(range(len(entries)), key=lambda i: float(entries[i]["area"]))
+    entries[index] |= changes
     places = site.write_document(_PARTS[0], document)
-    return [Planted(code, _PARTS[0], places["annotations", 7])]
+    return [Planted(code, _PARTS[0], places["annotations", index])]
 
 
 def _from_zero(site: Site) -> list[Planted]:
@@ -104,6 +106,6 @@ WHOLE_FAULTS: dict[str, Fault] = {
     "label-counted-from-zero": Fault("voc", _from_zero),
     "label-no-keypoint-shape": Fault("yolo", _posed),
     "class-grouping": Fault("coco", _grouped),
-    "mask-mixed-values": Fault("cracks", _one_in_ones),
-    "mask-soft": Fault("cracks", _softened),
+    "mask-mixed-values": Fault("cracks", _one_in_ones, ("image-unlisted",)),
+    "mask-soft": Fault("cracks", _softened, ("image-unlisted",)),
 }

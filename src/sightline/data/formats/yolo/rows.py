@@ -18,7 +18,7 @@ from sightline.ops.outlines import signed_area
 
 __all__ = ["FAR", "RowReader"]
 
-_SEEN = {"0", "1", "2"}  # visibilities
+_SEEN = {0.0, 1.0, 2.0}  # visibilities
 _BOX = 5  # numbers of a row: class and box
 _CORNERS = 9  # class and four corners
 _SQUARE_PX = 2.0  # how far the diagonals of a rectangle may differ in length and middle: labels carry few decimals
@@ -44,9 +44,7 @@ class _Row(NamedTuple):
 
 def _is_posed(tokens: list[str]) -> bool:
     """Whether a row may be a box and keypoints of x, y and visibility."""
-    return (
-        len(tokens) > _BOX and (len(tokens) - _BOX) % 3 == 0 and {t.removesuffix(".0") for t in tokens[7::3]} <= _SEEN
-    )
+    return len(tokens) > _BOX and (len(tokens) - _BOX) % 3 == 0 and set(map(_number, tokens[7::3])) <= _SEEN
 
 
 @dataclass
@@ -80,7 +78,7 @@ class RowReader:
             return
         longer = [t for t in self._tokens if len(t) > _BOX] + [row.tokens for row in self._odd]
         lengths = set(map(len, longer))
-        sure = len(lengths) == 1 and all(map(_is_posed, longer)) and any("2" in t[7::3] for t in longer)
+        sure = len(lengths) == 1 and all(map(_is_posed, longer)) and any(2.0 in map(_number, t[7::3]) for t in longer)
         if not sure:
             for row in self._odd:
                 self._refuse(row)
