@@ -25,6 +25,7 @@ from sightline.data.formats.shared.image_tables import MASKED
 from sightline.data.formats.yolo import layout as yolo_layout
 from sightline.data.inventory import account_for_pictures
 from sightline.data.layout import JUNK_FOLDERS, absolute, list_files
+from sightline.data.unknown import describe_unknown
 
 __all__ = ["FORMATS", "Format", "detect_format", "entry_lines", "read_dataset", "write_dataset"]
 
@@ -158,12 +159,16 @@ def _find(path: Path) -> tuple[Path, str]:
         shown = ", ".join(f"{p.relative_to(path).as_posix()} ({name})" for p, name in several[:_SHOWN])
         more = f" and {len(several) - _SHOWN} more" if len(several) > _SHOWN else ""
         raise DataError(f"must be one data set, got several: {shown}{more}", where=str(path), do="Name one of them")
-    looked = "; ".join(f"{name}: {f.looked_for}" for name, f in FORMATS.items())
+    unknown = describe_unknown(path)
     inner = [f"Name {p.relative_to(path).as_posix()}, which is {name}" for p, name in several]
     raise DataError(
-        f"no known format was recognised, looked for {looked}",
+        "no known format was recognised\n"
+        f"  seen: {unknown.seen}\n"
+        f"  nearest: {unknown.nearest}. {unknown.do}\n"
+        f"  known: {', '.join(FORMATS)}\n"
+        "  the layout of each: docs/data.md",
         where=str(path),
-        do=inner[0] if inner else f"Name the format, or describe the folders in a {DESCRIPTION_NAME}",
+        do=inner[0] if inner else f"Name the format with --format, or describe the folders in a {DESCRIPTION_NAME}",
     )
 
 
