@@ -27,7 +27,7 @@ def test_only_folder_is_descended_into(tmp_path: Path, save_image) -> None:
     (tmp_path / "outer/inner/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert read_dataset(tmp_path).root == tmp_path / "outer/inner"
     (tmp_path / "outer/other").mkdir()
-    with pytest.raises(DataError, match=r"no known format.* Name outer/inner, which is yolo\."):
+    with pytest.raises(DataError, match=r"(?s)no known format.* Name outer/inner, which is yolo\."):
         read_dataset(tmp_path)
 
 

@@ -87,11 +87,8 @@ def _kind_of(head: str, suffix: str) -> str:
         return f"the columns {line:.60}" if _COLUMNS.search(line) else f"{line.count(',') + 1} columns"
     if suffix == ".json":
         keys = list(dict.fromkeys(re.findall(r'"([^"\\]{1,40})"\s*:', head)))[:4]
-        return (
-            f"{'a list' if line.startswith('[') else 'an object'} with the keys {', '.join(keys)}"
-            if keys
-            else "no keys"
-        )
+        whole = "a list" if line.startswith("[") else "an object"
+        return f"{whole} with the keys {', '.join(keys)}" if keys else "no keys"
     if suffix == ".xml":
         root = re.search(r"<(\w[\w:.-]*)", re.sub(r"<[?!][^>]*>", "", head))
         return f"the root <{root[1]}>" if root else "no root"
