@@ -111,7 +111,8 @@ def test_stated_areas_far_from_box_and_mask_are_named_with_both(coco) -> None:
     wrong = found(coco(entries, indent=1), "label-wrong-area")
     assert [(f.entry, f.facts["stated"]) for f in wrong] == [(2, 1.0), (3, 1e9)]
     assert wrong[0].facts["true"] == pytest.approx(200, rel=0.1)
-    assert "id 3" in wrong[1].message and "the box has 400" in wrong[1].message
+    assert "id 3" in wrong[1].message
+    assert "the box has 400" in wrong[1].message
     assert wrong[0].line != wrong[1].line
 
 

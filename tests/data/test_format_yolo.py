@@ -258,7 +258,9 @@ def test_round_trip_within_the_printed_precision(tmp_path: Path, data: st.DataOb
         task="instance",
         format="none",
     )
-    assert write_dataset(before, tmp_path / "out", "yolo") == []
+    outside = sum(row["x2"] > size_wh[0] or row["y2"] > size_wh[1] for row in rows)  # the flat ones, made wider
+    losses = write_dataset(before, tmp_path / "out", "yolo")
+    assert [(f.code, f.count) for f in losses] == ([("loss-outside", outside)] if outside else [])
     after = read_dataset(tmp_path / "out")
     columns = ["x1", "y1", "x2", "y2"]
     assert np.allclose(before.objects.select(columns), after.objects.select(columns), rtol=0, atol=64 * 2e-8)

@@ -162,11 +162,13 @@ def _find(path: Path) -> tuple[Path, str]:
     unknown = describe_unknown(path)
     inner = [f"Name {p.relative_to(path).as_posix()}, which is {name}" for p, name in several]
     raise DataError(
-        "no known format was recognised\n"
-        f"  seen: {unknown.seen}\n"
-        f"  nearest: {unknown.nearest}. {unknown.do}\n"
-        f"  known: {', '.join(FORMATS)}\n"
-        "  the layout of each: docs/data.md",
+        "no known format was recognised",
+        lines=(
+            f"seen: {unknown.seen}",
+            f"nearest: {unknown.nearest}: {unknown.do[0].lower()}{unknown.do[1:]}",
+            f"known: {', '.join(FORMATS)}",
+            "the layout of each: docs/data.md",
+        ),
         where=str(path),
         do=inner[0] if inner else f"Name the format with --format, or describe the folders in a {DESCRIPTION_NAME}",
     )

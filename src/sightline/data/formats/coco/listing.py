@@ -117,6 +117,7 @@ class _Listing:
         self._by_path: dict[str, dict[str, Any]] = {}
         self.text_ids = False
         self._missing: list[dict[str, Any]] = []
+        self._restated: list[dict[str, Any]] = []  # named by more than a path inside the folder
         self._files = _Files()
         self._base = self.root.as_posix()
 
@@ -153,6 +154,8 @@ class _Listing:
                 "named": name,
                 "entry": (document, i, number),
             }
+            if not _PLAIN.fullmatch(name) and posixpath.normpath(name.strip().replace("\\", "/")) not in path:
+                self._restated.append(row)
             problem = self._add(row, i)
             by_id[number] = self._by_path[path]
             if problem is not None:
@@ -205,25 +208,19 @@ class _Listing:
 
     def find_elsewhere(self) -> None:
         """Take missing images for the one picture of their name that no other entry stands for, and say so."""
-        if not self._missing:
-            return
-        listed = {row["path"] for row in self.rows}
-        free: dict[str, list[str]] = defaultdict(list)
-        for file in list_images(self.root, recursive=True):
-            path = relative(file, self.root)
-            if path not in listed:
-                free[file.name].append(path)
-        wanted = Counter(PurePosixPath(row["path"]).name for row in self._missing)
         moved: dict[Document, list[tuple[int, str, str]]] = defaultdict(list)
-        for row in list(self._missing):
-            name = PurePosixPath(row["path"]).name
-            if wanted[name] == 1 and len(free[name]) == 1 and self._is_same(row, free[name][0]):
-                self._missing.remove(row)
-                document, index, number = row["entry"]
-                moved[document].append(
-                    (index, f"id {number}: '{row['named']:.80}' is '{free[name][0]}'", free[name][0])
-                )
-                row["path"] = free[name][0]
+
+        def say(row: dict[str, Any]) -> None:
+            document, index, number = row["entry"]
+            moved[document].append((index, f"id {number}: '{row['named']:.80}' is '{row['path']}'", row["path"]))
+
+        for row in self._restated:
+            if row not in self._missing:
+                say(row)
+        for row, path in self._found_by_name():
+            self._missing.remove(row)
+            row["path"] = path
+            say(row)
         for document, found in moved.items():
             listed_here = "; ".join(text for _, text, _ in found[:_SHOWN]) + ("; …" if len(found) > _SHOWN else "")
             message = (
@@ -232,6 +229,21 @@ class _Listing:
             facts = {"images": [path for _, _, path in found], "entries": [index for index, _, _ in found]}
             problem = Problem("layout-elsewhere", found[0][0], message, count=len(found), facts=facts)
             self.findings += document.findings("images", [problem])
+
+    def _found_by_name(self) -> list[tuple[dict[str, Any], str]]:
+        """The missing images whose name one free picture has, and no other missing image, with its path."""
+        if not self._missing:
+            return []
+        listed = {row["path"] for row in self.rows}
+        free: dict[str, list[str]] = defaultdict(list)
+        for file in list_images(self.root, recursive=True):
+            path = relative(file, self.root)
+            if path not in listed:
+                free[file.name].append(path)
+        names = [PurePosixPath(row["path"]).name for row in self._missing]
+        wanted = Counter(names)
+        sure = [(row, free[name]) for row, name in zip(self._missing, names, strict=True) if wanted[name] == 1]
+        return [(row, paths[0]) for row, paths in sure if len(paths) == 1 and self._is_same(row, paths[0])]
 
     def _is_same(self, row: dict[str, Any], path: str) -> bool:
         """Whether a picture of the right name has the size and the split an entry states; takes the size where none."""

@@ -22,7 +22,7 @@ from sightline.data.layout import (
 )
 from sightline.media import IMAGE_SUFFIXES
 
-__all__ = ["NAME_FILES", "Layout", "data_yaml", "folder_layout", "is_data_yaml", "yaml_layout"]
+__all__ = ["NAME_FILES", "Layout", "data_yaml", "folder_layout", "is_data_yaml", "label_there", "yaml_layout"]
 
 UNLISTED = "unlisted"
 """Our own key of the data YAML, for images of no split; others pass over it."""
@@ -83,6 +83,11 @@ def labels_beside(images: Path) -> Path:
         if parts[i].lower() == "images":
             return Path(*parts[:i], "labels" if parts[i].islower() else "Labels", *parts[i + 1 :])
     return images
+
+
+def label_there(label: Path) -> Path | None:
+    """The label file, whose suffix some programs write in capitals; None where there is none."""
+    return next((p for p in (label, label.with_suffix(".TXT")) if p.is_file()), None)
 
 
 def is_data_yaml(values: dict[str, Any]) -> bool:
@@ -156,7 +161,7 @@ def folder_layout(path: Path) -> Layout | None:
         layout.label_folders[path] = False
         layout.images = [(p, None) for p in list_images(path)]
         layout.labels = {p: p.with_suffix(".txt") for p, _ in layout.images}
-    return layout if any(p.is_file() for p in layout.labels.values()) else None
+    return layout if any(label_there(p) is not None for p in layout.labels.values()) else None
 
 
 def _unknown_keys(values: dict[str, Any], file: Path) -> list[str]:

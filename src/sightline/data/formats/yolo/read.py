@@ -33,6 +33,7 @@ from sightline.data.formats.yolo.layout import (
     folder_layout,
     has_label_pairs,
     is_data_yaml,
+    label_there,
     split_folders,
     yaml_layout,
 )
@@ -56,7 +57,7 @@ def detect(path: Path) -> float | None:
         return 0.9
     labels = subfolder(path, ("labels",))
     if labels is not None and subfolder(path, ("images",)) is not None:
-        return 0.8 if any(labels.rglob("*.txt")) else None
+        return 0.8 if list_files(labels, (".txt",), recursive=True) else None
     if any(
         subfolder(p, ("labels",)) and subfolder(p, ("images",))
         for p in path.iterdir()
@@ -96,7 +97,7 @@ def _layout(path: Path) -> Layout:
 def _read_files(layout: Layout, images: pl.DataFrame, rows: RowReader) -> list[Finding]:
     findings: list[Finding] = []
     expected = {name: layout.labels[layout.root / name] for name in images["path"]}
-    there = {name: label for name, given in expected.items() if (label := _label_there(given)) is not None}
+    there = {name: label for name, given in expected.items() if (label := label_there(given)) is not None}
     findings += _shared_labels(there, layout)
     for image_id, _, label in labels_of_images(images, there, findings, "label file"):
         rows.read_file(label, image_id)
@@ -112,11 +113,6 @@ def _read_files(layout: Layout, images: pl.DataFrame, rows: RowReader) -> list[F
                 message = "the label file has no image"
                 findings.append(finding("label-orphan", message, path=relative(file, layout.root)))
     return findings
-
-
-def _label_there(label: Path) -> Path | None:
-    """The label file, whose suffix some programs write in capitals; None where there is none."""
-    return next((p for p in (label, label.with_suffix(".TXT")) if p.is_file()), None)
 
 
 def _shared_labels(there: dict[str, Path], layout: Layout) -> list[Finding]:
