@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.audit.labels.polygons import CROSSES, UNDECIDED, examine_shapes
+from sightline.audit.labels.polygons import CROSSES, FLAT, UNDECIDED, examine_shapes
 from sightline.ops import rle
 
 RINGS = pl.List(pl.List(pl.Float64))
@@ -115,16 +115,12 @@ def test_boxes_of_polygons_and_run_lengths() -> None:
 
 def test_odd_rings_do_no_harm() -> None:
     nan = float("nan")
-    for ring in (
-        [],
-        [1.0],
-        [1.0, 2.0],
-        [1.0, 2.0, 3.0],
-        [nan] * 8,
-        [5.0] * 10,
-        [0.0, 0.0, 9.0, 9.0, 0.0, 0.0, 9.0, 9.0],
-    ):
+    for ring in ([], [1.0], [nan] * 8):
         assert examine([ring])[1] == [0]
+    flat = ([1.0, 2.0], [1.0, 2.0, 3.0], [5.0] * 10, [0.0, 0.0, 9.0, 9.0, 0.0, 0.0, 9.0, 9.0])
+    for ring in (*flat, [0.0, 0.0, 3.0, 4.0, 6.0, 8.0]):
+        assert examine([ring])[1] == [FLAT]
+        assert examine([ring, [0.0, 0.0, 9.0, 0.0, 9.0, 9.0]])[1] == [0]
     assert examine(None, None)[1] == [0, 0]
 
 

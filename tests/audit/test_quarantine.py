@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from sightline.audit import audit_dataset
-from sightline.audit.result import quarantined_images, write_quarantine
+from sightline.audit.quarantine import quarantined_images, write_quarantine
 from sightline.core.errors import ConfigError
 from sightline.data import read_dataset
 from sightline.data.codes import finding, images_of_findings

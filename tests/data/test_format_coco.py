@@ -106,6 +106,7 @@ def test_each_defect_is_found_with_its_line(coco, judged) -> None:
     dataset = judged(read_dataset(file))
     found = {(f.code, f.line) for f in dataset.findings}
     assert found == {
+        ("label-wrong-area", line_of(file, '"id": 110,') + 13),
         ("label-degenerate-box", line_of(file, '"id": 102,')),
         ("label-out-of-bounds", line_of(file, '"id": 103,')),
         ("label-malformed", line_of(file, '"id": 104,')),
@@ -152,11 +153,15 @@ def test_size_is_taken_from_the_picture_where_the_file_states_none(coco) -> None
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "x/../../a.png", "C:\\a.png", "..\\..\\a.png"])
-def test_paths_may_not_leave_the_root(coco, name: str) -> None:
-    content = document([])
+def test_paths_that_leave_the_root_are_found_by_name_or_listed(coco, name: str) -> None:
+    content = document([annotation(1)])
     content["images"][0]["file_name"] = name
-    with pytest.raises(DataError, match="must stay inside the data set's root"):
-        read_dataset(coco(content))
+    dataset = read_dataset(coco(content))
+    assert all(dataset.image_path(path).resolve().is_relative_to(dataset.root) for path in dataset.images["path"])
+    found = [f for f in dataset.findings if f.code in {"layout-elsewhere", "image-missing"}]
+    assert [f.code for f in found] == (["layout-elsewhere"] if name.endswith("a.png") else ["image-missing"])
+    assert name in found[0].message
+    assert len(dataset) == (2 if name.endswith("a.png") else 1)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,10 @@ def test_names_may_be_a_sparse_mapping(folder: Path) -> None:
     assert dataset.class_names == ("dog", "cat")
     assert dataset.classes["source_id"].to_list() == [0, 2]
     assert dataset.objects["class_id"].to_list() == [1, 0]
-    assert codes(dataset.findings) == [("label-unknown-class", "labels/train/a.txt", 2)]
+    assert codes(dataset.findings) == [
+        ("label-unknown-class", "labels/train/a.txt", 2),
+        ("image-unlisted", "images/val/c.png", None),
+    ]
 
 
 def test_polygons_and_boxes_may_be_mixed(folder: Path) -> None:
@@ -158,16 +161,17 @@ def test_yaml_with_python_tags_is_refused(folder: Path) -> None:
 
 
 def test_keys_of_other_tools_are_accepted_and_unknown_ones_noted(folder: Path) -> None:
-    write_yaml(folder, train="images/train", names=["cat"], nc=1, roboflow={"url": "x"}, colour_space="rgb")
+    values = {"nc": 1, "roboflow": {"url": "x"}, "colour_space": "rgb"}
+    write_yaml(folder, train="images/train", val="images/val", names=["cat"], **values)
     assert [(f.code, f.message) for f in read_dataset(folder).findings] == [
         ("layout-unknown-key", "the key 'colour_space' is not used")
     ]
 
 
 def test_paths_written_relative_to_another_folder_are_found_and_noted(folder: Path) -> None:
-    write_yaml(folder, train="../images/train", names=["cat", "dog"])
+    write_yaml(folder, train="../images/train", val="images/val", names=["cat", "dog"])
     dataset = read_dataset(folder)
-    assert len(dataset) == 2
+    assert len(dataset) == 3
     assert [f.code for f in dataset.findings] == ["layout-elsewhere"]
 
 
@@ -225,7 +229,10 @@ def test_no_label_at_all_is_refused(folder: Path) -> None:
 def test_train_and_val_at_the_same_images(folder: Path) -> None:
     write_yaml(folder, train="images/train", val="images/train", names=["cat", "dog"])
     dataset = read_dataset(folder)
-    assert [(f.code, f.count, f.severity) for f in dataset.findings] == [("split-overlap-path", 2, "error")]
+    assert [(f.code, f.count, f.severity) for f in dataset.findings] == [
+        ("split-overlap-path", 2, "error"),
+        ("image-unlisted", 1, "warning"),
+    ]
     assert len(dataset) == 2
 
 
@@ -251,7 +258,9 @@ def test_round_trip_within_the_printed_precision(tmp_path: Path, data: st.DataOb
         task="instance",
         format="none",
     )
-    assert write_dataset(before, tmp_path / "out", "yolo") == []
+    outside = sum(row["x2"] > size_wh[0] or row["y2"] > size_wh[1] for row in rows)  # the flat ones, made wider
+    losses = write_dataset(before, tmp_path / "out", "yolo")
+    assert [(f.code, f.count) for f in losses] == ([("loss-outside", outside)] if outside else [])
     after = read_dataset(tmp_path / "out")
     columns = ["x1", "y1", "x2", "y2"]
     assert np.allclose(before.objects.select(columns), after.objects.select(columns), rtol=0, atol=64 * 2e-8)
@@ -429,7 +438,7 @@ def test_what_a_reader_would_ignore_is_a_stated_loss(tmp_path: Path, made_datase
     far = {"image_id": 0, "class_id": 0, "x1": 1e7, "y1": 1e7, "x2": 2e7, "y2": 2e7}
     thin = {"image_id": 0, "class_id": 0, "x1": 1.0, "y1": 2.0, "x2": 1.0 + 1e-9, "y2": 9.0}
     losses = write_dataset(made_dataset([far, thin, far | {"x1": 1, "y1": 2}]), tmp_path / "out", "yolo")
-    assert [(f.code, f.count) for f in losses] == [("loss-to-ignored", 3)]
+    assert sorted((f.code, f.count) for f in losses) == [("loss-outside", 2), ("loss-to-ignored", 3)]
     assert read_dataset(tmp_path / "out").objects["ignore"].to_list() == [True] * 3
 
 

@@ -17,9 +17,40 @@ from sightline.ops import rle
 def test_path_that_matches_nothing_lists_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         read_dataset(tmp_path)
-    for name, known in FORMATS.items():
-        assert f"{name}: {known.looked_for}" in str(raised.value)
+    assert f"known: {', '.join(FORMATS)}" in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert [line.partition(":")[0].strip() for line in raised.value.block().splitlines()] == [
+        str(tmp_path),
+        "seen",
+        "nearest",
+        "known",
+        "the layout of each",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "seen", "nearest"),
+    [
+        ({"a.txt": "0 12 30 44 9", "b.txt": "0 3 4 5 6"}, "2 .txt with 5 integers a line", "these are pixels"),
+        ({"a.json": '[{"id": 1, "annotations": [{"result": [{"from_name": "label"}]}]}]'}, "1 .json", "Label Studio"),
+        (
+            {"a.txt": "Car 0.00 0 -1.57 599.41 156.40 629.75 189.25 2.8 2.6 12.3 0.4 1.4 69.4 -1.5"},
+            "15 fields",
+            "KITTI",
+        ),
+        ({"boxes.csv": "filename,width,height,class,xmin,ymin,xmax,ymax"}, "the columns filename,width", "CSV"),
+        ({"set.zip": "PK"}, "1 .zip", "unpack it: unzip set.zip -d data"),
+    ],
+)
+def test_what_is_of_no_known_format_is_described(
+    tmp_path: Path, files: dict[str, str], seen: str, nearest: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as raised:
+        read_dataset(tmp_path)
+    assert seen in raised.value.lines[0]
+    assert nearest in raised.value.lines[1]
 
 
 def test_only_folder_is_descended_into(tmp_path: Path, save_image) -> None:
@@ -27,7 +58,7 @@ def test_only_folder_is_descended_into(tmp_path: Path, save_image) -> None:
     (tmp_path / "outer/inner/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert read_dataset(tmp_path).root == tmp_path / "outer/inner"
     (tmp_path / "outer/other").mkdir()
-    with pytest.raises(DataError, match=r"no known format.* Name outer/inner, which is yolo\."):
+    with pytest.raises(DataError, match=r"(?s)no known format.* Name outer/inner, which is yolo\."):
         read_dataset(tmp_path)
 
 

@@ -7,6 +7,7 @@ from sightline.core.lazy import door
 if TYPE_CHECKING:
     from sightline.audit.baselines import beside_baseline
     from sightline.audit.labels.errors import LabelErrors, rank_label_errors
+    from sightline.audit.quarantine import write_quarantine
     from sightline.audit.result import (
         QUANTILES,
         AuditOptions,
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
         Quantiles,
         SplitCounts,
         read_audit,
-        write_quarantine,
     )
     from sightline.audit.run import audit_dataset
     from sightline.audit.splits.file import write_split

@@ -1,12 +1,9 @@
-"""What is asked of an audit and what it found: thresholds, counts, distributions, findings; `audit.json`; quarantine.
-
-Quarantine is a description beside the data that leaves out the images an audit found fault with.
-"""
+"""What is asked of an audit and what it found: thresholds, counts, distributions, findings; `audit.json`."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import polars as pl
@@ -14,13 +11,10 @@ import pydantic
 from pydantic import Field
 
 from sightline.core.config import Config
-from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, at, unknown_name, value_sentence
-from sightline.core.files import write_text_atomic
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.results import Result
-from sightline.data import CODES, absolute, images_of_findings, path_from
-from sightline.media import IMAGE_SUFFIXES
+from sightline.data import CODES
 
 __all__ = [
     "QUANTILES",
@@ -35,14 +29,13 @@ __all__ = [
     "ImageSize",
     "MaskStatistics",
     "ObjectsPerImage",
+    "PictureCounts",
     "PixelStatistics",
     "Quantiles",
     "SplitCounts",
     "Statistics",
     "TrackStatistics",
-    "quarantined_images",
     "read_audit",
-    "write_quarantine",
 ]
 
 
@@ -91,6 +84,15 @@ class _Part:
         """The fields, without those that do not apply."""
         named = {f.name: (f.default, getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
         return {name: value for name, (default, value) in named.items() if value is not None or default is MISSING}
+
+
+@dataclass(frozen=True)
+class PictureCounts:
+    """The pictures in the data set's folders: `found` = `read` + `listed`, the latter being named in the findings."""
+
+    found: int
+    read: int
+    listed: int
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,7 @@ class AuditResult(Result):
     splits: dict[str, SplitCounts]  # "" for images in none
     sizes: tuple[ImageSize, ...]  # the commonest first, at most 20
     findings: tuple[Finding, ...]
+    pictures: PictureCounts | None = None
     masks: MaskStatistics | None = None  # of semantic data
     statistics: Statistics = field(default_factory=Statistics)
     baselines: Baselines = field(default_factory=Baselines)
@@ -332,67 +335,3 @@ def read_audit(path: str | Path) -> AuditResult:
         if f.code not in CODES:
             raise ConfigError(unknown_name("finding", f.code, CODES), where=str(file))
     return result
-
-
-_HEAD = """# Images with findings of severity {severity} or above, each with their codes: readers leave them out.
-# Give this file wherever a data set is wanted; take a line out to let an image back in.
-"""
-
-
-def write_quarantine(
-    dataset: Dataset,
-    result: AuditResult,
-    file: str | Path,
-    severity: Severity = "error",
-    *,
-    data: str | Path | None = None,
-) -> int:
-    """Write a description that leaves out every image concerned by a finding of `severity` or above.
-
-    Returns how many images that are. What concerns no single image cannot be left out so; the file lists it in its
-    head, and `quarantined_images` gives it. `data` is what the description builds on: the path the data set was read
-    from (give it for one that is itself described), by default its root. `exclude` is empty where there is nothing to
-    leave out. ConfigError for another severity, or a file that would replace `data`.
-    """
-    if severity not in SEVERITIES:
-        raise ConfigError(unknown_name("severity", severity, SEVERITIES))
-    target = absolute(Path(file))
-    if data is not None and absolute(Path(data)) == target:
-        raise ConfigError("the quarantine must not replace the description it builds on", where=str(file))
-    out, general = quarantined_images(dataset, result.at_least(severity))
-    base = absolute(Path(data)) if data is not None else absolute(dataset.root)
-    lines = [_HEAD.format(severity=severity)]
-    lines += [f"# not about one image, and still there: {_one_line(f.code, f.message, f.count)}\n" for f in general]
-    lines.append(f"path: {json.dumps(path_from(target, base))}\n")
-    if data is None:
-        lines.append(f"format: {dataset.format}\n")
-    lines.append("exclude:\n" if out else "exclude: []\n")
-    # JSON strings are YAML: nothing in a name can end the line or begin a comment.
-    lines += [f"- {json.dumps(path, ensure_ascii=True)}  # {', '.join(codes)}\n" for path, codes in out.items()]
-    write_text_atomic(target, "".join(lines))
-    return len(out)
-
-
-def quarantined_images(
-    dataset: Dataset, findings: tuple[Finding, ...]
-) -> tuple[dict[str, list[str]], tuple[Finding, ...]]:
-    """Path → codes of each image the findings are about, by path; and the findings that are about no single image.
-
-    An image or mask the reader could not take in is in no table; it is named by its own path.
-    """
-    path_of = dict(dataset.images.select("image_id", "path").iter_rows())
-    codes: dict[str, set[str]] = defaultdict(set)
-    general = []
-    for f, image_id in zip(findings, images_of_findings(findings, dataset.images), strict=True):
-        left_out = f.path is not None and f.count == 1 and PurePosixPath(f.path).suffix.lower() in IMAGE_SUFFIXES
-        if image_id is not None:
-            codes[path_of[image_id]].add(f.code)
-        elif left_out and f.path is not None:
-            codes[f.path].add(f.code)
-        else:
-            general.append(f)
-    return {path: sorted(codes[path]) for path in sorted(codes)}, tuple(general)
-
-
-def _one_line(code: str, message: str, count: int) -> str:
-    return " ".join(f"{code} ({count}): {message}".split())

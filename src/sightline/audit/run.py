@@ -19,7 +19,8 @@ from sightline.audit.duplicates.groups import check_likeness
 from sightline.audit.labels.boxes import NEAR_DUPLICATE_IOU, OUTSIDE_PX, TINY_PX, check_boxes
 from sightline.audit.labels.checks import check_classes, check_labels
 from sightline.audit.labels.errors import rank_label_errors
-from sightline.audit.result import AuditOptions, AuditResult, ImageSize, SplitCounts
+from sightline.audit.labels.whole_set import check_whole_set
+from sightline.audit.result import AuditOptions, AuditResult, ImageSize, PictureCounts, SplitCounts
 from sightline.audit.scan.one_pass import Scan, scan_files
 from sightline.audit.splits.checks import check_recorded_splits, check_splits
 from sightline.audit.statistics import dataset_statistics
@@ -72,6 +73,7 @@ def audit_dataset(
         splits=splits,
         sizes=_sizes(dataset),
         findings=tuple(sorted(findings, key=_order)),
+        pictures=_pictures(dataset, scan),
         masks=mask_statistics(dataset, scan.masks) if dataset.task == "semantic" else None,
         statistics=dataset_statistics(dataset, scan, options),
         baselines=baselines,
@@ -99,6 +101,11 @@ def _splits(dataset: Dataset) -> dict[str, SplitCounts]:
     return {split or "": SplitCounts(n, int(counts.get(split, 0))) for split, n in images.iter_rows()}
 
 
+def _pictures(dataset: Dataset, scan: Scan) -> PictureCounts:
+    read, listed = scan.images.height, len(dataset.left_out)
+    return PictureCounts(read + listed, read, listed)
+
+
 def _sizes(dataset: Dataset) -> tuple[ImageSize, ...]:
     table = dataset.images.group_by("width", "height").agg(images=pl.len())
     table = table.sort(["images", "width", "height"], descending=[True, False, False]).head(_SHOWN_SIZES)
@@ -111,6 +118,7 @@ _CHECKS: tuple[_Check, ...] = (
     check_outliers,
     check_classes,
     check_labels,
+    check_whole_set,
     check_splits,
     check_masks,
     check_pairs,

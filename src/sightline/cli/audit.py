@@ -126,6 +126,9 @@ _PLACES, _PLACES_OF_CODE = 40, 10
 def show_audit(result: "AuditResult") -> None:
     """Print the audit on stdout; --json has everything that is only counted here."""
     _show_line(result.name, (result.format, result.task, *_amounts(result)), bold=True)
+    if result.pictures is not None:
+        counts = result.pictures
+        _show_line("pictures", [f"{counts.found} found = {counts.read} read + {counts.listed} listed in the findings"])
     _show_line("splits", [_part(name, counts, result.task) for name, counts in result.splits.items()])
     if result.task != "semantic":
         _show_line("objects", _counts(result.objects_by_class))

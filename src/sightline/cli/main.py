@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         )
         sys.stdout.flush()  # here, where a reader that is gone is still handled
     except SightlineError as error:
-        fail(str(error), error.exit_code)
+        fail(error.block(), error.exit_code)
     except cyclopts.CycloptsError as error:
         fail(_usage_sentence(error), InputError.exit_code)
     except ImportError as error:

@@ -140,7 +140,9 @@ class Dataset:
     `root` is the folder image and mask paths are relative to; `findings` is what the reader met on the way;
     `ignore_values` are the pixel values of semantic masks that never count. `amodal` boxes go around the whole object,
     whether all of it can be seen or not, and may leave the image. `source_image_ids` says that `image_id` is the
-    source's own number of an image, which files of results may use too; else it is a number made here.
+    source's own number of an image, which files of results may use too; else it is a number made here. `left_out` are
+    the pictures in the data set's folders that are not among its images; the findings say why. With `mask_threshold`,
+    pixels of semantic masks are of the second class from that value on and of the first below it.
     """
 
     images: pl.DataFrame
@@ -154,6 +156,8 @@ class Dataset:
     ignore_values: tuple[int, ...] = ()
     amodal: bool = False
     source_image_ids: bool = False
+    left_out: tuple[str, ...] = ()
+    mask_threshold: int | None = None
 
     def __len__(self) -> int:
         return self.images.height
@@ -248,6 +252,8 @@ class Dataset:
     def label_digest(self) -> str:
         """SHA-256 (hex) over the tables alone: labels, splits, groups and class map, without the images' bytes."""
         total = hashlib.sha256(repr(sorted(self.ignore_values)).encode())
+        if self.mask_threshold is not None:
+            total.update(f"threshold {self.mask_threshold}".encode())
         keys = self.images.select("image_id", image="path")
         objects = self.objects.join(keys, on="image_id", how="left").drop("object_id", "image_id", *SOURCE_COLUMNS)
         for table in (self.images.drop("image_id"), objects, self.classes):

@@ -11,7 +11,7 @@ SightlineError                 something went wrong (exit code 1)
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,25 +36,38 @@ class SightlineError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str | None = None, do: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str | None = None, do: str | None = None, lines: Sequence[str] = ()
+    ) -> None:
         self.what = what
         self.where = where
         self.do = do
+        self.lines = tuple(lines)  # what belongs to it and is easier to read line by line
         super().__init__(self.sentence())
 
     def sentence(self) -> str:
         """The message: `where: what. Do.`"""
-        head = f"{self.where}: {self.what}" if self.where else self.what
+        what = ": ".join([self.what.rstrip("."), *(["; ".join(self.lines)] if self.lines else [])])
+        return self._with_advice(f"{self.where}: {what}" if self.where else what)
+
+    def block(self) -> str:
+        """The message with each of its `lines` on one of its own."""
+        what = "\n  ".join([self.what.rstrip("."), *self.lines])
+        return self._with_advice(f"{self.where}: {what}" if self.where else what)
+
+    def _with_advice(self, head: str) -> str:
         head = head.rstrip(".")
         return f"{head}. {self.do[0].upper()}{self.do[1:].rstrip('.')}." if self.do else f"{head}."
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process boundaries in loaders; keyword arguments do not survive the default pickling.
-        return (_rebuild, (type(self), self.what, self.where, self.do))
+        return (_rebuild, (type(self), self.what, self.where, self.do, self.lines))
 
 
-def _rebuild(kind: type[SightlineError], what: str, where: str | None, do: str | None) -> SightlineError:
-    return kind(what, where=where, do=do)
+def _rebuild(
+    kind: type[SightlineError], what: str, where: str | None, do: str | None, lines: tuple[str, ...]
+) -> SightlineError:
+    return kind(what, where=where, do=do, lines=lines)
 
 
 class InputError(SightlineError):

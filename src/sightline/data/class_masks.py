@@ -26,7 +26,8 @@ BACKGROUND_NAMES = frozenset({"background", "bg", "_background_", "none", "void"
 class ClassMask:
     """One mask file: `ids` (H, W) uint8 class ids, `IGNORE_INDEX` for ignored values and for those of no class.
 
-    `values` (H, W) are the numbers in the file, None where it holds colours; `strange` the values of no class, rising.
+    With the data set's `mask_threshold` every value is of one of two classes. `values` (H, W) are the numbers in the
+    file, None where it holds colours; `strange` the values of no class, rising.
     """
 
     ids: NDArray[np.uint8]
@@ -62,6 +63,8 @@ def examine_class_mask(path: str | Path, dataset: Dataset) -> ClassMask:
     table = mask_values(dataset)
     colours = {colour_of_id(value): class_id for value, class_id in table.items() if value >= COLOUR_BASE}
     values = read_mask(path, colours or None)
+    if dataset.mask_threshold is not None:
+        return ClassMask((values >= dataset.mask_threshold).astype(np.uint8), values, ())
     if colours and values.dtype == np.int32:
         return ClassMask(values.astype(np.uint8), None, ())  # colours have been mapped to class ids already
     found = list(value_counts(values))

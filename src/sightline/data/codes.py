@@ -38,7 +38,17 @@ CODES: dict[str, Code] = {
         "Check that labels and image belong together and that the image was not resized or turned",
     ),
     "image-duplicate-entry": Code("warning", "one image is listed more than once", "List each image once"),
-    "image-same-stem": Code("error", "two images have one stem and one of them is used", "Rename or remove one"),
+    "image-unlisted": Code(
+        "warning",
+        "pictures lie in the data set's folders and are not read",
+        "Add them to the labels, lists or splits, or move them away",
+    ),
+    "image-without-objects": Code(
+        "info", "listed images have no object", "Nothing, if they are true negatives; else label them"
+    ),
+    "image-same-stem": Code(
+        "error", "two images have one stem: they share a label, or one of them is used", "Rename or remove one"
+    ),
     "image-exif-orientation": Code(
         "warning",
         "an image is stored turned and relies on its EXIF orientation",
@@ -95,6 +105,32 @@ CODES: dict[str, Code] = {
     "label-near-duplicate": Code(
         "warning", "two nearly identical boxes (IoU ≥ 0.9) of one class", "Keep the better of the two"
     ),
+    "label-nothing-to-learn": Code(
+        "error", "no object counts, in the data set or in a split", "Check that the labels belong to the images"
+    ),
+    "label-corners-for-sizes": Code(
+        "error",
+        "boxes are stored as two corners where the format asks for a place and a size",
+        "Write x, y, width, height (YOLO: the centre and the size), that is x2 - x1 and y2 - y1 for the last two",
+    ),
+    "label-wrong-area": Code(
+        "warning",
+        "the stated area is neither the box's nor the mask's",
+        "Calculate the areas again: the size ranges of COCO's metrics depend on them",
+    ),
+    "label-mixed-shapes": Code(
+        "warning",
+        "some objects are boxes where the others have outlines",
+        "Outline them too, or read the data as boxes: trainers of masks leave such objects out, or fail",
+    ),
+    "label-counted-from-zero": Code(
+        "warning",
+        "frames or pixels are counted from 0 where the format counts from 1",
+        "Add 1 when writing the labels, or export them in the format's own way",
+    ),
+    "label-no-keypoint-shape": Code(
+        "warning", "rows hold a box and keypoints, and nothing says how many", "Write `kpt_shape` into the data YAML"
+    ),
     "label-tiny": Code("info", "a box has a side below 2 pixels", "Check that it is meant"),
     "label-small-at-size": Code(
         "info",
@@ -144,6 +180,11 @@ CODES: dict[str, Code] = {
     "class-conflict": Code("error", "one class id has different names in different files", "Use one class list"),
     "class-duplicate-name": Code("warning", "two class ids share one name and are read as one class", "Merge the ids"),
     "class-unused": Code("info", "a declared class has no object", "Nothing, or remove it from the class list"),
+    "class-grouping": Code(
+        "info",
+        "a category is the group of others and has no object",
+        "Nothing: converters leave it out; or remove it from the class list",
+    ),
     "class-off-by-one": Code(
         "error",
         "class ids run from 1 to the number of classes, where the format counts from 0",
@@ -164,6 +205,16 @@ CODES: dict[str, Code] = {
     "mask-size-mismatch": Code("error", "a mask has another size than its image", "Export the mask at image size"),
     "mask-unreadable": Code("error", "a mask cannot be decoded", "Export the mask again as PNG"),
     "mask-unexpected-value": Code("error", "a mask holds values of no class", "Add the value to `classes` or correct"),
+    "mask-mixed-values": Code(
+        "error",
+        "one mask's foreground is 1 where the others' is 255, or the reverse",
+        "Export the mask like the others",
+    ),
+    "mask-soft": Code(
+        "warning",
+        "masks hold grays between background and foreground; from 128 on they count as foreground",
+        "Say `threshold` in a sightline.yaml, or export the masks with hard edges",
+    ),
     "mask-empty": Code("info", "a mask holds background only", "Nothing, if the image is a true negative"),
     "mask-full": Code("info", "a mask holds no background", "Check that the mask is not inverted"),
     "mask-inverted": Code(
@@ -256,12 +307,17 @@ CODES: dict[str, Code] = {
     "layout-elsewhere": Code("info", "a path was found at another place than the file says", "Correct the path"),
     "layout-unknown-key": Code("info", "a key in the data file is not used", "Nothing, or remove it"),
     "layout-excluded": Code("info", "images are excluded by the data description", "Nothing"),
+    "layout-text-ids": Code("info", "ids are text where the format has integers", "Nothing, or write integers"),
+    "layout-junk": Code("info", "folders of an operating system are left out", "Nothing, or delete them"),
     "card-not-stated": Code(
         "info", "the data card lacks what only people can say", "Write it in card.yaml: `sightline card --init`"
     ),
     # losses when writing
     "loss-crowd": Code("warning", "crowd regions are left out", "Use COCO to keep them"),
     "loss-ignore": Code("warning", "ignored objects are left out", "Use COCO to keep them"),
+    "loss-outside": Code(
+        "info", "coordinates outside the image are written", "Clip the boxes, or correct them: see `sightline audit`"
+    ),
     "loss-parts": Code("warning", "of masks of several parts the largest is written", "Use COCO to keep them"),
     "loss-outline": Code("warning", "run-length masks are written as outlines", "Use COCO to keep them exactly"),
     "loss-polygons": Code("info", "polygons are written as the pixels they cover", "Use COCO to keep the outlines"),

@@ -11,8 +11,10 @@ one image is left out and a fifth held out:
     exclude: ["042"]              # stems, relative paths or patterns (*, ?)
     split: {val: 0.2, seed: 0}    # the rest becomes train
 
-`instances: true` says that mask values number single objects (as in Penn-Fudan), all of the one class in `classes`.
-`video` names the video of a MOTChallenge sequence without pictures, or the video of each by the sequence's name.
+`threshold: 128` divides masks of grays, as soft or compressed edges leave them, into background and foreground, which
+begins at that value. `instances: true` says that mask values number single objects (as in Penn-Fudan), all of the one
+class in `classes`. `video` names the video of a MOTChallenge sequence without pictures, or the video of each by the
+sequence's name.
 
 `split` may also name, for each split, a list of images (like `exclude`) or a text file with one a line. `group` is a
 pattern whose first group, found in an image's path, names the video, patient or scene that splits never divide; it may
@@ -37,7 +39,7 @@ from sightline.core.config import Config
 from sightline.core.dataset import Dataset, Task, check_split_names
 from sightline.core.errors import ConfigError, DataError, at
 from sightline.data.codes import finding, images_of_findings
-from sightline.data.formats.masks.read import MaskOptions
+from sightline.data.formats.masks.pairs import MaskOptions
 from sightline.data.layout import absolute, read_text
 from sightline.data.splits.division import assign_splits, declared_groups
 from sightline.data.splits.table import SplitRecord, apply_table, changed_splits
@@ -46,7 +48,9 @@ from sightline.media import COLOUR_BASE
 __all__ = ["DESCRIPTION_NAME", "Description", "apply_description"]
 
 DESCRIPTION_NAME = "sightline.yaml"
-_MASK_KEYS = ("images", "masks", "mask_suffix", "train", "val", "test", "classes", "palette", "ignore_values")
+_MASK_KEYS = (
+    *("images", "masks", "mask_suffix", "train", "val", "test", "classes", "palette", "ignore_values", "threshold"),
+)
 _MASK_FORMATS = {"masks", "instance-files"}
 _SHARE_SLACK = 1e-9
 _OF_OTHER_SPLITS = {"split-overlap-path", "split-unlisted", "split-changed"}
@@ -80,6 +84,7 @@ class Description(Config):
     classes: dict[MaskValue, str] | list[str] | None = None
     palette: dict[str, tuple[Byte, Byte, Byte]] | None = None
     ignore_values: tuple[MaskValue, ...] = ()
+    threshold: Annotated[int, pydantic.Field(ge=1, le=65535)] | None = None
     instances: bool = False
     video: str | dict[str, str] | None = None
     exclude: tuple[str, ...] = ()
@@ -117,6 +122,10 @@ class Description(Config):
         names = list(self.classes.values()) if isinstance(self.classes, dict) else (self.classes or [])
         if len(set(names)) < len(names):
             raise ValueError("class names must differ")
+        if self.threshold is not None and (self.palette is not None or self.instances or len(names) not in {0, 2}):
+            raise ValueError(
+                "'threshold' divides gray masks into two classes: give two 'classes' or none, no 'palette'"
+            )
         return self
 
     @property
@@ -152,6 +161,7 @@ class Description(Config):
             classes=classes,
             palette=self.palette,
             ignore_values=self.ignore_values,
+            threshold=self.threshold,
             id_maps=self.instances,
         )
 
@@ -185,7 +195,8 @@ def apply_description(dataset: Dataset, description: Description, file: Path) ->
     kept = replace(dataset.select(images["image_id"]), images=images, name=description.name or dataset.name)
     if description.recorded is not None:
         findings += changed_splits(kept, description.recorded, file)
-    return replace(kept, findings=tuple(findings))
+    left_out = tuple(sorted({*dataset.left_out, *out}))
+    return replace(kept, findings=tuple(findings), left_out=left_out)
 
 
 class _Names:

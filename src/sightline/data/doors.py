@@ -23,7 +23,9 @@ from sightline.data.formats.masks import read as masks
 from sightline.data.formats.mot import read as mot
 from sightline.data.formats.shared.image_tables import MASKED
 from sightline.data.formats.yolo import layout as yolo_layout
-from sightline.data.layout import absolute, list_files
+from sightline.data.inventory import account_for_pictures
+from sightline.data.layout import JUNK_FOLDERS, absolute, list_files
+from sightline.data.unknown import describe_unknown
 
 __all__ = ["FORMATS", "Format", "detect_format", "entry_lines", "read_dataset", "write_dataset"]
 
@@ -87,8 +89,9 @@ def read_dataset(path: str | Path, *, format: str | None = None, task: Task | No
         return _with_task(_read_described(file), task)
     place = absolute(place)
     if format is None:
-        place, format = _find(place)  # noqa: A001
-    return _with_task(FORMATS[format].read(place), task)
+        inner, format = _find(place)  # noqa: A001
+        return _with_task(account_for_pictures(FORMATS[format].read(inner), place), task)
+    return _with_task(account_for_pictures(FORMATS[format].read(place), place), task)
 
 
 def write_dataset(
@@ -108,6 +111,7 @@ def write_dataset(
     """
     if format not in FORMATS:
         raise ConfigError(unknown_name("format to write", format, FORMATS))
+    dataset = _without_groups(dataset)
     dataset, losses = _boxes_alone(dataset) if dataset.task == "detect" else (dataset, [])
     return [*losses, *FORMATS[format].write(dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]
 
@@ -155,17 +159,25 @@ def _find(path: Path) -> tuple[Path, str]:
         shown = ", ".join(f"{p.relative_to(path).as_posix()} ({name})" for p, name in several[:_SHOWN])
         more = f" and {len(several) - _SHOWN} more" if len(several) > _SHOWN else ""
         raise DataError(f"must be one data set, got several: {shown}{more}", where=str(path), do="Name one of them")
-    looked = "; ".join(f"{name}: {f.looked_for}" for name, f in FORMATS.items())
+    unknown = describe_unknown(path)
     inner = [f"Name {p.relative_to(path).as_posix()}, which is {name}" for p, name in several]
     raise DataError(
-        f"no known format was recognised, looked for {looked}",
+        "no known format was recognised",
+        lines=(
+            f"seen: {unknown.seen}",
+            f"nearest: {unknown.nearest}: {unknown.do[0].lower()}{unknown.do[1:]}",
+            f"known: {', '.join(FORMATS)}",
+            "the layout of each: docs/data.md",
+        ),
         where=str(path),
-        do=inner[0] if inner else f"Name the format, or describe the folders in a {DESCRIPTION_NAME}",
+        do=inner[0] if inner else f"Name the format with --format, or describe the folders in a {DESCRIPTION_NAME}",
     )
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")) if path.is_dir() else []
+    if not path.is_dir():
+        return []
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in JUNK_FOLDERS)
 
 
 def _data_below(path: Path) -> list[Path]:
@@ -221,6 +233,7 @@ def _read_described(file: Path, above: tuple[Path, ...] = ()) -> Dataset:
         if name is None:
             base, name = _find(base)
         dataset = FORMATS[name].read(base)
+    dataset = account_for_pictures(dataset, base)
     return _with_task(apply_description(dataset, description, file), description.task)
 
 
@@ -236,6 +249,20 @@ def _description_below(file: Path, base: Path, description: Description, above: 
         do = f"Say it in {inner.name}, which names the folders"
         raise ConfigError("'path' names a description, which must say itself how to read", where=str(file), do=do)
     return inner
+
+
+def _without_groups(dataset: Dataset) -> Dataset:
+    """The data set without the classes that only name a group of others."""
+    groups = {name for f in dataset.findings if f.code == "class-grouping" for name in f.facts["classes"]}
+    used = dataset.objects["class_id"].unique()
+    empty = pl.col("name").is_in(sorted(groups)) & ~pl.col("class_id").is_in(used.implode())
+    kept = dataset.classes.filter(~empty)
+    if len(kept) == len(dataset.classes):
+        return dataset
+    slots = {old: new for new, old in enumerate(kept["class_id"].to_list())}
+    numbered = pl.col("class_id").replace_strict(slots, return_dtype=pl.Int32)
+    objects = dataset.objects.with_columns(numbered) if len(dataset.objects) else dataset.objects
+    return replace(dataset, classes=kept.with_columns(numbered), objects=objects)
 
 
 def _boxes_alone(dataset: Dataset) -> tuple[Dataset, list[Finding]]:

@@ -11,6 +11,7 @@ from sightline.core.files import check_regular
 from sightline.media import IMAGE_SUFFIXES
 
 __all__ = [
+    "JUNK_FOLDERS",
     "absolute",
     "common_root",
     "inside",
@@ -22,6 +23,9 @@ __all__ = [
     "split_of",
     "subfolder",
 ]
+
+JUNK_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir"})
+"""What operating systems leave beside data; never looked into."""
 
 _SPLIT_WORDS = {
     "train": "train",
@@ -39,7 +43,7 @@ def list_files(folder: Path, suffixes: Iterable[str], *, recursive: bool = False
     wanted = frozenset(suffixes)
     found: list[Path] = []
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith(".")) if recursive else []
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in JUNK_FOLDERS) if recursive else []
         found += [
             Path(parent, n) for n in names if posixpath.splitext(n)[1].lower() in wanted and not n.startswith(".")
         ]

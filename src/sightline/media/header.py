@@ -33,7 +33,9 @@ MAX_PIXELS = 2**28
 MAX_FILE_BYTES = 2**31
 """Largest image file that is read; even `MAX_PIXELS` of 16-bit colour, not compressed at all, are smaller."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".avif", ".jp2"}
+)
 """What names of image files end in, in lower case: the one list, for data sets and for `run`."""
 PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may open. Others are no pictures of a data set, or are drawn by running another program (PostScript)."""
@@ -266,6 +268,26 @@ def _exif_orientation(tiff: bytes) -> int:
     return 1
 
 
+_POINTER = b"version https://git-lfs"
+_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def _what_else(stream: BinaryIO) -> tuple[str, str | None]:
+    """What a file is that is no picture we decode, and what to do, as far as its first bytes tell."""
+    stream.seek(0)
+    head = stream.read(256)
+    if head.startswith(_POINTER):
+        return "a Git LFS pointer: the picture itself was never fetched", "Run 'git lfs pull' in the repository"
+    if head.lstrip().lower().startswith(_PAGES):
+        return "a page of HTML or XML: the download brought an error page", "Download the picture again"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        return "a HEIC picture, which is not decoded", "Convert it to JPEG or PNG"
+    if head[:2] == b"PK":
+        return "a zip archive", "Unpack it"
+    return "no known image format (JPEG, PNG, BMP, TIFF, WebP, …)", None
+
+
 def _pillow_header(stream: BinaryIO, where: str) -> ImageHeader:
     stream.seek(0)
     try:
@@ -276,8 +298,8 @@ def _pillow_header(stream: BinaryIO, where: str) -> ImageHeader:
             kind = (image.format or "other").lower()
             alpha = "A" in image.getbands() or "transparency" in image.info
     except UnidentifiedImageError:
-        what = "must be an image, got no known image format (JPEG, PNG, BMP, TIFF, WebP, …)"
-        raise ImageError(what, where=where) from None
+        what, do = _what_else(stream)
+        raise ImageError(f"must be an image, got {what}", where=where, do=do) from None
     except Image.DecompressionBombError as error:
         raise ImageError(str(error), where=where, code="image-too-large") from None
     except Exception as error:  # noqa: BLE001 - a damaged header makes Pillow's plug-ins raise anything

@@ -7,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sightline.audit.labels.polygons import CROSSES, MAX_PAIRS, UNDECIDED, examine_shapes
+from sightline.audit.labels.polygons import CROSSES, FLAT, MAX_PAIRS, UNDECIDED, examine_shapes
+from sightline.audit.labels.whole_set import fit_as_corners, lost_masks
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
 from sightline.data import entry_lines, finding
+from sightline.ops import rle
 from sightline.ops.boxes import paired_iou
 
 __all__ = ["MAX_ASPECT", "NEAR_DUPLICATE_IOU", "OUTSIDE_PX", "TINY_PX", "check_boxes"]
@@ -21,6 +23,10 @@ NEAR_DUPLICATE_IOU = 0.9  # two people seldom draw one object so alike, and two 
 MAX_ASPECT = 20.0  # beyond poles and wires; longer ones are mostly slips of the hand
 MISMATCH_PX, MISMATCH_SHARE = 2.0, 0.1
 """A box is not that of its mask where a side is off by more than so many pixels and so much of the longer extent."""
+AREA_FACTOR, AREA_PX = 1.5, 16.0
+"""A stated area is wrong beyond this factor and so many pixels: polygons, masks and boxes of one object lie within."""
+_FEWEST_NUMBERS = 6  # of a ring: three corners
+_STATED = ("coco", "roboflow", "coco-panoptic")  # formats that state areas
 MAX_NEIGHBOURS = 256  # bounds the search where hundreds of boxes share one edge
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -43,6 +49,8 @@ def check_boxes(dataset: Dataset) -> list[Finding]:
     solid = ~flat & ~reported
     long = (sides.max(axis=1, initial=0) > MAX_ASPECT * sides.min(axis=1, initial=np.inf)) & solid
     long &= ~(dataset.objects["crowd"] | dataset.objects["ignore"]).to_numpy()
+    if table.corners(~reported):
+        return table.findings()  # of boxes that are others than meant nothing else can be said
     outside = _outside(boxes, sizes, dataset.amodal) & ~reported
     reach = "lies outside the image" if dataset.amodal else "reaches outside the image"
     table.note("label-degenerate-box", flat, "has no area")
@@ -52,6 +60,7 @@ def check_boxes(dataset: Dataset) -> list[Finding]:
     table.within_a_pixel(solid)
     table.twins(solid)
     table.shapes(solid)
+    table.areas(solid)
     return table.findings()
 
 
@@ -92,6 +101,42 @@ class _Table:
             size = f" of {self.sizes[row][0]:g} × {self.sizes[row][1]:g} pixels" if with_size else ""
             self._draft(code, row, f"box of {self._name(row)} {what}{size}: {_corners(self.boxes[row])}")
 
+    def corners(self, judged: Bools) -> bool:
+        """Whether the boxes were stored as corners where a place and a size belong, noted if so."""
+        fits = fit_as_corners(self._dataset, self.boxes, self.sizes, judged)
+        if fits is None:
+            return False
+        text = (
+            f"{fits[0]} of {fits[2]} boxes fit their images when read as two corners, {fits[1]} when read as the "
+            f"format asks: they are corners; the first is read as {_corners(self.boxes[0])}"
+        )
+        facts = {"as_corners": fits[0], "as_sizes": fits[1], "boxes": fits[2]}
+        self._drafts.append(_Draft("label-corners-for-sizes", 0, text, facts, count=fits[2]))
+        return True
+
+    def areas(self, solid: Bools) -> None:
+        """Areas stated in COCO files that are far from the box's and the mask's; one without area is said to be so."""
+        objects = self._dataset.objects
+        spans = np.clip(self.boxes[:, 2:] - self.boxes[:, :2], 0, None)
+        of_box, stated = spans[:, 0] * spans[:, 1], objects["area"].to_numpy()
+        masked = (objects["rle"].is_not_null() | objects["polygon"].is_not_null()).to_numpy()
+        high = stated > AREA_FACTOR * of_box + AREA_PX
+        low = stated < of_box / AREA_FACTOR - AREA_PX
+        solid = solid & ~lost_masks(objects, self._dataset).to_numpy()
+        for row in np.flatnonzero(solid & (high | low)).tolist() if self._dataset.format in _STATED else ():
+            mask = self._mask(row) if masked[row] else None
+            own = of_box[row] if mask is None else float(rle.area(mask))
+            least, most = min(own, of_box[row]), max(own, of_box[row])
+            if least / AREA_FACTOR - AREA_PX <= stated[row] <= AREA_FACTOR * most + AREA_PX:
+                continue
+            what = f"the mask {own:.6g} and the box" if masked[row] else "the box"
+            text = (
+                f"area of {self._name(row)} (id {objects['object_id'][row]}) is stated as {stated[row]:.6g}, {what} has"
+            )
+            self._draft(
+                "label-wrong-area", row, f"{text} {of_box[row]:.6g}", stated=float(stated[row]), true=float(own)
+            )
+
     def within_a_pixel(self, solid: Bools) -> None:
         """Relative coordinates in a format of pixels: all of such a box lies in the image's first pixel."""
         inside = ((self.boxes >= -1) & (self.boxes <= 1)).all(axis=1) & (self.sizes > 1).all(axis=1) & solid
@@ -110,9 +155,27 @@ class _Table:
         pairs = _twin_pairs(self.boxes, self.image_ids, self.class_ids, solid)
         for a, b, iou in zip(*(column.tolist() for column in pairs), strict=True):
             same = bool((self.boxes[a] == self.boxes[b]).all())
+            if self._different_outlines(a, b):
+                continue
             code = "label-duplicate" if same else "label-near-duplicate"
             what = "is given twice" if same else f"has IoU {iou:.3f}"
             self._draft(code, b, f"box of {self._name(b)} {what} with", other=a, iou=iou)
+
+    def _different_outlines(self, a: int, b: int) -> bool:
+        """Whether two objects of one box have masks that differ: two objects, not one given twice."""
+        masks = [mask for row in (a, b) if (mask := self._mask(row)) is not None]
+        if len(masks) < 2:
+            return False
+        size_hw = int(self.sizes[a][1]), int(self.sizes[a][0])
+        both, either = (rle.area(rle.merge(masks, size_hw, intersect=i)) for i in (True, False))
+        return both < NEAR_DUPLICATE_IOU * either
+
+    def _mask(self, row: int) -> bytes | None:
+        code, rings = (self._dataset.objects[c][row] for c in ("rle", "polygon"))
+        if code is not None or rings is None:
+            return None if code is None else bytes(code)
+        size_hw = int(self.sizes[row][1]), int(self.sizes[row][0])
+        return rle.from_polygons([ring for ring in rings if len(ring) >= _FEWEST_NUMBERS], size_hw)
 
     def shapes(self, solid: Bools) -> None:
         """Outlines that cross themselves, and boxes that are not those of their masks."""
@@ -121,6 +184,9 @@ class _Table:
         off = np.abs(own - self.boxes)
         extents = np.tile(np.maximum(own[:, 2:] - own[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]), 2)
         wrong = ((off > MISMATCH_PX) & (off > MISMATCH_SHARE * extents)).any(axis=1) & solid
+        self.note(
+            "label-degenerate-box", (states == FLAT) & solid, "has an outline without area: its corners lie on a line"
+        )
         self.note("label-polygon-crossing", states == CROSSES, "has an outline that crosses itself")
         undecided = f"has an outline of too many long edges to look for crossings (over {MAX_PAIRS} pairs)"
         self.note("label-polygon-crossing", states == UNDECIDED, undecided)
@@ -154,6 +220,10 @@ class _Table:
             beside = f"line {line_of_other}" if line_of_other is not None and path_of_other == path else "another"
             text = f"{text} {beside}: {_corners(self.boxes[draft.row])}"
             facts = {**facts, "other_path": path_of_other, "other_entry": entry_of_other}
+        if draft.count == 1 and line == 1 and entry is not None and path.endswith(".json"):
+            # All of a file in one line: the line says nothing.
+            object_id = self._dataset.objects["object_id"][draft.row]
+            text = f"{text} (annotations[{entry}], id {object_id}, image {self._paths[draft.row]})"
         return finding(draft.code, text, facts=facts, **place)
 
     def _draft(self, code: str, row: int, text: str, *, other: int | None = None, **facts: Any) -> None:

@@ -10,9 +10,10 @@ from numba import njit
 
 from sightline.ops.runs import box_of, unpack
 
-__all__ = ["CROSSES", "MAX_PAIRS", "UNDECIDED", "examine_shapes"]
+__all__ = ["CROSSES", "FLAT", "MAX_PAIRS", "UNDECIDED", "examine_shapes"]
 
-CROSSES, UNDECIDED = 1, 2
+CROSSES, UNDECIDED, FLAT = 1, 2, 3
+FLAT_PX = 1e-3  # corners no further than this from one line: the outline holds nothing, whatever was rounded
 MAX_PAIRS = 5_000_000  # pairs of edges compared in one ring, half a second; only very many very long edges need more
 _TOUCH_PX = 0.5  # outlines are drawn by hand and rounded: an edge this far beyond another one only touches it
 _LOOP_SHARE = 0.01  # what a crossing cuts off must be this much of the rest to matter
@@ -27,12 +28,13 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 def examine_shapes(polygons: pl.Series, rles: pl.Series, heights: Ints) -> tuple[Floats, npt.NDArray[np.int8]]:
     """For each row the box `xyxy` (N, 4) of its mask, NaN where it has none, and what its rings do (N,).
 
-    The latter is 0, `CROSSES` or `UNDECIDED` (more than `MAX_PAIRS` pairs of edges would have to be compared). A ring
-    crosses itself where two of its edges that are no neighbours cut each other, the ends of each lie more than half a
-    pixel on either side of the other's line, and the smaller of the two loops this makes has more than 1 % of the area
-    of the larger. Rings that touch themselves in a point, at a shared vertex or along an edge do not cross, nor does an
-    edge that is walked there and back to join the parts of a mask (as YOLO files need it); and a ring is never compared
-    with another ring of its object. `heights` (N,) are the images', for the run lengths.
+    The latter is 0, `FLAT` (its only ring lies on a line), `CROSSES` or `UNDECIDED` (more than `MAX_PAIRS` pairs of
+    edges would have to be compared). A ring crosses itself where two of its edges that are no neighbours cut each
+    other, the ends of each lie more than half a pixel on either side of the other's line, and the smaller of the two
+    loops this makes has more than 1 % of the area of the larger. Rings that touch themselves in a point, at a shared
+    vertex or along an edge do not cross, nor does an edge that is walked there and back to join the parts of a mask
+    (as YOLO files need it); and a ring is never compared with another ring of its object. `heights` (N,) are the
+    images', for the run lengths.
     """
     boxes = np.full((len(polygons), 4), np.nan)
     states = np.zeros(len(polygons), dtype=np.int8)
@@ -97,13 +99,14 @@ def _examine_all(
         boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3] = x1, y1, x2, y2
         if states[row] != CROSSES:
             state = _ring_state(flat[first : first + 2 * count], room)
-            if state:
+            several = (ring and rows[ring - 1] == row) or (ring + 1 < len(rows) and rows[ring + 1] == row)
+            if state and not (state == FLAT and several):
                 states[row] = state
 
 
 @njit(cache=True, nogil=True)
 def _ring_state(ring: Floats, room: _Room) -> int:
-    """0, `CROSSES` or `UNDECIDED` for one ring (2·P,) `x0, y0, x1, …`."""
+    """0, `FLAT`, `CROSSES` or `UNDECIDED` for one ring (2·P,) `x0, y0, x1, …`."""
     v, n = room.v, 0
     for i in range(len(ring) // 2):  # points given twice in a row make edges without length
         x, y = ring[2 * i], ring[2 * i + 1]
@@ -112,9 +115,23 @@ def _ring_state(ring: Floats, room: _Room) -> int:
             n += 1
     while n > 1 and v[n - 1, 0] == v[0, 0] and v[n - 1, 1] == v[0, 1]:
         n -= 1
+    if _is_flat(v[:n]):
+        return FLAT
     if n < 4 or _is_convex(v[:n]):
         return 0
     return _search(v[:n], room)
+
+
+@njit(cache=True, nogil=True)
+def _is_flat(v: Floats) -> bool:
+    """Whether all corners, of which the first is the origin, lie on one line."""
+    far = 0
+    for i in range(len(v)):
+        if v[i, 0] ** 2 + v[i, 1] ** 2 > v[far, 0] ** 2 + v[far, 1] ** 2:
+            far = i
+    reach = np.hypot(v[far, 0], v[far, 1])
+    cross = v[:, 0] * v[far, 1] - v[:, 1] * v[far, 0]
+    return bool(np.abs(cross).max() <= FLAT_PX * reach)
 
 
 @njit(cache=True, nogil=True)

@@ -194,6 +194,8 @@ def _count_along_rows(values: NDArray[np.int32]) -> tuple[int, int, int]:
 def _note_interpolation(report: MaskReport, file: Path, mask: ClassMask, dataset: Dataset) -> bool:
     """Whether the values tell of interpolation or lossy compression, noted if so."""
     values, strange = mask.values, mask.strange
+    if dataset.mask_threshold is not None:  # whatever lies between has been decided
+        return False
     if values is None:  # colours between two colours are in no palette
         return False
     if strange:

@@ -36,13 +36,16 @@ from sightline.media import (
 __all__ = ["SCAN_SCHEMA", "FileReport", "Scan", "examine_image", "scan_files", "thumbnails_of"]
 
 _KIND_SUFFIXES = {
-    "jpeg": {".jpg", ".jpeg"},
-    "mpo": {".jpg", ".jpeg", ".mpo"},
+    "jpeg": {".jpg", ".jpeg", ".jfif"},
+    "mpo": {".jpg", ".jpeg", ".jfif", ".mpo"},
     "png": {".png"},
     "tiff": {".tif", ".tiff"},
     "bmp": {".bmp"},
     "webp": {".webp"},
     "ppm": {".ppm", ".pgm"},
+    "gif": {".gif"},
+    "avif": {".avif"},
+    "jpeg2000": {".jp2"},
 }
 _JPEG_START, _JPEG_END, _PNG_END = b"\xff\xd8", b"\xff\xd9", b"IEND\xaeB`\x82"
 _HEAD = 1 << 16  # bytes; enough of almost any JPEG for its header

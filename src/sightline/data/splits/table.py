@@ -66,6 +66,7 @@ def split_label_digests(dataset: Dataset) -> dict[str, str]:
         if images.filter(pl.col("split") == split)["mask_path"].is_not_null().any():
             update_with_table(total, dataset.classes.select("name", value=pl.coalesce("source_id", "class_id")))
             total.update(repr(sorted(dataset.ignore_values)).encode())
+            total.update(b"" if dataset.mask_threshold is None else f"threshold {dataset.mask_threshold}".encode())
         digests[split] = total.hexdigest()
     return digests
 

@@ -27,6 +27,7 @@ from sightline.synth.faults.object_faults import OBJECT_FAULTS, PREDICTION_FAULT
 from sightline.synth.faults.sequence_faults import SEQUENCE_FAULTS
 from sightline.synth.faults.site import Fault, Planted, Site
 from sightline.synth.faults.split_faults import SPLIT_FAULTS
+from sightline.synth.faults.whole_faults import WHOLE_FAULTS
 
 __all__ = ["FAULTS", "FAULTS_RECORD", "DrillResult", "DrillRow", "plant_faults", "run_drill"]
 
@@ -37,6 +38,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
     | MASK_FAULTS
     | SEQUENCE_FAULTS
     | SPLIT_FAULTS
+    | WHOLE_FAULTS
     | PREDICTION_FAULTS
     | FORMAT_FAULTS
 )

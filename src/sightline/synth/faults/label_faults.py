@@ -140,7 +140,9 @@ LABEL_FAULTS: dict[str, Fault] = {
     "label-degenerate-box": Fault("yolo", _row_added("label-degenerate-box", (0, 0.5, 0.5, 0, 0.1))),
     "label-out-of-bounds": Fault("yolo", _row_added("label-out-of-bounds", (0, 0.95, 0.5, 0.3, 0.1))),
     "label-not-normalised": Fault(
-        "yolo", _rows_changed("label-not-normalised", _in_pixels, everywhere=True), ("label-out-of-bounds",)
+        "yolo",
+        _rows_changed("label-not-normalised", _in_pixels, everywhere=True),
+        ("label-out-of-bounds", "label-nothing-to-learn"),
     ),
     "label-mixed-coordinates": Fault(
         "yolo",

@@ -101,7 +101,7 @@ MASK_FAULTS: dict[str, Fault] = {
     "mask-inverted": Fault("cracks", _changed("mask-inverted", lambda m: np.asarray(255 - m, np.uint8))),
     "mask-interpolated": Fault("cracks", _changed("mask-interpolated", _interpolated)),
     "mask-misaligned": Fault("cracks", _misaligned),
-    "mask-ignored-value": Fault("cracks", _ignored_value, ("class-names-missing",)),
+    "mask-ignored-value": Fault("cracks", _ignored_value, ("class-names-missing", "image-unlisted")),
     "mask-several-sets": Fault("cracks", _several_sets),
-    "pair-order-differs": Fault("cracks", _sorted_otherwise),
+    "pair-order-differs": Fault("cracks", _sorted_otherwise, ("image-unlisted",)),
 }

@@ -108,7 +108,9 @@ OBJECT_FAULTS: dict[str, Fault] = {
     "label-left-out": Fault("coco", _left_out, ("image-missing",)),
     "label-unknown-image": Fault("coco", _added("label-unknown-image", lambda e: e | {"image_id": 77_777})),
     "label-duplicate-id": Fault(
-        "coco", _added("label-duplicate-id", lambda e: e | {"id": 3, "bbox": [9, 9, 20, 20], "segmentation": []})
+        "coco",
+        _added("label-duplicate-id", lambda e: e | {"id": 3, "bbox": [9, 9, 20, 20], "segmentation": []}),
+        ("label-mixed-shapes",),
     ),
     "label-bad-segmentation": Fault("coco", _changed("label-bad-segmentation", _broken_runs)),
     "label-crowd": Fault("coco", _changed("label-crowd", lambda e: e | {"iscrowd": 1}, whole=True)),

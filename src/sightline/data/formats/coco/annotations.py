@@ -296,7 +296,7 @@ def _summed_up(problems: list[Problem]) -> list[Problem]:
 
 def _unusable(entries: Entries, row: int, image_id: int, class_id: int, left_out: frozenset[int]) -> Problem:
     index, entry = int(entries.index[row]), entries.entry(row)
-    label = f"annotations[{index}] (id {entry.get('id')!r:.20})"
+    label = f"annotations[{index}] (id {entry.get('id')!r:.20}, image {entry.get('image_id')!r:.20})"
     if image_id < 0:
         got: Any = entry.get("image_id")
         if isinstance(got, int) and got in left_out:

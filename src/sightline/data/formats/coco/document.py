@@ -56,6 +56,7 @@ class Document:
         self._spans = self._list_spans() if len(self._data) >= SCAN_FROM else None
         self._content: dict[str, Any] | None = None
         self._places: JsonPlaces | None = None
+        self._numbers: dict[str, dict[str, int]] = {}  # of ids that are text, by section
         if self._spans is None:
             self.content  # noqa: B018 - refuses what is no COCO file
 
@@ -69,7 +70,7 @@ class Document:
 
     def entries(self, section: str) -> tuple[list[dict[str, Any]], npt.NDArray[np.int64], list[Problem]]:
         """The objects of a list, their indices in it, and a problem for each item that is no object."""
-        items = self._items(section)
+        items = self._numbered(section, self._items(section))
         if set(map(type, items)) <= {dict}:
             return items, np.arange(len(items)), []
         rows = [i for i, item in enumerate(items) if isinstance(item, dict)]
@@ -79,6 +80,33 @@ class Document:
             if not isinstance(item, dict)
         ]
         return [items[i] for i in rows], np.array(rows, dtype=np.int64), bad
+
+    @property
+    def has_text_ids(self) -> bool:
+        """Whether images or categories read so far have ids that are text, and were numbered from 0."""
+        return bool(self._numbers)
+
+    def _numbered(self, section: str, items: list[Any]) -> list[Any]:
+        """The items with numbers in place of ids that are text, and of what refers to them."""
+        ids = [item.get("id") if isinstance(item, dict) else None for item in items]
+        text = any(isinstance(i, str) and not _is_integer(i) for i in ids)
+        if section != "annotations":
+            if text and len(set(map(str, ids))) == len(ids):
+                self._numbers[section] = {str(i): n for n, i in enumerate(ids)}
+                return [
+                    item if i is None else {**item, "id": n} for n, (i, item) in enumerate(zip(ids, items, strict=True))
+                ]
+            return items
+        if not text and not self._numbers:
+            return items
+        replaced: list[Any] = []
+        for number, item in enumerate(items):
+            changes: dict[str, Any] = {"id": number} if text else {}
+            for key, of in (("image_id", "images"), ("category_id", "categories")):
+                if isinstance(item, dict) and of in self._numbers and str(item.get(key)) in self._numbers[of]:
+                    changes[key] = self._numbers[of][str(item[key])]
+            replaced.append({**item, **changes} if isinstance(item, dict) else item)
+        return replaced
 
     @cached_property
     def images(self) -> tuple[list[dict[str, Any]], npt.NDArray[np.int64], list[Problem]]:
@@ -159,6 +187,10 @@ class Document:
             if not sound:
                 return None
         return spans
+
+
+def _is_integer(text: str) -> bool:
+    return text.strip().removeprefix("-").isdecimal()
 
 
 def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:

@@ -1,26 +1,33 @@
-"""What COCO files list beside annotations: images and categories, as tables of a data set; and which kind a file is."""
+"""The images COCO files list, as a table of a data set, wherever they lie; and which kind a file is."""
 
+import math
 import mmap
 import os
+import posixpath
 import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import polars as pl
 
-from sightline.core.dataset import CLASSES_SCHEMA, IMAGES_SCHEMA
+from sightline.core.dataset import IMAGES_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.document import Document, Problem
-from sightline.data.formats.shared.image_tables import integers
-from sightline.data.layout import inside, read_head, relative
+from sightline.data.formats.shared.image_tables import float_rows, integers
+from sightline.data.layout import inside, list_images, read_head, relative, split_of, subfolder
 from sightline.media import MAX_SIDE, read_header
 
-__all__ = ["fullest_folder", "image_folder", "json_kind", "read_classes", "read_images"]
+__all__ = ["fullest_folder", "image_folder", "json_kind", "read_images"]
 
 _SAMPLE = 50  # files that decide which folder the file names are relative to
+_ADDRESS = re.compile(r"[a-z]{2,}://|/\S*\?d=")  # of a picture on a server, or in a labelling tool's store
+_DRIVE = re.compile(r"[A-Za-z]:")
+_SHOWN = 5
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")  # names that are a path inside any folder, as they stand
 
 
@@ -33,6 +40,7 @@ def image_folder(document: Document) -> Path:
         places += [document.split, f"images/{document.split}"]
     bases = document.file.parents[:3]
     folders = [base / place for base in bases for place in places]
+    folders += [folder for base in bases if (folder := subfolder(base, ("images", "image", "img", "imgs"))) is not None]
     return fullest_folder(folders, names)
 
 
@@ -54,6 +62,7 @@ def read_images(
     """
     listing = _Listing(root)
     maps = [listing.read(d, folder) for d, folder in zip(documents, folders, strict=True)]
+    listing.find_elsewhere()
     listing.decide_missing()
     used = [row for row in listing.rows if not row["dropped"]]
     if len({row["image_id"] for row in used}) < len(used):
@@ -106,7 +115,9 @@ class _Listing:
         self.findings: list[Finding] = []
         self.rows: list[dict[str, Any]] = []
         self._by_path: dict[str, dict[str, Any]] = {}
+        self.text_ids = False
         self._missing: list[dict[str, Any]] = []
+        self._restated: list[dict[str, Any]] = []  # named by more than a path inside the folder
         self._files = _Files()
         self._base = self.root.as_posix()
 
@@ -115,19 +126,24 @@ class _Listing:
         entries, index, found = document.images
         del document.images  # as Python objects they are larger than the file
         problems = list(found)
+        self.text_ids |= document.has_text_ids
         prefix = inside(self.root, f"{relative(folder, self.root)}/x", document.name)[:-1]
         by_id: dict[int, dict[str, Any]] = {}
         columns = [integers([e.get(key) for e in entries]) for key in ("id", "width", "height")]
         values = [column.tolist() for column in (index, *columns[0], columns[1][0], columns[2][0])]
         for entry, i, number, bad, width, height in zip(entries, *values, strict=True):
-            name = entry.get("file_name")
+            name = entry.get("file_name", entry.get("coco_url"))  # LVIS v1 has addresses alone
             if bad or not isinstance(name, str) or number in by_id:
                 code = "label-duplicate-id" if number in by_id and not bad else "label-malformed"
                 got = f"{entry.get('id')!r:.20}, {name!r:.60}"
                 message = f"images[{i}] must have an id of its own and a file_name, got {got}"
                 problems.append(Problem(code, i, message))
                 continue
-            path = prefix + (name if _PLAIN.fullmatch(name) else inside(folder, name, document.name))
+            path = prefix + name if _PLAIN.fullmatch(name) else self._path_of(name, prefix)
+            if path is None:
+                message = f"images[{i}] (id {number}) must name a file, got {name!r:.60}"
+                problems.append(Problem("label-malformed", i, message))
+                continue
             row = {
                 "image_id": number,
                 "path": path,
@@ -135,7 +151,11 @@ class _Listing:
                 "height": height,
                 "split": document.split,
                 "dropped": False,
+                "named": name,
+                "entry": (document, i, number),
             }
+            if not _PLAIN.fullmatch(name) and posixpath.normpath(name.strip().replace("\\", "/")) not in path:
+                self._restated.append(row)
             problem = self._add(row, i)
             by_id[number] = self._by_path[path]
             if problem is not None:
@@ -167,21 +187,117 @@ class _Listing:
                 row["height"], row["width"] = read_header(file).size_hw
             except DataError as error:
                 row["dropped"] = True
-                return Problem("image-unreadable", index, str(error))
+                return Problem("image-unreadable", index, str(error), facts={"image": row["path"]})
         return None
 
+    def _path_of(self, name: str, prefix: str) -> str | None:
+        """The path a name stands for that is no plain one: absolute, an address, with `..`; None where it is none."""
+        if "\0" in name:
+            return None
+        text = (
+            unquote(parse_qs(urlsplit(name).query).get("d", [urlsplit(name).path])[0]) if _ADDRESS.match(name) else name
+        )
+        parts = PurePosixPath(text.strip().replace("\\", "/")).parts
+        own = PurePosixPath(self._base).parts
+        if parts[: len(own)] == own:
+            return "/".join(parts[len(own) :]) or None
+        if text == name and not {"..", "/"}.intersection(parts) and not _DRIVE.match(name):
+            return posixpath.normpath(prefix + "/".join(parts)) if parts else None
+        kept = [part for part in parts if part not in {"..", "/", "."} and not _DRIVE.fullmatch(part)]
+        return prefix + "/".join(kept) if kept else None
+
+    def find_elsewhere(self) -> None:
+        """Take missing images for the one picture of their name that no other entry stands for, and say so."""
+        moved: dict[Document, list[tuple[int, str, str]]] = defaultdict(list)
+
+        def say(row: dict[str, Any]) -> None:
+            document, index, number = row["entry"]
+            moved[document].append((index, f"id {number}: '{row['named']:.80}' is '{row['path']}'", row["path"]))
+
+        for row in self._restated:
+            if row not in self._missing:
+                say(row)
+        for row, path in self._found_by_name():
+            self._missing.remove(row)
+            row["path"] = path
+            say(row)
+        for document, found in moved.items():
+            listed_here = "; ".join(text for _, text, _ in found[:_SHOWN]) + ("; …" if len(found) > _SHOWN else "")
+            message = (
+                f"{len(found)} images lie elsewhere than the file says and were found by their names: {listed_here}"
+            )
+            facts = {"images": [path for _, _, path in found], "entries": [index for index, _, _ in found]}
+            problem = Problem("layout-elsewhere", found[0][0], message, count=len(found), facts=facts)
+            self.findings += document.findings("images", [problem])
+
+    def _found_by_name(self) -> list[tuple[dict[str, Any], str]]:
+        """The missing images whose name one free picture has, and no other missing image, with its path."""
+        if not self._missing:
+            return []
+        listed = {row["path"] for row in self.rows}
+        free: dict[str, list[str]] = defaultdict(list)
+        for file in list_images(self.root, recursive=True):
+            path = relative(file, self.root)
+            if path not in listed:
+                free[file.name].append(path)
+        names = [PurePosixPath(row["path"]).name for row in self._missing]
+        wanted = Counter(names)
+        sure = [(row, free[name]) for row, name in zip(self._missing, names, strict=True) if wanted[name] == 1]
+        return [(row, paths[0]) for row, paths in sure if len(paths) == 1 and self._is_same(row, paths[0])]
+
+    def _is_same(self, row: dict[str, Any], path: str) -> bool:
+        """Whether a picture of the right name has the size and the split an entry states; takes the size where none."""
+        splits = {split_of(part) for part in (*PurePosixPath(row["path"]).parts[:-1], *PurePosixPath(path).parts[:-1])}
+        if len(splits - {None}) > 1:
+            return False
+        try:
+            height, width = read_header(self.root / path).size_hw
+        except DataError:
+            return False
+        if not _has_size(row):
+            row["height"], row["width"] = height, width
+        return (row["height"], row["width"]) in {(height, width), (width, height)}
+
     def decide_missing(self) -> None:
-        """Labels without any picture are kept (they can be evaluated against); single missing pictures are not."""
+        """Labels without any picture are kept (they can be evaluated against); single missing pictures are not.
+
+        The size of a picture that is not there and not stated reaches as far as its boxes.
+        """
         alone = len(self._missing) == len(self.rows)
+        if alone and not all(map(_has_size, self._missing)):
+            self._reach_of_boxes()
         for row in self._missing:
             row["dropped"] = not alone or not _has_size(row)
         if self._missing and alone:
             message = f"none of the {len(self._missing)} images was found; the labels can be evaluated, not trained on"
             self.findings.append(finding("image-missing", message, count=len(self._missing)))
             return
-        self.findings += [
-            finding("image-missing", "the image does not exist", path=row["path"]) for row in self._missing
-        ]
+        for row in self._missing:
+            _, index, number = row["entry"]
+            said = "" if row["path"].endswith(row["named"]) else f", which the file calls '{row['named']:.80}'"
+            message = f"the image does not exist{said}"
+            facts = {"images_entry": index, "id": number}
+            self.findings.append(finding("image-missing", message, path=row["path"], facts=facts))
+
+    def _reach_of_boxes(self) -> None:
+        """Give images of no stated size the size their boxes need."""
+        bare = [row for row in self._missing if not _has_size(row)]
+        reach: dict[tuple[int, int], tuple[float, float]] = {}
+        for document in {id(row["entry"][0]): row["entry"][0] for row in bare}.values():
+            entries, _, _ = document.entries("annotations")
+            of_image, wrong = integers([e.get("image_id") for e in entries])
+            boxes, bad = float_rows([e.get("bbox") for e in entries], 4)
+            for number, box in zip(of_image[~wrong & ~bad].tolist(), boxes[~wrong & ~bad].tolist(), strict=True):
+                across, down = reach.get((id(document), number), (1.0, 1.0))
+                reach[id(document), number] = max(across, box[0] + box[2]), max(down, box[1] + box[3])
+        for row in bare:
+            document, _, number = row["entry"]
+            across, down = reach.get((id(document), number), (1.0, 1.0))
+            row["width"], row["height"] = (min(math.ceil(side), MAX_SIDE) for side in (across, down))
+        message = (
+            f"{len(bare)} images are not there and no size is stated; they are taken as large as their boxes reach"
+        )
+        self.findings.append(finding("image-size-mismatch", message, count=len(bare)))
 
 
 def _has_size(row: dict[str, Any]) -> bool:
@@ -190,101 +306,22 @@ def _has_size(row: dict[str, Any]) -> bool:
     return 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE
 
 
-_KEPT = ("thing", "keypoint_names", "skeleton")
-
-
-def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.DataFrame, list[Finding]]:
-    """Per file the map from category id to class id, the classes table, and the findings.
-
-    Categories of one name are one class. What a category says of its keypoints is taken from the first file with them.
-    """
-    findings: list[Finding] = []
-    by_name: dict[str, int] = {}  # name → category id
-    about: dict[str, dict[str, Any]] = {}  # name → what the table keeps
-    pairs_of = []
-    for document in documents:
-        entries, index, problems = document.entries("categories")
-        ids, bad = integers([e.get("id") for e in entries])
-        pairs: dict[int, str] = {}
-        for i, number, wrong, entry in zip(index.tolist(), ids.tolist(), bad.tolist(), entries, strict=True):
-            name = entry.get("name")
-            if wrong or not isinstance(name, str) or not name or pairs.get(number, name) != name:
-                message = (
-                    f"categories[{i}] must have an id of its own and a name, got {entry.get('id')!r:.20}, {name!r:.40}"
-                )
-                problems.append(Problem("label-malformed", i, message))
-                continue
-            if name in pairs.values() and number not in pairs:
-                problems.append(Problem("class-duplicate-name", i, f"categories[{i}]: '{name}' is the name of two ids"))
-            pairs[number] = name
-            if by_name.setdefault(name, number) != number and name not in list(pairs.values())[:-1]:
-                message = f"categories[{i}]: '{name}' has id {number} here and {by_name[name]} in another file"
-                problems.append(Problem("class-conflict", i, message))
-            problems += _merge(about.setdefault(name, {}), entry, i)
-        findings += document.findings("categories", problems)
-        pairs_of.append(pairs)
-    order = sorted(by_name, key=lambda name: by_name[name])
-    slots = {name: i for i, name in enumerate(order)}
-    columns: dict[str, Any] = {"class_id": range(len(order)), "name": order, "source_id": [by_name[n] for n in order]}
-    columns |= {key: [about[n].get(key) for n in order] for key in _KEPT}
-    classes = pl.DataFrame(columns, schema=CLASSES_SCHEMA)
-    return [{i: slots[name] for i, name in pairs.items()} for pairs in pairs_of], classes, findings
-
-
-def _merge(known: dict[str, Any], entry: dict[str, Any], index: int) -> list[Problem]:
-    """Add what a category says of itself to what is known of its class, and return what is wrong or contradicts."""
-    problems = []
-    said: dict[str, Any] = {}
-    if "isthing" in entry:
-        said["thing"] = bool(entry["isthing"])
-    names, skeleton = entry.get("keypoints"), entry.get("skeleton")
-    if isinstance(names, list) and set(map(type, names)) <= {str}:
-        said["keypoint_names"] = names or None
-    elif names is not None:
-        message = f"categories[{index}]: 'keypoints' must be a list of names, got {names!r:.40}"
-        problems.append(Problem("label-malformed", index, message))
-    if skeleton is not None:
-        # The pairs count from 1, against everything else in COCO.
-        said["skeleton"] = _pairs(skeleton, len(said.get("keypoint_names") or ()))
-        if said["skeleton"] is None and skeleton != []:
-            message = (
-                f"categories[{index}]: 'skeleton' must be pairs of keypoint numbers from 1 on, got {skeleton!r:.40}"
-            )
-            problems.append(Problem("label-malformed", index, message))
-    for key, value in said.items():
-        if value is not None and known.setdefault(key, value) != value:
-            message = (
-                f"categories[{index}]: '{key.partition('_')[0]}' of '{entry['name']}' differs from what was said before"
-            )
-            problems.append(Problem("class-conflict", index, message))
-    return problems
-
-
-def _pairs(skeleton: Any, count: int) -> list[list[int]] | None:
-    """0-based pairs of keypoints; None where there are none or one of them is no pair of the `count` keypoints."""
-    if not isinstance(skeleton, list) or not skeleton:
-        return None
-    sound = all(
-        isinstance(pair, list)
-        and len(pair) == 2
-        and set(map(type, pair)) <= {int}
-        and 1 <= min(pair) <= max(pair) <= count
-        for pair in skeleton
-    )
-    return [[a - 1, b - 1] for a, b in skeleton] if sound else None
-
-
 _WHOLE = 1 << 22  # up to so many bytes all of a file is searched
 _NEAR = 1 << 16  # of a larger file, so much behind the key of its annotations: the first entry is in it
 
 
-def json_kind(path: Path) -> Literal["instances", "panoptic"] | None:
-    """What the annotations of a JSON file with images and categories are, by whether they have segments; else None."""
+def json_kind(path: Path) -> Literal["instances", "panoptic", "listing"] | None:
+    """What the annotations of a JSON file with images and categories are, by whether they have segments; else None.
+
+    "listing" is a file without any.
+    """
     if path.suffix.lower() != ".json" or not read_head(path, 1):
         return None
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
         if text.find(b'"images"') < 0 or text.rfind(b'"categories"') < 0:
             return None
-        first = max(text.find(b'"annotations"'), 0)
+        first = text.find(b'"annotations"')
+        if first < 0:
+            return "listing"
         last = len(text) if len(text) <= _WHOLE else first + _NEAR
         return "instances" if text.find(b'"segments_info"', first, last) < 0 else "panoptic"

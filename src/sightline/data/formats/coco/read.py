@@ -10,6 +10,7 @@ so `x2 = x + width` is exclusive already. Keypoints are kept as written, which i
 pixel they lie in; the pairs of a skeleton count from 1 there and from 0 here.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +18,14 @@ import polars as pl
 
 from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
+from sightline.core.findings import Finding
+from sightline.data.codes import finding
 from sightline.data.formats.coco.annotations import read_annotations
+from sightline.data.formats.coco.categories import read_classes
 from sightline.data.formats.coco.document import Document, entry_lines
-from sightline.data.formats.coco.listing import image_folder, json_kind, read_classes, read_images
+from sightline.data.formats.coco.listing import image_folder, json_kind, read_images
 from sightline.data.formats.shared.image_tables import build_dataset
-from sightline.data.layout import absolute, common_root, relative, split_of
+from sightline.data.layout import absolute, common_root, relative, split_of, subfolder
 
 __all__ = ["LOOKED_FOR", "ROBOFLOW_FILE", "detect", "entry_lines", "label_files", "read", "roboflow_files"]
 
@@ -44,18 +48,17 @@ def detect(path: Path) -> float | None:
 def label_files(path: Path) -> list[tuple[Path, str | None]]:
     """The COCO files a path stands for, each with the split its name or folder speaks of."""
     if path.is_file():
-        return [(path, split_of(path.stem))] if json_kind(path) == "instances" else []
+        return [(path, split_of(path.stem))] if json_kind(path) in {"instances", "listing"} else []
     if not path.is_dir():
         return []
     exported = roboflow_files(path)
     if exported:
         return exported
-    for folder in (path / "annotations", path):
-        files = [
-            p
-            for p in sorted(folder.glob("*.json"))
-            if not p.name.startswith(_OTHER_TASKS) and json_kind(p) == "instances"
-        ]
+    for folder in (subfolder(path, ("annotations",)) or path, path):
+        kinds = {p: json_kind(p) for p in sorted(folder.glob("*.json")) if not p.name.startswith(_OTHER_TASKS)}
+        files = [p for p, kind in kinds.items() if kind == "instances"]
+        if not files and "panoptic" not in kinds.values():
+            files = [p for p, kind in kinds.items() if kind == "listing"]
         files = [p for p in files if not p.name.startswith(_KEYPOINTS)] or files
         if files:
             return [(p, split_of(p.stem)) for p in files]
@@ -67,6 +70,20 @@ def roboflow_files(path: Path) -> list[tuple[Path, str | None]]:
     if not path.is_dir():
         return []
     return [(p / ROBOFLOW_FILE, split_of(p.name)) for p in sorted(path.iterdir()) if (p / ROBOFLOW_FILE).is_file()]
+
+
+def _of_empty_groups(objects: pl.DataFrame, classes: pl.DataFrame) -> Callable[[Finding], Finding | None]:
+    """Narrows the finding about grouping categories to those without an object, for others are classes too."""
+    names = dict(classes.select("class_id", "name").iter_rows())
+    used = {names[i] for i in objects["class_id"].unique().to_list()}
+
+    def narrowed(f: Finding) -> Finding | None:
+        if f.code != "class-grouping":
+            return f
+        empty = [name for name in f.facts["classes"] if name not in used]
+        return replace(f, facts={"classes": empty}, count=len(empty)) if empty else None
+
+    return narrowed
 
 
 def read(path: Path) -> Dataset:
@@ -94,6 +111,12 @@ def read(path: Path) -> Dataset:
     objects = pl.concat(tables) if tables else pl.DataFrame(schema=OBJECTS_SCHEMA)
     if objects["object_id"].n_unique() < objects.height:  # several files, each counting from 1
         objects = objects.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("object_id"))
+    findings = [f for f in map(_of_empty_groups(objects, classes), findings) if f is not None]
     dataset = build_dataset(path, "coco", images, objects, classes, findings, root=root)
+    named = [d.name for d in documents if d.has_text_ids]
+    if named:
+        message = "ids are text where COCO has integers; images and categories are numbered in their order"
+        findings = [*dataset.findings, finding("layout-text-ids", message, path=named[0], count=len(named))]
+        return replace(dataset, findings=tuple(findings), source_image_ids=False)
     kept = all(new in (None, old) for ids in id_maps for old, new in ids.items())
     return replace(dataset, source_image_ids=kept)

@@ -23,7 +23,8 @@ from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.masks.read import MaskOptions, find_mask_pairs, with_masks
+from sightline.data.formats.masks.pairs import MaskOptions, find_mask_pairs
+from sightline.data.formats.masks.read import with_masks
 from sightline.data.formats.shared.image_tables import build_dataset, build_image_table, class_table
 from sightline.data.formats.shared.shapes import split_ids
 from sightline.data.layout import absolute, list_images, relative, split_of

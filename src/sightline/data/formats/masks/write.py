@@ -86,6 +86,8 @@ def _described(dataset: Dataset) -> dict[str, Any]:
         values["palette"] = dict(zip(dataset.class_names, colours, strict=True))
     else:
         values["classes"] = {_gray(v): n for v, n in zip(_values_of(dataset), dataset.class_names, strict=True)}
+    if dataset.mask_threshold is not None:
+        values["threshold"] = dataset.mask_threshold
     if dataset.ignore_values:
         values["ignore_values"] = [_gray(v) for v in dataset.ignore_values]
     return values

@@ -27,7 +27,7 @@ from sightline.core.frames import picture_file
 from sightline.data.codes import finding
 from sightline.data.formats.mot.sequence import read_mot_txt, read_seqinfo, sequence_frames, videos_of
 from sightline.data.formats.shared.image_tables import build_dataset, class_table
-from sightline.data.layout import absolute, common_root, read_text, relative, split_of
+from sightline.data.layout import absolute, common_root, list_images, read_text, relative, split_of
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
 
@@ -105,7 +105,9 @@ class _Reader:
         """Take in one sequence."""
         info = read_seqinfo(folder / "seqinfo.ini")
         gt = folder / "gt" / "gt.txt"
-        table, findings = (None, []) if not gt.is_file() else read_mot_txt(gt, relative(gt, self.root))
+        expected = info.length or len(list_images(folder / info.image_folder)) or None
+        name_of = relative(gt, self.root)
+        table, findings = read_mot_txt(gt, name_of, length=expected) if gt.is_file() else (None, [])
         self.findings += findings
         if table is None:
             self.findings.append(finding("label-missing-file", "the sequence has no gt/gt.txt", path=name))

@@ -226,12 +226,16 @@ _FEWEST, _MOST = 6, 10
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def read_mot_txt(path: str | Path, name: str | None = None) -> tuple[pl.DataFrame, list[Finding]]:
+def read_mot_txt(
+    path: str | Path, name: str | None = None, *, length: int | None = None
+) -> tuple[pl.DataFrame, list[Finding]]:
     """The rows of a ground-truth, detections or results file (`MOT_SCHEMA`), and a finding for each unusable line.
 
     Pixels become 0-based with exclusive ends (`x1 = left - 1`, `x2 = x1 + width`), frames 0-based. Files of 9 columns
     follow MOT16 and later (class, visibility); those of 10 follow MOT15 (world coordinates, which are not read).
-    `name` is the path that findings carry. DataError when the file cannot be read.
+    `name` is the path that findings carry. Where `length`, the sequence's number of frames, is given, a file that
+    counts its frames from 0 is read so, which is a finding: its first frame is 0 and its last one below `length`.
+    DataError when the file cannot be read.
     """
     file = Path(path)
     name = name or str(file)
@@ -239,6 +243,8 @@ def read_mot_txt(path: str | Path, name: str | None = None) -> tuple[pl.DataFram
     numbers = [i for i, text in enumerate(lines, start=1) if text.strip()]
     rows = [_fields(lines[i - 1]) for i in numbers]
     values, bad = _values(rows)
+    zero = length is not None and _counts_from_zero(values[~bad, 0], length)
+    bad |= values[:, 0] < (0 if zero else 1)
     findings = [
         finding(
             "label-malformed",
@@ -250,6 +256,9 @@ def read_mot_txt(path: str | Path, name: str | None = None) -> tuple[pl.DataFram
         for i in np.flatnonzero(bad).tolist()
     ]
     good = np.flatnonzero(~bad)
+    if zero:
+        findings.append(_from_zero(values[good], name, numbers[int(good[values[good, 0].argmin()])]))
+        values[:, 0] += 1
     columns = np.array([len(rows[i]) for i in good.tolist()], dtype=np.int64)
     values = values[good]
     return _table(values, columns, np.array(numbers, dtype=np.int64)[good]), findings
@@ -304,8 +313,24 @@ def _values(rows: list[list[str]]) -> tuple[Floats, npt.NDArray[np.bool_]]:
         else:
             values[i, : len(numbers)] = numbers
     whole = (values[:, :2] == np.floor(values[:, :2])) & (np.abs(values[:, :2]) < 2**53)
-    bad |= ~whole.all(axis=1) | (values[:, 0] < 1)
+    bad |= ~whole.all(axis=1)
     return values, bad
+
+
+def _counts_from_zero(frames: Floats, length: int) -> bool:
+    return len(frames) > 0 and frames.min() == 0 and frames.max() < length
+
+
+def _from_zero(values: Floats, name: str, line: int) -> Finding:
+    """The finding that frames count from 0, with what the boxes say of themselves."""
+    touching = int(((values[:, 2] == 0) | (values[:, 3] == 0)).sum())
+    boxes = f"; {touching} boxes begin at pixel 0: they may count from 0 too, and are read as counted from 1"
+    message = (
+        f"the frames are 0 to {int(values[:, 0].max())}, where the format counts from 1: they are read as counted from "
+        f"0{boxes if touching else ''}"
+    )
+    facts = {"first": 0, "last": int(values[:, 0].max()), "boxes_at_zero": touching}
+    return finding("label-counted-from-zero", message, path=name, line=line, count=len(values), facts=facts)
 
 
 def _table(values: Floats, columns: npt.NDArray[np.int64], lines: npt.NDArray[np.int64]) -> pl.DataFrame:

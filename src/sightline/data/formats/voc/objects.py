@@ -26,7 +26,7 @@ from sightline.core.files import check_regular
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.shared.image_tables import LARGEST, class_table
-from sightline.data.formats.shared.shapes import split_ids
+from sightline.data.formats.shared.shapes import split_ids, turned_box_ring
 from sightline.data.formats.shared.xml import Attributes, line_in, walk_xml
 from sightline.data.layout import read_text, relative
 from sightline.media import read_header, read_mask
@@ -148,6 +148,7 @@ class AnnotatedObject:
     line: int
     fields: dict[str, str] = field(default_factory=dict)
     has_box: bool = False
+    unread: list[str] = field(default_factory=list)  # kinds of shapes inside it that are passed over
 
 
 @dataclass
@@ -178,6 +179,8 @@ def parse_annotation(source: bytes | BinaryIO, where: str) -> Annotation:
             result.objects.append(AnnotatedObject(line))
         elif path == ["object", "bndbox"] and not result.objects[-1].has_box:
             result.objects[-1].line, result.objects[-1].has_box = line, True
+        elif path[:1] == ["object"] and len(path) == 2 and path[1] in _OTHER_SHAPES:
+            result.objects[-1].unread.append(path[1])
 
     def end(_: str, value: str, line: int) -> None:
         path = stack[root:]
@@ -195,8 +198,10 @@ def parse_annotation(source: bytes | BinaryIO, where: str) -> Annotation:
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _FLAGS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
 _EXACT = Context(prec=50, traps=[])
+_FEWEST_NUMBERS = 6  # of an outline: three corners
 _LONGEST = 40  # characters of a coordinate that are worth exact arithmetic
-_COLUMNS = ("image_id", "x1", "y1", "x2", "y2", "area", "crowd", "ignore", "occlusion", "truncation", "rle")
+_COLUMNS = ("image_id", "x1", "y1", "x2", "y2", "area", "crowd", "ignore", "occlusion", "truncation", "rle", "polygon")
+_OTHER_SHAPES = frozenset({"part", "segmentation", "mask", "keypoints", "point", "points", "line", "ellipse", "cuboid"})
 
 
 def one_less(text: str) -> float:
@@ -224,6 +229,7 @@ class ObjectReader:
     _places: list[tuple[str, int | None]] = field(default_factory=list)
     _flat: list[bool] = field(default_factory=list)
     _unused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _unread: dict[str, list[tuple[str, int]]] = field(default_factory=dict)  # kind → places
 
     def read_file(self, file: Path, image_id: int, masks: tuple[Path, Path | None] | None) -> None:
         """Take in one annotation file and the image's pictures of object numbers and classes, where it has them."""
@@ -269,6 +275,10 @@ class ObjectReader:
         for (key, value), count in sorted(self._unused.items()):
             message = f"'{key}' must be 0 or 1 to be used, got '{value}' on {count} objects"
             self.findings.append(finding("layout-unknown-key", message, count=count))
+        for kind, places in sorted(self._unread.items()):
+            message = f"{len(places)} elements <{kind}> inside objects are not read"
+            place = {"path": places[0][0], "line": places[0][1], "count": len(places)}
+            self.findings.append(finding("label-unsupported-shape", message, facts={"kind": kind}, **place))  # type: ignore[arg-type]
         return objects, class_table(names)
 
     def _check_image(self, annotation: Annotation, name: str, image_id: int) -> None:
@@ -288,6 +298,12 @@ class ObjectReader:
         name = entry.fields.get("name", "")
         texts = [entry.fields.get(f"bndbox/{c}", "") for c in _CORNERS]
         xmin, ymin, xmax, ymax = (_number(text) for text in texts)
+        ring = _outline(entry)
+        if ring is not None and None in (xmin, ymin, xmax, ymax):
+            low, high = np.array(ring).reshape(-1, 2).min(axis=0), np.array(ring).reshape(-1, 2).max(axis=0)
+            xmin, ymin, xmax, ymax = (float(v) for v in (*(low + 1), *high))
+            texts = [repr(v) for v in (xmin, ymin, xmax, ymax)]
+        self._count_unread(entry, path)
         if not name or xmin is None or ymin is None or xmax is None or ymax is None:
             got = ", ".join(f"{c}={entry.fields.get(f'bndbox/{c}', 'missing')!s:.20}" for c in _CORNERS)
             message = f"an object must have a name and a box of four numbers, got name '{name}', {got}"
@@ -306,7 +322,12 @@ class ObjectReader:
         x1, y1 = one_less(texts[0]), one_less(texts[1])
         area = max(xmax - x1, 0) * max(ymax - y1, 0) if counts is None else rle.area(counts)
         flags = [self._flag(entry, key) for key in ("difficult", "occluded", "truncated")]
-        self._rows.append((image_id, x1, y1, xmax, ymax, area, False, flags[0] == 1, *flags[1:], counts))
+        rings = None if ring is None or counts is not None else [ring]
+        self._rows.append((image_id, x1, y1, xmax, ymax, area, False, flags[0] == 1, *flags[1:], counts, rings))
+
+    def _count_unread(self, entry: AnnotatedObject, path: str) -> None:
+        for kind in entry.unread:
+            self._unread.setdefault(kind, []).append((path, entry.line))
 
     def _flag(self, entry: AnnotatedObject, key: str) -> float | None:
         text = entry.fields.get(key, "")
@@ -351,6 +372,22 @@ class ObjectReader:
             else:
                 continue
             self.findings.append(finding(code, message, path=name, line=entry.line, image_id=image_id))
+
+
+def _outline(entry: AnnotatedObject) -> list[float] | None:
+    """The outline of an object's polygon or turned box, with pixels from 0; None where it has none that can be read."""
+    values = {key: _number(text) for key, text in entry.fields.items() if key.startswith(("polygon/", "robndbox/"))}
+    turned = [values.get(f"robndbox/{key}") for key in ("cx", "cy", "w", "h", "angle")]
+    if None not in turned:
+        cx, cy, w, h, angle = (float(v) for v in turned if v is not None)
+        return turned_box_ring((cx - 1 - w / 2, cy - 1 - h / 2, cx - 1 + w / 2, cy - 1 + h / 2), math.degrees(angle))
+    ring: list[float] = []
+    for number in range(1, len(values) + 1):
+        x, y = values.get(f"polygon/x{number}"), values.get(f"polygon/y{number}")
+        if x is None or y is None:
+            break
+        ring += [x - 1, y - 1]
+    return ring if len(ring) >= _FEWEST_NUMBERS else None
 
 
 def _number(text: str) -> float | None:

@@ -8,7 +8,8 @@ VOC counts pixels from 1 and includes the last one. At the door: `x1 = xmin - 1`
 `y2 = ymax`. A box with `xmax <= xmin` or `ymax <= ymin` is degenerate as labelled: kept, ignored, reported. `difficult`
 objects are kept with `ignore = true`, as the VOC protocol does not count them; `truncated` and `occluded` become 0 or 1
 in `truncation` and `occlusion`. Classes are those of `labelmap.txt` where there is one, else the names in use, sorted.
-Parts of objects are not read. `SegmentationObject/` gives the k-th object of an image its mask (see `voc_masks`); a
+`<polygon>` and `<robndbox>` (centre, size, angle in radians) are outlines; parts of objects and other shapes are not
+read, but counted. `SegmentationObject/` gives the k-th object of an image its mask (see `voc_masks`); a
 folder with `SegmentationClass/` alone holds semantic masks, and without annotations it is read as such.
 """
 

@@ -22,7 +22,7 @@ from sightline.data.layout import (
 )
 from sightline.media import IMAGE_SUFFIXES
 
-__all__ = ["Layout", "data_yaml", "folder_layout", "is_data_yaml", "yaml_layout"]
+__all__ = ["NAME_FILES", "Layout", "data_yaml", "folder_layout", "is_data_yaml", "label_there", "yaml_layout"]
 
 UNLISTED = "unlisted"
 """Our own key of the data YAML, for images of no split; others pass over it."""
@@ -32,7 +32,7 @@ _MOST_CLASSES = 100_000
 # The keys of the data YAML in use by trainers and export services; only the first line has a meaning here.
 _KEYS = ("path", *_SPLITS, "names", "nc", "kpt_shape", "kpt_names", UNLISTED)
 _OTHER_KEYS = ("download", "channels", "flip_idx", "roboflow", "minival", "format", "author", "license")
-_NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
+NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
 
 
 @dataclass
@@ -85,6 +85,11 @@ def labels_beside(images: Path) -> Path:
     return images
 
 
+def label_there(label: Path) -> Path | None:
+    """The label file, whose suffix some programs write in capitals; None where there is none."""
+    return next((p for p in (label, label.with_suffix(".TXT")) if p.is_file()), None)
+
+
 def is_data_yaml(values: dict[str, Any]) -> bool:
     """Whether a YAML mapping describes a YOLO data set: class names, or a split that is a path or list of paths."""
     return "names" in values or any(isinstance(values.get(s), (str, list)) for s in _SPLITS)
@@ -133,9 +138,11 @@ def yaml_layout(file: Path) -> Layout:
 def folder_layout(path: Path) -> Layout | None:
     """The layout of a folder without a data YAML, or None when it has no images with label files."""
     layout = Layout(path, path.name, _names_file(path))
-    layout.not_labels |= {path / n for n in _NAME_FILES}
+    layout.not_labels |= {path / n for n in NAME_FILES}
     images = subfolder(path, ("images",))
     labels = subfolder(path, ("labels",))
+    if labels is not None:
+        layout.names = layout.names or _names_file(labels)
     parts = [p for p in sorted(path.iterdir()) if p.is_dir() and split_of(p.name) and subfolder(p, ("images",))]
     if images is not None and labels is not None:
         splits = [p for p in sorted(images.iterdir()) if p.is_dir() and split_of(p.name)]
@@ -143,12 +150,18 @@ def folder_layout(path: Path) -> Layout | None:
             layout.add_folder(folder, labels / folder.relative_to(images), split_of(folder.name))
     elif parts:
         for part in parts:
-            layout.add_folder(part / "images", part / "labels", split_of(part.name))
+            inner = subfolder(part, ("images",)) or part
+            layout.add_folder(inner, labels_beside(inner), split_of(part.name))
+    elif mixed := split_folders(path):
+        for folder in mixed:
+            layout.add_folder(folder, folder, split_of(folder.name))
+            layout.not_labels |= {folder / n for n in NAME_FILES}
+            layout.names = layout.names or _names_file(folder)
     else:
         layout.label_folders[path] = False
         layout.images = [(p, None) for p in list_images(path)]
         layout.labels = {p: p.with_suffix(".txt") for p, _ in layout.images}
-    return layout if any(p.is_file() for p in layout.labels.values()) else None
+    return layout if any(label_there(p) is not None for p in layout.labels.values()) else None
 
 
 def _unknown_keys(values: dict[str, Any], file: Path) -> list[str]:
@@ -265,13 +278,21 @@ def _keypoint_names(values: dict[str, Any], layout: Layout) -> dict[int, list[st
 
 
 def _names_file(folder: Path) -> dict[int, str] | None:
-    found = [p for p in (*(folder / n for n in _NAME_FILES), *list_files(folder, (".names",))) if p.is_file()]
+    found = [p for p in (*(folder / n for n in NAME_FILES), *list_files(folder, (".names",))) if p.is_file()]
     if not found:
         return None
     names = [line.strip() for line in read_text(found[0]).splitlines() if line.strip()]
     if len(set(names)) < len(names):
         raise DataError("class names must differ, got one twice", where=str(found[0]))
     return dict(enumerate(names)) or None
+
+
+def split_folders(path: Path) -> list[Path]:
+    """The folders named like splits that hold pictures and their text files together; none where they overlap."""
+    if has_label_pairs(path):
+        return []
+    found = [p for p in sorted(path.iterdir()) if p.is_dir() and split_of(p.name) and has_label_pairs(p)]
+    return found if len({split_of(p.name) for p in found}) == len(found) else []
 
 
 def has_label_pairs(folder: Path) -> bool:

@@ -27,7 +27,7 @@ from sightline.data.formats.shared.writing import (
     place_images,
 )
 from sightline.data.formats.yolo.layout import UNLISTED
-from sightline.data.formats.yolo.read import FAR
+from sightline.data.formats.yolo.rows import FAR
 from sightline.ops import rle
 from sightline.ops.outlines import mask_outlines, signed_area
 
@@ -42,6 +42,7 @@ _LOSSES = {
     "loss-boxes": "the boxes of {} objects become those of their outlines",
     "loss-masks": "the masks of {} objects are left out, their boxes are kept",
     "loss-to-ignored": "{} objects read back as ignored: far outside their image, or without a side in eight decimals",
+    "loss-outside": "{} objects reach outside their image; they are written as they are, with coordinates outside 0..1",
     "loss-splits": "{} images of no split are listed as 'train', as YOLO wants one",
 }
 
@@ -140,6 +141,7 @@ class _Rows:
                 values = (ring / self.sizes_wh[row]).ravel().tolist()
                 extent = np.concatenate([ring.min(axis=0), ring.max(axis=0)])
                 self.lost["loss-boxes"] += bool(np.abs(extent - self.corners[row]).max() > _BOX_SLACK_PX)
+            self.lost["loss-outside"] += _reaches_out(np.asarray(values))
             self.lost["loss-to-ignored"] += _is_unusable(np.round(values, 8))
             text = " ".join(f"{v:.8f}" for v in values)
             if keypoints:
@@ -166,6 +168,12 @@ class _Rows:
             return None
         self.lost["loss-parts"] += len(rings) > 1 or holes > 0
         return max(rings, key=lambda ring: abs(signed_area(ring)))
+
+
+def _reaches_out(values: Floats) -> bool:
+    """Whether a box of centre and size, or an outline, reaches outside 0..1 by more than eight decimals hold."""
+    ends = np.concatenate([values[:2] - values[2:] / 2, values[:2] + values[2:] / 2]) if len(values) == 4 else values
+    return bool((np.abs(ends - 0.5) > 0.5 + 1e-8).any())
 
 
 def _is_unusable(values: Floats) -> bool:
