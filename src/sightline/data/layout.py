@@ -13,10 +13,12 @@ from sightline.media import IMAGE_SUFFIXES
 __all__ = [
     "absolute",
     "common_root",
+    "folders_up_to",
     "inside",
     "list_files",
     "list_images",
     "path_from",
+    "read_list",
     "read_text",
     "relative",
     "split_of",
@@ -97,6 +99,11 @@ def common_root(paths: Iterable[Path]) -> Path:
     return Path(os.path.commonpath([str(absolute(p)) for p in paths]))
 
 
+def folders_up_to(file: Path, top: Path) -> list[Path]:
+    """The folder of a file and those above it as far as `top`, which is one of them."""
+    return [folder for folder in file.parents if folder == top or top in folder.parents] or [file.parent]
+
+
 def absolute(path: Path) -> Path:
     """The path made absolute, `..` resolved by name (links are kept as they are named)."""
     return Path(os.path.normpath(Path.cwd() / path))
@@ -129,3 +136,12 @@ def read_text(path: Path) -> str:
         raise DataError(f"cannot read the file ({error.strerror or error})", where=str(path)) from None
     except UnicodeDecodeError as error:
         raise DataError(f"must be UTF-8 text, got byte {error.object[error.start]:#04x}", where=str(path)) from None
+
+
+def read_list(path: Path) -> list[tuple[int, str]]:
+    """The lines of a list of images with their numbers, blank ones left out; DataError for a list without any."""
+    lines = [(number, text.strip()) for number, text in enumerate(read_text(path).splitlines(), 1) if text.strip()]
+    if not lines:
+        do = "Restore the list, or remove it and what names it"
+        raise DataError("a list of images must name at least one, got an empty file", where=str(path), do=do)
+    return lines

@@ -26,7 +26,7 @@ from sightline.data.formats.coco.scan import Part, scan_part
 from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
 from sightline.data.json.scan import MAX_DEPTH, Bytes, skip_blank, skip_value
 
-__all__ = ["Document", "Problem", "entry_lines"]
+__all__ = ["Document", "Problem", "entry_lines", "is_sound"]
 
 SCAN_FROM = 1 << 20
 """Bytes from which on a file is scanned. Below, Python's parser is done before the kernels are loaded."""
@@ -165,6 +165,19 @@ def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
     """The 1-based lines of entries of a file's list of annotations; OSError where it cannot be read."""
     content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
     return JsonPlaces(np.frombuffer(content, dtype=np.uint8)).lines("annotations", indices)
+
+
+def is_sound(file: Path) -> bool:
+    """Whether a file is JSON in UTF-8 with anything in it."""
+    try:
+        data = _read_utf8(file)
+        if len(data) < SCAN_FROM:
+            return bool(decode_json(data.tobytes()))
+    except (DataError, ValueError, RecursionError):
+        return False
+    start = skip_blank(data, 0)
+    end = skip_value(data, start, np.empty(MAX_DEPTH, dtype=np.uint8))
+    return end > start and skip_blank(data, end) == len(data)
 
 
 def _read_utf8(file: Path) -> Bytes:
