@@ -274,13 +274,18 @@ def _split(images: pl.DataFrame, rule: Mapping[str, float | str | list[str]], fi
     split_of: dict[str, str] = {}
     for split, value in named.items():
         with _unquoted(file, value if isinstance(value, str) else "."):
-            for text, where in _listed(value, file):
-                for path in known.find(text, f"split.{split}", where):
-                    if split_of.setdefault(path, split) != split:
-                        got = f"'{path}' in '{split_of[path]}' and '{split}'"
-                        raise ConfigError(f"'split' must put an image into one split, got {got}", where=where)
+            _put_into(split_of, split, value, known, file)
     rest_split = None if "train" in named else "train"
     return images.with_columns(split=pl.Series([split_of.get(p, rest_split) for p in paths], dtype=pl.String))
+
+
+def _put_into(split_of: dict[str, str], split: str, value: float | str | list[str], known: _Names, file: Path) -> None:
+    """Put the images a value names into a split; ConfigError where one is in another already."""
+    for text, where in _listed(value, file):
+        for path in known.find(text, f"split.{split}", where):
+            if split_of.setdefault(path, split) != split:
+                got = f"'{path}' in '{split_of[path]}' and '{split}'"
+                raise ConfigError(f"'split' must put an image into one split, got {got}", where=where)
 
 
 def _listed(value: float | str | list[str], file: Path) -> Iterator[tuple[str, str]]:

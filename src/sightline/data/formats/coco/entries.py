@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from sightline.core.errors import DataError
+from sightline.core.kernels import njit
 from sightline.data.formats.coco import scan as scanned
 from sightline.data.formats.shared.image_tables import float_rows, floats, integers
 from sightline.data.json.scan import Bytes
