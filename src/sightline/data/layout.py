@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sightline.core.errors import DataError
 from sightline.core.files import check_regular
+from sightline.core.text import well_formed
 from sightline.media import IMAGE_SUFFIXES
 
 __all__ = [
@@ -87,11 +88,15 @@ def inside(root: Path, text: str, where: str) -> str:
 
 
 def relative(path: Path, root: Path) -> str:
-    """`path` relative to `root` in POSIX form; the path as it is when it lies elsewhere."""
+    """`path` relative to `root` in POSIX form; the path as it is when it lies elsewhere.
+
+    Bytes of a name that is not UTF-8 are written out: no table and no file of results can hold them.
+    """
     try:
-        return path.relative_to(root).as_posix()
+        text = path.relative_to(root).as_posix()
     except ValueError:
-        return path.as_posix()
+        text = path.as_posix()
+    return well_formed(text)  # type: ignore[no-any-return]
 
 
 def common_root(paths: Iterable[Path]) -> Path:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from sightline.core.errors import DataError, at
 from sightline.core.files import check_regular
 from sightline.core.findings import Finding
+from sightline.core.text import parse_json
 from sightline.data.codes import finding
 from sightline.data.formats.coco.entries import decode_json
 from sightline.data.formats.coco.scan import Part, scan_part
@@ -203,10 +204,10 @@ def _parse(data: Bytes, file: Path) -> dict[str, Any]:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")  # for the line in the error
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except json.JSONDecodeError as error:
         raise DataError(f"must be valid JSON, got: {error.msg}", where=at(file, error.lineno)) from None
-    except (RecursionError, ValueError) as error:  # nesting without end, integers of thousands of digits
+    except ValueError as error:  # nesting without end, integers of thousands of digits
         raise DataError(f"must be JSON of a sane shape, got: {error}", where=str(file)) from None
     if not isinstance(content, dict):
         raise DataError(f"a COCO label file must hold an object, got {_kind(content)}", where=str(file))
