@@ -166,7 +166,7 @@ def test_real_nuclei_reconcile(data_root: Path) -> None:
 def test_real_maps_of_ids(data_root: Path, tmp_path: Path) -> None:
     folder = data_root / "format_samples/pennfudan5/PennFudanPed"
     (tmp_path / "sightline.yaml").write_text(f"path: {folder}\ninstances: true\nclasses: [person]\n")
-    dataset = read_dataset(tmp_path)
+    dataset = read_dataset(tmp_path / "sightline.yaml")
     stated = {p.stem: int(_stated(p)) for p in (folder / "Annotation").glob("*.txt")}
     counts = dataset.objects.join(dataset.images, on="image_id").group_by("path").len().iter_rows()
     assert {Path(path).stem: n for path, n in counts} == stated

@@ -51,12 +51,13 @@ def test_description_names_excludes_and_splits(folder: Path, tmp_path_factory) -
         exclude=["003"],
         split={"val": 0.25, "seed": 0},
     )
-    for path in (file, elsewhere):
-        dataset = read_dataset(path)
-        assert dataset.class_names == ("background", "crack")
-        assert "image/003.png" not in dataset.images["path"]
-        assert sorted(dataset.images["split"]) == ["train", "train", "train", "val"]
-        assert [(f.code, f.count) for f in dataset.findings] == [("layout-excluded", 1)]
+    dataset = read_dataset(file)
+    assert dataset.class_names == ("background", "crack")
+    assert "image/003.png" not in dataset.images["path"]
+    assert sorted(dataset.images["split"]) == ["train", "train", "train", "val"]
+    assert [(f.code, f.count) for f in dataset.findings] == [("layout-excluded", 1)]
+    with pytest.raises(ConfigError, match="must stay inside it, got "):
+        read_dataset(elsewhere)  # who names a folder means what is in it
     assert read_dataset(file).images.equals(read_dataset(file).images)
 
 

@@ -274,20 +274,21 @@ def test_a_strange_video_is_not_taken_for_the_sequence(filmed) -> None:
 
 def test_videos_named_in_a_description(filmed, tmp_path: Path) -> None:
     filmed()
+    described = tmp_path / "data/sightline.yaml"
     write_video(tmp_path / "film.mp4", 6)
-    (tmp_path / "data/sightline.yaml").write_text("format: mot\nvideo: ../film.mp4\n")
-    dataset = read_dataset(tmp_path / "data")
+    described.write_text("format: mot\nvideo: ../film.mp4\n")
+    dataset = read_dataset(described)
     assert dataset.images["path"][0] == "film.mp4#000000"
     assert dataset.images["group"].unique().to_list() == ["S1"]
     filmed("S2")
     with pytest.raises(DataError, match="'video' must name the video of each sequence"):
-        read_dataset(tmp_path / "data")
+        read_dataset(described)
     write_video(tmp_path / "other.mp4", 6, bf="0")
-    (tmp_path / "data/sightline.yaml").write_text("video: {S1: ../film.mp4, S2: ../other.mp4}\n")
-    assert read_dataset(tmp_path / "data").images["path"].to_list()[5:7] == ["film.mp4#000005", "other.mp4#000000"]
-    (tmp_path / "data/sightline.yaml").write_text("video: {S1: ../gone.mp4}\n")
+    described.write_text("video: {S1: ../film.mp4, S2: ../other.mp4}\n")
+    assert read_dataset(described).images["path"].to_list()[5:7] == ["film.mp4#000005", "other.mp4#000000"]
+    described.write_text("video: {S1: ../gone.mp4}\n")
     with pytest.raises(DataError, match=r"gone\.mp4: 'video' must be a file, got none"):
-        read_dataset(tmp_path / "data")
+        read_dataset(described)
 
 
 def test_what_cannot_be_written_as_sequences_is_refused(tmp_path: Path) -> None:

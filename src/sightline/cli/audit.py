@@ -20,6 +20,7 @@ from sightline.core.errors import ConfigError, at
 from sightline.core.files import write_json_atomic
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.runs import RunFolder
+from sightline.core.text import printable
 
 if TYPE_CHECKING:
     from sightline.audit import AuditResult, SplitCounts
@@ -173,7 +174,7 @@ def _many(count: int, one: str, several: str | None = None) -> str:
 
 def _show_line(head: str, parts: Sequence[str], *, bold: bool = False) -> None:
     text = Text(f"{head}  ", style="bold" if bold else "dim")
-    text.append(" · ".join(_printable(p) for p in parts), style="not bold not dim")
+    text.append(" · ".join(printable(p) for p in parts), style="not bold not dim")
     STDOUT.print(text, highlight=False, soft_wrap=True)
 
 
@@ -187,7 +188,7 @@ def _table(result: "AuditResult") -> Table:
     for severity, code, count, first, do in result.to_frame().iter_rows():
         style = _STYLES[severity]
         # Of a long path the end says more than the start; the whole stands below, and in the JSON.
-        place = Text(_printable(first if len(first) <= _PLACE_WIDTH else f"…{first[1 - _PLACE_WIDTH :]}") or "–")
+        place = Text(printable(first if len(first) <= _PLACE_WIDTH else f"…{first[1 - _PLACE_WIDTH :]}") or "–")
         table.add_row(Text(severity, style=style), Text(code, style=style), str(count), place, Text(do))
     return table
 
@@ -202,11 +203,6 @@ def _show_places(name: str, findings: Sequence[Finding]) -> None:
         if shown == _PLACES or seen[f.code] > _PLACES_OF_CODE:
             continue
         shown += 1
-        show_line(_printable(f"{at(f.path or name, f.line)}: {f.severity}: {f.message} [{f.code}]"))
+        show_line(f"{at(f.path or name, f.line)}: {f.severity}: {f.message} [{f.code}]")
     if len(findings) > shown:
         note(f"{len(findings) - shown} more findings; --json lists all, --html shows them with pictures")
-
-
-def _printable(text: str) -> str:
-    """File names may hold anything, the terminal's own commands included."""
-    return "".join(c if c.isprintable() else "�" for c in text)

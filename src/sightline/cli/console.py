@@ -1,11 +1,12 @@
 """Where output goes: results to stdout, everything else to stderr; tables for people, JSON for programs."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cyclopts import Parameter, validators
 from rich.box import SIMPLE_HEAD
@@ -18,6 +19,7 @@ from rich.table import Table
 from sightline.core.errors import ConfigError
 from sightline.core.files import format_cell, plain, write_json_atomic
 from sightline.core.process import Progress
+from sightline.core.text import printable
 
 if TYPE_CHECKING:
     from sightline.core.results import Result
@@ -34,8 +36,10 @@ __all__ = [
     "Workers",
     "check_json_name",
     "emit_json",
+    "fail",
     "give_result",
     "note",
+    "open_streams",
     "progress_bar",
     "show_line",
     "show_table",
@@ -58,13 +62,33 @@ class _ResultConsole(Console):
 
 
 STDERR = Console(stderr=True)
-STDOUT = _ResultConsole(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+STDOUT = _ResultConsole(width=None if sys.stdout is not None and sys.stdout.isatty() else _PIPE_WIDTH)
 JsonFlag = Annotated[bool, Parameter(name="--json", negative="", help="print the result as JSON")]
+
+
+def open_streams() -> None:
+    """Let nothing that is printed end a verb: a stream that is closed takes anything, one of few letters escapes."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process
+        elif hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def fail(sentence: str, code: int) -> NoReturn:
+    """Say what is wrong on stderr and exit."""
+    STDERR.print(f"[bold red]error:[/] {_shown(sentence)}", soft_wrap=True, highlight=False)
+    sys.exit(code)
+
+
+def _shown(text: str) -> str:
+    return escape(printable(text))
 
 
 def emit_json(value: object) -> None:
     """Print a result, or a mapping, as one JSON object on stdout."""
-    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    keeps_all = sys.stdout.encoding.lower().startswith("utf")
+    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=not keeps_all, allow_nan=False) + "\n")
 
 
 def check_json_name(out: str | None) -> None:
@@ -85,31 +109,31 @@ def give_result(result: "Result", show: Callable[[], None], *, out: str | None, 
 
 def note(text: str) -> None:
     """One line of log on stderr."""
-    STDERR.print(f"[dim]{escape(text)}[/]", soft_wrap=True, highlight=False)
+    STDERR.print(f"[dim]{_shown(text)}[/]", soft_wrap=True, highlight=False)
 
 
 def warn(text: str) -> None:
     """One line on stderr that must not be overlooked."""
-    STDERR.print(f"[bold yellow]warning:[/] {escape(text)}", soft_wrap=True, highlight=False)
+    STDERR.print(f"[bold yellow]warning:[/] {_shown(text)}", soft_wrap=True, highlight=False)
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table on stdout; numbers are right-aligned, floats have four decimals, None is a dash."""
     if title:
-        STDOUT.print(f"[bold]{escape(title)}[/]", highlight=False, soft_wrap=True)
+        STDOUT.print(f"[bold]{_shown(title)}[/]", highlight=False, soft_wrap=True)
     table = Table(header_style="dim", box=SIMPLE_HEAD, show_edge=False)
     for i, column in enumerate(columns):
         numeric = all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
         table.add_column(column, justify="right" if numeric and rows else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(format_cell(value)) for value in row))
+        table.add_row(*(_shown(format_cell(value)) for value in row))
     STDOUT.print(table)
     STDOUT.print()
 
 
 def show_line(text: str) -> None:
     """One line of result on stdout, never wrapped."""
-    STDOUT.print(escape(text), soft_wrap=True, highlight=False)
+    STDOUT.print(_shown(text), soft_wrap=True, highlight=False)
 
 
 @contextmanager
@@ -142,7 +166,7 @@ class TrainWatcher:
 
     def note(self, text: str) -> None:
         """One line worth reading."""
-        self.bar.console.print(f"[dim]{escape(text)}[/]", soft_wrap=True, highlight=False)
+        self.bar.console.print(f"[dim]{_shown(text)}[/]", soft_wrap=True, highlight=False)
 
     def phase(self, name: str, total: int) -> None:
         """A stretch of work begins."""

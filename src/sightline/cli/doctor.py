@@ -10,7 +10,9 @@ from pathlib import Path
 import av
 import numba
 
+import sightline
 from sightline.cli.console import JsonFlag, emit_json, show_table
+from sightline.core.kernels import cache_folder
 from sightline.core.runs import hardware, package_versions
 
 __all__ = ["doctor"]
@@ -127,6 +129,9 @@ def _codecs() -> Check:
 
 
 def _kernel_cache() -> Check:
-    folder = Path(importlib.import_module("sightline").__file__ or ".").parent / "ops"
-    writable = os.access(folder, os.W_OK)
-    return Check("kernel cache", "beside the package" if writable else "in numba's own cache folder", True)
+    folder = cache_folder()
+    if folder is None:
+        do = "set NUMBA_CACHE_DIR to a folder that can be written"
+        return Check("kernel cache", "nowhere: kernels are compiled anew in each run", True, do)
+    beside = Path(folder).is_relative_to(Path(sightline.__file__).parent)
+    return Check("kernel cache", "beside the package" if beside else folder, True)

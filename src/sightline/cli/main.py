@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import cyclopts
-from rich.markup import escape
 
 import sightline
-from sightline.cli.console import INTERRUPTED, STDERR
+from sightline.cli.console import INTERRUPTED, STDERR, fail, open_streams
 from sightline.core.errors import (
     ConfigError,
     InputError,
@@ -72,6 +71,7 @@ def build_app() -> cyclopts.App:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0 done, 1 failed or a finding above the chosen severity, 2 unusable input, 130 Ctrl-C."""
+    open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _check_launch(words)
@@ -116,12 +116,6 @@ def _check_launch(words: Sequence[str]) -> None:
             f"'sightline {' '.join(words[:1])}'",
             do="start it without torchrun",
         )
-
-
-def fail(sentence: str, code: int) -> NoReturn:
-    """Say what is wrong on stderr and exit."""
-    STDERR.print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
-    sys.exit(code)
 
 
 def _missing_module(error: BaseException | None) -> str:

@@ -1,5 +1,6 @@
 """The base of every configuration: frozen pydantic models that refuse unknown keys and name the nearest one."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -36,12 +37,31 @@ class Config(pydantic.BaseModel):
         write_text_atomic(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
 
 
+_HALF_PAIR = re.compile(r"\\(u|U0000)[dD][89a-fA-F]")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe subset; a key that is given twice is an error, where PyYAML keeps the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge") else None
+            if name is not None and (key.tag, name) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{name}' twice", key.start_mark)
+            seen.add((key.tag, name))
+        return super().construct_mapping(node, deep=deep)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping a YAML file holds (safe subset only); ConfigError with file and line otherwise."""
     file = Path(path)
     try:
         check_regular(file)
-        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        if _HALF_PAIR.search(text):
+            raise ConfigError("must be whole characters, got half a surrogate pair", where=str(file))
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - the safe one, but for keys given twice
     except OSError as error:
         raise ConfigError(f"cannot read the file ({error.strerror})", where=str(file)) from None
     except UnicodeDecodeError:

@@ -232,8 +232,8 @@ def write_bytes_atomic(path: str | Path, data: bytes, *, durable: bool = False) 
 
 
 def write_text_atomic(path: str | Path, text: str, *, durable: bool = False) -> None:
-    """Write UTF-8 `text` to `path` in one step."""
-    write_bytes_atomic(path, text.encode("utf-8"), durable=durable)
+    """Write UTF-8 `text` to `path` in one step; what is no whole character is written as its escape."""
+    write_bytes_atomic(path, text.encode("utf-8", "backslashreplace"), durable=durable)
 
 
 def write_json_atomic(path: str | Path, value: Any, indent: int | None = 2, *, durable: bool = False) -> None:

@@ -1,6 +1,5 @@
 """What a model file says about itself: one JSON text, the same in weights and in ONNX files, readable without torch."""
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +9,7 @@ from sightline.core.config import Config
 from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.preprocess import Preprocess
+from sightline.core.text import parse_json
 
 __all__ = ["METADATA_KEY", "MODEL_SCHEMA_VERSION", "ModelMetadata", "OperatingPoint"]
 
@@ -49,8 +49,8 @@ class ModelMetadata(Config):
         if len(text) > _MAX_BYTES:
             raise ModelError(f"metadata must be at most {_MAX_BYTES} characters, got {len(text)}", where=str(where))
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError):
+            values = parse_json(text)
+        except ValueError:
             raise ModelError("metadata must be JSON, got other text", where=str(where)) from None
         if not isinstance(values, dict):
             raise ModelError(f"metadata must be a JSON object, got a {type(values).__name__}", where=str(where))

@@ -1,6 +1,7 @@
 """`sightline.yaml`: what a data set's folders alone do not say.
 
-The file stands in the data set's folder or anywhere else; its paths are relative to itself. A crack data set of which
+The file stands in the data set's folder or anywhere else; its paths are relative to itself. Those of a file that was
+found in a folder must stay inside it; one that is named itself may lead anywhere. A crack data set of which
 one image is left out and a fifth held out:
 
     path: ../data/cracks          # default: the folder of this file
@@ -28,6 +29,7 @@ import fnmatch
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeAlias
@@ -37,10 +39,10 @@ import pydantic
 
 from sightline.core.config import Config
 from sightline.core.dataset import Dataset, Task, check_split_names
-from sightline.core.errors import ConfigError, DataError, at
+from sightline.core.errors import ConfigError, DataError, InputError, at
 from sightline.data.codes import finding, images_of_findings
 from sightline.data.formats.masks.pairs import MaskOptions
-from sightline.data.layout import absolute, read_text
+from sightline.data.layout import absolute, read_list
 from sightline.data.splits.division import assign_splits, declared_groups
 from sightline.data.splits.table import SplitRecord, apply_table, changed_splits
 from sightline.media import COLOUR_BASE
@@ -144,6 +146,25 @@ class Description(Config):
         """Whether the description is about files, and not only about which images count and how they are divided."""
         return bool({*_MASK_KEYS, "format", "instances", "video"} & self.model_fields_set)
 
+    def check_inside(self, file: Path) -> None:
+        """ConfigError for a path that leads out of the folder of the file, which was found and not named.
+
+        YAML files of others, which keep masks beside a folder of images, may name what lies beside their own folder.
+        """
+        top = file.parent if file.name == DESCRIPTION_NAME else file.parent.parent
+        parts = [part for split in ("train", "val", "test") if (part := getattr(self, split)) is not None]
+        inner = [self.images, self.masks, *(p for part in parts for p in (part.images, part.masks))]
+        videos = self.video.values() if isinstance(self.video, dict) else [self.video]
+        lists = [v for v in (self.split or {}).values() if isinstance(v, str)]
+        named = [Path(self.path), *(Path(self.path, p) for p in (*inner, *videos) if p is not None)]
+        texts = [Path(p) for p in (self.table, self.metadata, *lists) if p is not None]
+        for path in (*named, *texts):
+            place, is_text = file.parent / path, path in texts
+            if not _is_below(top, place) or (is_text and not _is_below(top, place, links=True)):
+                message = f"a description found in a folder must stay inside it, got '{path}'"
+                do = "Name the file itself in place of its folder if you trust it"
+                raise ConfigError(message, where=str(file), do=do)
+
     def videos(self, base: Path) -> dict[str, Path]:
         """The video of each sequence that one is named for, "" standing for any, below `base`."""
         named = self.video if isinstance(self.video, dict) else {"": self.video} if self.video is not None else {}
@@ -183,13 +204,16 @@ def apply_description(dataset: Dataset, description: Description, file: Path) ->
         findings.append(finding("layout-excluded", message, path=sorted(out)[0], count=len(out)))
     if description.group is not None:
         metadata = None if description.metadata is None else absolute(file.parent / description.metadata)
-        images = images.with_columns(group=declared_groups(images["path"], description.group, metadata, str(file)))
+        with _unquoted(file, description.metadata or "."):
+            groups = declared_groups(images["path"], description.group, metadata, str(file))
+        images = images.with_columns(group=groups)
     if description.split is not None or description.table is not None:
         findings = [f for f in findings if f.code not in _OF_OTHER_SPLITS]
     if description.split is not None:
         images = _split(images, description.split, file)
     if description.table is not None:
-        images, notes = apply_table(images, absolute(file.parent / description.table), description.fold, out)
+        with _unquoted(file, description.table):
+            images, notes = apply_table(images, absolute(file.parent / description.table), description.fold, out)
         findings += notes
     check_split_names(images["split"].unique(), str(file))
     kept = replace(dataset.select(images["image_id"]), images=images, name=description.name or dataset.name)
@@ -197,6 +221,26 @@ def apply_description(dataset: Dataset, description: Description, file: Path) ->
         findings += changed_splits(kept, description.recorded, file)
     left_out = tuple(sorted({*dataset.left_out, *out}))
     return replace(kept, findings=tuple(findings), left_out=left_out)
+
+
+def _is_below(folder: Path, path: Path, *, links: bool = False) -> bool:
+    """Whether a path lies in a folder or below, by its name or by where its links lead."""
+    if links:
+        return path.resolve().is_relative_to(folder.resolve())
+    return absolute(path).is_relative_to(absolute(folder))
+
+
+@contextmanager
+def _unquoted(file: Path, path: str) -> Iterator[None]:
+    """Errors about a file outside the description's folder say nothing of what is in it."""
+    try:
+        yield
+    except InputError:
+        if _is_below(file.parent, file.parent / path, links=True):
+            raise
+        message = f"'{path}' must be what the description takes it for, got something else or nothing"
+        do = "Put the file beside the description to see what is wrong with it"
+        raise ConfigError(message, where=str(file), do=do) from None
 
 
 class _Names:
@@ -239,14 +283,20 @@ def _split(images: pl.DataFrame, rule: Mapping[str, float | str | list[str]], fi
     paths = images["path"].to_list()
     known = _Names(paths)
     split_of: dict[str, str] = {}
-    said = [(split, text, where) for split, value in named.items() for text, where in _listed(value, file)]
-    for split, text, where in said:
-        for path in known.find(text, f"split.{split}", where):
-            if split_of.setdefault(path, split) != split:
-                message = f"'split' must put an image into one split, got '{path}' in '{split_of[path]}' and '{split}'"
-                raise ConfigError(message, where=where)
+    for split, value in named.items():
+        with _unquoted(file, value if isinstance(value, str) else "."):
+            _put_into(split_of, split, value, known, file)
     rest_split = None if "train" in named else "train"
     return images.with_columns(split=pl.Series([split_of.get(p, rest_split) for p in paths], dtype=pl.String))
+
+
+def _put_into(split_of: dict[str, str], split: str, value: float | str | list[str], known: _Names, file: Path) -> None:
+    """Put the images a value names into a split; ConfigError where one is in another already."""
+    for text, where in _listed(value, file):
+        for path in known.find(text, f"split.{split}", where):
+            if split_of.setdefault(path, split) != split:
+                got = f"'{path}' in '{split_of[path]}' and '{split}'"
+                raise ConfigError(f"'split' must put an image into one split, got {got}", where=where)
 
 
 def _listed(value: float | str | list[str], file: Path) -> Iterator[tuple[str, str]]:
@@ -255,6 +305,4 @@ def _listed(value: float | str | list[str], file: Path) -> Iterator[tuple[str, s
         yield from ((str(v), str(file)) for v in value)  # type: ignore[union-attr]
         return
     source = absolute(file.parent / value)
-    for number, line in enumerate(read_text(source).splitlines(), 1):
-        if line.strip():
-            yield line.strip(), at(source, number)
+    yield from ((text, at(source, number)) for number, text in read_list(source))

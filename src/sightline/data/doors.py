@@ -86,7 +86,7 @@ def read_dataset(path: str | Path, *, format: str | None = None, task: Task | No
         raise ConfigError(unknown_name("format", format, FORMATS))
     file = _description_file(place) if format is None else None
     if file is not None:
-        return _with_task(_read_described(file), task)
+        return _with_task(_read_described(file, named=not place.is_dir()), task)
     place = absolute(place)
     if format is None:
         inner, format = _find(place)  # noqa: A001
@@ -210,9 +210,12 @@ def _names_mask_folders(file: Path) -> bool:
     return any(isinstance(part, dict) and {"images", "masks"} == set(part) for part in parts)
 
 
-def _read_described(file: Path, above: tuple[Path, ...] = ()) -> Dataset:
+def _read_described(file: Path, above: tuple[Path, ...] = (), *, named: bool) -> Dataset:
+    """The data set of a description, which may lead out of its folder where it is `named` and not found there."""
     values: dict[str, Any] = read_yaml(file)
     description = Description.load(values, where=str(file))
+    if not named:
+        description.check_inside(file)
     base = absolute(file.parent / description.path)
     if not base.exists():
         raise DataError(f"'path' must exist relative to the file, got '{description.path}'", where=str(file))
@@ -221,7 +224,7 @@ def _read_described(file: Path, above: tuple[Path, ...] = ()) -> Dataset:
         raise ConfigError(unknown_name("format", name, FORMATS), where=str(file))
     inner = _description_below(file, base, description, above)
     if inner is not None:
-        dataset = _read_described(inner, (*above, absolute(file)))
+        dataset = _read_described(inner, (*above, absolute(file)), named=not base.is_dir())
         return _with_task(apply_description(dataset, description, file), description.task)
     if description.is_masks:
         dataset = masks.read(base, description.mask_options(base))

@@ -8,16 +8,19 @@ from pathlib import Path
 
 from sightline.core.errors import DataError
 from sightline.core.files import check_regular
+from sightline.core.text import well_formed
 from sightline.media import IMAGE_SUFFIXES
 
 __all__ = [
     "JUNK_FOLDERS",
     "absolute",
     "common_root",
+    "folders_up_to",
     "inside",
     "list_files",
     "list_images",
     "path_from",
+    "read_list",
     "read_text",
     "relative",
     "split_of",
@@ -89,16 +92,25 @@ def inside(root: Path, text: str, where: str) -> str:
 
 
 def relative(path: Path, root: Path) -> str:
-    """`path` relative to `root` in POSIX form; the path as it is when it lies elsewhere."""
+    """`path` relative to `root` in POSIX form; the path as it is when it lies elsewhere.
+
+    Bytes of a name that is not UTF-8 are written out: no table and no file of results can hold them.
+    """
     try:
-        return path.relative_to(root).as_posix()
+        text = path.relative_to(root).as_posix()
     except ValueError:
-        return path.as_posix()
+        text = path.as_posix()
+    return well_formed(text)  # type: ignore[no-any-return]
 
 
 def common_root(paths: Iterable[Path]) -> Path:
     """The deepest folder that holds all the paths."""
     return Path(os.path.commonpath([str(absolute(p)) for p in paths]))
+
+
+def folders_up_to(file: Path, top: Path) -> list[Path]:
+    """The folder of a file and those above it as far as `top`, which is one of them."""
+    return [folder for folder in file.parents if folder == top or top in folder.parents] or [file.parent]
 
 
 def absolute(path: Path) -> Path:
@@ -133,3 +145,12 @@ def read_text(path: Path) -> str:
         raise DataError(f"cannot read the file ({error.strerror or error})", where=str(path)) from None
     except UnicodeDecodeError as error:
         raise DataError(f"must be UTF-8 text, got byte {error.object[error.start]:#04x}", where=str(path)) from None
+
+
+def read_list(path: Path) -> list[tuple[int, str]]:
+    """The lines of a list of images with their numbers, blank ones left out; DataError for a list without any."""
+    lines = [(number, text.strip()) for number, text in enumerate(read_text(path).splitlines(), 1) if text.strip()]
+    if not lines:
+        do = "Restore the list, or remove it and what names it"
+        raise DataError("a list of images must name at least one, got an empty file", where=str(path), do=do)
+    return lines

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from sightline.core.kernels import njit
 from sightline.evaluate.coco import BoolArray, DetectionArrays, IntArray, overlaps
 from sightline.ops.boxes import FloatArray
 

@@ -1,7 +1,6 @@
 """The weights file: safetensors (data only, no code) with our metadata; reading trusts nothing it has not checked."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from sightline.core.errors import ModelError
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
+from sightline.core.text import parse_json
 from sightline.models.contract import Model
 
 __all__ = ["check_tensors", "load_tensors", "model_digest", "read_weights", "read_weights_meta"]
@@ -108,8 +108,8 @@ def _read_header(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(f"cannot read the weights ({error.strerror})", where=str(path)) from None
     try:
-        header = json.loads(raw)
-    except (ValueError, RecursionError):
+        header = parse_json(raw)
+    except ValueError:
         header = None
     if not isinstance(header, dict):
         raise ModelError("weights must be a safetensors file, got one whose header is not JSON", where=str(path))

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from sightline.core.errors import DataError
+from sightline.core.kernels import njit
 
 FloatArray = npt.NDArray[np.float64]
 

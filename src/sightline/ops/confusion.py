@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from sightline.core.errors import DataError
+from sightline.core.kernels import njit
 
 IntArray = npt.NDArray[np.int64]
 

@@ -14,8 +14,9 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from numba import carray, cfunc, njit, types  # type: ignore[attr-defined] # the stubs lack carray
+from numba import carray, types  # type: ignore[attr-defined] # the stubs lack carray
 
+from sightline.core.kernels import cfunc, njit
 from sightline.ops.vector_math import (
     address_to_pointer,
     call_int,
@@ -65,7 +66,7 @@ def compiled(kernel: Literal["forward", "backward"], kind: Literal["bfloat16", "
     """The address of a kernel, a C function of one pointer (to `SLOTS` and `FLOATS`); compiled when first asked for."""
     element = {"bfloat16": np.uint16, "float32": np.float32}[kind]
     function = {"forward": _forward_of, "backward": _backward_of}[kernel](element)
-    address = cfunc(types.void(types.voidptr), **_OPTIONS)(function).address
+    address: int | None = cfunc(types.void(types.voidptr), **_OPTIONS)(function).address
     assert address is not None
     return address
 

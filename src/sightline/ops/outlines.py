@@ -2,7 +2,8 @@
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from sightline.core.kernels import njit
 
 __all__ = ["mask_outlines", "signed_area"]
 

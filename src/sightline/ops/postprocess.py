@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numba import njit
 from numpy.typing import NDArray
 
 from sightline.core.errors import DataError
+from sightline.core.kernels import njit
 from sightline.core.metadata import OperatingPoint
 from sightline.core.predictions import PREDICTIONS_SCHEMA
 from sightline.core.preprocess import Geometry

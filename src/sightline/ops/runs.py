@@ -6,8 +6,8 @@ of this and checks what it is given; the kernels trust their input.
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from sightline.core.kernels import njit
 from sightline.ops.boxes import FloatArray
 
 IntArray = npt.NDArray[np.int64]

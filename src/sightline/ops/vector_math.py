@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.cgutils import voidptr_t
 from numba.extending import intrinsic as _intrinsic
+
+from sightline.core.kernels import njit
 
 __all__ = ["address_to_pointer", "call_int", "call_void", "exp32", "load", "prefer_wide_vectors", "store"]
 

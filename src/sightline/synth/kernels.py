@@ -5,7 +5,8 @@ The compiled ones release the interpreter lock. Their peer is the same arithmeti
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from sightline.core.kernels import njit
 
 FloatImage = npt.NDArray[np.float32]
 ByteImage = npt.NDArray[np.uint8]

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import supervision as sv
-from numba import njit
 
+from sightline.core.kernels import njit
 from sightline.ops.assignment import assign
 
 __all__ = ["ASSOCIATION_SCHEMA", "NO_TRACK", "FrameAssociation", "Stage", "match", "with_unconfirmed"]

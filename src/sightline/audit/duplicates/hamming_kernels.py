@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from sightline.core.kernels import njit
 
 __all__ = ["CHUNK_VALUES", "PARTS", "Forest", "Index", "Pairing", "merge_into", "scan"]
 

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numba import njit
 
 from sightline.audit.labels.mask_errors import TOLERANCE_PX, find_mask_suspicions
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
+from sightline.core.kernels import njit
 from sightline.core.predictions import Predictions
 from sightline.core.results import Result
 from sightline.data import finding

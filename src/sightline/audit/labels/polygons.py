@@ -6,8 +6,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numba import njit
 
+from sightline.core.kernels import njit
 from sightline.ops.runs import box_of, unpack
 
 __all__ = ["CROSSES", "FLAT", "MAX_PAIRS", "UNDECIDED", "examine_shapes"]

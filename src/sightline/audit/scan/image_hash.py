@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from sightline.core.kernels import njit
 
 __all__ = [
     "HASH_BITS",

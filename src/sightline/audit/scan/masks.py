@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import irfft2, rfft2
@@ -27,6 +26,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.frames import IGNORE_INDEX
+from sightline.core.kernels import njit
 from sightline.data import BACKGROUND_NAMES, ClassMask, examine_class_mask, finding
 from sightline.media import PaletteError, decode_reduced, parse_header, read_bytes, read_header
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from sightline.audit.scan.image_hash import THUMBNAIL, shrink, shrink_rows
+from sightline.core.kernels import njit
 
 __all__ = ["COPY_SIDE", "PictureStatistics", "blockiness", "measure_picture"]
 

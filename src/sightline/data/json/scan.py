@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from sightline.core.kernels import njit
 
 __all__ = [
     "BAD",

@@ -1,6 +1,5 @@
 """Predictions as JSON: COCO results, as every trainer writes them, and the list of boxes supervision writes."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import Predictions
+from sightline.core.text import parse_json
 from sightline.data.image_names import ImageNames
 from sightline.data.predictions.rows import Found, predictions_of
 from sightline.ops import rle as rle_codes
@@ -35,10 +35,10 @@ def read_coco_results(path: str | Path, dataset: Dataset) -> Predictions:
 
 def _entries(file: Path) -> list[Any]:
     try:
-        entries = json.loads(file.read_bytes())
+        entries = parse_json(file.read_bytes())
     except OSError as error:
         raise DataError(f"cannot read the file ({error.strerror})", where=str(file)) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"must be JSON, got: {error}", where=str(file)) from None
     if not isinstance(entries, list):
         raise DataError(f"COCO results must be a list, got a JSON {type(entries).__name__}", where=str(file))

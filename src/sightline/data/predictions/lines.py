@@ -1,7 +1,6 @@
 """Predictions as lines: CSV (ours, supervision's, and others with the usual column names) and our JSON Lines."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import Predictions
+from sightline.core.text import parse_json
 from sightline.data.predictions.coco import NAME_KEYS
 from sightline.data.predictions.rows import Found, predictions_of
 
@@ -72,10 +72,10 @@ def read_jsonl_predictions(path: str | Path, dataset: Dataset) -> Predictions:
     for line, text in enumerate(_text(file).splitlines(), start=1):
         where = f"{file}:{line}"
         try:
-            record = json.loads(text)
+            record = parse_json(text)
             images.append(str(record["source"]))
             found += [_of_frame(d, images[-1], where) for d in record["detections"]]
-        except (TypeError, ValueError, KeyError, RecursionError) as error:
+        except (TypeError, ValueError, KeyError) as error:
             message = f"must be a frame's result with source and detections, got: {error!r:.80}"
             raise DataError(message, where=where) from None
     return predictions_of(dataset, found, images, str(file), f"JSON Lines {file.name}")

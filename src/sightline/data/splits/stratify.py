@@ -13,9 +13,12 @@ single units (and exchanging pairs where there are few) as long as each step pay
 from typing import Any, TypeAlias
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
+
+from sightline.core.kernels import njit
+
+# mypy: allow-untyped-calls
 
 __all__ = ["Labels", "divide_units", "label_imbalance"]
 

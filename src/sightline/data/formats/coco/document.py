@@ -20,13 +20,14 @@ import numpy.typing as npt
 from sightline.core.errors import DataError, at
 from sightline.core.files import check_regular
 from sightline.core.findings import Finding
+from sightline.core.text import parse_json
 from sightline.data.codes import finding
 from sightline.data.formats.coco.entries import decode_json
 from sightline.data.formats.coco.scan import Part, scan_part
 from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
 from sightline.data.json.scan import MAX_DEPTH, Bytes, skip_blank, skip_value
 
-__all__ = ["Document", "Problem", "entry_lines"]
+__all__ = ["Document", "Problem", "entry_lines", "is_sound"]
 
 SCAN_FROM = 1 << 20
 """Bytes from which on a file is scanned. Below, Python's parser is done before the kernels are loaded."""
@@ -199,6 +200,19 @@ def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
     return JsonPlaces(np.frombuffer(content, dtype=np.uint8)).lines("annotations", indices)
 
 
+def is_sound(file: Path) -> bool:
+    """Whether a file is JSON in UTF-8 with anything in it."""
+    try:
+        data = _read_utf8(file)
+        if len(data) < SCAN_FROM:
+            return bool(decode_json(data.tobytes()))
+    except (DataError, ValueError, RecursionError):
+        return False
+    start = skip_blank(data, 0)
+    end = skip_value(data, start, np.empty(MAX_DEPTH, dtype=np.uint8))
+    return end > start and skip_blank(data, end) == len(data)
+
+
 def _read_utf8(file: Path) -> Bytes:
     """The bytes of a UTF-8 file without byte-order mark; DataError when it cannot be read."""
     try:
@@ -222,10 +236,10 @@ def _parse(data: Bytes, file: Path) -> dict[str, Any]:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")  # for the line in the error
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except json.JSONDecodeError as error:
         raise DataError(f"must be valid JSON, got: {error.msg}", where=at(file, error.lineno)) from None
-    except (RecursionError, ValueError) as error:  # nesting without end, integers of thousands of digits
+    except ValueError as error:  # nesting without end, integers of thousands of digits
         raise DataError(f"must be JSON of a sane shape, got: {error}", where=str(file)) from None
     if not isinstance(content, dict):
         raise DataError(f"a COCO label file must hold an object, got {_kind(content)}", where=str(file))

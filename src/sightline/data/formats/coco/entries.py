@@ -4,7 +4,6 @@
 a scan, where only what is of the usual form arrives. What follows does not know which it was.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -13,9 +12,10 @@ from typing import Any, TypeAlias
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from sightline.core.errors import DataError
+from sightline.core.kernels import njit
+from sightline.core.text import parse_json
 from sightline.data.formats.coco import scan as scanned
 from sightline.data.formats.shared.image_tables import float_rows, floats, integers
 from sightline.data.json.scan import Bytes
@@ -83,7 +83,7 @@ def scanned_entries(part: scanned.Part, text: Bytes, first: int) -> Entries:
             yield chosen, decode_json(b"[" + b",".join(values) + b"]")
 
     def entry(row: int) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads(text[whole[row, scanned.START] : whole[row, scanned.END]].tobytes())
+        values: dict[str, Any] = parse_json(text[whole[row, scanned.START] : whole[row, scanned.END]].tobytes())
         return values
 
     return Entries(
@@ -111,11 +111,11 @@ def scanned_entries(part: scanned.Part, text: Bytes, first: int) -> Entries:
 
 
 def decode_json(text: bytes) -> Any:
-    """What a JSON text of sound UTF-8 holds; ValueError or RecursionError where it is none."""
+    """What a JSON text of sound UTF-8 holds; ValueError where it is none."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # NaN among the values, or half a surrogate pair
-        return json.loads(text)
+        return parse_json(text)
 
 
 def parsed_entries(entries: list[dict[str, Any]], index: Ints) -> Entries:

@@ -8,7 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import polars as pl
@@ -17,12 +17,12 @@ from sightline.core.dataset import IMAGES_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.coco.document import Document, Problem
+from sightline.data.formats.coco.document import Document, Problem, is_sound
 from sightline.data.formats.shared.image_tables import float_rows, integers
-from sightline.data.layout import inside, list_images, read_head, relative, split_of, subfolder
+from sightline.data.layout import folders_up_to, inside, list_images, read_head, relative, split_of, subfolder
 from sightline.media import MAX_SIDE, read_header
 
-__all__ = ["fullest_folder", "image_folder", "json_kind", "read_images"]
+__all__ = ["fullest_folder", "image_folder", "json_kind", "read_images", "top_folder"]
 
 _SAMPLE = 50  # files that decide which folder the file names are relative to
 _ADDRESS = re.compile(r"[a-z]{2,}://|/\S*\?d=")  # of a picture on a server, or in a labelling tool's store
@@ -31,16 +31,28 @@ _SHOWN = 5
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")  # names that are a path inside any folder, as they stand
 
 
-def image_folder(document: Document) -> Path:
-    """The folder the file names are relative to: of the usual places the one that holds most of a sample."""
+def top_folder(path: Path) -> Path:
+    """The uppermost folder that is looked into for pictures of the label file or folder that was named.
+
+    Nothing above the named path belongs to the set, but for a file in `annotations/`, whose set is the folder above.
+    One folder more may hold pictures: `images/` beside the named folder, as several sets of labels share it.
+    """
+    if path.is_dir():
+        return path
+    return path.parent.parent if path.parent.name.lower() == "annotations" else path.parent
+
+
+def image_folder(document: Document, top: Path) -> Path:
+    """The folder file names are relative to: of the usual places below `top` the one that holds most of a sample."""
     names = [name for entry in document.images[0] if isinstance(name := entry.get("file_name"), str)]
     stem = document.file.stem.removeprefix("instances_").removeprefix("person_keypoints_").removeprefix("panoptic_")
     places = ["", "images", "data", "JPEGImages", stem, f"images/{stem}"]
     if document.split:
         places += [document.split, f"images/{document.split}"]
-    bases = document.file.parents[:3]
+    bases = folders_up_to(document.file, top)
     folders = [base / place for base in bases for place in places]
     folders += [folder for base in bases if (folder := subfolder(base, ("images", "image", "img", "imgs"))) is not None]
+    folders += [top.parent / place for place in places if place.startswith("images")]
     return fullest_folder(folders, names)
 
 
@@ -308,20 +320,27 @@ def _has_size(row: dict[str, Any]) -> bool:
 
 _WHOLE = 1 << 22  # up to so many bytes all of a file is searched
 _NEAR = 1 << 16  # of a larger file, so much behind the key of its annotations: the first entry is in it
+Kind: TypeAlias = Literal["instances", "panoptic", "listing", "damaged", "other"]
 
 
-def json_kind(path: Path) -> Literal["instances", "panoptic", "listing"] | None:
-    """What the annotations of a JSON file with images and categories are, by whether they have segments; else None.
+def json_kind(path: Path) -> Kind:
+    """What a file is that ends in .json: annotations of objects or, where they have segments, panoptic ones.
 
-    "listing" is a file without any.
+    "listing" names images and classes and has no annotations. "damaged" is what cannot be understood at all and
+    `Document` refuses: no file (a folder, a pipe), unreadable, empty, cut, in another encoding, without classes.
+    "other" is sound JSON of another kind, or a file of another suffix.
     """
-    if path.suffix.lower() != ".json" or not read_head(path, 1):
-        return None
+    if path.suffix.lower() != ".json":
+        return "other"
+    if not read_head(path, 1):
+        return "damaged"
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        if text.find(b'"images"') < 0 or text.rfind(b'"categories"') < 0:
-            return None
         first = text.find(b'"annotations"')
+        if text.find(b'"images"') < 0 or text.rfind(b'"categories"') < 0:
+            lacks_classes = text.find(b'"images"') >= 0 and first >= 0
+            is_other = is_sound(path) and (not lacks_classes or text.find(b'"caption"') >= 0)
+            return "other" if is_other else "damaged"
         if first < 0:
-            return "listing"
+            return "listing" if is_sound(path) else "damaged"
         last = len(text) if len(text) <= _WHOLE else first + _NEAR
         return "instances" if text.find(b'"segments_info"', first, last) < 0 else "panoptic"

@@ -10,6 +10,7 @@ so `x2 = x + width` is exclusive already. Keypoints are kept as written, which i
 pixel they lie in; the pairs of a skeleton count from 1 there and from 0 here.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,9 @@ from sightline.data.codes import finding
 from sightline.data.formats.coco.annotations import read_annotations
 from sightline.data.formats.coco.categories import read_classes
 from sightline.data.formats.coco.document import Document, entry_lines
-from sightline.data.formats.coco.listing import image_folder, json_kind, read_images
+from sightline.data.formats.coco.listing import image_folder, json_kind, read_images, top_folder
 from sightline.data.formats.shared.image_tables import build_dataset
-from sightline.data.layout import absolute, common_root, relative, split_of, subfolder
+from sightline.data.layout import absolute, common_root, list_images, relative, split_of, subfolder
 
 __all__ = ["LOOKED_FOR", "ROBOFLOW_FILE", "detect", "entry_lines", "label_files", "read", "roboflow_files"]
 
@@ -40,13 +41,19 @@ _OTHER_TASKS = ("captions_", "panoptic_", "stuff_", "image_info_")
 
 def detect(path: Path) -> float | None:
     """How surely the path is COCO, 0..1, or None."""
-    if label_files(path):
+    files = label_files(path)
+    if any(json_kind(file) == "instances" for file, _ in files):
         return 0.95
-    return 0.1 if path.is_file() and path.suffix.lower() == ".json" else None  # the reader says what is wrong with it
+    return (
+        0.1 if files or (path.is_file() and path.suffix.lower() == ".json") else None
+    )  # the reader says what is wrong
 
 
 def label_files(path: Path) -> list[tuple[Path, str | None]]:
-    """The COCO files a path stands for, each with the split its name or folder speaks of."""
+    """The COCO files a path stands for, each with the split its name or folder speaks of.
+
+    Files that stand where labels belong and cannot be understood are among them, so that reading them says so.
+    """
     if path.is_file():
         return [(path, split_of(path.stem))] if json_kind(path) in {"instances", "listing"} else []
     if not path.is_dir():
@@ -56,7 +63,7 @@ def label_files(path: Path) -> list[tuple[Path, str | None]]:
         return exported
     for folder in (subfolder(path, ("annotations",)) or path, path):
         kinds = {p: json_kind(p) for p in sorted(folder.glob("*.json")) if not p.name.startswith(_OTHER_TASKS)}
-        files = [p for p, kind in kinds.items() if kind == "instances"]
+        files = [p for p, kind in kinds.items() if kind in {"instances", "damaged"}]
         if not files and "panoptic" not in kinds.values():
             files = [p for p, kind in kinds.items() if kind == "listing"]
         files = [p for p in files if not p.name.startswith(_KEYPOINTS)] or files
@@ -66,10 +73,19 @@ def label_files(path: Path) -> list[tuple[Path, str | None]]:
 
 
 def roboflow_files(path: Path) -> list[tuple[Path, str | None]]:
-    """The files of a Roboflow export and their splits; none where the folder is no such export."""
+    """The label files of a Roboflow export and their splits; none where the folder is no such export.
+
+    The file of a split's folder with pictures is among them even where it is missing.
+    """
     if not path.is_dir():
         return []
-    return [(p / ROBOFLOW_FILE, split_of(p.name)) for p in sorted(path.iterdir()) if (p / ROBOFLOW_FILE).is_file()]
+    folders = sorted(p for p in path.iterdir() if p.is_dir())
+    there = {p for p in folders if os.path.lexists(p / ROBOFLOW_FILE)}
+    return [(p / ROBOFLOW_FILE, split_of(p.name)) for p in folders if p in there or (there and _lacks_labels(p))]
+
+
+def _lacks_labels(folder: Path) -> bool:
+    return split_of(folder.name) is not None and bool(list_images(folder))
 
 
 def _of_empty_groups(objects: pl.DataFrame, classes: pl.DataFrame) -> Callable[[Finding], Finding | None]:
@@ -95,7 +111,7 @@ def read(path: Path) -> Dataset:
     if not files:
         raise DataError(f"must be COCO ({LOOKED_FOR}), got none of these", where=str(path))
     documents = [Document(file, split) for file, split in files]
-    folders = [image_folder(d) for d in documents]
+    folders = [image_folder(d, top_folder(path)) for d in documents]
     base = path if path.is_dir() else path.parent
     root = common_root([base, *folders])
     for document in documents:

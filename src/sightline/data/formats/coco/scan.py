@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import carray, cfunc, njit, types  # type: ignore[attr-defined] # the stubs lack carray
+from numba import carray, types  # type: ignore[attr-defined] # the stubs lack carray
 
+from sightline.core.kernels import cfunc, njit
 from sightline.data.json.scan import (
     BAD,
     MAX_DEPTH,

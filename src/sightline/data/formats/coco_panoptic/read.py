@@ -24,21 +24,22 @@ from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.categories import read_classes
 from sightline.data.formats.coco.document import Document, Problem, entry_lines
-from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_images
+from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_images, top_folder
 from sightline.data.formats.shared.image_tables import build_dataset, float_rows, floats, integers
 from sightline.data.formats.shared.shapes import split_ids
-from sightline.data.layout import absolute, common_root, inside, relative, split_of
+from sightline.data.layout import absolute, common_root, folders_up_to, inside, relative, split_of
 from sightline.media import read_image
 from sightline.ops import rle
 
 __all__ = ["ID_WEIGHTS", "LOOKED_FOR", "SegmentReader", "detect", "entry_lines", "read"]
 
 LOOKED_FOR = "a COCO panoptic JSON (`segments_info`) with its folder of PNG files, or a folder with such files"
+_OTHER_TASKS = ("captions_", "instances_", "person_keypoints_", "stuff_", "image_info_")
 
 
 def detect(path: Path) -> float | None:
     """How surely the path is COCO panoptic, 0..1, or None."""
-    return 0.95 if _label_files(path) else None
+    return 0.95 if any(json_kind(file) == "panoptic" for file, _ in _label_files(path)) else None
 
 
 def read(path: Path) -> Dataset:
@@ -47,7 +48,8 @@ def read(path: Path) -> Dataset:
     documents = [Document(file, split) for file, split in _label_files(path)]
     if not documents:
         raise DataError(f"must be COCO panoptic ({LOOKED_FOR}), got none of these", where=str(path))
-    image_folders, map_folders = [image_folder(d) for d in documents], [_map_folder(d) for d in documents]
+    top = top_folder(path)
+    image_folders, map_folders = [image_folder(d, top) for d in documents], [_map_folder(d, top) for d in documents]
     base = path if path.is_dir() else path.parent
     root = common_root([base, *image_folders, *map_folders])
     for document in documents:
@@ -74,23 +76,28 @@ def read(path: Path) -> Dataset:
 
 
 def _label_files(path: Path) -> list[tuple[Path, str | None]]:
-    """The panoptic JSON files a path stands for, each with the split its name speaks of."""
+    """The panoptic JSON files a path stands for, and damaged ones beside them, with the splits of their names."""
     folders = (path / "annotations", path) if path.is_dir() else ()
     candidates = [[path]] if path.is_file() else [sorted(folder.glob("*.json")) for folder in folders]
     for files in candidates:
-        panoptic = [(p, split_of(p.stem)) for p in files if json_kind(p) == "panoptic"]
-        if panoptic:
-            return panoptic
+        kinds = {p: json_kind(p) for p in files}
+        if "panoptic" in kinds.values():
+            wanted = {"panoptic", "damaged"}
+            return [
+                (p, split_of(p.stem))
+                for p, kind in kinds.items()
+                if kind in wanted and not p.name.startswith(_OTHER_TASKS)
+            ]
     return []
 
 
-def _map_folder(document: Document) -> Path:
+def _map_folder(document: Document, top: Path) -> Path:
     """The folder of the PNG files: of the usual places the one that holds most of them."""
     entries, _, _ = document.entries("annotations")
     names = [e["file_name"] for e in entries if isinstance(e.get("file_name"), str)]
     stem = document.file.stem
     places = [stem, stem.removeprefix("panoptic_"), "panoptic", "masks", ""]
-    return fullest_folder([base / place for base in document.file.parents[:2] for place in places], names)
+    return fullest_folder([base / place for base in folders_up_to(document.file, top) for place in places], names)
 
 
 ID_WEIGHTS = (1, 1 << 8, 1 << 16)

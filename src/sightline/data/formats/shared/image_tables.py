@@ -229,17 +229,22 @@ def build_image_table(files: Iterable[tuple[Path, str | None]], root: Path) -> t
     that lists it first, and reported. Ids count from 0 in the order of the paths.
     """
     splits: dict[str, str | None] = {}
+    foreign: list[str] = []
     shared: Counter[tuple[str | None, str | None]] = Counter()
     example: dict[tuple[str | None, str | None], str] = {}
     for file, split in files:
         path = relative(file, root)
-        if path in splits:
+        if not file.as_posix().endswith(path):  # written out
+            foreign.append(path)
+        elif path in splits:
             pair = (splits[path], split)
             shared[pair] += 1
             example.setdefault(pair, path)
         else:
             splits[path] = split
     findings = [_listed_twice(pair, count, example[pair]) for pair, count in shared.items()]
+    message = "the name of a file must be UTF-8, got other bytes; it is left out"
+    findings += [finding("image-unreadable", message, path=path) for path in foreign]
     rows: list[tuple[int, str, int, int, str | None]] = []
     for path in sorted(splits):
         try:

@@ -23,7 +23,7 @@ from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.shared.image_tables import build_dataset, build_image_table, labels_of_images
 from sightline.data.formats.voc.objects import ObjectReader, read_label_map
-from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_text, relative, subfolder
+from sightline.data.layout import absolute, inside, list_files, list_images, read_head, read_list, relative, subfolder
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
 
@@ -89,12 +89,10 @@ def _splits(path: Path, files: dict[str, Path]) -> tuple[dict[str, list[str]], l
     splits: dict[str, list[str]] = {}
     findings = []
     for split, file in _split_lists(path):
-        for line, text in enumerate(read_text(file).splitlines(), start=1):
-            if not text.strip():
-                continue
+        for line, text in read_list(file):
             name = relative(file, path)
             # A second column says whether a class is in the image; a name may hold blanks as well.
-            listed = text.strip() if text.strip() in files else text.split()[0]
+            listed = text if text in files else text.split()[0]
             stem = inside(path, listed, at(name, line))
             stem = stem if stem in files else stem.rpartition(".")[0]
             if stem in files:

@@ -15,6 +15,7 @@ from sightline.data.layout import (
     inside,
     list_files,
     list_images,
+    read_list,
     read_text,
     relative,
     split_of,
@@ -60,15 +61,13 @@ class Layout:
     def add_list(self, file: Path, split: str | None) -> None:
         """The images a text file lists, one a line, relative to the list or to the root."""
         self.not_labels.add(file)
-        for line, text in enumerate(read_text(file).splitlines(), start=1):
-            if not text.strip():
-                continue
-            path = inside(self.root, relative(absolute(file.parent / text.strip()), self.root), at(file, line))
+        for line, text in read_list(file):
+            path = inside(self.root, relative(absolute(file.parent / text), self.root), at(file, line))
             image = self.root / path
             if not image.is_file():
                 image = self.root / inside(self.root, text, at(file, line))
             if not image.is_file():
-                message = f"the listed image '{text.strip()}' does not exist"
+                message = f"the listed image '{text}' does not exist"
                 self.findings.append(finding("image-missing", message, path=relative(file, self.root), line=line))
                 continue
             self.images.append((image, split))
@@ -109,15 +108,18 @@ def data_yaml(folder: Path) -> Path | None:
     return None
 
 
-def yaml_layout(file: Path) -> Layout:
-    """The layout a data YAML describes; its paths are relative to the file (or to its `path`)."""
+def yaml_layout(file: Path, top: Path | None = None) -> Layout:
+    """The layout a data YAML describes; its paths are relative to the file (or to its `path`).
+
+    Below `top` alone is searched, where one is given: the folder in which the file was found.
+    """
     values = read_yaml(file)
     strange = _unknown_keys(values, file)
-    base = _base(values, file)
+    base = _base(values, file, top)
     entries = [(split, entry) for split in (*_SPLITS, UNLISTED) for entry in _entries(values.get(split), split, file)]
     if not entries:
         raise ConfigError("a data YAML must have one of train, val, test, got none", where=str(file))
-    places = [(split, *_resolve(base, entry, split, file)) for split, entry in entries]
+    places = [(split, *_resolve(base, entry, split, file, top)) for split, entry in entries]
     root = common_root([base, *(p.parent if p.suffix == ".txt" else p for _, p, _, _ in places)])
     name = file.parent.name if file.stem in {"config", "data", "dataset"} else file.stem
     layout = Layout(root, name, _names(values, file), keypoints=_keypoint_shape(values, file))
@@ -178,7 +180,7 @@ def _unknown_keys(values: dict[str, Any], file: Path) -> list[str]:
     return strange
 
 
-def _base(values: dict[str, Any], file: Path) -> Path:
+def _base(values: dict[str, Any], file: Path, top: Path | None) -> Path:
     text = values.get("path") or "."
     if not isinstance(text, str):
         raise ConfigError(f"'path' must be a folder, got {text!r}", where=str(file))
@@ -189,7 +191,14 @@ def _base(values: dict[str, Any], file: Path) -> Path:
             where=str(file),
             do="Correct 'path', or leave it out if the images are beside the file",
         )
+    if top is not None and not base.is_relative_to(top):
+        raise _leaving("path", text, file)
     return base
+
+
+def _leaving(key: str, text: str, file: Path) -> ConfigError:
+    message = f"'{key}' of a file found in a folder must stay inside it, got '{text}'"
+    return ConfigError(message, where=str(file), do="Name the file itself in place of its folder if you trust it")
 
 
 def _entries(value: Any, split: str, file: Path) -> list[str]:
@@ -199,10 +208,11 @@ def _entries(value: Any, split: str, file: Path) -> list[str]:
     return [entry.replace("\\", "/") for entry in entries]
 
 
-def _resolve(base: Path, entry: str, split: str, file: Path) -> tuple[Path, Path, str]:
+def _resolve(base: Path, entry: str, split: str, file: Path, top: Path | None) -> tuple[Path, Path, str]:
     """Images (folder or list), labels folder, and a note when the images were found elsewhere than written."""
     written = absolute(base / entry)
-    if written.exists():
+    leaves = top is not None and not written.is_relative_to(top)
+    if written.exists() and not leaves:
         if written.is_dir() or written.suffix == ".txt":
             return written, _labels_for(written), ""
         raise DataError(f"'{split}' must be a folder or a .txt list, got '{entry}'", where=str(file))
@@ -212,8 +222,11 @@ def _resolve(base: Path, entry: str, split: str, file: Path) -> tuple[Path, Path
     inner, outer = absolute(base / stripped), absolute(base.parent / entry)
     if inner.is_dir():  # export services write "../train/images" for "train/images"
         return inner, _labels_for(inner), f"'{split}: {entry}' was read as '{stripped}'"
+    if leaves:
+        raise _leaving(split, entry, file)
     labels = labels_beside(written)
-    if outer.is_dir() and labels.is_dir():  # several label sets beside one folder of images
+    shared = top is None or entry.lower().split("/")[0] == "images"
+    if shared and outer.is_dir() and labels.is_dir():  # several label sets beside one folder of images
         return outer, labels, f"'{split}: {entry}' was read as '../{entry}'"
     raise DataError(
         f"'{split}' must be a folder or list that exists, got '{entry}'; looked at {written}, {inner} and {outer}",

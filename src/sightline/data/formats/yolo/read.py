@@ -88,7 +88,7 @@ def _layout(path: Path) -> Layout:
             raise ConfigError("a YOLO data set must be a folder or a data YAML, got another file", where=str(path))
         return yaml_layout(path)
     file = data_yaml(path)
-    layout = yaml_layout(file) if file is not None else folder_layout(path)
+    layout = yaml_layout(file, path) if file is not None else folder_layout(path)
     if layout is None:
         raise DataError(f"must be YOLO ({LOOKED_FOR}), got none of these", where=str(path))
     return layout
