@@ -27,6 +27,9 @@ PREDICTIONS_SCHEMA: dict[str, Any] = {
     "score": pl.Float64,
     "track_id": pl.Int64,
     "rle": pl.Binary,
+    "given_width": pl.Float64,  # as a file of results has it, where `x2 - x1` differs from it in the last bit
+    "given_height": pl.Float64,
+    "area": pl.Float64,  # where a file of results decides it; else of the box or the mask, whichever is measured
 }
 PREDICTED_IMAGES_SCHEMA: dict[str, Any] = {
     "image_id": pl.Int64,
@@ -35,7 +38,8 @@ PREDICTED_IMAGES_SCHEMA: dict[str, Any] = {
 }
 LEFT_OUT = "predicted_images_left_out"
 """In `meta`: how many images a file of predictions names that the data set at hand does not have."""
-_NULLABLE = ("track_id", "rle")
+_AS_GIVEN = ("given_width", "given_height", "area")
+_NULLABLE = ("track_id", "rle", *_AS_GIVEN)
 _META_KEY, _IMAGES_KEY = "sightline", "sightline_images"
 
 
@@ -62,6 +66,8 @@ class Predictions:
             total.update(json.dumps(self.images.to_dict(as_series=False)).encode())
         for name in PREDICTIONS_SCHEMA:
             column = self.table[name]
+            if name in _AS_GIVEN and column.null_count() == len(column):
+                continue  # the digest of predictions that never were in such a file
             total.update(f"{name}:{len(column)}:".encode())
             total.update(column.is_null().to_numpy().tobytes())
             present = column.drop_nulls()

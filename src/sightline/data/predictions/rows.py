@@ -25,6 +25,8 @@ class Found:
     where: str
     rle: bytes | None = None
     track_id: int | None = None
+    size_wh: tuple[float, float] | None = None  # as the file has it, where it has no corners
+    area: float | None = None  # where the file decides it
 
 
 class _Classes:
@@ -82,6 +84,19 @@ def predictions_of(dataset: Dataset, rows: list[Found], images: list[str], where
 
 
 def _record(image_id: int, class_id: int, row: Found) -> dict[str, Any]:
-    corners = dict(zip(("x1", "y1", "x2", "y2"), row.box_xyxy.tolist(), strict=True))
-    rest = {"score": row.score, "rle": row.rle, "track_id": row.track_id}
-    return {"image_id": image_id, "class_id": class_id, **corners, **rest}
+    x1, y1, x2, y2 = row.box_xyxy.tolist()
+    width, height = row.size_wh or (x2 - x1, y2 - y1)
+    return {
+        "image_id": image_id,
+        "class_id": class_id,
+        "x1": x1,
+        "y1": y1,
+        "x2": x2,
+        "y2": y2,
+        "score": row.score,
+        "track_id": row.track_id,
+        "rle": row.rle,
+        "given_width": width if x2 - x1 != width else None,
+        "given_height": height if y2 - y1 != height else None,
+        "area": row.area,
+    }
