@@ -42,6 +42,8 @@ class _Classes:
         self.from_1 = made_here and bool(labels) and min(labels) >= 1 and max(labels) == count
         if self.from_1:
             self._by_source = {i + 1: i for i in range(count)}
+        twins = [f.facts["ids"] for f in dataset.findings if f.code == "class-duplicate-name"]
+        self.unused = {i for ids in twins for i in ids} - set(self._by_source)  # categories of COCO without an object
 
     def id_of(self, found: Found) -> int:
         table: dict[Any, int] = self._by_name if isinstance(found.label, str) else self._by_source
@@ -71,7 +73,7 @@ def predictions_of(dataset: Dataset, rows: list[Found], images: list[str], where
             where=where,
         )
     classes = _Classes(dataset, [r.label for r in rows if isinstance(r.label, int)])
-    kept = [(path, row) for row in rows if (path := table[row.image]) is not None]
+    kept = [(p, row) for row in rows if (p := table[row.image]) is not None and row.label not in classes.unused]
     records = [_record(names.id_of[path], classes.id_of(row), row) for path, row in kept]
     meta: dict[str, Any] = {"task": dataset.task, "class_names": dataset.class_names, "backend": kind}
     if classes.from_1:

@@ -1,5 +1,6 @@
 """What COCO files list beside annotations: images and categories, as tables of a data set; and which kind a file is."""
 
+import math
 import mmap
 import os
 import re
@@ -14,11 +15,18 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.document import Document, Problem
-from sightline.data.formats.shared.image_tables import integers
+from sightline.data.formats.shared.image_tables import float_rows, integers
 from sightline.data.layout import inside, read_head, relative
 from sightline.media import MAX_SIDE, read_header
 
-__all__ = ["fullest_folder", "image_folder", "json_kind", "read_classes", "read_images"]
+__all__ = [
+    "fullest_folder",
+    "image_folder",
+    "json_kind",
+    "read_classes",
+    "read_images",
+    "without_empty_twins",
+]
 
 _SAMPLE = 50  # files that decide which folder the file names are relative to
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")  # names that are a path inside any folder, as they stand
@@ -54,7 +62,7 @@ def read_images(
     """
     listing = _Listing(root)
     maps = [listing.read(d, folder) for d, folder in zip(documents, folders, strict=True)]
-    listing.decide_missing()
+    listing.decide_missing(documents, maps)
     used = [row for row in listing.rows if not row["dropped"]]
     if len({row["image_id"] for row in used}) < len(used):
         for number, row in enumerate(sorted(used, key=lambda r: str(r["path"]))):
@@ -170,18 +178,42 @@ class _Listing:
                 return Problem("image-unreadable", index, str(error))
         return None
 
-    def decide_missing(self) -> None:
+    def decide_missing(self, documents: list[Document], maps: list[dict[int, dict[str, Any]]]) -> None:
         """Labels without any picture are kept (they can be evaluated against); single missing pictures are not."""
         alone = len(self._missing) == len(self.rows)
         for row in self._missing:
-            row["dropped"] = not alone or not _has_size(row)
+            row["dropped"] = not alone
         if self._missing and alone:
             message = f"none of the {len(self._missing)} images was found; the labels can be evaluated, not trained on"
+            unsized = sum(not _has_size(row) for row in self._missing)
+            if unsized:
+                for document, rows in zip(documents, maps, strict=True):
+                    _size_by_labels(document, rows)
+                message += f"; {unsized} without width and height are taken to be as large as their labels reach"
             self.findings.append(finding("image-missing", message, count=len(self._missing)))
             return
         self.findings += [
             finding("image-missing", "the image does not exist", path=row["path"]) for row in self._missing
         ]
+
+
+def _size_by_labels(document: Document, rows: dict[int, dict[str, Any]]) -> None:
+    """Give the rows without a size that of their masks, else the least that holds their boxes."""
+    entries = document.entries("annotations")[0]
+    boxes = float_rows([e.get("bbox") for e in entries], 4)[0]
+    ids, bad = integers([e.get("image_id") for e in entries])
+    unsized = {number: row for number, row in rows.items() if not _has_size(row)}
+    for row in unsized.values():
+        row["width"] = row["height"] = 1
+    for entry, box, number, wrong in zip(entries, boxes.tolist(), ids.tolist(), bad.tolist(), strict=True):
+        row = None if wrong else unsized.get(number)
+        if row is None:
+            continue
+        mask = entry.get("segmentation")
+        reached = mask.get("size") if isinstance(mask, dict) else [box[1] + box[3], box[0] + box[2]]
+        for side, end in zip(("height", "width"), float_rows([reached], 2)[0][0].tolist(), strict=True):
+            if 1 <= end <= MAX_SIDE:
+                row[side] = max(row[side], math.ceil(end))
 
 
 def _has_size(row: dict[str, Any]) -> bool:
@@ -196,7 +228,9 @@ _KEPT = ("thing", "keypoint_names", "skeleton")
 def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.DataFrame, list[Finding]]:
     """Per file the map from category id to class id, the classes table, and the findings.
 
-    Categories of one name are one class. What a category says of its keypoints is taken from the first file with them.
+    Categories of one name are one class across files. Within a file, where they are two to COCO, the second is a class
+    "name (id 5)", which `without_empty_twins` removes where it turns out to have no object. What a category says of its
+    keypoints is taken from the first file with them.
     """
     findings: list[Finding] = []
     by_name: dict[str, int] = {}  # name → category id
@@ -214,10 +248,13 @@ def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.Da
                 )
                 problems.append(Problem("label-malformed", i, message))
                 continue
-            if name in pairs.values() and number not in pairs:
-                problems.append(Problem("class-duplicate-name", i, f"categories[{i}]: '{name}' is the name of two ids"))
+            if number not in pairs and name in pairs.values():
+                ids = [next(n for n, known in pairs.items() if known == name), number]
+                message = f"categories[{i}]: '{name}' is the name of two ids, {ids[0]} and {ids[1]}"
+                problems.append(Problem("class-duplicate-name", i, message, facts={"ids": ids}))
+                name = f"{name} (id {number})"
             pairs[number] = name
-            if by_name.setdefault(name, number) != number and name not in list(pairs.values())[:-1]:
+            if by_name.setdefault(name, number) != number:
                 message = f"categories[{i}]: '{name}' has id {number} here and {by_name[name]} in another file"
                 problems.append(Problem("class-conflict", i, message))
             problems += _merge(about.setdefault(name, {}), entry, i)
@@ -229,6 +266,30 @@ def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.Da
     columns |= {key: [about[n].get(key) for n in order] for key in _KEPT}
     classes = pl.DataFrame(columns, schema=CLASSES_SCHEMA)
     return [{i: slots[name] for i, name in pairs.items()} for pairs in pairs_of], classes, findings
+
+
+def without_empty_twins(
+    classes: pl.DataFrame, objects: pl.DataFrame, findings: list[Finding]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Both tables without the classes that have no object and share their name with one that has, or with an earlier
+    one; the class that is left takes the name.
+    """
+    used = set(objects["class_id"].unique())
+    rows = {row["source_id"]: row for row in classes.iter_rows(named=True)}
+    for ids in (f.facts["ids"] for f in findings if f.code == "class-duplicate-name"):
+        first, twin = (rows.get(i) for i in ids)
+        if first is None or twin is None or {first["class_id"], twin["class_id"]} <= used:
+            continue
+        kept, empty = (twin, first) if twin["class_id"] in used else (first, twin)
+        kept["name"] = first["name"]
+        del rows[empty["source_id"]]
+    kept_ids = {row["class_id"]: new for new, row in enumerate(rows.values())}
+    if len(kept_ids) == classes.height:
+        return classes, objects
+    for row in rows.values():
+        row["class_id"] = kept_ids[row["class_id"]]
+    renumbered = objects.with_columns(pl.col("class_id").replace_strict(kept_ids, return_dtype=pl.Int32))
+    return pl.DataFrame(list(rows.values()), schema=CLASSES_SCHEMA), renumbered
 
 
 def _merge(known: dict[str, Any], entry: dict[str, Any], index: int) -> list[Problem]:

@@ -19,7 +19,7 @@ from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
 from sightline.data.formats.coco.annotations import read_annotations
 from sightline.data.formats.coco.document import Document, entry_lines
-from sightline.data.formats.coco.listing import image_folder, json_kind, read_classes, read_images
+from sightline.data.formats.coco.listing import image_folder, json_kind, read_classes, read_images, without_empty_twins
 from sightline.data.formats.shared.image_tables import build_dataset
 from sightline.data.layout import absolute, common_root, relative, split_of
 
@@ -92,6 +92,7 @@ def read(path: Path) -> Dataset:
         tables.append(table)
         findings += found
     objects = pl.concat(tables) if tables else pl.DataFrame(schema=OBJECTS_SCHEMA)
+    classes, objects = without_empty_twins(classes, objects, findings)
     if objects["object_id"].n_unique() < objects.height:  # several files, each counting from 1
         objects = objects.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("object_id"))
     dataset = build_dataset(path, "coco", images, objects, classes, findings, root=root)

@@ -23,7 +23,7 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.document import Document, Problem, entry_lines
-from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_classes, read_images
+from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_classes, read_images, without_empty_twins
 from sightline.data.formats.shared.image_tables import build_dataset, float_rows, floats, integers
 from sightline.data.formats.shared.shapes import split_ids
 from sightline.data.layout import absolute, common_root, inside, relative, split_of
@@ -66,7 +66,7 @@ def read(path: Path) -> Dataset:
         if image_id not in mapped:
             message = "no panoptic map is listed for the image"
             findings.append(finding("label-missing-file", message, path=path_of, image_id=image_id))
-    objects = pl.concat(tables)
+    classes, objects = without_empty_twins(classes, pl.concat(tables), findings)
     if objects["object_id"].n_unique() < objects.height:
         objects = objects.with_columns(object_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
     return build_dataset(path, "coco-panoptic", images, objects, classes, findings, root=root, task="instance")
