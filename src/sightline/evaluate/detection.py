@@ -125,9 +125,10 @@ def evaluate_detection(
     """COCO's 12 numbers (equal to pycocotools'), numbers by class, curves, confusion and an operating point.
 
     Crowd and ignored objects are COCO's `iscrowd`. `max_dets` limits the detections of an image and class, ascending;
-    the last one serves AP; operating point, confusion and curves take all detections. `conf` is the operating point; left out, it is the one the model brings, chosen on its
-    validation images (`operating_point` in the predictions' `meta`), else `DEFAULT_CONF`. "best" is the threshold with
-    the best pooled F1 on these very images: for choosing one, not for judging. The result says which it was.
+    the last one serves AP; operating point, confusion and curves take all detections. `conf` is the operating point;
+    left out, it is the one the model brings, chosen on its validation images (`operating_point` in the predictions'
+    `meta`), else `DEFAULT_CONF`. "best" is the threshold with the best pooled F1 on these very images: for choosing
+    one, not for judging. The result says which it was.
     Predictions find their images by name, see `fit_predictions`. Raises DataError where they belong to other images or
     classes, or masks are missing for `segm`.
 

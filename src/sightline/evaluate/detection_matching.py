@@ -52,7 +52,7 @@ class Matching:
 
 
 def match_detections(arrays: DetectionArrays, class_count: int, max_det: int | None = None) -> Matching:
-    """COCO's matching at IoU 0.5, class by class, of the `max_det` best detections of each image and class, or of all."""
+    """COCO's matching at IoU 0.5, class by class, of all detections or the `max_det` best of each image and class."""
     iou, iou_starts = overlaps(arrays)
     found = _match(
         arrays.truth_starts,

@@ -67,7 +67,10 @@ def given_sizes(table: pl.DataFrame) -> FloatArray:
     COCO's numbers are decided by the last bit where an area or an IoU lies on a limit, and `x + width - x` loses it.
     """
     sides = [
-        pl.when(pl.col(low) + pl.col(given) == pl.col(high)).then(given).otherwise(pl.col(high) - pl.col(low)).alias(low)
+        pl.when(pl.col(low) + pl.col(given) == pl.col(high))
+        .then(given)
+        .otherwise(pl.col(high) - pl.col(low))
+        .alias(low)
         for low, high, given in (("x1", "x2", "given_width"), ("y1", "y2", "given_height"))
     ]
     return np.ascontiguousarray(table.select(sides).to_numpy())
@@ -113,7 +116,8 @@ def grouped_iou(
     """The `iou_matrix` of each group, row by row, one after the other in one array.
 
     Group `i` of either side are its rows from `starts[i]` to `starts[i + 1]`, so `starts` is one longer than there are
-    groups. `areas` of both sides are those of the boxes where none are given. As one computation, since a call for each of many small groups would take longer than the numbers do.
+    groups. `areas` of both sides are those of the boxes where none are given. As one computation, since a call for each
+    of many small groups would take longer than the numbers do.
     """
     boxes_a, boxes_b = as_boxes(boxes_a_xyxy, "boxes_a_xyxy"), as_boxes(boxes_b_xyxy, "boxes_b_xyxy")
     area_a, area_b = areas or (box_area(boxes_a), box_area(boxes_b))

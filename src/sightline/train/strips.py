@@ -34,7 +34,6 @@ from sightline.draw import (
     tint_judged,
 )
 from sightline.evaluate import (
-    DEFAULT_MAX_DETS,
     SemanticAccumulator,
     class_ratios,
     mean_defined,

@@ -26,7 +26,8 @@ def read_coco_results(path: str | Path, dataset: Dataset) -> Predictions:
     file name, or the number in it. Category ids are those of the data set's source, else class ids.
 
     As in pycocotools the first entry decides how all are sized: by their boxes if it has one, else by their masks. A
-    mask without a box gets its own tight box, a box without a mask among masks is one itself. DataError, naming the entry, for what is no such list or belongs to another data set.
+    mask without a box gets its own tight box, a box without a mask among masks is one itself. DataError, naming the
+    entry, for what is no such list or belongs to another data set.
     """
     file = Path(path)
     entries = _entries(file)

@@ -206,10 +206,9 @@ def _size_by_labels(document: Document, rows: dict[int, dict[str, Any]]) -> None
     for row in unsized.values():
         row["width"] = row["height"] = 1
     for entry, box, number, wrong in zip(entries, boxes.tolist(), ids.tolist(), bad.tolist(), strict=True):
-        row = None if wrong else unsized.get(number)
-        if row is None:
+        if wrong or number not in unsized:
             continue
-        mask = entry.get("segmentation")
+        row, mask = unsized[number], entry.get("segmentation")
         reached = mask.get("size") if isinstance(mask, dict) else [box[1] + box[3], box[0] + box[2]]
         for side, end in zip(("height", "width"), float_rows([reached], 2)[0][0].tolist(), strict=True):
             if 1 <= end <= MAX_SIDE:
@@ -249,10 +248,10 @@ def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.Da
                 problems.append(Problem("label-malformed", i, message))
                 continue
             if number not in pairs and name in pairs.values():
-                ids = [next(n for n, known in pairs.items() if known == name), number]
-                message = f"categories[{i}]: '{name}' is the name of two ids, {ids[0]} and {ids[1]}"
-                problems.append(Problem("class-duplicate-name", i, message, facts={"ids": ids}))
-                name = f"{name} (id {number})"
+                same = [next(n for n, known in pairs.items() if known == name), number]
+                message = f"categories[{i}]: '{name}' is the name of two ids, {same[0]} and {same[1]}"
+                problems.append(Problem("class-duplicate-name", i, message, facts={"ids": same, "name": name}))
+                name = name if by_name[name] == number else _twin(name, number)
             pairs[number] = name
             if by_name.setdefault(name, number) != number:
                 message = f"categories[{i}]: '{name}' has id {number} here and {by_name[name]} in another file"
@@ -268,6 +267,10 @@ def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.Da
     return [{i: slots[name] for i, name in pairs.items()} for pairs in pairs_of], classes, findings
 
 
+def _twin(name: str, number: int) -> str:
+    return f"{name} (id {number})"
+
+
 def without_empty_twins(
     classes: pl.DataFrame, objects: pl.DataFrame, findings: list[Finding]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -275,14 +278,13 @@ def without_empty_twins(
     one; the class that is left takes the name.
     """
     used = set(objects["class_id"].unique())
-    rows = {row["source_id"]: row for row in classes.iter_rows(named=True)}
-    for ids in (f.facts["ids"] for f in findings if f.code == "class-duplicate-name"):
-        first, twin = (rows.get(i) for i in ids)
-        if first is None or twin is None or {first["class_id"], twin["class_id"]} <= used:
-            continue
-        kept, empty = (twin, first) if twin["class_id"] in used else (first, twin)
-        kept["name"] = first["name"]
-        del rows[empty["source_id"]]
+    rows = {row["name"]: row for row in classes.iter_rows(named=True)}
+    for facts in (f.facts for f in findings if f.code == "class-duplicate-name"):
+        name, other = facts["name"], _twin(facts["name"], facts["ids"][1])
+        if {name, other} <= rows.keys() and not {rows[name]["class_id"], rows[other]["class_id"]} <= used:
+            row = rows.pop(other)
+            if row["class_id"] in used:
+                rows[name] = row | {"name": name}
     kept_ids = {row["class_id"]: new for new, row in enumerate(rows.values())}
     if len(kept_ids) == classes.height:
         return classes, objects

@@ -23,7 +23,14 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.document import Document, Problem, entry_lines
-from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_classes, read_images, without_empty_twins
+from sightline.data.formats.coco.listing import (
+    fullest_folder,
+    image_folder,
+    json_kind,
+    read_classes,
+    read_images,
+    without_empty_twins,
+)
 from sightline.data.formats.shared.image_tables import build_dataset, float_rows, floats, integers
 from sightline.data.formats.shared.shapes import split_ids
 from sightline.data.layout import absolute, common_root, inside, relative, split_of
