@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 __all__ = ["prefetch"]
@@ -49,8 +49,12 @@ class _Ahead(Generic[T]):
                 continue
 
 
-def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[tuple[T, float]]:
+def prefetch(
+    items: Iterable[T], depth: int = 4, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[T, float]]:
     """Each item with the milliseconds it took to make; at most `depth` wait. Errors are raised where they occurred.
+
+    Ends where nothing has come yet and `stopped` says so: what is waited for may never come.
 
     The thread ends when the generator is exhausted or closed.
     """
@@ -58,7 +62,12 @@ def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[tuple[T, float]]:
     ahead.thread.start()
     try:
         while True:
-            kind, value, duration_ms = ahead.queue.get()
+            try:
+                kind, value, duration_ms = ahead.queue.get(timeout=_POLL_S)
+            except queue.Empty:
+                if stopped():
+                    return
+                continue
             if kind == "end":
                 return
             if kind == "error":

@@ -1,5 +1,6 @@
 """Frames as drawn: a folder of pictures, and the review video with the timing and the audio of the source."""
 
+import io
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ from sightline.core.errors import ConfigError, SightlineError, SourceError
 from sightline.core.files import write_bytes_atomic
 from sightline.core.frames import Frame
 from sightline.infer.sinks.protocol import FrameResult, PendingFile, RunInfo
+from sightline.media import open_media, video_reason
 
 __all__ = ["PicturesSink", "VideoSettings", "VideoSink"]
 
@@ -75,13 +77,15 @@ class VideoSettings(Config):
     preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow"] = "veryfast"
     fps_without_clock: float = Field(default=10.0, gt=0, description="frames per second for pictures without times")
     audio: bool = Field(default=True, description="copy the source's audio packets unchanged")
+    container: Literal["mp4", "mkv", "mov"] = Field(default="mp4", description="kind of file, by its suffix")
 
 
 class VideoSink:
     """Encodes each frame as it comes; odd sizes are padded by one row or column of black.
 
     Frames keep the `pts` and `time_base` of their source, so variable frame rates survive (mpeg4 allows at most 65,535
-    ticks a second: times are then rounded to that).
+    ticks a second: times are then rounded to that). Sound that this kind of file cannot hold is left out, which `notes`
+    say.
     """
 
     kind = "video"
@@ -92,6 +96,7 @@ class VideoSink:
         self.settings = settings if settings is not None else VideoSettings()
         if self.path.suffix.lower() not in _SUFFIXES:
             raise ConfigError(f"a review video must end in {', '.join(_SUFFIXES)}, got '{self.path.name}'")
+        self.notes: list[str] = []
         self._pending: PendingFile | None = None
         self._container: Any = None
         self._stream: Any = None
@@ -106,8 +111,8 @@ class VideoSink:
         self._info = info
         self._pending = PendingFile(self.path)
         options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
-        muxer = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}[self.path.suffix.lower()]
-        self._container = av.open(str(self._pending.temporary), "w", format=muxer, options=options)
+        self._muxer = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}[self.path.suffix.lower()]
+        self._container = av.open(str(self._pending.temporary), "w", format=self._muxer, options=options)
 
     def write(self, result: FrameResult) -> None:
         """Encode the drawn picture at its frame's time; SourceError when its size differs from the first one's."""
@@ -173,15 +178,12 @@ class VideoSink:
         context.color_range = _LIMITED_RANGE
         self._stream, self._size_hw = stream, size_hw
         if self.settings.audio and self._info.media_path is not None:
-            self._audio = _AudioCopy(self._container, self._info.media_path)
+            self._audio = _AudioCopy(self._container, self._info.media_path, self._muxer, self.notes)
         try:
             self._container.start_encoding()
         except (av.FFmpegError, ValueError) as error:
-            raise ConfigError(
-                f"this kind of file must be able to hold the video and its audio, got: {error}",
-                where=str(self.path),
-                do="write .mkv, or set audio to false",
-            ) from None
+            message = f"this kind of file must be able to hold the video, got: {error}"
+            raise ConfigError(message, where=str(self.path), do="choose another container or codec") from None
 
     def _options(self) -> dict[str, str]:
         settings = self.settings
@@ -222,11 +224,18 @@ class VideoSink:
 
 
 class _AudioCopy:
-    """The audio packets of a file, muxed unchanged in step with the video."""
+    """The audio packets of a file, muxed unchanged in step with the video, as far as its kind of file takes them."""
 
-    def __init__(self, output: Any, path: Path) -> None:
-        self._input = av.open(str(path))
-        streams = self._input.streams.audio
+    def __init__(self, output: Any, path: Path, muxer: str, notes: list[str]) -> None:
+        self._input = open_media(str(path))
+        self._notes = notes
+        streams = []
+        for stream in self._input.streams.audio:
+            problem = _refusal(stream, muxer)
+            if problem is None:
+                streams.append(stream)
+            else:
+                notes.append(f"sound left out of the video: {problem}")
         self._streams = {s.index: output.add_stream_from_template(s) for s in streams}
         self._packets = self._input.demux(*streams) if streams else iter(())
         self._waiting: Any = None
@@ -242,7 +251,14 @@ class _AudioCopy:
                 return
             self._waiting = None
             packet.stream = self._streams[packet.stream.index]
-            output.mux(packet)
+            try:
+                output.mux(packet)
+            except (av.error.InvalidDataError, av.error.ArgumentError) as error:  # such as times that go back
+                self._give_up(seconds, error)
+
+    def _give_up(self, seconds: float, error: Exception) -> None:
+        self._notes.append(f"sound left out of the video from about {seconds:.1f} s on: {video_reason(error)}")
+        self._packets = iter(())
 
     def close(self) -> None:
         """Close the source file."""
@@ -256,6 +272,18 @@ class _AudioCopy:
         except av.FFmpegError:
             return None  # the source is damaged here; reading its frames says so
         return None
+
+
+def _refusal(stream: Any, muxer: str) -> str | None:
+    """Why a kind of file does not take an audio stream, tried on one in memory; None where it does."""
+    trial = av.open(io.BytesIO(), "w", format=muxer)
+    try:
+        trial.add_stream_from_template(stream)
+        trial.start_encoding()
+        trial.close()
+    except (av.FFmpegError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def _padded(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

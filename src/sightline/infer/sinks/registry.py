@@ -43,5 +43,6 @@ def create_sinks(
         if kind not in SINKS:
             raise ConfigError(unknown_name("output", kind, SINKS))
         entry = SINKS[kind]
-        sinks[kind] = entry.create(Path(folder) / f"{stem}{entry.ending}", settings)
+        ending = f".{settings.container}" if kind == "video" else entry.ending
+        sinks[kind] = entry.create(Path(folder) / f"{stem}{ending}", settings)
     return sinks
