@@ -89,12 +89,16 @@ class Predictions:
 
         ValueError without `images`: nobody could tell later whose ids the file has.
         """
+        written = io.BytesIO()  # in memory first: polars reports a full disk as an error of its computation
+        self.table.write_parquet(written, metadata=self.file_metadata())
+        write_bytes_atomic(path, written.getvalue())
+
+    def file_metadata(self) -> dict[str, str]:
+        """What the metadata of their Parquet file says; ValueError without `images`."""
         if self.images is None:
             raise ValueError("predictions must name their images before they are saved: use Predictions.of(dataset)")
         images = json.dumps(self.images.to_dict(as_series=False))
-        written = io.BytesIO()  # in memory first: polars reports a full disk as an error of its computation
-        self.table.write_parquet(written, metadata={_META_KEY: json.dumps(plain(self.meta)), _IMAGES_KEY: images})
-        write_bytes_atomic(path, written.getvalue())
+        return {_META_KEY: json.dumps(plain(self.meta)), _IMAGES_KEY: images}
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictions":

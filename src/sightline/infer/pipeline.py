@@ -5,7 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -136,23 +136,27 @@ def run_pipeline(
             run.all_frames(batch, max_frames, progress, lambda: stop.made or space.is_short())
     except BaseException as error:
         if isinstance(error, (SourceError, OSError, KeyboardInterrupt)) and run.frames:
-            _keep(sinks)
+            with suppress(OSError):  # the first error is the one to tell
+                _complete(sinks)
         else:
             for sink in sinks:
                 sink.discard()
         raise
-    for sink in sinks:
-        sink.close()
+    _complete(sinks)
     return run.result(time.perf_counter() - start, stop.made or bool(space.reason), space.reason)
 
 
-def _keep(sinks: Sequence[Sink]) -> None:
-    """Complete what can be completed: the disk that refused one output may take the end of another."""
+def _complete(sinks: Sequence[Sink]) -> None:
+    """Complete what can be completed: the disk that refuses one output may take the end of another."""
+    problems = []
     for sink in sinks:
         try:
             sink.close()
-        except OSError:
+        except OSError as error:
+            problems.append(error)
             sink.discard()
+    if problems:
+        raise problems[0]
 
 
 class _Space:

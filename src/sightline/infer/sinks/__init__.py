@@ -3,17 +3,17 @@
 from sightline.infer.sinks.drawn import PicturesSink, VideoSettings, VideoSink
 from sightline.infer.sinks.protocol import FrameResult, RunInfo, Sink
 from sightline.infer.sinks.registry import SINKS, create_sinks
-from sightline.infer.sinks.tables import TableSink, coco_sink, mot_sink, parquet_sink
+from sightline.infer.sinks.tables import ParquetSink, coco_sink, mot_sink, parquet_sink
 from sightline.infer.sinks.text import LineSink, association_sink, csv_sink, jsonl_sink
 
 __all__ = [
     "SINKS",
     "FrameResult",
     "LineSink",
+    "ParquetSink",
     "PicturesSink",
     "RunInfo",
     "Sink",
-    "TableSink",
     "VideoSettings",
     "VideoSink",
     "association_sink",
