@@ -1,4 +1,4 @@
-"""Detections of no confirmed track reach every output, with an empty id; a fast object at few frames a second has none."""
+"""Detections of no confirmed track reach every output, with an empty id: a fast object at five frames a second."""
 
 import csv
 import json

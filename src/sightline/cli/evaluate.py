@@ -35,7 +35,11 @@ _RULES: Literal["mot15"] = "mot15"
 class NetworkOptions(Config):
     """Where a network runs."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where a torch model runs.")
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|\d+)$",
+        description="Where a torch model runs: auto, cpu, cuda, or the number of a CUDA device.",
+    )
     threads: int | None = Field(default=None, ge=1, description="Threads the network may use.")
 
 
@@ -48,7 +52,7 @@ class EvaluateOptions(NetworkOptions):
         "Without splits in the data a share is held out as in training.",
     )
     iou_type: Literal["bbox", "segm"] = Field(default="bbox", description="Boxes or masks, for predictions with masks.")
-    max_dets: tuple[int, ...] = Field(
+    max_dets: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = Field(
         default=DEFAULT_MAX_DETS,
         description="Most detections of an image and class for AR and, the last, AP: three numbers, or the last alone.",
     )

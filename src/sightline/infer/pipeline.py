@@ -4,7 +4,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -113,9 +113,12 @@ def run_pipeline(
     *,
     batch: int = 1,
     max_frames: int | None = None,
+    classes: Collection[int] | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Run every frame of `source`; each sink gets exactly one result per frame, in order.
+
+    Of detections those of `classes` (ids) are kept, before anything is tracked; of None all.
 
     Ctrl-C and SIGTERM stop after the frame in work and complete all outputs (`interrupted` is then true); so does a
     disk that is nearly full (`reason` says so). When the source turns out to be damaged, or an output cannot be
@@ -125,7 +128,9 @@ def run_pipeline(
     """
     if tracker is not None and predictor.task == "semantic":
         raise ConfigError("a tracker must be given detections, got a model of label maps", do="run without a tracker")
-    run, stop = _Run(source, predictor, tracker, sinks), StopRequest()
+    if classes is not None and predictor.task == "semantic":
+        raise ConfigError("classes must be chosen of detections, got a model of label maps")
+    run, stop = _Run(source, predictor, tracker, sinks, classes), StopRequest()
     space = _Space([sink.path.parent for sink in sinks])
     start = time.perf_counter()
     try:
@@ -211,8 +216,16 @@ class _Follower:
 class _Run:
     """State of one run: timers, counts, the drawer."""
 
-    def __init__(self, source: Source, predictor: Predictor, tracker: Tracker | None, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        predictor: Predictor,
+        tracker: Tracker | None,
+        sinks: Sequence[Sink],
+        classes: Collection[int] | None,
+    ) -> None:
         self.source, self.predictor, self.sinks = source, predictor, sinks
+        self.classes = None if classes is None else np.array(sorted(classes), np.int64)
         self.follower = None if tracker is None else _Follower(tracker)
         self.timer = StageTimer()
         self.frames = self.detections = self.unconfirmed = self.left_out = 0
@@ -278,6 +291,8 @@ class _Run:
 
     def _one(self, frame: Frame, prediction: Prediction) -> None:
         association = None
+        if self.classes is not None and isinstance(prediction, sv.Detections) and prediction.class_id is not None:
+            prediction = prediction.select(np.flatnonzero(np.isin(prediction.class_id, self.classes)))
         if self.follower is not None and isinstance(prediction, sv.Detections):
             given = len(prediction)
             with self.timer.measure("track"):

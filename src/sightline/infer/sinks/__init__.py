@@ -1,6 +1,7 @@
 """Where results go: review video, pictures, JSON Lines, CSV, MOTChallenge text, COCO results, Parquet."""
 
-from sightline.infer.sinks.drawn import PicturesSink, VideoSettings, VideoSink
+from sightline.infer.sinks.drawn import VideoSettings, VideoSink
+from sightline.infer.sinks.folders import FolderSink, PicturesSink, masks_sink, txt_sink
 from sightline.infer.sinks.protocol import FrameResult, RunInfo, Sink
 from sightline.infer.sinks.registry import SINKS, create_sinks
 from sightline.infer.sinks.tables import ParquetSink, coco_sink, mot_sink, parquet_sink
@@ -8,6 +9,7 @@ from sightline.infer.sinks.text import LineSink, association_sink, csv_sink, jso
 
 __all__ = [
     "SINKS",
+    "FolderSink",
     "FrameResult",
     "LineSink",
     "ParquetSink",
@@ -21,6 +23,8 @@ __all__ = [
     "create_sinks",
     "csv_sink",
     "jsonl_sink",
+    "masks_sink",
     "mot_sink",
     "parquet_sink",
+    "txt_sink",
 ]
