@@ -48,6 +48,15 @@ class _Ahead(Generic[T]):
             except queue.Full:
                 continue
 
+    def take(self, stopped: Callable[[], bool]) -> tuple[str, Any, float]:
+        """The next entry; the end where there is none yet and `stopped` says so."""
+        while True:
+            try:
+                return self.queue.get(timeout=_POLL_S)
+            except queue.Empty:
+                if stopped():
+                    return "end", None, 0.0
+
 
 def prefetch(
     items: Iterable[T], depth: int = 4, stopped: Callable[[], bool] = lambda: False
@@ -62,12 +71,7 @@ def prefetch(
     ahead.thread.start()
     try:
         while True:
-            try:
-                kind, value, duration_ms = ahead.queue.get(timeout=_POLL_S)
-            except queue.Empty:
-                if stopped():
-                    return
-                continue
+            kind, value, duration_ms = ahead.take(stopped)
             if kind == "end":
                 return
             if kind == "error":
