@@ -182,6 +182,7 @@ PACKAGES = {
         "id_of_colour",
         "pillow_pixels",
         "image_size",
+        "open_media",
         "open_video_stream",
         "parse_header",
         "read_bytes",

@@ -101,6 +101,20 @@ def test_synth_is_reproducible_and_refuses_to_overwrite(sightline, tmp_path):
     assert "new or empty" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "names"), [(["300"], ["AR1", "AR10", "AR300"]), (["2", "5", "7"], ["AR2", "AR5", "AR7"])]
+)
+def test_eval_takes_other_limits_of_detections(sightline, traffic, tmp_path, given, names):
+    dataset = read_dataset(traffic).split("val")
+    objects = dataset.objects.select("image_id", "class_id", "x1", "y1", "x2", "y2").with_columns(score=0.9)
+    predictions_from_rows(objects, {}).of(dataset).save(tmp_path / "p.parquet")
+    done = sightline("eval", "--data", traffic, "--predictions", "p.parquet", "--json", "--max-dets", *given)
+    assert list(json.loads(done.stdout)["metrics"])[6:9] == names
+    for wrong in (["1", "2"], ["5"], ["10", "5", "1"]):
+        done = sightline("eval", "--data", traffic, "--predictions", "p.parquet", "--max-dets", *wrong)
+        assert (done.returncode, "dets must be" in done.stderr) == (2, True)
+
+
 def test_eval_of_predictions_equal_to_the_labels_is_perfect(sightline, traffic, tmp_path):
     dataset = read_dataset(traffic).split("val")
     rows = dataset.usable_objects.select("image_id", "class_id", "x1", "y1", "x2", "y2").with_columns(score=1.0)

@@ -22,6 +22,7 @@ from sightline.core.config import Config
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.predictions import Predictions
+from sightline.evaluate import DEFAULT_MAX_DETS
 
 if TYPE_CHECKING:
     from sightline.core.dataset import Dataset
@@ -38,7 +39,11 @@ _RULES: Literal["mot15"] = "mot15"
 class NetworkOptions(Config):
     """Where a network runs."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where a torch model runs.")
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|\d+)$",
+        description="Where a torch model runs: auto, cpu, cuda, or the number of a CUDA device.",
+    )
     threads: int | None = Field(default=None, ge=1, description="Threads the network may use.")
 
 
@@ -51,6 +56,10 @@ class EvaluateOptions(NetworkOptions):
         "Without splits in the data a share is held out as in training.",
     )
     iou_type: Literal["bbox", "segm"] = Field(default="bbox", description="Boxes or masks, for predictions with masks.")
+    max_dets: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = Field(
+        default=DEFAULT_MAX_DETS,
+        description="Most detections of an image and class for AR and, the last, AP: three numbers, or the last alone.",
+    )
     track: str | None = Field(
         default=None,
         description="Name of a tracker: sequences are tracked and HOTA, CLEAR and Identity are measured.",
@@ -108,8 +117,8 @@ def evaluate(
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
     if options.best_conf and (conf is not None or track is not None):
         raise ConfigError("--best-conf must be given without --conf and --track, got both")
-    if dataset.task == "semantic" and (conf is not None or options.best_conf or options.iou_type != "bbox"):
-        raise ConfigError("--conf, --best-conf and --iou-type are for detections, got a data set of label maps")
+    if dataset.task == "semantic" and (conf is not None or options.best_conf or _of_boxes(options)):
+        raise ConfigError("--max-dets, --conf, --best-conf and --iou-type are for detections, got a set of label maps")
     predictor = None
     if model is not None:
         whole = {} if track is not None else sightline.ops.EVALUATION.model_dump()
@@ -131,7 +140,7 @@ def _of_model(
     dataset: "Dataset", predictor: "NetworkPredictor", options: EvaluateOptions
 ) -> "tuple[Result, Predictions | None]":
     if options.track is not None:
-        _refuse_beside_tracks("--iou-type", options.iou_type != "bbox")
+        _refuse_beside_tracks("--iou-type and --max-dets", _of_boxes(options))
         tracker = partial(sightline.track.create_tracker, options.track)
         with progress_bar() as bar:
             found = sightline.infer.track_dataset(predictor, tracker, dataset, batch=options.batch, progress=bar)
@@ -167,17 +176,22 @@ def _beside_baseline(
 
 def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> "tuple[Result, Predictions | None]":
     file = Path(path)
-    beside = options.conf is not None or options.iou_type != "bbox"
+    beside = options.conf is not None or _of_boxes(options)
     if (file.is_dir() and dataset.task == "track") or file.suffix == ".txt":
-        _refuse_beside_tracks("--conf and --iou-type", beside)
+        _refuse_beside_tracks("--max-dets, --conf and --iou-type", beside)
         rules = options.preprocessing or _RULES
         return sightline.evaluate.evaluate_mot_results(dataset, file, preprocessing=rules), None
     found = sightline.evaluate.fit_predictions(dataset, sightline.data.read_predictions(file, dataset))
     if dataset.task == "track" and not found.table["track_id"].null_count():
-        _refuse_beside_tracks("--conf and --iou-type", beside)
+        _refuse_beside_tracks("--max-dets, --conf and --iou-type", beside)
         return _measure_tracks(dataset, found, options), found
     _refuse_without_tracks(options)
     return _measure(dataset, found, options), found
+
+
+def _of_boxes(options: EvaluateOptions) -> bool:
+    """Whether something is given that only COCO's numbers know."""
+    return options.iou_type != "bbox" or options.max_dets != DEFAULT_MAX_DETS
 
 
 def _refuse_beside_tracks(options: str, given: bool) -> None:
@@ -194,7 +208,12 @@ def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -
     if dataset.task == "semantic":
         return sightline.evaluate.evaluate_semantic(dataset, found)
     conf: float | Literal["best"] | None = "best" if options.best_conf else options.conf
-    return sightline.evaluate.evaluate_detection(dataset, found, iou_type=options.iou_type, conf=conf)
+    if len(options.max_dets) not in (1, 3):
+        raise ConfigError(f"--max-dets must be one number or three, got {len(options.max_dets)}")
+    first, second, last = DEFAULT_MAX_DETS[:2] + options.max_dets if len(options.max_dets) == 1 else options.max_dets
+    return sightline.evaluate.evaluate_detection(
+        dataset, found, iou_type=options.iou_type, max_dets=(first, second, last), conf=conf
+    )
 
 
 def _measure_tracks(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -> "Result":

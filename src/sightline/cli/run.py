@@ -1,7 +1,10 @@
 """`sightline run`."""
 
+import glob
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from pydantic import Field
@@ -18,13 +21,17 @@ from sightline.cli.console import (
     show_table,
 )
 from sightline.cli.evaluate import NetworkOptions
-from sightline.core.errors import ConfigError
+from sightline.core.errors import ConfigError, SourceError, unknown_name
 from sightline.core.files import refuse_overwriting, write_json_atomic
 from sightline.core.runs import RunFolder
+from sightline.infer.sources import TIMEOUT_S
+
+if TYPE_CHECKING:
+    from sightline.infer import NetworkPredictor, RunResult
 
 __all__ = ["run"]
 
-Output = Literal["video", "pictures", "jsonl", "csv", "mot", "coco", "parquet", "association"]
+Output = Literal["video", "pictures", "jsonl", "csv", "txt", "masks", "mot", "coco", "parquet", "association"]
 
 
 class RunOptions(NetworkOptions):
@@ -35,13 +42,23 @@ class RunOptions(NetworkOptions):
         description="Follow objects over time; without it whatever has a time is tracked, stills are not.",
     )
     tracker: str = Field(default="kalman-iou", description="Name of the tracker.")
+    tracker_settings: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = Field(
+        default=(), description="Settings of the tracker as name=value, such as max_age_s=1 or motion.velocity_noise=1."
+    )
     conf: float | None = Field(default=None, description="Least score; the model's own operating point without it.")
     iou: float | None = Field(default=None, description="Greatest IoU two kept boxes of a class may have.")
     max_det: int | None = Field(default=None, ge=1, description="Most detections per frame.")
+    classes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = Field(
+        default=(), description="Keep detections of these classes only, by name or id."
+    )
     codec: Literal["h264", "av1", "vp9", "mpeg4"] = Field(default="h264", description="Of the review video.")
+    audio: bool = Field(default=True, description="Keep the sound in the review video.")
+    container: Literal["mp4", "mkv", "mov"] = Field(default="mp4", description="Kind of file of the review video.")
     batch: int = Field(default=1, ge=1, description="Frames per forward pass.")
     max_frames: int | None = Field(default=None, ge=1, description="Stop after so many frames.")
     allow_network: bool = Field(default=False, description="Allow rtsp:// and http:// sources.")
+    timeout: float = Field(default=TIMEOUT_S, gt=0, description="Seconds within which a stream must answer and go on.")
+    skip_damaged: bool = Field(default=False, description="Leave out frames and pictures that cannot be decoded.")
     record: str | None = Field(
         default=None, description="Folder of a run: video.json is kept there too, for its report."
     )
@@ -50,28 +67,33 @@ class RunOptions(NetworkOptions):
 def run(
     model: str,
     source: str,
-    *,
+    *sources: str,
     out: str = "outputs",
     save: Annotated[tuple[Output, ...], Parameter(negative="")] = (),
     options: Annotated[RunOptions, Parameter(name="*")] = RunOptions(),  # noqa: B008 - frozen
     json: JsonFlag = False,
 ) -> int:
-    """Run a model on an image, a folder, a sequence, a video or a camera. Ctrl-C keeps the frames done (exit code 130).
+    """Run a model on images, folders, sequences, videos or a camera. Ctrl-C keeps the frames done (exit code 130).
 
     Parameters
     ----------
     model
         A .safetensors or .onnx file of ours.
     source
-        Image, folder, MOTChallenge sequence, video file, or the number of a camera.
+        Image, folder, MOTChallenge sequence, video file, pattern such as 'clips/*.mp4', or the number of a camera.
+    sources
+        More of them, one after the other; each has outputs and a record of its own name.
     out
-        Folder for the outputs and video.json, the record of the run.
+        Folder for the outputs and video.json, the record of the run (of several `<name>-video.json`).
     save
-        What to write: video, pictures, jsonl, csv, mot, coco, parquet, association (why each match was made). Without
-        it jsonl, and a video or, of stills, pictures.
+        What to write: video, pictures, jsonl, csv, txt (YOLO text), masks (of label maps), mot, coco, parquet,
+        association (why each match was made). Without it jsonl, and a video or, of stills, pictures.
     options
         How the model runs, and what is followed.
     """
+    places = [place for spec in (source, *sources) for place in _matching(spec)]
+    if options.record is not None and len(places) > 1:
+        raise ConfigError(f"--record must be given with one source, got {len(places)}")
     keep = RunFolder.open(options.record) if options.record is not None else None
     predictor = sightline.infer.open_predictor(
         model,
@@ -83,30 +105,106 @@ def run(
     )
     if predictor.task == "semantic" and (options.conf, options.iou, options.max_det) != (None, None, None):
         raise ConfigError("--conf, --iou and --max-det are for detections, got a model of label maps", where=model)
-    opened = sightline.infer.open_source(source, allow_network=options.allow_network)
+    results = []
+    for place, stem in zip(places, _stems(places), strict=True):
+        name = "video.json" if len(places) == 1 else f"{stem}-video.json"
+        records = [Path(out) / name, *([] if keep is None else [keep.path / name])]
+        results.append(_run_one(predictor, place, stem, records, (model, Path(out), save), options))
+        _show(results[-1], json)
+        if results[-1].interrupted:
+            break
+    if json:
+        emit_json(results[0] if len(places) == 1 else results)
+    return _finish(results[-1])
+
+
+def _run_one(
+    predictor: "NetworkPredictor",
+    place: str,
+    stem: str,
+    records: list[Path],
+    given: tuple[str, Path, tuple[Output, ...]],
+    options: RunOptions,
+) -> "RunResult":
+    model, out, save = given
+    opened = sightline.infer.open_source(
+        place, allow_network=options.allow_network, skip_damaged=options.skip_damaged, timeout_s=options.timeout
+    )
     stills = isinstance(opened, sightline.infer.sources.ImageSource) and opened.fps is None
     track = (not stills and predictor.task != "semantic") if options.track is None else options.track
-    follows = sightline.track.create_tracker(options.tracker) if track else None
-    stem = Path(source).resolve().stem if "://" not in source else "stream"
+    settings = _settings(options.tracker_settings)
+    follows = sightline.track.create_tracker(options.tracker, **settings) if track or settings else None
     kinds = save or ("pictures" if stills else "video", "jsonl")
-    sinks = sightline.infer.create_sinks(kinds, out, stem, sightline.infer.VideoSettings(codec=options.codec))
-    records = [folder / "video.json" for folder in ([Path(out)] if keep is None else [Path(out), keep.path])]
+    video = sightline.infer.VideoSettings(codec=options.codec, audio=options.audio, container=options.container)
+    sinks = sightline.infer.create_sinks(kinds, out, stem, video)
     refuse_overwriting([*(sink.path for sink in sinks.values()), *records], [model, *opened.files])
     with progress_bar() as bar:
         result = sightline.infer.run_pipeline(
             opened,
             predictor,
-            follows,
+            follows if track else None,
             list(sinks.values()),
             batch=options.batch,
             max_frames=options.max_frames,
+            classes=_class_ids(options.classes, predictor.class_names),
             progress=bar,
         )
     for record in records:
         write_json_atomic(record, result)
-    if json:
-        emit_json(result)
-    else:
+    return result
+
+
+def _matching(spec: str) -> list[str]:
+    """The files a pattern stands for, in order; what is there, or is no pattern, stands for itself."""
+    if not glob.has_magic(spec) or "://" in spec or Path(spec).exists():
+        return [spec]
+    found = sorted(glob.glob(spec, recursive=True))  # noqa: PTH207 - patterns may be absolute
+    if not found:
+        raise SourceError("a pattern must fit files, got one that fits none", where=spec)
+    return found
+
+
+def _stems(places: list[str]) -> list[str]:
+    """What the outputs of each source are called; a number behind it tells those of one name apart."""
+    stems = ["stream" if "://" in place else Path(place).resolve().stem for place in places]
+    counts, seen, names = Counter(stems), Counter[str](), []
+    for stem in stems:
+        seen[stem] += 1
+        names.append(stem if counts[stem] == 1 else f"{stem}-{seen[stem]}")
+    return names
+
+
+def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`a=1 motion.b=2` as {"a": "1", "motion": {"b": "2"}}; the tracker's own config reads the values."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        *groups, name = key.split(".")
+        if not equals or not all((*groups, name)):
+            raise ConfigError(f"--tracker-settings must be name=value, got '{pair}'")
+        place = settings
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, Mapping):
+                raise ConfigError(f"--tracker-settings must name a value or a group, got '{group}' as both")
+        place[name] = None if value in ("none", "null") else value
+    return settings
+
+
+def _class_ids(chosen: tuple[str, ...], names: tuple[str, ...]) -> set[int] | None:
+    ids = set()
+    for name in chosen:
+        if name in names:
+            ids.add(names.index(name))
+        elif name.isdecimal() and int(name) < len(names):
+            ids.add(int(name))
+        else:
+            raise ConfigError(unknown_name("class", name, names))
+    return ids or None
+
+
+def _show(result: "RunResult", json: bool) -> None:
+    if not json:
         counts = ", ".join(f"{n} {name}" for name, n in result.objects_by_class.items())
         show_table(
             f"{result.frames} frames at {result.fps:.1f} frames/s, {result.detections} detections ({counts}), "
@@ -119,7 +217,14 @@ def run(
         note(f"{result.unconfirmed} detections belong to no confirmed track and have no track id (none in MOT text)")
     if result.left_out:
         note(f"{result.left_out} detections left out: their scores may only continue a track, and they continued none")
-    if result.interrupted:
-        note(f"interrupted after {result.frames} frames; the outputs are complete up to there")
+    for line in result.notes:
+        note(line)
+
+
+def _finish(last: "RunResult") -> int:
+    if last.reason:
+        raise SourceError(f"stopped after {last.frames} frames, which the outputs have: {last.reason}")
+    if last.interrupted:
+        note(f"interrupted after {last.frames} frames; the outputs are complete up to there")
         return INTERRUPTED
     return 0

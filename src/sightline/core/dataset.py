@@ -74,9 +74,11 @@ OBJECTS_SCHEMA: dict[str, Any] = {
     "label_path": pl.Categorical(),  # label file, relative to the root
     "entry": pl.Int32,  # its place in the file as the format counts: a line, the index in a list
     "reported": pl.Boolean,  # unusable in the format's own terms, ignored and named in `findings` by the reader
+    "given_width": pl.Float64,  # as the file has it, where `x2 - x1` differs from it in the last bit
+    "given_height": pl.Float64,
 }
-SOURCE_COLUMNS = ("label_path", "entry", "reported")
-"""Where an object stands in the labels: about files and not about the object, and so outside the digests."""
+SOURCE_COLUMNS = ("label_path", "entry", "reported", "given_width", "given_height")
+"""How an object stands in the labels: about files and not about the object, and so outside the digests."""
 CLASSES_SCHEMA: dict[str, Any] = {
     "class_id": pl.Int32,
     "name": pl.String,

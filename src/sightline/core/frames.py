@@ -23,7 +23,8 @@ class Frame:
 
     `pts` and `time_base` are the container's own timestamp (seconds = pts * time_base), kept so that a video written
     from these frames has the very same timing; None where the source has no clock. `file` is where the picture lies
-    (`video.mp4#000012` for a frame of a video), None for cameras and streams.
+    (`video.mp4#000012` for a frame of a video), None for cameras and streams. `restarts` where the source began anew
+    before this frame, and nothing is known of the time between: what was followed is over.
     """
 
     image: NDArray[np.uint8]
@@ -33,6 +34,7 @@ class Frame:
     pts: int | None = None
     time_base: Fraction | None = None
     file: str | None = None
+    restarts: bool = False
 
     @property
     def size_hw(self) -> tuple[int, int]:

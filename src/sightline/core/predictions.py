@@ -27,6 +27,9 @@ PREDICTIONS_SCHEMA: dict[str, Any] = {
     "score": pl.Float64,
     "track_id": pl.Int64,
     "rle": pl.Binary,
+    "given_width": pl.Float64,  # as a file of results has it, where `x2 - x1` differs from it in the last bit
+    "given_height": pl.Float64,
+    "area": pl.Float64,  # where a file of results decides it; else of the box or the mask, whichever is measured
 }
 PREDICTED_IMAGES_SCHEMA: dict[str, Any] = {
     "image_id": pl.Int64,
@@ -35,7 +38,8 @@ PREDICTED_IMAGES_SCHEMA: dict[str, Any] = {
 }
 LEFT_OUT = "predicted_images_left_out"
 """In `meta`: how many images a file of predictions names that the data set at hand does not have."""
-_NULLABLE = ("track_id", "rle")
+_AS_GIVEN = ("given_width", "given_height", "area")
+_NULLABLE = ("track_id", "rle", *_AS_GIVEN)
 _META_KEY, _IMAGES_KEY = "sightline", "sightline_images"
 
 
@@ -62,6 +66,8 @@ class Predictions:
             total.update(json.dumps(self.images.to_dict(as_series=False)).encode())
         for name in PREDICTIONS_SCHEMA:
             column = self.table[name]
+            if name in _AS_GIVEN and column.null_count() == len(column):
+                continue  # the digest of predictions that never were in such a file
             total.update(f"{name}:{len(column)}:".encode())
             total.update(column.is_null().to_numpy().tobytes())
             present = column.drop_nulls()
@@ -83,12 +89,16 @@ class Predictions:
 
         ValueError without `images`: nobody could tell later whose ids the file has.
         """
+        written = io.BytesIO()  # in memory first: polars reports a full disk as an error of its computation
+        self.table.write_parquet(written, metadata=self.file_metadata())
+        write_bytes_atomic(path, written.getvalue())
+
+    def file_metadata(self) -> dict[str, str]:
+        """What the metadata of their Parquet file says; ValueError without `images`."""
         if self.images is None:
             raise ValueError("predictions must name their images before they are saved: use Predictions.of(dataset)")
         images = json.dumps(self.images.to_dict(as_series=False))
-        written = io.BytesIO()  # in memory first: polars reports a full disk as an error of its computation
-        self.table.write_parquet(written, metadata={_META_KEY: json.dumps(plain(self.meta)), _IMAGES_KEY: images})
-        write_bytes_atomic(path, written.getvalue())
+        return {_META_KEY: json.dumps(plain(self.meta)), _IMAGES_KEY: images}
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictions":

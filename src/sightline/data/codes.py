@@ -178,7 +178,9 @@ CODES: dict[str, Code] = {
     # classes
     "class-names-missing": Code("warning", "classes have no names", "Give the names: see the format's documentation"),
     "class-conflict": Code("error", "one class id has different names in different files", "Use one class list"),
-    "class-duplicate-name": Code("warning", "two class ids share one name and are read as one class", "Merge the ids"),
+    "class-duplicate-name": Code(
+        "warning", "two class ids share one name; a class each where both have objects", "Merge the ids"
+    ),
     "class-unused": Code("info", "a declared class has no object", "Nothing, or remove it from the class list"),
     "class-grouping": Code(
         "info",

@@ -12,7 +12,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import Predictions
 from sightline.ops import rle
-from sightline.ops.boxes import FloatArray, grouped_iou, xyxy_to_xywh
+from sightline.ops.boxes import FloatArray, given_sizes, grouped_iou
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -24,8 +24,9 @@ class DetectionArrays:
     """Both sides sorted by image, images in the order of their ids; `*_starts[i]` is where image `i` begins.
 
     Within an image ground truth keeps the order of its table, detections go by descending score, ties in table order.
-    `*_rows` are their rows in the data set's `objects` and the predictions' `table`. `truth_crowd` marks crowd regions
-    and ignored objects alike. Masks are compressed counts, None for boxes.
+    `*_rows` are their rows in the data set's `objects` and the predictions' `table`. `*_sizes_wh` are the boxes' sizes
+    as their files have them. `truth_crowd` marks crowd regions and ignored objects alike. Masks are compressed counts,
+    None for boxes; `detection_areas` are NaN where they are of what is measured, the box or the mask.
     """
 
     sizes_hw: list[tuple[int, int]]
@@ -33,6 +34,7 @@ class DetectionArrays:
     truth_rows: IntArray
     truth_classes: IntArray
     truth_boxes_xyxy: FloatArray
+    truth_sizes_wh: FloatArray
     truth_areas: FloatArray
     truth_crowd: BoolArray
     truth_rles: list[bytes] | None
@@ -40,6 +42,8 @@ class DetectionArrays:
     detection_rows: IntArray
     detection_classes: IntArray
     detection_boxes_xyxy: FloatArray
+    detection_sizes_wh: FloatArray
+    detection_areas: FloatArray
     detection_scores: FloatArray
     detection_rles: list[bytes] | None
 
@@ -65,6 +69,7 @@ def detection_arrays(dataset: Dataset, predictions: Predictions, iou_type: IouTy
         truth_rows=truth["row"].cast(pl.Int64).to_numpy(),
         truth_classes=truth["class_id"].cast(pl.Int64).to_numpy(),
         truth_boxes_xyxy=_boxes(truth),
+        truth_sizes_wh=given_sizes(truth),
         truth_areas=truth["area"].to_numpy(),
         truth_crowd=(truth["crowd"] | truth["ignore"]).to_numpy(),
         truth_rles=_truth_masks(truth, sizes_hw) if iou_type == "segm" else None,
@@ -72,6 +77,8 @@ def detection_arrays(dataset: Dataset, predictions: Predictions, iou_type: IouTy
         detection_rows=found["row"].cast(pl.Int64).to_numpy(),
         detection_classes=found["class_id"].cast(pl.Int64).to_numpy(),
         detection_boxes_xyxy=_boxes(found),
+        detection_sizes_wh=given_sizes(found),
+        detection_areas=found["area"].fill_null(float("nan")).to_numpy(),
         detection_scores=found["score"].to_numpy(),
         detection_rles=_detection_masks(found) if iou_type == "segm" else None,
     )
@@ -87,13 +94,18 @@ def overlaps(arrays: DetectionArrays) -> tuple[FloatArray, IntArray]:
     starts = np.concatenate([[0], np.cumsum(np.diff(sides[0]) * np.diff(sides[1]))]).astype(np.int64)
     if arrays.truth_rles is None or arrays.detection_rles is None:
         boxes = arrays.detection_boxes_xyxy, sides[0], arrays.truth_boxes_xyxy, sides[1], arrays.truth_crowd
-        return grouped_iou(*boxes), starts
+        areas = _box_areas(arrays.detection_sizes_wh), _box_areas(arrays.truth_sizes_wh)
+        return grouped_iou(*boxes, areas), starts
     parts = [np.zeros(0)]
     for i, size_hw in enumerate(arrays.sizes_hw):
         d, g = (slice(side[i], side[i + 1]) for side in sides)
         matrix = rle.iou_matrix(arrays.detection_rles[d], arrays.truth_rles[g], size_hw, arrays.truth_crowd[g])
         parts.append(matrix.reshape(-1))
     return np.concatenate(parts), starts
+
+
+def _box_areas(sizes_wh: FloatArray) -> FloatArray:
+    return np.asarray(np.prod(np.maximum(sizes_wh, 0.0), axis=1))
 
 
 def _starts(rows: pl.DataFrame, image_count: int) -> IntArray:
@@ -153,7 +165,9 @@ class CocoScores:
 def coco_scores(
     arrays: DetectionArrays, class_names: tuple[str, ...], iou_type: IouType, max_dets: tuple[int, int, int]
 ) -> CocoScores:
-    """Run the evaluation. A mask result is sized by its mask, ground truth by the data set's `area`."""
+    """Run the evaluation. Ground truth is sized by the data set's `area`, a detection by `detection_areas`, else by its
+    box or, for `segm`, its mask.
+    """
     truth = _ground_truth(arrays, class_names)
     evaluation = COCOeval(truth, _results(truth, arrays), iou_type)
     evaluation.params.max_dets = list(max_dets)
@@ -179,7 +193,7 @@ def _ground_truth(arrays: DetectionArrays, class_names: tuple[str, ...]) -> Any:
         categories=[{"id": i, "name": name} for i, name in enumerate(class_names, start=1)],
         image_ids=_images(arrays.truth_starts) + 1,
         category_ids=arrays.truth_classes + 1,
-        boxes=np.maximum(xyxy_to_xywh(arrays.truth_boxes_xyxy), [-np.inf, -np.inf, 0.0, 0.0]),
+        boxes=np.concatenate([arrays.truth_boxes_xyxy[:, :2], np.maximum(arrays.truth_sizes_wh, 0.0)], axis=1),
         area=arrays.truth_areas,
         iscrowd=arrays.truth_crowd,
         **masks,
@@ -188,16 +202,15 @@ def _ground_truth(arrays: DetectionArrays, class_names: tuple[str, ...]) -> Any:
 
 def _results(truth: Any, arrays: DetectionArrays) -> Any:
     images, classes = _images(arrays.detection_starts) + 1, arrays.detection_classes + 1
+    corners, sizes_wh, areas = arrays.detection_boxes_xyxy[:, :2], arrays.detection_sizes_wh, arrays.detection_areas
+    masks: dict[str, Any] = {}
     if arrays.detection_rles is not None:
-        # Without a box the reference takes the area of the mask; with one it would take the box's.
-        masks = _segmentations(arrays, arrays.detection_starts, arrays.detection_rles)
-        columns = zip(images.tolist(), classes.tolist(), arrays.detection_scores.tolist(), masks, strict=True)
-        return truth.load_res(
-            [{"image_id": i, "category_id": c, "score": s, "segmentation": m} for i, c, s, m in columns]
-        )
-    return truth.load_res(
-        np.column_stack([images, xyxy_to_xywh(arrays.detection_boxes_xyxy), arrays.detection_scores, classes])
-    )
+        masks["segmentation"] = _segmentations(arrays, arrays.detection_starts, arrays.detection_rles)
+        areas = np.where(np.isnan(areas), [rle.area(code) for code in arrays.detection_rles], areas)
+    results = truth.load_res(np.column_stack([images, corners, sizes_wh, arrays.detection_scores, classes]), **masks)
+    sized = np.flatnonzero(~np.isnan(areas))  # it sizes all by their boxes
+    results.update_anns(ids=sized + 1, area=areas[sized])
+    return results
 
 
 def _segmentations(arrays: DetectionArrays, starts: Any, rles: list[bytes]) -> list[dict[str, Any]]:

@@ -125,9 +125,10 @@ def evaluate_detection(
     """COCO's 12 numbers (equal to pycocotools'), numbers by class, curves, confusion and an operating point.
 
     Crowd and ignored objects are COCO's `iscrowd`. `max_dets` limits the detections of an image and class, ascending;
-    the last one serves AP. `conf` is the operating point; left out, it is the one the model brings, chosen on its
-    validation images (`operating_point` in the predictions' `meta`), else `DEFAULT_CONF`. "best" is the threshold with
-    the best pooled F1 on these very images: for choosing one, not for judging. The result says which it was.
+    the last one serves AP; operating point, confusion and curves take all detections. `conf` is the operating point;
+    left out, it is the one the model brings, chosen on its validation images (`operating_point` in the predictions'
+    `meta`), else `DEFAULT_CONF`. "best" is the threshold with the best pooled F1 on these very images: for choosing
+    one, not for judging. The result says which it was.
     Predictions find their images by name, see `fit_predictions`. Raises DataError where they belong to other images or
     classes, or masks are missing for `segm`.
 
@@ -137,7 +138,7 @@ def evaluate_detection(
     predictions = fit_predictions(dataset, predictions)
     names = dataset.class_names
     arrays = detection_arrays(dataset, predictions, iou_type)
-    matching = match_detections(arrays, len(names), max_dets[-1])
+    matching = match_detections(arrays, len(names))
     scores = coco_scores(arrays, names, iou_type, max_dets)
     objects = np.bincount(arrays.truth_classes[~arrays.truth_crowd], minlength=len(names)).astype(np.int64)
     point = _operating_point(arrays, matching, int(objects.sum()), _declared(conf, predictions))
@@ -150,7 +151,7 @@ def evaluate_detection(
         confusion=confusion,
         curves=_curves(names, arrays, matching, scores, objects),
         conventions=describe_inputs(dataset, predictions)
-        | _stated(arrays, matching, iou_type, max_dets)
+        | _stated(arrays, iou_type, max_dets)
         | {"limits": _limits(dataset, predictions)},
         warnings=tuple(suspicions(arrays, names, max_dets[-1])),
     )
@@ -288,25 +289,28 @@ def _counts_on_grid(arrays: DetectionArrays, chosen: BoolArray, class_id: int) -
     return len(scores) - np.searchsorted(scores, CONF_GRID, side="left").astype(np.int64)
 
 
-def _stated(
-    arrays: DetectionArrays,
-    matching: Matching,
-    iou_type: IouType,
-    max_dets: tuple[int, int, int],
-) -> dict[str, Any]:
+def _stated(arrays: DetectionArrays, iou_type: IouType, max_dets: tuple[int, int, int]) -> dict[str, Any]:
+    images = np.repeat(np.arange(len(arrays.sizes_hw)), np.diff(arrays.detection_starts))
+    classes = arrays.detection_classes
+    _, counts = np.unique(images * (classes.max(initial=0) + 1) + classes, return_counts=True)
     return {
         "iou_type": iou_type,
         "iou_thresholds": "0.50 to 0.95 by 0.05",
         "recall_points": 101,
         "max_dets": list(max_dets),
         "area_ranges_px2": {name: list(bounds) for name, bounds in AREA_RANGES.items()},
-        "detection_area": "of the mask" if iou_type == "segm" else "of the box",
+        "detection_area": _sized_by(arrays, iou_type),
         "crowd": f"{int(arrays.truth_crowd.sum())} crowd or ignored objects, neither found nor missed",
-        "detections_beyond_max_dets": int(matching.beyond.sum()),
+        "detections_beyond_max_dets": int(np.maximum(counts - max_dets[-1], 0).sum()),
         "operating_point_iou": MATCH_IOU,
         "confusion": "rows ground truth, columns detections, last background; within classes first, then across",
         "reference": "pycocotools, computed by hotcoco",
     }
+
+
+def _sized_by(arrays: DetectionArrays, iou_type: IouType) -> str:
+    own = "of the mask" if iou_type == "segm" else "of the box"
+    return own if np.isnan(arrays.detection_areas).all() else f"as pycocotools takes it from the file, else {own}"
 
 
 def _limits(dataset: Dataset, predictions: Predictions) -> list[str]:

@@ -51,8 +51,8 @@ class Matching:
         return np.asarray(self.found == _BEYOND)
 
 
-def match_detections(arrays: DetectionArrays, class_count: int, max_det: int) -> Matching:
-    """COCO's matching at IoU 0.5, class by class, of the `max_det` best detections of each image and class."""
+def match_detections(arrays: DetectionArrays, class_count: int, max_det: int | None = None) -> Matching:
+    """COCO's matching at IoU 0.5, class by class, of all detections or the `max_det` best of each image and class."""
     iou, iou_starts = overlaps(arrays)
     found = _match(
         arrays.truth_starts,
@@ -63,7 +63,7 @@ def match_detections(arrays: DetectionArrays, class_count: int, max_det: int) ->
         iou,
         iou_starts,
         class_count,
-        max_det,
+        len(arrays.detection_classes) if max_det is None else max_det,
     )
     return Matching(found, iou, iou_starts)
 

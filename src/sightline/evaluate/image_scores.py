@@ -50,7 +50,7 @@ class DetectionImage:
 
 
 def score_detection_images(
-    dataset: Dataset, predictions: Predictions, *, conf: float, max_det: int, iou_type: IouType = "bbox"
+    dataset: Dataset, predictions: Predictions, *, conf: float, max_det: int | None = None, iou_type: IouType = "bbox"
 ) -> list[DetectionImage]:
     """Every image of `dataset`, in the order of its ids, with the matching that gives the evaluation's counts.
 

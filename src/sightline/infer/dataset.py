@@ -37,8 +37,8 @@ def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -
     tracks = track_ids(prediction)
     columns: dict[str, Any] = {"image_id": [image_id] * count, "class_id": classes}
     columns |= dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True))
-    columns |= {"score": scores, "track_id": tracks, "rle": [None] * count}
-    return pl.DataFrame(columns, schema=PREDICTIONS_SCHEMA)
+    columns |= {"score": scores, "track_id": tracks}
+    return pl.DataFrame({c: columns.get(c, [None] * count) for c in PREDICTIONS_SCHEMA}, schema=PREDICTIONS_SCHEMA)
 
 
 def track_ids(detections: sv.Detections) -> list[int | None]:

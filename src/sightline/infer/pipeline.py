@@ -1,12 +1,14 @@
 """Source → predictor → tracker → drawing → sinks, one result for each frame, in order; every stage is timed."""
 
+import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,8 @@ from sightline.draw import Drawer
 from sightline.infer.predictor import Prediction, Predictor, StagedPredictor
 from sightline.infer.prefetch import prefetch
 from sightline.infer.sinks import FrameResult, RunInfo, Sink
-from sightline.infer.sources import Source
-from sightline.track import NO_TRACK, Tracker, with_unconfirmed
+from sightline.infer.sources import Noting, Source
+from sightline.track import NO_TRACK, FrameAssociation, Tracker, with_unconfirmed
 
 __all__ = ["LATENCY_SCHEMA", "STAGES", "RunResult", "StageTimer", "run_pipeline"]
 
@@ -77,7 +79,8 @@ class RunResult(Result):
 
     `detections` and `objects_by_class` count what was handed to the sinks; of label maps they count classes per frame.
     Of the detections `unconfirmed` have no track id (yet); `left_out` were of too low a score to begin a track and
-    continued none.
+    continued none. `interrupted` runs were stopped before the end: by Ctrl-C or a signal, or for the `reason` given.
+    `notes` are what source and outputs met on the way.
     """
 
     source: str
@@ -94,6 +97,8 @@ class RunResult(Result):
     outputs: dict[str, str]
     latency: pl.DataFrame
     conventions: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    notes: tuple[str, ...] = ()
 
     def to_frame(self) -> pl.DataFrame:
         """The latency of each stage."""
@@ -108,41 +113,120 @@ def run_pipeline(
     *,
     batch: int = 1,
     max_frames: int | None = None,
+    classes: Collection[int] | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Run every frame of `source`; each sink gets exactly one result per frame, in order.
 
-    Ctrl-C stops after the frame in work and completes all outputs (`interrupted` is then true). When the source turns
-    out to be damaged, outputs are completed with the frames before the damage and the SourceError is raised; without
-    such frames, and on any other error, outputs are discarded. Reading is done ahead in a thread; results do not
+    Of detections those of `classes` (ids) are kept, before anything is tracked; of None all.
+
+    Ctrl-C and SIGTERM stop after the frame in work and complete all outputs (`interrupted` is then true); so does a
+    disk that is nearly full (`reason` says so). When the source turns out to be damaged, or an output cannot be
+    written, outputs are completed with the frames before and the SourceError or OSError is raised; without such frames,
+    and on any other error, outputs are discarded. Reading is done ahead in a thread; results do not
     depend on the clock.
     """
     if tracker is not None and predictor.task == "semantic":
         raise ConfigError("a tracker must be given detections, got a model of label maps", do="run without a tracker")
-    run, stop = _Run(source, predictor, tracker, sinks), StopRequest()
+    if classes is not None and predictor.task == "semantic":
+        raise ConfigError("classes must be chosen of detections, got a model of label maps")
+    run, stop = _Run(source, predictor, tracker, sinks, classes), StopRequest()
+    space = _Space([sink.path.parent for sink in sinks])
     start = time.perf_counter()
     try:
         for sink in sinks:
             sink.open(run.info)
         # No output ends in the middle of a frame.
-        with stop_at_next_step(stop, signal.SIGINT):
-            run.all_frames(batch, max_frames, progress, stop)
+        with stop_at_next_step(stop, signal.SIGINT, signal.SIGTERM):
+            run.all_frames(batch, max_frames, progress, lambda: stop.made or space.is_short())
     except BaseException as error:
-        if isinstance(error, (SourceError, KeyboardInterrupt)) and run.frames:
-            _finish(sinks)
+        if isinstance(error, (SourceError, OSError, KeyboardInterrupt)) and run.frames:
+            with suppress(OSError):  # the first error is the one to tell
+                _complete(sinks)
         else:
             for sink in sinks:
                 sink.discard()
         raise
-    _finish(sinks)
-    return run.result(time.perf_counter() - start, stop.made)
+    _complete(sinks)
+    return run.result(time.perf_counter() - start, stop.made or bool(space.reason), space.reason)
+
+
+def _complete(sinks: Sequence[Sink]) -> None:
+    """Complete what can be completed: the disk that refuses one output may take the end of another."""
+    problems = []
+    for sink in sinks:
+        try:
+            sink.close()
+        except OSError as error:
+            problems.append(error)
+            sink.discard()
+    if problems:
+        raise problems[0]
+
+
+class _Space:
+    """Whether the disks of the outputs have room for their ends: the index of a video, what is still in memory."""
+
+    _LEAST = 32 << 20  # the index of a day of video, and a few pictures
+    _SHARE = 0.25  # of what was free at first, on a small disk
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.reason = ""
+        existing = {next(p for p in (folder, *folder.absolute().parents) if p.exists()) for folder in folders}
+        self._least = {p: min(self._LEAST, int(self._SHARE * shutil.disk_usage(p).free)) for p in existing}
+
+    def is_short(self) -> bool:
+        """Asked before each batch of frames."""
+        for place, least in self._least.items():
+            if shutil.disk_usage(place).free < least:
+                self.reason = f"the disk is nearly full, with less than {least / 1e6:.0f} MB free in {place}"
+        return bool(self.reason)
+
+
+class _Follower:
+    """A tracker that is begun anew where the source is, with ids that go on from the last."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._ids = self._keys = self._last_id = self._last_key = 0
+
+    def update(self, frame: Frame, found: sv.Detections) -> tuple[sv.Detections, FrameAssociation | None]:
+        """The detections with their track ids, unconfirmed ones included, and why."""
+        if frame.restarts:
+            self._tracker.reset()
+            self._ids, self._keys = self._last_id, self._last_key + 1
+        tracked = self._tracker.update(found, time_s=frame.time_s)
+        association = self._tracker.association
+        if tracked.tracker_id is not None and self._ids:
+            tracked.tracker_id = np.asarray(tracked.tracker_id) + self._ids
+        if association is not None and self._keys:
+            moved: dict[str, Any] = {
+                name: np.where(getattr(association, name) >= 0, getattr(association, name) + by, -1)
+                for suffix, by in (("id", self._ids), ("key", self._keys))
+                for name in (f"detection_{suffix}", f"track_{suffix}", f"expired_{suffix}")
+            }
+            association = replace(association, **moved)
+        if association is not None:
+            self._last_key = max([self._last_key, *association.detection_key.tolist()])
+        if tracked.tracker_id is not None:
+            self._last_id = max([self._last_id, *np.asarray(tracked.tracker_id).tolist()])
+        return with_unconfirmed(found, tracked, association), association
 
 
 class _Run:
     """State of one run: timers, counts, the drawer."""
 
-    def __init__(self, source: Source, predictor: Predictor, tracker: Tracker | None, sinks: Sequence[Sink]) -> None:
-        self.source, self.predictor, self.tracker, self.sinks = source, predictor, tracker, sinks
+    def __init__(
+        self,
+        source: Source,
+        predictor: Predictor,
+        tracker: Tracker | None,
+        sinks: Sequence[Sink],
+        classes: Collection[int] | None,
+    ) -> None:
+        self.source, self.predictor, self.sinks = source, predictor, sinks
+        self.classes = None if classes is None else np.array(sorted(classes), np.int64)
+        self.follower = None if tracker is None else _Follower(tracker)
         self.timer = StageTimer()
         self.frames = self.detections = self.unconfirmed = self.left_out = 0
         self.by_class: Counter[str] = Counter()
@@ -160,16 +244,19 @@ class _Run:
             meta=predictor.meta if isinstance(predictor, StagedPredictor) else {"task": predictor.task},
         )
 
-    def all_frames(self, batch: int, max_frames: int | None, progress: Progress | None, stop: StopRequest) -> None:
+    def all_frames(
+        self, batch: int, max_frames: int | None, progress: Progress | None, stopped: Callable[[], bool]
+    ) -> None:
         total = self.source.frame_count
         total = total if max_frames is None else min(max_frames, total if total is not None else max_frames)
         report = progress or (lambda *_: None)
-        with closing(prefetch(islice(iter(self.source), max_frames))) as ahead:  # type: ignore[type-var]
+        frames_ahead = prefetch(islice(iter(self.source), max_frames), stopped=stopped)
+        with closing(frames_ahead) as ahead:  # type: ignore[type-var]
             for frames in self._batches(ahead, batch):
                 for frame, prediction in zip(frames, self._predict(frames), strict=True):
                     self._one(frame, prediction)
                     report(self.frames, total, "frames")
-                if stop.made:
+                if stopped():
                     return
 
     def _batches(self, ahead: Iterator[tuple[Frame, float]], size: int) -> Iterator[list[Frame]]:
@@ -204,13 +291,15 @@ class _Run:
 
     def _one(self, frame: Frame, prediction: Prediction) -> None:
         association = None
-        if self.tracker is not None and isinstance(prediction, sv.Detections):
+        if self.classes is not None and isinstance(prediction, sv.Detections) and prediction.class_id is not None:
+            prediction = prediction.select(np.flatnonzero(np.isin(prediction.class_id, self.classes)))
+        if self.follower is not None and isinstance(prediction, sv.Detections):
+            given = len(prediction)
             with self.timer.measure("track"):
-                tracked = self.tracker.update(prediction, time_s=frame.time_s)
-            association = self.tracker.association
-            given, prediction = prediction, with_unconfirmed(prediction, tracked, association)
-            self.unconfirmed += len(prediction) - len(tracked)
-            self.left_out += len(given) - len(prediction)
+                prediction, association = self.follower.update(frame, prediction)
+            if prediction.tracker_id is not None:
+                self.unconfirmed += int((np.asarray(prediction.tracker_id) == NO_TRACK).sum())
+            self.left_out += given - len(prediction)
         detections = prediction if isinstance(prediction, sv.Detections) else None
         semantic = prediction if isinstance(prediction, SemanticMap) else None
         picture = None
@@ -238,7 +327,7 @@ class _Run:
         self.detections += len(ids)
         self.by_class.update(names[int(i)] for i in ids)
 
-    def result(self, wall_s: float, interrupted: bool) -> RunResult:
+    def result(self, wall_s: float, interrupted: bool, reason: str) -> RunResult:
         predicted_by = {k: v for k, v in self.info.meta.items() if k not in ("preprocess", "class_names")}
         return RunResult(
             source=self.source.name,
@@ -255,9 +344,6 @@ class _Run:
             outputs={sink.kind: str(sink.path) for sink in self.sinks},
             latency=self.timer.summary(),
             conventions={**predicted_by, "latency": "milliseconds per frame, first frame included, decoding overlaps"},
+            reason=reason,
+            notes=tuple(note for part in (self.source, *self.sinks) if isinstance(part, Noting) for note in part.notes),
         )
-
-
-def _finish(sinks: Sequence[Sink]) -> None:
-    for sink in sinks:
-        sink.close()

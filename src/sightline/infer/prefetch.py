@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 __all__ = ["prefetch"]
@@ -48,9 +48,22 @@ class _Ahead(Generic[T]):
             except queue.Full:
                 continue
 
+    def take(self, stopped: Callable[[], bool]) -> tuple[str, Any, float]:
+        """The next entry; the end where there is none yet and `stopped` says so."""
+        while True:
+            try:
+                return self.queue.get(timeout=_POLL_S)
+            except queue.Empty:
+                if stopped():
+                    return "end", None, 0.0
 
-def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[tuple[T, float]]:
+
+def prefetch(
+    items: Iterable[T], depth: int = 4, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[T, float]]:
     """Each item with the milliseconds it took to make; at most `depth` wait. Errors are raised where they occurred.
+
+    Ends where nothing has come yet and `stopped` says so: what is waited for may never come.
 
     The thread ends when the generator is exhausted or closed.
     """
@@ -58,7 +71,7 @@ def prefetch(items: Iterable[T], depth: int = 4) -> Iterator[tuple[T, float]]:
     ahead.thread.start()
     try:
         while True:
-            kind, value, duration_ms = ahead.queue.get()
+            kind, value, duration_ms = ahead.take(stopped)
             if kind == "end":
                 return
             if kind == "error":

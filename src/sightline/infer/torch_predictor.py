@@ -72,11 +72,13 @@ def predictor_from_model(
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device of that name; `auto` is CUDA where there is one. ConfigError when it cannot be used."""
+    """The torch device of that name; `auto` is CUDA where there is one, a number that CUDA device. ConfigError when it
+    cannot be used.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(f"cuda:{name}" if name.isdecimal() else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(

@@ -28,7 +28,7 @@ from sightline.media.header import (
     parse_header,
     read_header,
 )
-from sightline.media.video import find_videos, open_video_stream, shown_size, upright_pixels, video_reason
+from sightline.media.video import find_videos, open_media, open_video_stream, shown_size, upright_pixels, video_reason
 from sightline.media.video_index import VideoIndex, read_frame, video_index
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "find_zeroed_block",
     "id_of_colour",
     "image_size",
+    "open_media",
     "open_video_stream",
     "parse_header",
     "pillow_pixels",

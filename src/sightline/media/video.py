@@ -1,5 +1,11 @@
-"""The one way a video is opened, for data sets and for `run`: its stream, upright pictures, and errors in words."""
+"""The one way a video is opened, for data sets and for `run`: its stream, upright pictures, and errors in words.
 
+A file is handed to FFmpeg as `file:` and an absolute path, and may open no other: no name is taken for an address, and
+no playlist reaches files that nobody named.
+"""
+
+import errno
+import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,9 +16,39 @@ import numpy.typing as npt
 from sightline.core.errors import DataError, InputError
 from sightline.core.frames import VIDEO_SUFFIXES
 
-__all__ = ["Picture", "find_videos", "open_video_stream", "shown_size", "upright_pixels", "video_reason"]
+__all__ = [
+    "Picture",
+    "find_videos",
+    "open_media",
+    "open_video_stream",
+    "shown_size",
+    "upright_pixels",
+    "video_reason",
+]
 
 Picture: TypeAlias = npt.NDArray[np.uint8]
+
+
+# What only lists other files or addresses to open.
+_PLAYLISTS = {"applehttp", "concat", "dash", "hls", "imf", "sdp", "webm_dash_manifest"}
+_LOCAL = {"protocol_whitelist": "file", "format_whitelist": ",".join(sorted(av.formats_available - _PLAYLISTS))}
+_REMOTE = {
+    "protocol_whitelist": "http,https,httpproxy,tcp,tls,udp,rtp,rtsp,rtmp,rtmps,srt,crypto",
+    "rtsp_transport": "tcp",  # by UDP lost packets are damaged frames
+    "reconnect": "1",  # a file by HTTP goes on where the connection broke
+}
+
+
+def open_media(location: str, *, demuxer: str | None = None, timeout_s: float | None = None) -> Any:
+    """An open PyAV container: of a file, of a device with its `demuxer`, or with `timeout_s` of a network address.
+
+    The seconds are those it may take to open it and to wait for each packet.
+    """
+    if demuxer is not None:
+        return av.open(location, format=demuxer)
+    if timeout_s is not None:
+        return av.open(location, options=_REMOTE, timeout=(timeout_s, timeout_s))
+    return av.open(f"file:{os.path.abspath(location)}", options=_LOCAL)  # noqa: PTH100 - links stay as they are
 
 
 def find_videos(folder: Path) -> list[Path]:
@@ -21,14 +57,20 @@ def find_videos(folder: Path) -> list[Path]:
 
 
 def open_video_stream(
-    location: str, *, one_thread: bool, demuxer: str | None = None, error: type[InputError] = DataError
+    location: str,
+    *,
+    one_thread: bool,
+    demuxer: str | None = None,
+    timeout_s: float | None = None,
+    error: type[InputError] = DataError,
 ) -> Any:
     """An open PyAV container that has a video stream; `error` where it cannot be opened or has none.
 
-    `one_thread` where callers are parallel over videos or may fork: a decoder's own threads do not survive a fork.
+    `demuxer` and `timeout_s` as in `open_media`. `one_thread` where callers are parallel over videos or may fork: a
+    decoder's own threads do not survive a fork.
     """
     try:
-        container = av.open(location, format=demuxer)
+        container = open_media(location, demuxer=demuxer, timeout_s=timeout_s)
     except (av.FFmpegError, OSError, ValueError) as problem:
         raise error(f"must be a readable video, got: {video_reason(problem)}", where=location) from None
     if not container.streams.video:
@@ -58,4 +100,8 @@ def upright_pixels(picture: Any, where: str, error: type[InputError] = DataError
 
 def video_reason(problem: Exception) -> str:
     """What FFmpeg or the system says, without the numbers of its own that it puts around it."""
+    if isinstance(problem, av.error.ExitError):
+        return "no answer in time"
+    if isinstance(problem, av.FFmpegError) and problem.errno == errno.EINVAL:
+        return "a playlist or something else that is no video by itself"
     return str(getattr(problem, "strerror", None) or problem)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from sightline.core.errors import DataError
 from sightline.core.kernels import njit
@@ -55,6 +56,26 @@ def cxcywh_to_xyxy(boxes_cxcywh: npt.ArrayLike) -> FloatArray:
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
 
 
+def lost_sizes(low: FloatArray, high: FloatArray, given: FloatArray) -> pl.Series:
+    """The given sizes where `high - low` is not exactly them, null elsewhere: what corners alone would lose."""
+    return pl.Series(np.where(high - low == given, np.nan, given), dtype=pl.Float64).fill_nan(None)
+
+
+def given_sizes(table: pl.DataFrame) -> FloatArray:
+    """Width and height (N, 2) of the boxes of a table: as given where that belongs to its corners, else their distance.
+
+    COCO's numbers are decided by the last bit where an area or an IoU lies on a limit, and `x + width - x` loses it.
+    """
+    sides = [
+        pl.when(pl.col(low) + pl.col(given) == pl.col(high))
+        .then(given)
+        .otherwise(pl.col(high) - pl.col(low))
+        .alias(low)
+        for low, high, given in (("x1", "x2", "given_width"), ("y1", "y2", "given_height"))
+    ]
+    return np.ascontiguousarray(table.select(sides).to_numpy())
+
+
 def box_area(boxes_xyxy: npt.ArrayLike) -> FloatArray:
     """Area (N,) in square pixels; 0 for a degenerate box."""
     boxes = as_boxes(boxes_xyxy)
@@ -80,7 +101,8 @@ def iou_matrix(
     crowd = np.zeros(len(boxes_b), dtype=np.bool_) if crowd_b is None else np.asarray(crowd_b, dtype=np.bool_)
     if crowd.shape != (len(boxes_b),):
         raise DataError(f"crowd_b must have the shape ({len(boxes_b)},), got {crowd.shape}")
-    return _overlap_matrix(boxes_a, boxes_b, np.ascontiguousarray(crowd), _IOU)
+    areas = box_area(boxes_a), box_area(boxes_b)
+    return _overlap_matrix(boxes_a, areas[0], boxes_b, areas[1], np.ascontiguousarray(crowd), _IOU)
 
 
 def grouped_iou(
@@ -89,14 +111,17 @@ def grouped_iou(
     boxes_b_xyxy: FloatArray,
     starts_b: npt.NDArray[np.int64],
     crowd_b: npt.NDArray[np.bool_],
+    areas: tuple[FloatArray, FloatArray] | None = None,
 ) -> FloatArray:
     """The `iou_matrix` of each group, row by row, one after the other in one array.
 
     Group `i` of either side are its rows from `starts[i]` to `starts[i + 1]`, so `starts` is one longer than there are
-    groups. As one computation, since a call for each of many small groups would take longer than the numbers do.
+    groups. `areas` of both sides are those of the boxes where none are given. As one computation, since a call for each
+    of many small groups would take longer than the numbers do.
     """
     boxes_a, boxes_b = as_boxes(boxes_a_xyxy, "boxes_a_xyxy"), as_boxes(boxes_b_xyxy, "boxes_b_xyxy")
-    return _overlap_groups(boxes_a, starts_a, boxes_b, starts_b, crowd_b)
+    area_a, area_b = areas or (box_area(boxes_a), box_area(boxes_b))
+    return _overlap_groups(boxes_a, area_a, starts_a, boxes_b, area_b, starts_b, crowd_b)
 
 
 def paired_iou(boxes_a_xyxy: npt.ArrayLike, boxes_b_xyxy: npt.ArrayLike) -> FloatArray:
@@ -127,7 +152,8 @@ def ciou_matrix(boxes_a_xyxy: npt.ArrayLike, boxes_b_xyxy: npt.ArrayLike) -> Flo
 
 def _measure(boxes_a_xyxy: npt.ArrayLike, boxes_b_xyxy: npt.ArrayLike, kind: int) -> FloatArray:
     boxes_a, boxes_b = as_boxes(boxes_a_xyxy, "boxes_a_xyxy"), as_boxes(boxes_b_xyxy, "boxes_b_xyxy")
-    return _overlap_matrix(boxes_a, boxes_b, np.zeros(len(boxes_b), dtype=np.bool_), kind)
+    no_crowd = np.zeros(len(boxes_b), dtype=np.bool_)
+    return _overlap_matrix(boxes_a, box_area(boxes_a), boxes_b, box_area(boxes_b), no_crowd, kind)
 
 
 @njit(cache=True)
@@ -163,16 +189,19 @@ def _penalty(a: FloatArray, b: FloatArray, iou: float, union: float, kind: int) 
 
 
 @njit(cache=True)
-def _overlap_matrix(boxes_a: FloatArray, boxes_b: FloatArray, crowd_b: npt.NDArray[np.bool_], kind: int) -> FloatArray:
+def _overlap_matrix(
+    boxes_a: FloatArray,
+    area_a: FloatArray,
+    boxes_b: FloatArray,
+    area_b: FloatArray,
+    crowd_b: npt.NDArray[np.bool_],
+    kind: int,
+) -> FloatArray:
     out = np.empty((len(boxes_a), len(boxes_b)))
-    area_b = np.empty(len(boxes_b))
-    for j in range(len(boxes_b)):
-        area_b[j] = _side(boxes_b[j, 0], boxes_b[j, 2]) * _side(boxes_b[j, 1], boxes_b[j, 3])
     for i in range(len(boxes_a)):
-        area_a = _side(boxes_a[i, 0], boxes_a[i, 2]) * _side(boxes_a[i, 1], boxes_a[i, 3])
         for j in range(len(boxes_b)):
             common = _intersection(boxes_a[i], boxes_b[j])
-            union = area_a if crowd_b[j] else area_a + area_b[j] - common
+            union = area_a[i] if crowd_b[j] else area_a[i] + area_b[j] - common
             iou = common / union if common > 0.0 else 0.0
             out[i, j] = iou if kind == _IOU else iou - _penalty(boxes_a[i], boxes_b[j], iou, union, kind)
     return out
@@ -181,16 +210,18 @@ def _overlap_matrix(boxes_a: FloatArray, boxes_b: FloatArray, crowd_b: npt.NDArr
 @njit(cache=True)
 def _overlap_groups(
     boxes_a: FloatArray,
+    area_a: FloatArray,
     starts_a: npt.NDArray[np.int64],
     boxes_b: FloatArray,
+    area_b: FloatArray,
     starts_b: npt.NDArray[np.int64],
     crowd_b: npt.NDArray[np.bool_],
 ) -> FloatArray:
     out = np.empty(((starts_a[1:] - starts_a[:-1]) * (starts_b[1:] - starts_b[:-1])).sum())
     end = 0
     for i in range(len(starts_a) - 1):
-        b = slice(starts_b[i], starts_b[i + 1])
-        matrix = _overlap_matrix(boxes_a[starts_a[i] : starts_a[i + 1]], boxes_b[b], crowd_b[b], _IOU)
+        a, b = slice(starts_a[i], starts_a[i + 1]), slice(starts_b[i], starts_b[i + 1])
+        matrix = _overlap_matrix(boxes_a[a], area_a[a], boxes_b[b], area_b[b], crowd_b[b], _IOU)
         out[end : end + matrix.size] = matrix.reshape(-1)
         end += matrix.size
     return out

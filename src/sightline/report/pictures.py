@@ -77,7 +77,6 @@ def _detection_section(record: RunRecord, dataset: Dataset, predictions: Predict
         dataset,
         predictions,
         conf=conf,
-        max_det=int(evaluation["conventions"]["max_dets"][-1]),
         iou_type=evaluation.get("iou_type", "bbox"),
     )
     scores = [image.f1 for image in images]

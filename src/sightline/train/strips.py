@@ -34,7 +34,6 @@ from sightline.draw import (
     tint_judged,
 )
 from sightline.evaluate import (
-    DEFAULT_MAX_DETS,
     SemanticAccumulator,
     class_ratios,
     mean_defined,
@@ -139,7 +138,7 @@ def _spread(rows: Sequence[int], count: int) -> list[int]:
 
 
 def _detection_panels(one: Dataset, found: Predictions, pixels: Picture, conf: float) -> tuple[Panel, Panel]:
-    (image,) = score_detection_images(one, found, conf=conf, max_det=DEFAULT_MAX_DETS[-1])
+    (image,) = score_detection_images(one, found, conf=conf)
     names = one.class_names if len(one.class_names) > 1 else ("",)
     view = _view(pixels)
     truth, detected = judge(image, names)

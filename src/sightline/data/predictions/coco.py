@@ -23,13 +23,16 @@ def read_coco_results(path: str | Path, dataset: Dataset) -> Predictions:
     """COCO results, a JSON list of `image_id, category_id, score` and `bbox` or `segmentation`, for this data set.
 
     An image is found by `file_name` where the entry has one, else by `image_id`: an id of the data set's own source, a
-    file name, or the number in it. Category ids are those of the data set's source, else class ids. A mask without a
-    box gets its own tight box. DataError, naming the entry, for what is no such list or belongs to another data set.
+    file name, or the number in it. Category ids are those of the data set's source, else class ids.
+
+    As in pycocotools the first entry decides how all are sized: by their boxes if it has one, else by their masks. A
+    mask without a box gets its own tight box, a box without a mask among masks is one itself. DataError, naming the
+    entry, for what is no such list or belongs to another data set.
     """
     file = Path(path)
     entries = _entries(file)
-    sizes = _Sizes(dataset)
-    rows = [_found(entry, f"{file}: entry {n}", sizes) for n, entry in enumerate(entries)]
+    kind = _Kind(dataset, entries)
+    rows = [_found(entry, f"{file}: entry {n}", kind) for n, entry in enumerate(entries)]
     return predictions_of(dataset, rows, [], str(file), f"COCO results {file.name}")
 
 
@@ -45,47 +48,58 @@ def _entries(file: Path) -> list[Any]:
     return entries
 
 
-class _Sizes:
-    """Height and width of the image an entry is about, which its mask must have."""
+class _Kind:
+    """What the entries of a file are, taken together; and height and width of the images, which masks must have."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, entries: list[Any]) -> None:
+        known = [entry for entry in entries if isinstance(entry, dict)]
+        self.sized_by_box = bool(known) and bool(known[0].get("bbox"))
+        self.masks = any(entry.get("segmentation") is not None for entry in known)
         self.names = ImageNames(dataset)
         rows = dataset.images.select("path", "height", "width").iter_rows()
-        self._sizes = {path: (height, width) for path, height, width in rows}
+        self._sizes_hw = {path: (height, width) for path, height, width in rows}
 
-    def of(self, image: str | int, where: str) -> tuple[int, int] | None:
+    def size_hw(self, image: str | int, where: str) -> tuple[int, int] | None:
         """None where the data set has no such image."""
         if isinstance(image, str):
             path = self.names.path_of(image)
         else:
             path = self.names.paths_of_numbers([image], where)[image]
-        return None if path is None else self._sizes[path]
+        return None if path is None else self._sizes_hw[path]
 
 
-def _found(entry: Any, where: str, sizes: _Sizes) -> Found:
+def _found(entry: Any, where: str, kind: _Kind) -> Found:
     if isinstance(entry, dict) and {"x_min", "y_min", "x_max", "y_max", "class_id", "confidence"} <= entry.keys():
         return _of_supervision(entry, where)
     if not isinstance(entry, dict) or not {"category_id", "score"} <= entry.keys():
         raise DataError("must have image_id, category_id and score, got an entry without", where=where)
+    if not entry.get("bbox") and entry.get("segmentation") is None:
+        raise DataError("must have a bbox or a segmentation, got neither", where=where)
     image = _image(entry, where)
-    code = None
+    size_hw = kind.size_hw(image, where) if kind.masks else None
     try:
-        if entry.get("segmentation") is not None and (size_hw := sizes.of(image, where)) is not None:
-            code = _counts(entry["segmentation"], size_hw)
-        if entry.get("bbox") is not None:
+        code = None if size_hw is None else _mask(entry, size_hw)
+        box, size_wh = np.zeros(4), None  # so for a mask of an image the data set does not have: it is left out
+        if entry.get("bbox"):
             x, y, width, height = (float(v) for v in entry["bbox"])
-            box = np.array([x, y, x + width, y + height])
+            box, size_wh = np.array([x, y, x + width, y + height]), (width, height)
         elif code is not None and size_hw is not None:
             box = rle_codes.to_box(code, size_hw)
-        elif entry.get("segmentation") is None:
-            raise DataError("must have a bbox or a segmentation, got neither", where=where)
-        else:
-            box = np.zeros(4)  # of an image the data set does not have: left out
         score, label = float(entry["score"]), _whole(entry["category_id"], "category_id", where)
+        area = None
+        if code is not None:
+            area = width * height if kind.sized_by_box and size_wh else float(rle_codes.area(code))
     except (TypeError, ValueError, KeyError) as error:
         message = f"bbox, segmentation and score must be numbers as COCO has them, got: {error}"
         raise DataError(message, where=where) from None
-    return Found(image, label, score, box, where, code)
+    return Found(image, label, score, box, where, code, size_wh=size_wh, area=area)
+
+
+def _mask(entry: dict[str, Any], size_hw: tuple[int, int]) -> bytes:
+    if entry.get("segmentation") is not None:
+        return _counts(entry["segmentation"], size_hw)
+    x, y, width, height = (float(v) for v in entry["bbox"])
+    return _counts([[x, y, x, y + height, x + width, y + height, x + width, y]], size_hw)
 
 
 def _of_supervision(entry: dict[str, Any], where: str) -> Found:

@@ -25,6 +25,8 @@ class Found:
     where: str
     rle: bytes | None = None
     track_id: int | None = None
+    size_wh: tuple[float, float] | None = None  # as the file has it, where it has no corners
+    area: float | None = None  # where the file decides it
 
 
 class _Classes:
@@ -40,6 +42,8 @@ class _Classes:
         self.from_1 = made_here and bool(labels) and min(labels) >= 1 and max(labels) == count
         if self.from_1:
             self._by_source = {i + 1: i for i in range(count)}
+        twins = [f.facts["ids"] for f in dataset.findings if f.code == "class-duplicate-name"]
+        self.unused = {i for ids in twins for i in ids} - set(self._by_source)  # categories of COCO without an object
 
     def id_of(self, found: Found) -> int:
         table: dict[Any, int] = self._by_name if isinstance(found.label, str) else self._by_source
@@ -69,7 +73,7 @@ def predictions_of(dataset: Dataset, rows: list[Found], images: list[str], where
             where=where,
         )
     classes = _Classes(dataset, [r.label for r in rows if isinstance(r.label, int)])
-    kept = [(path, row) for row in rows if (path := table[row.image]) is not None]
+    kept = [(p, row) for row in rows if (p := table[row.image]) is not None and row.label not in classes.unused]
     records = [_record(names.id_of[path], classes.id_of(row), row) for path, row in kept]
     meta: dict[str, Any] = {"task": dataset.task, "class_names": dataset.class_names, "backend": kind}
     if classes.from_1:
@@ -82,6 +86,19 @@ def predictions_of(dataset: Dataset, rows: list[Found], images: list[str], where
 
 
 def _record(image_id: int, class_id: int, row: Found) -> dict[str, Any]:
-    corners = dict(zip(("x1", "y1", "x2", "y2"), row.box_xyxy.tolist(), strict=True))
-    rest = {"score": row.score, "rle": row.rle, "track_id": row.track_id}
-    return {"image_id": image_id, "class_id": class_id, **corners, **rest}
+    x1, y1, x2, y2 = row.box_xyxy.tolist()
+    width, height = row.size_wh or (x2 - x1, y2 - y1)
+    return {
+        "image_id": image_id,
+        "class_id": class_id,
+        "x1": x1,
+        "y1": y1,
+        "x2": x2,
+        "y2": y2,
+        "score": row.score,
+        "track_id": row.track_id,
+        "rle": row.rle,
+        "given_width": width if x2 - x1 != width else None,
+        "given_height": height if y2 - y1 != height else None,
+        "area": row.area,
+    }

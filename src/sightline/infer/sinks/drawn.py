@@ -1,5 +1,6 @@
-"""Frames as drawn: a folder of pictures, and the review video with the timing and the audio of the source."""
+"""The review video: frames as drawn, with the timing and the audio of the source."""
 
+import io
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -12,52 +13,12 @@ import numpy.typing as npt
 from pydantic import Field
 
 from sightline.core.config import Config
-from sightline.core.errors import ConfigError, SightlineError, SourceError
-from sightline.core.files import write_bytes_atomic
+from sightline.core.errors import ConfigError, SourceError
 from sightline.core.frames import Frame
 from sightline.infer.sinks.protocol import FrameResult, PendingFile, RunInfo
+from sightline.media import open_media, video_reason
 
-__all__ = ["PicturesSink", "VideoSettings", "VideoSink"]
-
-_JPEG_QUALITY = 92
-
-
-class PicturesSink:
-    """Writes `<frame>-<source name>.jpg` into the folder `path`; each file is complete as soon as it is there."""
-
-    kind = "pictures"
-    needs_picture = True
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._written: list[Path] = []
-
-    def open(self, info: RunInfo) -> None:
-        """Make the folder."""
-        self.path.mkdir(parents=True, exist_ok=True)
-
-    def write(self, result: FrameResult) -> None:
-        """Write one picture."""
-        picture = result.picture if result.picture is not None else result.frame.image
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        sound, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        if not sound:
-            raise SightlineError(f"cannot encode a picture of size {picture.shape[:2]} as JPEG", where=str(self.path))
-        target = self.path / f"{result.frame.index:06d}-{Path(result.frame.source).stem}.jpg"
-        write_bytes_atomic(target, data.tobytes())
-        self._written.append(target)
-
-    def close(self) -> None:
-        """Keep the pictures: a later `discard` does not touch them."""
-        self._written.clear()
-
-    def discard(self) -> None:
-        """Remove the pictures of this run, and the folder if it is then empty."""
-        for path in self._written:
-            path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.path.rmdir()
-
+__all__ = ["VideoSettings", "VideoSink"]
 
 _ENCODERS = {"h264": "libx264", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg4": "mpeg4"}
 _SUFFIXES = (".mp4", ".mkv", ".mov")
@@ -75,13 +36,15 @@ class VideoSettings(Config):
     preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow"] = "veryfast"
     fps_without_clock: float = Field(default=10.0, gt=0, description="frames per second for pictures without times")
     audio: bool = Field(default=True, description="copy the source's audio packets unchanged")
+    container: Literal["mp4", "mkv", "mov"] = Field(default="mp4", description="kind of file, by its suffix")
 
 
 class VideoSink:
     """Encodes each frame as it comes; odd sizes are padded by one row or column of black.
 
     Frames keep the `pts` and `time_base` of their source, so variable frame rates survive (mpeg4 allows at most 65,535
-    ticks a second: times are then rounded to that).
+    ticks a second: times are then rounded to that). Sound that this kind of file cannot hold is left out, which `notes`
+    say.
     """
 
     kind = "video"
@@ -92,6 +55,7 @@ class VideoSink:
         self.settings = settings if settings is not None else VideoSettings()
         if self.path.suffix.lower() not in _SUFFIXES:
             raise ConfigError(f"a review video must end in {', '.join(_SUFFIXES)}, got '{self.path.name}'")
+        self.notes: list[str] = []
         self._pending: PendingFile | None = None
         self._container: Any = None
         self._stream: Any = None
@@ -106,8 +70,8 @@ class VideoSink:
         self._info = info
         self._pending = PendingFile(self.path)
         options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
-        muxer = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}[self.path.suffix.lower()]
-        self._container = av.open(str(self._pending.temporary), "w", format=muxer, options=options)
+        self._muxer = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}[self.path.suffix.lower()]
+        self._container = av.open(str(self._pending.temporary), "w", format=self._muxer, options=options)
 
     def write(self, result: FrameResult) -> None:
         """Encode the drawn picture at its frame's time; SourceError when its size differs from the first one's."""
@@ -173,15 +137,12 @@ class VideoSink:
         context.color_range = _LIMITED_RANGE
         self._stream, self._size_hw = stream, size_hw
         if self.settings.audio and self._info.media_path is not None:
-            self._audio = _AudioCopy(self._container, self._info.media_path)
+            self._audio = _AudioCopy(self._container, self._info.media_path, self._muxer, self.notes)
         try:
             self._container.start_encoding()
         except (av.FFmpegError, ValueError) as error:
-            raise ConfigError(
-                f"this kind of file must be able to hold the video and its audio, got: {error}",
-                where=str(self.path),
-                do="write .mkv, or set audio to false",
-            ) from None
+            message = f"this kind of file must be able to hold the video, got: {error}"
+            raise ConfigError(message, where=str(self.path), do="choose another container or codec") from None
 
     def _options(self) -> dict[str, str]:
         settings = self.settings
@@ -222,11 +183,18 @@ class VideoSink:
 
 
 class _AudioCopy:
-    """The audio packets of a file, muxed unchanged in step with the video."""
+    """The audio packets of a file, muxed unchanged in step with the video, as far as its kind of file takes them."""
 
-    def __init__(self, output: Any, path: Path) -> None:
-        self._input = av.open(str(path))
-        streams = self._input.streams.audio
+    def __init__(self, output: Any, path: Path, muxer: str, notes: list[str]) -> None:
+        self._input = open_media(str(path))
+        self._notes = notes
+        streams = []
+        for stream in self._input.streams.audio:
+            problem = _refusal(stream, muxer)
+            if problem is None:
+                streams.append(stream)
+            else:
+                notes.append(f"sound left out of the video: {problem}")
         self._streams = {s.index: output.add_stream_from_template(s) for s in streams}
         self._packets = self._input.demux(*streams) if streams else iter(())
         self._waiting: Any = None
@@ -242,7 +210,14 @@ class _AudioCopy:
                 return
             self._waiting = None
             packet.stream = self._streams[packet.stream.index]
-            output.mux(packet)
+            try:
+                output.mux(packet)
+            except (av.error.InvalidDataError, av.error.ArgumentError) as error:  # such as times that go back
+                self._give_up(seconds, error)
+
+    def _give_up(self, seconds: float, error: Exception) -> None:
+        self._notes.append(f"sound left out of the video from about {seconds:.1f} s on: {video_reason(error)}")
+        self._packets = iter(())
 
     def close(self) -> None:
         """Close the source file."""
@@ -256,6 +231,18 @@ class _AudioCopy:
         except av.FFmpegError:
             return None  # the source is damaged here; reading its frames says so
         return None
+
+
+def _refusal(stream: Any, muxer: str) -> str | None:
+    """Why a kind of file does not take an audio stream, tried on one in memory; None where it does."""
+    trial = av.open(io.BytesIO(), "w", format=muxer)
+    try:
+        trial.add_stream_from_template(stream)
+        trial.start_encoding()
+        trial.close()
+    except (av.FFmpegError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def _padded(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

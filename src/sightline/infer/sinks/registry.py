@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.infer.sinks.drawn import PicturesSink, VideoSettings, VideoSink
+from sightline.infer.sinks.drawn import VideoSettings, VideoSink
+from sightline.infer.sinks.folders import PicturesSink, masks_sink, txt_sink
 from sightline.infer.sinks.protocol import Sink
 from sightline.infer.sinks.tables import coco_sink, mot_sink, parquet_sink
 from sightline.infer.sinks.text import association_sink, csv_sink, jsonl_sink
@@ -26,6 +27,8 @@ SINKS: dict[str, SinkKind] = {
     "pictures": SinkKind(lambda path, _: PicturesSink(path), "-pictures"),
     "jsonl": SinkKind(lambda path, _: jsonl_sink(path), ".jsonl"),
     "csv": SinkKind(lambda path, _: csv_sink(path), ".csv"),
+    "txt": SinkKind(lambda path, _: txt_sink(path), "-txt"),
+    "masks": SinkKind(lambda path, _: masks_sink(path), "-masks"),
     "mot": SinkKind(lambda path, _: mot_sink(path), ".txt"),
     "coco": SinkKind(lambda path, _: coco_sink(path), ".coco.json"),
     "parquet": SinkKind(lambda path, _: parquet_sink(path), ".parquet"),
@@ -43,5 +46,6 @@ def create_sinks(
         if kind not in SINKS:
             raise ConfigError(unknown_name("output", kind, SINKS))
         entry = SINKS[kind]
-        sinks[kind] = entry.create(Path(folder) / f"{stem}{entry.ending}", settings)
+        ending = f".{settings.container}" if kind == "video" else entry.ending
+        sinks[kind] = entry.create(Path(folder) / f"{stem}{ending}", settings)
     return sinks

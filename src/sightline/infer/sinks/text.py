@@ -34,7 +34,10 @@ CSV_COLUMNS = (
 
 
 class LineSink:
-    """A text file that grows by whole lines: `lines` turns one frame into them, `head` comes first."""
+    """A text file that grows frame by frame: `lines` turns one into text, `head` comes first, `tail` last.
+
+    `separator` stands between the texts of frames that have any.
+    """
 
     needs_picture = False
 
@@ -45,32 +48,43 @@ class LineSink:
         lines: Callable[[FrameResult], str],
         *,
         head: str = "",
+        separator: str = "",
+        tail: str = "",
         needs_tracker: bool = False,
+        boxes_only: bool = False,
     ) -> None:
         self.path = Path(path)
         self.kind = kind
         self._lines = lines
-        self._head = head
-        self._needs_tracker = needs_tracker
+        self._head, self._separator, self._tail = head, separator, tail
+        self._needs_tracker, self._boxes_only = needs_tracker, boxes_only
+        self._begun = False
         self._pending: PendingFile | None = None
         self._stream: TextIO | None = None
 
     def open(self, info: RunInfo) -> None:
-        """Create the temporary file; ConfigError when a tracker's log is asked for and nothing is tracked."""
+        """Create the temporary file; ConfigError for a log of a tracker without one, and for boxes of label maps."""
+        if self._boxes_only and info.task == "semantic":
+            message = f"a {self.kind} file holds boxes, got a model of label maps"
+            raise ConfigError(message, where=str(self.path), do="use jsonl or parquet")
         if self._needs_tracker and not info.tracked:
             raise ConfigError("an association log must have a tracker to log, got none", where=str(self.path))
         self._pending = PendingFile(self.path)
         self._stream = self._pending.temporary.open("w", encoding="utf-8", newline="")
         self._stream.write(self._head)
+        self._begun = False
 
     def write(self, result: FrameResult) -> None:
-        """Append the lines of one frame in one call."""
+        """Append the text of one frame in one call."""
         assert self._stream is not None
-        self._stream.write(self._lines(result))
+        text = self._lines(result)
+        self._stream.write(self._separator + text if text and self._begun else text)
+        self._begun = self._begun or bool(text)
 
     def close(self) -> None:
         """Complete the file."""
         if self._stream is not None and self._pending is not None:
+            self._stream.write(self._tail)
             self._stream.close()
             self._pending.commit()
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sightline.core.errors import DataError, SourceError
@@ -16,12 +16,19 @@ __all__ = ["ImageSource", "open_folder", "open_sequence"]
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """The given image files, in the given order; with `fps` they are frames of a film, without it just pictures."""
+    """The given image files, in the given order; with `fps` they are frames of a film, without it just pictures.
+
+    With `skip_damaged` those that cannot be read are left out. `notes` are what the last reading met; `others` are the
+    files of their folder that are no images.
+    """
 
     name: str
     paths: Sequence[Path]
     fps: float | None = None
     media_path: Path | None = None
+    skip_damaged: bool = False
+    others: Sequence[str] = ()
+    notes: list[str] = field(default_factory=list)
 
     @property
     def size_hw(self) -> tuple[int, int] | None:
@@ -43,24 +50,40 @@ class ImageSource:
 
     def __iter__(self) -> Iterator[Frame]:
         """One frame for each file; 16-bit images keep their upper 8 bits, gray ones get three channels."""
+        damaged: list[str] = []
+        self.notes.clear()
+        if self.others:
+            self.notes.append(
+                f"{len(self.others)} files of the folder are no images and left out: {_some(self.others)}"
+            )
         for index, path in enumerate(self.paths):
             try:
                 image = read_image(path)
             except DataError as error:
+                if self.skip_damaged:
+                    damaged.append(path.name)
+                    continue
                 last = f"the last good image is '{self.paths[index - 1].name}'" if index else "there is none before it"
                 raise SourceError(f"{error.what}; {last} ({index} of {len(self.paths)})", where=error.where) from None
             time_s = None if self.fps is None else index / self.fps
             yield Frame(as_rgb8(image), index, time_s, path.name, file=path.as_posix())
+        if damaged:
+            self.notes.append(f"{len(damaged)} damaged pictures left out: {_some(damaged)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def open_folder(folder: Path) -> ImageSource:
     """The images directly inside a folder, `img2` before `img10`; SourceError when there are none."""
-    paths = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_natural)
+    files = sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=_natural)
+    paths = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
         raise SourceError(
             f"a folder to run on must hold images ({', '.join(sorted(IMAGE_SUFFIXES))}), got none", where=str(folder)
         )
-    return ImageSource(folder.name, paths)
+    return ImageSource(folder.name, paths, others=[p.name for p in files if p.suffix.lower() not in IMAGE_SUFFIXES])
 
 
 def open_sequence(folder: Path) -> ImageSource:

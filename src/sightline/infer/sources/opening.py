@@ -1,16 +1,17 @@
 """What a source of frames offers, and from what the user typed to one."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sightline.core.errors import SourceError
 from sightline.core.frames import Frame
 from sightline.infer.sources.images import ImageSource, open_folder, open_sequence
-from sightline.infer.sources.video import open_camera, open_video
+from sightline.infer.sources.video import TIMEOUT_S, open_camera, open_video
 from sightline.media import IMAGE_SUFFIXES
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Noting", "Source", "open_source"]
 
 
 @runtime_checkable
@@ -58,25 +59,40 @@ class Source(Protocol):
         ...
 
 
-def open_source(spec: str | Path | int, *, allow_network: bool = False) -> Source:
+@runtime_checkable
+class Noting(Protocol):
+    """A source or sink that says what its reader should know."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences, complete when the frames are."""
+        ...
+
+
+def open_source(
+    spec: str | Path | int, *, allow_network: bool = False, skip_damaged: bool = False, timeout_s: float = TIMEOUT_S
+) -> Source:
     """The source for an image, a folder of images, a MOTChallenge sequence folder, a video file or a camera number.
 
-    Addresses (`rtsp://…`, `https://…`) are opened only with `allow_network`. SourceError in one sentence otherwise.
+    Addresses (`rtsp://…`, `https://…`) are opened only with `allow_network`, and must answer within `timeout_s`.
+    With `skip_damaged` frames and pictures that cannot be decoded are left out and counted in the source's notes.
+    SourceError in one sentence otherwise.
     """
     text = str(spec)
     if isinstance(spec, int) or (text.isdecimal() and not Path(text).exists()):
-        return open_camera(int(text))
+        return open_camera(int(text), skip_damaged=skip_damaged)
     if "://" in text:
         if not allow_network:
             raise SourceError(f"a source must be on this machine, got '{text}'", do="allow the network explicitly")
-        return open_video(text, is_file=False)
+        return open_video(text, timeout_s=timeout_s, skip_damaged=skip_damaged)
     path = Path(spec)
     if not path.exists():
         raise SourceError(
             "no such file or folder", where=text, do="give an image, a folder, a video or a camera number"
         )
     if path.is_dir():
-        return open_sequence(path) if (path / "seqinfo.ini").is_file() else open_folder(path)
+        found = open_sequence(path) if (path / "seqinfo.ini").is_file() else open_folder(path)
+        return replace(found, skip_damaged=skip_damaged)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return ImageSource(path.name, [path])
-    return open_video(text)
+        return ImageSource(path.name, [path], skip_damaged=skip_damaged)
+    return open_video(text, skip_damaged=skip_damaged, wait_s=timeout_s)

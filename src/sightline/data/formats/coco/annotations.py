@@ -22,6 +22,7 @@ from sightline.data.formats.coco.entries import (
 )
 from sightline.data.formats.shared.image_tables import integers, list_column, nested_column
 from sightline.ops import rle
+from sightline.ops.boxes import lost_sizes
 
 __all__ = ["read_annotations"]
 
@@ -160,6 +161,8 @@ def _objects(entries: Entries, known: _Known) -> _Part:
         for r in np.flatnonzero(~fits).tolist()
     ]
     damaged = sorted(shapes.problems) + sorted(keypoints.problems)
+    areas = shapes.areas(boxes)
+    sizes_wh = boxes[:, 2:].copy()
     boxes[:, 2:] += boxes[:, :2]
     table = pl.DataFrame(
         {
@@ -167,12 +170,14 @@ def _objects(entries: Entries, known: _Known) -> _Part:
             "image_id": image_ids,
             "class_id": class_ids,
             **{name: boxes[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))},
-            "area": shapes.areas(boxes),
+            "area": areas,
             "crowd": entries.crowd,
             "ignore": entries.ignore,
             "rle": shapes.codes,
             "polygon": shapes.polygons,
             "keypoints": keypoints.column,
+            "given_width": lost_sizes(boxes[:, 0], boxes[:, 2], sizes_wh[:, 0]),
+            "given_height": lost_sizes(boxes[:, 1], boxes[:, 3], sizes_wh[:, 1]),
         },
         schema={c: OBJECTS_SCHEMA[c] for c in _COLUMNS},
     )
@@ -210,10 +215,10 @@ class _Shapes:
             (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
         return np.array([x1, y1, x2 - x1, y2 - y1])
 
-    def areas(self, boxes_xyxy: Floats) -> Floats:
+    def areas(self, boxes_xywh: Floats) -> Floats:
         """The area each entry states; of its mask, else of its box, where it states none."""
         area = self._entries.areas.copy()
-        sides = np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None)
+        sides = np.clip(boxes_xywh[:, 2:], 0, None)
         for row in np.flatnonzero(~np.isfinite(area) | (area < 0)).tolist():
             code = self.codes[row]
             if code is None and self.present[row] and self._sizes[row, 0] >= 0:

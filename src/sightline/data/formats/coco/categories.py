@@ -10,7 +10,7 @@ from sightline.data.codes import finding
 from sightline.data.formats.coco.document import Document, Problem
 from sightline.data.formats.shared.image_tables import integers
 
-__all__ = ["read_classes"]
+__all__ = ["read_classes", "without_empty_twins"]
 
 _KEPT = ("thing", "keypoint_names", "skeleton")
 
@@ -18,7 +18,9 @@ _KEPT = ("thing", "keypoint_names", "skeleton")
 def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.DataFrame, list[Finding]]:
     """Per file the map from category id to class id, the classes table, and the findings.
 
-    Categories of one name are one class. What a category says of its keypoints is taken from the first file with them.
+    Categories of one name are one class across files. Within a file, where they are two to COCO, the second is a class
+    "name (id 5)", which `without_empty_twins` removes where it turns out to have no object. What a category says of its
+    keypoints is taken from the first file with them.
     """
     findings: list[Finding] = []
     by_name: dict[str, int] = {}  # name → category id
@@ -41,10 +43,13 @@ def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.Da
                 )
                 problems.append(Problem("label-malformed", i, message))
                 continue
-            if name in pairs.values() and number not in pairs:
-                problems.append(Problem("class-duplicate-name", i, f"categories[{i}]: '{name}' is the name of two ids"))
+            if number not in pairs and name in pairs.values():
+                same = [next(n for n, known in pairs.items() if known == name), number]
+                message = f"categories[{i}]: '{name}' is the name of two ids, {same[0]} and {same[1]}"
+                problems.append(Problem("class-duplicate-name", i, message, facts={"ids": same, "name": name}))
+                name = name if by_name[name] == number else _twin(name, number)
             pairs[number] = name
-            if by_name.setdefault(name, number) != number and name not in list(pairs.values())[:-1]:
+            if by_name.setdefault(name, number) != number:
                 message = f"categories[{i}]: '{name}' has id {number} here and {by_name[name]} in another file"
                 problems.append(Problem("class-conflict", i, message))
             groups.setdefault(str(entry.get("supercategory") or ""), set()).add(name)
@@ -63,6 +68,33 @@ def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.Da
         message = f"the categories {shown} are the supercategory of {below} others"
         findings.append(finding("class-grouping", message, count=len(above), facts={"classes": above}))
     return [{i: slots[name] for i, name in pairs.items()} for pairs in pairs_of], classes, findings
+
+
+def _twin(name: str, number: int) -> str:
+    return f"{name} (id {number})"
+
+
+def without_empty_twins(
+    classes: pl.DataFrame, objects: pl.DataFrame, findings: list[Finding]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Both tables without the classes that have no object and share their name with one that has, or with an earlier
+    one; the class that is left takes the name.
+    """
+    used = set(objects["class_id"].unique())
+    rows = {row["name"]: row for row in classes.iter_rows(named=True)}
+    for facts in (f.facts for f in findings if f.code == "class-duplicate-name"):
+        name, other = facts["name"], _twin(facts["name"], facts["ids"][1])
+        if {name, other} <= rows.keys() and not {rows[name]["class_id"], rows[other]["class_id"]} <= used:
+            row = rows.pop(other)
+            if row["class_id"] in used:
+                rows[name] = row | {"name": name}
+    kept_ids = {row["class_id"]: new for new, row in enumerate(rows.values())}
+    if len(kept_ids) == classes.height:
+        return classes, objects
+    for row in rows.values():
+        row["class_id"] = kept_ids[row["class_id"]]
+    renumbered = objects.with_columns(pl.col("class_id").replace_strict(kept_ids, return_dtype=pl.Int32))
+    return pl.DataFrame(list(rows.values()), schema=CLASSES_SCHEMA), renumbered
 
 
 def _merge(known: dict[str, Any], entry: dict[str, Any], index: int) -> list[Problem]:

@@ -75,7 +75,7 @@ def read_images(
     listing = _Listing(root)
     maps = [listing.read(d, folder) for d, folder in zip(documents, folders, strict=True)]
     listing.find_elsewhere()
-    listing.decide_missing()
+    listing.decide_missing(documents, maps)
     used = [row for row in listing.rows if not row["dropped"]]
     if len({row["image_id"] for row in used}) < len(used):
         for number, row in enumerate(sorted(used, key=lambda r: str(r["path"]))):
@@ -270,18 +270,18 @@ class _Listing:
             row["height"], row["width"] = height, width
         return (row["height"], row["width"]) in {(height, width), (width, height)}
 
-    def decide_missing(self) -> None:
-        """Labels without any picture are kept (they can be evaluated against); single missing pictures are not.
-
-        The size of a picture that is not there and not stated reaches as far as its boxes.
-        """
+    def decide_missing(self, documents: list[Document], maps: list[dict[int, dict[str, Any]]]) -> None:
+        """Labels without any picture are kept (they can be evaluated against); single missing pictures are not."""
         alone = len(self._missing) == len(self.rows)
-        if alone and not all(map(_has_size, self._missing)):
-            self._reach_of_boxes()
         for row in self._missing:
-            row["dropped"] = not alone or not _has_size(row)
+            row["dropped"] = not alone
         if self._missing and alone:
             message = f"none of the {len(self._missing)} images was found; the labels can be evaluated, not trained on"
+            unsized = sum(not _has_size(row) for row in self._missing)
+            if unsized:
+                for document, rows in zip(documents, maps, strict=True):
+                    _size_by_labels(document, rows)
+                message += f"; {unsized} without width and height are taken to be as large as their labels reach"
             self.findings.append(finding("image-missing", message, count=len(self._missing)))
             return
         for row in self._missing:
@@ -291,25 +291,23 @@ class _Listing:
             facts = {"images_entry": index, "id": number}
             self.findings.append(finding("image-missing", message, path=row["path"], facts=facts))
 
-    def _reach_of_boxes(self) -> None:
-        """Give images of no stated size the size their boxes need."""
-        bare = [row for row in self._missing if not _has_size(row)]
-        reach: dict[tuple[int, int], tuple[float, float]] = {}
-        for document in {id(row["entry"][0]): row["entry"][0] for row in bare}.values():
-            entries, _, _ = document.entries("annotations")
-            of_image, wrong = integers([e.get("image_id") for e in entries])
-            boxes, bad = float_rows([e.get("bbox") for e in entries], 4)
-            for number, box in zip(of_image[~wrong & ~bad].tolist(), boxes[~wrong & ~bad].tolist(), strict=True):
-                across, down = reach.get((id(document), number), (1.0, 1.0))
-                reach[id(document), number] = max(across, box[0] + box[2]), max(down, box[1] + box[3])
-        for row in bare:
-            document, _, number = row["entry"]
-            across, down = reach.get((id(document), number), (1.0, 1.0))
-            row["width"], row["height"] = (min(math.ceil(side), MAX_SIDE) for side in (across, down))
-        message = (
-            f"{len(bare)} images are not there and no size is stated; they are taken as large as their boxes reach"
-        )
-        self.findings.append(finding("image-size-mismatch", message, count=len(bare)))
+
+def _size_by_labels(document: Document, rows: dict[int, dict[str, Any]]) -> None:
+    """Give the rows without a size that of their masks, else the least that holds their boxes."""
+    entries = document.entries("annotations")[0]
+    boxes = float_rows([e.get("bbox") for e in entries], 4)[0]
+    ids, bad = integers([e.get("image_id") for e in entries])
+    unsized = {number: row for number, row in rows.items() if not _has_size(row)}
+    for row in unsized.values():
+        row["width"] = row["height"] = 1
+    for entry, box, number, wrong in zip(entries, boxes.tolist(), ids.tolist(), bad.tolist(), strict=True):
+        if wrong or number not in unsized:
+            continue
+        row, mask = unsized[number], entry.get("segmentation")
+        reached = mask.get("size") if isinstance(mask, dict) else [box[1] + box[3], box[0] + box[2]]
+        for side, end in zip(("height", "width"), float_rows([reached], 2)[0][0].tolist(), strict=True):
+            if 1 <= end <= MAX_SIDE:
+                row[side] = max(row[side], math.ceil(end))
 
 
 def _has_size(row: dict[str, Any]) -> bool:

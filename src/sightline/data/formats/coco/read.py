@@ -22,7 +22,7 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.annotations import read_annotations
-from sightline.data.formats.coco.categories import read_classes
+from sightline.data.formats.coco.categories import read_classes, without_empty_twins
 from sightline.data.formats.coco.document import Document, entry_lines
 from sightline.data.formats.coco.listing import image_folder, json_kind, read_images, top_folder
 from sightline.data.formats.shared.image_tables import build_dataset
@@ -125,6 +125,7 @@ def read(path: Path) -> Dataset:
         tables.append(table)
         findings += found
     objects = pl.concat(tables) if tables else pl.DataFrame(schema=OBJECTS_SCHEMA)
+    classes, objects = without_empty_twins(classes, objects, findings)
     if objects["object_id"].n_unique() < objects.height:  # several files, each counting from 1
         objects = objects.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("object_id"))
     findings = [f for f in map(_of_empty_groups(objects, classes), findings) if f is not None]

@@ -22,7 +22,7 @@ from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.coco.categories import read_classes
+from sightline.data.formats.coco.categories import read_classes, without_empty_twins
 from sightline.data.formats.coco.document import Document, Problem, entry_lines
 from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_images, top_folder
 from sightline.data.formats.shared.image_tables import build_dataset, float_rows, floats, integers
@@ -69,7 +69,7 @@ def read(path: Path) -> Dataset:
         if image_id not in mapped:
             message = "no panoptic map is listed for the image"
             findings.append(finding("label-missing-file", message, path=path_of, image_id=image_id))
-    objects = pl.concat(tables)
+    classes, objects = without_empty_twins(classes, pl.concat(tables), findings)
     if objects["object_id"].n_unique() < objects.height:
         objects = objects.with_columns(object_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
     return build_dataset(path, "coco-panoptic", images, objects, classes, findings, root=root, task="instance")
