@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from PIL import Image
 
 from sightline.core.dataset import Dataset
-from sightline.core.errors import DataError
-from sightline.data import read_dataset
+from sightline.core.errors import ConfigError, DataError
+from sightline.data import FORMATS, detect_format, read_dataset, write_dataset
 
 WIDTH, HEIGHT = 200, 100
 
