@@ -55,6 +55,7 @@ PACKAGES = {
         "ImageNames",
         "FORMATS",
         "FORMAT_NAMES",
+        "WRITTEN_NAMES",
         "absolute",
         "check_split_overlap",
         "detect_format",

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sightline.data import FORMATS
+from sightline.data import WRITTEN_NAMES
 
 CALL = """
 import sys
@@ -41,4 +41,4 @@ def test_help_of_convert_names_every_format_that_can_be_written():
         [sys.executable, "-c", CALL, "convert", "--help"], capture_output=True, text=True, check=True, timeout=240
     )
     words = set(done.stdout.replace(",", " ").replace(".", " ").split())
-    assert set(FORMATS) <= words
+    assert set(WRITTEN_NAMES) <= words

@@ -26,7 +26,7 @@ from PIL import Image
 from sightline.audit import audit_dataset
 from sightline.core.dataset import Dataset, Task, dataset_from_rows
 from sightline.core.errors import InputError
-from sightline.data import FORMATS, read_dataset, write_dataset
+from sightline.data import WRITTEN_NAMES, read_dataset, write_dataset
 from sightline.ops.rle import encode
 
 DEFAULT_CASES, SLOW_CASES = 500, 10_000
@@ -284,7 +284,7 @@ SEEDS: dict[str, Callable[[Path], object]] = {
     "pictures": write_pictures,
 } | {
     f"{name}-{task}-written": write_format(name, task)
-    for name in FORMATS
+    for name in WRITTEN_NAMES
     for task in ("detect", "instance", "semantic", "track")
 }
 WRITABLE = len(SEEDS) * 2 // 3  # about a third of the pairs of format and task cannot be written

@@ -169,3 +169,14 @@ def test_a_split_is_a_name_that_a_file_can_have(made_dataset, split: str) -> Non
         dataset_from_rows(
             images, dataset.objects, dataset.classes, root=dataset.root, name="x", task="detect", format="x"
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [("my set.zip", "unzip "), ("a.tar.gz", "tar -xf "), ("b.TGZ", "tar -xf "), ("c.7z", "7z x ")]
+)
+def test_an_archive_is_refused_with_the_command_that_unpacks_it(tmp_path: Path, name: str, command: str) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(DataError, match="must be unpacked to be read, got an archive") as raised:
+        read_dataset(tmp_path / name)
+    assert command in str(raised.value)
+    assert f"{tmp_path}/{name.split('.', maxsplit=1)[0]}" in str(raised.value)

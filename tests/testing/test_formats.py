@@ -11,14 +11,14 @@ import pytest
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError, SightlineError
 from sightline.core.findings import Finding
-from sightline.data import FORMATS, write_dataset
+from sightline.data import FORMATS, WRITTEN_NAMES, write_dataset
 from sightline.data import doors as registry
 from sightline.data.codes import CODES, finding
 from sightline.data.doors import Writer
 from sightline.testing import check_format
 from written_datasets import DATASETS, boxes, instances, made, painted, saved, single_instances
 
-WRITABLE = sorted(FORMATS)
+WRITABLE = sorted(WRITTEN_NAMES)
 BOXES = {"boxes", "unsplit_boxes", "partly_split_boxes", "points"}
 INSTANCES = {"instances", "single_instances"}
 SEMANTIC = {"semantic", "binary", "coloured"}

@@ -15,7 +15,7 @@ from sightline.core.dataset import Dataset, Task
 from sightline.core.errors import ConfigError, InputError, unknown_name
 from sightline.core.files import atomic_folder, check_new_folder
 from sightline.core.findings import Finding
-from sightline.data import FORMAT_NAMES
+from sightline.data import WRITTEN_NAMES
 
 __all__ = ["convert"]
 
@@ -24,7 +24,7 @@ def convert(
     data: DataPath,
     out: str,
     *,
-    to: Annotated[str, Parameter(help=f"Format to write: {', '.join(FORMAT_NAMES)}.")],
+    to: Annotated[str, Parameter(help=f"Format to write: {', '.join(WRITTEN_NAMES)}.")],
     format: DataFormat = None,  # noqa: A002 - the option's name
     task: Task | None = None,
     copy_images: bool = True,
@@ -46,8 +46,8 @@ def convert(
     verify
         Read the result back and check that images and objects reconcile; not without the images.
     """
-    if to not in FORMAT_NAMES:
-        raise ConfigError(unknown_name("format to write", to, FORMAT_NAMES))
+    if to not in WRITTEN_NAMES:
+        raise ConfigError(unknown_name("format to write", to, WRITTEN_NAMES))
     check_new_folder(out)
     dataset = sightline.data.read_dataset(data, format=format, task=task)
     with atomic_folder(out) as folder, _named(folder, out):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sightline.data.codes import CODES, finding, images_of_findings
     from sightline.data.description import DESCRIPTION_NAME, Description
     from sightline.data.doors import FORMATS, detect_format, entry_lines, read_dataset, write_dataset
-    from sightline.data.formats import FORMAT_NAMES
+    from sightline.data.formats import FORMAT_NAMES, WRITTEN_NAMES
     from sightline.data.formats.mot.sequence import read_mot_txt, write_mot_txt
     from sightline.data.image_names import ImageNames
     from sightline.data.layout import absolute, inside, list_images, path_from, split_of
@@ -22,6 +22,7 @@ __all__ = [
     "DESCRIPTION_NAME",
     "FORMATS",
     "FORMAT_NAMES",
+    "WRITTEN_NAMES",
     "ClassMask",
     "Description",
     "ImageNames",

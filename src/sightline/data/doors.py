@@ -1,5 +1,6 @@
 """The formats we know, and the two doors: `read_dataset` and `write_dataset`."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -34,6 +35,18 @@ _SHOWN = 8  # data sets named in the message that there are several
 _LOOKED_AT = 100  # folders of a folder that are looked into for them
 
 
+_UNTAR = "mkdir {target} && tar -xf {archive} -C {target}"
+_UNPACK = {
+    ".zip": "unzip {archive} -d {target}",
+    **dict.fromkeys(
+        (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"), "mkdir {target} && tar -xf {archive} -C {target}"
+    ),
+    ".7z": "7z x {archive} -o{target}",
+    ".rar": "unrar x {archive} {target}/",
+}
+"""Endings of archives, and how each is unpacked."""
+
+
 class Writer(Protocol):
     """Writes a data set below a folder and returns what the format cannot hold."""
 
@@ -43,7 +56,7 @@ class Writer(Protocol):
 
 
 class Format(NamedTuple):
-    """A format: what it looks like on disk, how surely a path is one (0..1 or None), its reader, its writer.
+    """A format: what it looks like on disk, how surely a path is one (0..1 or None), its reader, its writer if any.
 
     `lines` gives the 1-based lines of entries of a label file, where an entry is not a line itself.
     """
@@ -51,7 +64,7 @@ class Format(NamedTuple):
     looked_for: str
     detect: Callable[[Path], float | None]
     read: Callable[[Path], Dataset]
-    write: Writer
+    write: Writer | None
     lines: Callable[[Path, Iterable[int]], Mapping[int, int]] | None = None
 
 
@@ -61,7 +74,7 @@ def _load(name: str) -> Format:
     is_folder = hasattr(module, "__path__")
     reader, writer = (import_module(f"{place}.{part}") if is_folder else module for part in ("read", "write"))
     lines = getattr(reader, "entry_lines", None)
-    return Format(reader.LOOKED_FOR, reader.detect, reader.read, writer.write, lines)
+    return Format(reader.LOOKED_FOR, reader.detect, reader.read, getattr(writer, "write", None), lines)
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType({name: _load(name) for name in formats.FORMAT_NAMES})
@@ -82,6 +95,7 @@ def read_dataset(path: str | Path, *, format: str | None = None, task: Task | No
     place = Path(path)
     if not place.exists():
         raise DataError("a data set must exist, got no such file or folder", where=str(path))
+    _refuse_archive(place)
     if format is not None and format not in FORMATS:
         raise ConfigError(unknown_name("format", format, FORMATS))
     file = _description_file(place) if format is None else None
@@ -92,6 +106,15 @@ def read_dataset(path: str | Path, *, format: str | None = None, task: Task | No
         inner, format = _find(place)  # noqa: A001
         return _with_task(account_for_pictures(FORMATS[format].read(inner), place), task)
     return _with_task(account_for_pictures(FORMATS[format].read(place), place), task)
+
+
+def _refuse_archive(path: Path) -> None:
+    """DataError with the command that unpacks it, into a folder of its own, for a data set that is still packed."""
+    suffix = next((s for s in _UNPACK if path.name.lower().endswith(s)), None)
+    if suffix is not None and path.is_file():
+        target = path.with_name(path.name[: -len(suffix)] or "data")
+        command = _UNPACK[suffix].format(archive=shlex.quote(str(path)), target=shlex.quote(str(target)))
+        raise DataError("a data set must be unpacked to be read, got an archive", where=str(path), do=f"Run: {command}")
 
 
 def write_dataset(
@@ -109,11 +132,12 @@ def write_dataset(
     place ask for the images to be there. DataError for a data set the format cannot hold at all, such as semantic
     masks in a format of boxes. `progress` is called with how many of how many images are in place.
     """
-    if format not in FORMATS:
-        raise ConfigError(unknown_name("format to write", format, FORMATS))
+    write = FORMATS[format].write if format in FORMATS else None
+    if write is None:
+        raise ConfigError(unknown_name("format to write", format, formats.WRITTEN_NAMES))
     dataset = _without_groups(dataset)
     dataset, losses = _boxes_alone(dataset) if dataset.task == "detect" else (dataset, [])
-    return [*losses, *FORMATS[format].write(dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]
+    return [*losses, *write(dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]
 
 
 def detect_format(path: str | Path) -> str | None:

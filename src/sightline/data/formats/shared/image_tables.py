@@ -290,6 +290,10 @@ class ImageCollector:
     def __contains__(self, path: str) -> bool:
         return path in self._rows
 
+    def size_of(self, path: str) -> tuple[int, int] | None:
+        """Height and width of an image that has been taken in."""
+        return self._rows[path].size_hw
+
     def add(
         self,
         path: str,
