@@ -164,7 +164,7 @@ def test_crackforest_names_image_042(data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "sightline.yaml").write_text(
         f"path: {folder}\nimages: image\nmasks: derived_masks_png\nclasses: {{0: background, 255: crack}}\n"
     )
-    assert found(tmp_path) == {"derived_masks_png/042.png": "mask-misaligned"}
+    assert found(tmp_path / "sightline.yaml") == {"derived_masks_png/042.png": "mask-misaligned"}
 
 
 @pytest.mark.real_data

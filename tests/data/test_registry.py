@@ -38,7 +38,7 @@ def test_path_that_matches_nothing_lists_what_was_looked_for(tmp_path: Path) -> 
             "15 fields",
             "KITTI",
         ),
-        ({"boxes.csv": "filename,width,height,class,xmin,ymin,xmax,ymax"}, "the columns filename,width", "CSV"),
+        ({"boxes.csv": "filename,width,height,class,left,top"}, "the columns filename,width", "CSV"),
         ({"set.zip": "PK"}, "1 .zip", "unpack it: unzip set.zip -d data"),
     ],
 )
