@@ -23,7 +23,6 @@ __all__ = ["VideoSettings", "VideoSink"]
 
 _ENCODERS = {"h264": "libx264", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg4": "mpeg4"}
 _SUFFIXES = (".mp4", ".mkv", ".mov")
-_TRIED = 8  # packets; what a muxer has against them it says at the first or when the file ends
 _MPEG4_MAX_TICKS = 65535  # ISO/IEC 14496-2 stores ticks per second in 16 bits
 _BT709, _LIMITED_RANGE = 1, 1  # as FFmpeg numbers them
 
@@ -234,13 +233,13 @@ class _AudioCopy:
 
 
 def _fits(path: Path, index: int, muxer: str) -> bool:
-    """Whether a kind of file takes an audio stream: tried in memory with its first packets, for some say so late."""
+    """Whether a kind of file takes an audio stream: tried in memory with its first packet, for some say so late."""
     with open_media(str(path)) as source:
         stream = source.streams[index]
         trial = av.open(io.BytesIO(), "w", format=muxer)
         try:
             copy = trial.add_stream_from_template(stream)
-            for packet in islice((p for p in source.demux(stream) if p.dts is not None and p.size), _TRIED):
+            for packet in islice((p for p in source.demux(stream) if p.dts is not None and p.size), 1):
                 packet.stream = copy
                 trial.mux(packet)
             trial.close()
