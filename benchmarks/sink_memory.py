@@ -43,9 +43,7 @@ def main() -> None:
                 sink.write(FrameResult(frame, found))
         for sink in sinks:
             sink.close()
-    print(
-        f"{', '.join(options.kinds)}: {options.frames} frames, {before:.0f} MB before the first, {peak_mb():.0f} at most"
-    )
+    print(f"{', '.join(options.kinds)}: {options.frames} frames, {before:.0f} MB before, {peak_mb():.0f} at most")
 
 
 if __name__ == "__main__":

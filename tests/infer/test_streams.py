@@ -1,6 +1,7 @@
 """Streams that stall, break, jump or hold what an output cannot: said, and nothing that was done is lost."""
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -271,6 +272,24 @@ def test_an_output_that_cannot_be_written_leaves_the_others_complete(make_video,
         run_pipeline(open_source(make_video()), Moving(), tracker, list(sinks.values()))
     assert len(lines(tmp_path / "o" / "r.jsonl")) >= 5
     assert len(list(open_source(tmp_path / "o" / "r.mp4"))) >= 5
+
+
+def test_a_file_that_may_not_grow_ends_with_a_whole_frame(make_video, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(index):
+        if index == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run(make_video(), tmp_path / "o", ("jsonl", "csv", "coco", "mot"), predictor=Moving(limit))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    records = lines(tmp_path / "o" / "r.jsonl")
+    assert [record["frame"] for record in records] == list(range(len(records)))
+    assert 3 <= len(records) < 12
+    assert (tmp_path / "o" / "r.csv").read_text().endswith("\n")
 
 
 def test_a_local_path_is_never_an_address(make_stream, tmp_path, monkeypatch, serve):
