@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from sightline.core.predictions import Predictions
-from sightline.data import read_dataset, read_predictions
+from sightline.data import read_dataset, read_predictions, write_dataset
 from sightline.evaluate import evaluate_detection
 from sightline.ops import rle
 
@@ -53,6 +53,14 @@ def test_a_width_that_corners_lose_decides_the_size_and_survives_a_file(tmp_path
     for predictions in (found, Predictions.load(tmp_path / "p.parquet")):
         result = evaluate_detection(dataset, predictions)
         assert result["APs"] == result["APm"] == pytest.approx(1.0)
+
+
+def test_a_width_that_corners_lose_is_written_as_it_was_given(tmp_path):
+    boxes = [LOST, [2.3, 2.3, 100 / 3, 10.24]]
+    dataset, _ = written(tmp_path, [{"category_id": 1, "bbox": b} for b in boxes], [])
+    write_dataset(dataset, tmp_path / "out", "coco", copy_images=False)
+    document = json.loads((tmp_path / "out" / "annotations" / "instances.json").read_text())
+    assert [entry["bbox"] for entry in document["annotations"]] == boxes
 
 
 def test_a_width_that_belongs_to_other_corners_is_not_taken(tmp_path):

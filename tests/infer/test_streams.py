@@ -1,6 +1,7 @@
 """Streams that stall, break, jump or hold what an output cannot: said, and nothing that was done is lost."""
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -82,8 +83,9 @@ def serve():
         connection.close()
 
 
-def test_sound_the_container_cannot_hold_is_left_out_and_said(make_stream, tmp_path):
-    source = make_stream("a.mov", sound="pcm_alaw")
+@pytest.mark.parametrize(("name", "codec"), [("a.mov", "pcm_alaw"), ("a.mkv", "pcm_s16le"), ("a.avi", "pcm_u8")])
+def test_sound_the_container_cannot_hold_is_left_out_and_said(make_stream, tmp_path, name, codec):
+    source = make_stream(name, sound=codec)
     for container, kept in (("mp4", 0), ("mov", 1)):
         sinks = create_sinks(("video", "jsonl"), tmp_path / container, "r", VideoSettings(container=container))
         result = run_pipeline(open_source(source), Moving(), None, list(sinks.values()))
@@ -91,7 +93,7 @@ def test_sound_the_container_cannot_hold_is_left_out_and_said(make_stream, tmp_p
         with av.open(str(tmp_path / container / f"r.{container}")) as written:
             assert len(written.streams.audio) == kept
             assert sum(1 for _ in written.decode(video=0)) == 12
-        assert [("pcm_alaw" in note, "sound left out" in note) for note in result.notes] == [(True, True)] * (1 - kept)
+        assert [(codec in note, "sound left out" in note) for note in result.notes] == [(True, True)] * (1 - kept)
 
 
 def test_without_audio_none_is_copied_and_nothing_said(make_stream, tmp_path):
@@ -123,6 +125,16 @@ def test_a_clock_that_jumps_back_goes_on_and_tracks_begin_anew(make_stream, tmp_
     assert len({row["track_key"] for row in log}) == 2
     out = list(open_source(tmp_path / "out" / "r.mp4"))
     assert out[-1].time_s == pytest.approx(59 / 30, abs=0.05)
+
+
+def test_sound_of_joined_recordings_ends_with_the_first_and_that_is_said(make_stream, tmp_path):
+    one = make_stream("one.ts", frames=30, sound="aac").read_bytes()
+    (tmp_path / "joined.ts").write_bytes(one + one)
+    sinks = create_sinks(("video", "jsonl"), tmp_path / "o", "r")
+    result = run_pipeline(open_source(tmp_path / "joined.ts"), Moving(), None, list(sinks.values()))
+    assert len(list(open_source(tmp_path / "o" / "r.mp4"))) == result.frames == 60
+    assert ["jumped back" in note for note in result.notes] == [True, False]
+    assert "sound left out of the video from about" in result.notes[1]
 
 
 @pytest.mark.parametrize(("trc", "curve"), [(16, "PQ"), (18, "HLG")])
@@ -260,6 +272,24 @@ def test_an_output_that_cannot_be_written_leaves_the_others_complete(make_video,
         run_pipeline(open_source(make_video()), Moving(), tracker, list(sinks.values()))
     assert len(lines(tmp_path / "o" / "r.jsonl")) >= 5
     assert len(list(open_source(tmp_path / "o" / "r.mp4"))) >= 5
+
+
+def test_a_file_that_may_not_grow_ends_with_a_whole_frame(make_video, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(index):
+        if index == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run(make_video(), tmp_path / "o", ("jsonl", "csv", "coco", "mot"), predictor=Moving(limit))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    records = lines(tmp_path / "o" / "r.jsonl")
+    assert [record["frame"] for record in records] == list(range(len(records)))
+    assert 3 <= len(records) < 12
+    assert (tmp_path / "o" / "r.csv").read_text().endswith("\n")
 
 
 def test_a_local_path_is_never_an_address(make_stream, tmp_path, monkeypatch, serve):

@@ -22,7 +22,6 @@ from sightline.core.config import Config
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json_atomic
 from sightline.core.predictions import Predictions
-from sightline.evaluate import DEFAULT_MAX_DETS
 
 if TYPE_CHECKING:
     from sightline.core.dataset import Dataset
@@ -57,8 +56,9 @@ class EvaluateOptions(NetworkOptions):
     )
     iou_type: Literal["bbox", "segm"] = Field(default="bbox", description="Boxes or masks, for predictions with masks.")
     max_dets: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = Field(
-        default=DEFAULT_MAX_DETS,
-        description="Most detections of an image and class for AR and, the last, AP: three numbers, or the last alone.",
+        default=(),
+        description="Most detections of an image and class for AR and, the last, AP: three numbers, or the "
+        "last alone; 1, 10 and 100 without it.",
     )
     track: str | None = Field(
         default=None,
@@ -191,7 +191,7 @@ def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> 
 
 def _of_boxes(options: EvaluateOptions) -> bool:
     """Whether something is given that only COCO's numbers know."""
-    return options.iou_type != "bbox" or options.max_dets != DEFAULT_MAX_DETS
+    return options.iou_type != "bbox" or options.max_dets != ()
 
 
 def _refuse_beside_tracks(options: str, given: bool) -> None:
@@ -208,9 +208,12 @@ def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -
     if dataset.task == "semantic":
         return sightline.evaluate.evaluate_semantic(dataset, found)
     conf: float | Literal["best"] | None = "best" if options.best_conf else options.conf
-    if len(options.max_dets) not in (1, 3):
+    if len(options.max_dets) not in (0, 1, 3):
         raise ConfigError(f"--max-dets must be one number or three, got {len(options.max_dets)}")
-    first, second, last = DEFAULT_MAX_DETS[:2] + options.max_dets if len(options.max_dets) == 1 else options.max_dets
+    usual = sightline.evaluate.DEFAULT_MAX_DETS
+    first, second, last = (
+        options.max_dets if len(options.max_dets) == 3 else (*usual[:2], *options.max_dets, usual[2])[:3]
+    )
     return sightline.evaluate.evaluate_detection(
         dataset, found, iou_type=options.iou_type, max_dets=(first, second, last), conf=conf
     )

@@ -24,7 +24,6 @@ from sightline.cli.evaluate import NetworkOptions
 from sightline.core.errors import ConfigError, SourceError, unknown_name
 from sightline.core.files import refuse_overwriting, write_json_atomic
 from sightline.core.runs import RunFolder
-from sightline.infer.sources import TIMEOUT_S
 
 if TYPE_CHECKING:
     from sightline.infer import NetworkPredictor, RunResult
@@ -57,7 +56,9 @@ class RunOptions(NetworkOptions):
     batch: int = Field(default=1, ge=1, description="Frames per forward pass.")
     max_frames: int | None = Field(default=None, ge=1, description="Stop after so many frames.")
     allow_network: bool = Field(default=False, description="Allow rtsp:// and http:// sources.")
-    timeout: float = Field(default=TIMEOUT_S, gt=0, description="Seconds within which a stream must answer and go on.")
+    timeout: float | None = Field(
+        default=None, gt=0, description="Seconds within which a stream must answer and go on; 15 without it."
+    )
     skip_damaged: bool = Field(default=False, description="Leave out frames and pictures that cannot be decoded.")
     record: str | None = Field(
         default=None, description="Folder of a run: video.json is kept there too, for its report."
@@ -128,7 +129,10 @@ def _run_one(
 ) -> "RunResult":
     model, out, save = given
     opened = sightline.infer.open_source(
-        place, allow_network=options.allow_network, skip_damaged=options.skip_damaged, timeout_s=options.timeout
+        place,
+        allow_network=options.allow_network,
+        skip_damaged=options.skip_damaged,
+        timeout_s=options.timeout or sightline.infer.sources.TIMEOUT_S,
     )
     stills = isinstance(opened, sightline.infer.sources.ImageSource) and opened.fps is None
     track = (not stills and predictor.task != "semantic") if options.track is None else options.track

@@ -179,7 +179,7 @@ class _Space:
         """Asked before each batch of frames."""
         for place, least in self._least.items():
             if shutil.disk_usage(place).free < least:
-                self.reason = f"the disk is nearly full, with less than {least / 1e6:.0f} MB free in {place}"
+                self.reason = f"the disk is nearly full, with less than {least / 1e6:.1f} MB free in {place}"
         return bool(self.reason)
 
 

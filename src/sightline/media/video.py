@@ -72,7 +72,9 @@ def open_video_stream(
     try:
         container = open_media(location, demuxer=demuxer, timeout_s=timeout_s)
     except (av.FFmpegError, OSError, ValueError) as problem:
-        raise error(f"must be a readable video, got: {video_reason(problem)}", where=location) from None
+        refused = isinstance(problem, av.FFmpegError) and problem.errno == errno.EINVAL  # the demuxers of `_LOCAL`
+        got = "a playlist or something else that is no video by itself" if refused else video_reason(problem)
+        raise error(f"must be a readable video, got: {got}", where=location) from None
     if not container.streams.video:
         container.close()
         raise error("must hold a video stream, got none", where=location)
@@ -102,6 +104,4 @@ def video_reason(problem: Exception) -> str:
     """What FFmpeg or the system says, without the numbers of its own that it puts around it."""
     if isinstance(problem, av.error.ExitError):
         return "no answer in time"
-    if isinstance(problem, av.FFmpegError) and problem.errno == errno.EINVAL:
-        return "a playlist or something else that is no video by itself"
     return str(getattr(problem, "strerror", None) or problem)

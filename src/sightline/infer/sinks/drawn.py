@@ -3,6 +3,7 @@
 import io
 from contextlib import suppress
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from sightline.core.config import Config
 from sightline.core.errors import ConfigError, SourceError
 from sightline.core.frames import Frame
 from sightline.infer.sinks.protocol import FrameResult, PendingFile, RunInfo
-from sightline.media import open_media, video_reason
+from sightline.media import open_media
 
 __all__ = ["VideoSettings", "VideoSink"]
 
@@ -190,11 +191,11 @@ class _AudioCopy:
         self._notes = notes
         streams = []
         for stream in self._input.streams.audio:
-            problem = _refusal(stream, muxer)
-            if problem is None:
+            if _fits(path, stream.index, muxer):
                 streams.append(stream)
             else:
-                notes.append(f"sound left out of the video: {problem}")
+                codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
+                notes.append(f"sound left out of the video: {muxer} cannot hold {codec}, the codec of the source")
         self._streams = {s.index: output.add_stream_from_template(s) for s in streams}
         self._packets = self._input.demux(*streams) if streams else iter(())
         self._waiting: Any = None
@@ -212,12 +213,10 @@ class _AudioCopy:
             packet.stream = self._streams[packet.stream.index]
             try:
                 output.mux(packet)
-            except (av.error.InvalidDataError, av.error.ArgumentError) as error:  # such as times that go back
-                self._give_up(seconds, error)
-
-    def _give_up(self, seconds: float, error: Exception) -> None:
-        self._notes.append(f"sound left out of the video from about {seconds:.1f} s on: {video_reason(error)}")
-        self._packets = iter(())
+            except (av.error.InvalidDataError, av.error.ArgumentError):
+                what = "its packets do not go on, as in recordings that were joined"
+                self._notes.append(f"sound left out of the video from about {seconds:.1f} s on: {what}")
+                self._packets = iter(())
 
     def close(self) -> None:
         """Close the source file."""
@@ -233,16 +232,20 @@ class _AudioCopy:
         return None
 
 
-def _refusal(stream: Any, muxer: str) -> str | None:
-    """Why a kind of file does not take an audio stream, tried on one in memory; None where it does."""
-    trial = av.open(io.BytesIO(), "w", format=muxer)
-    try:
-        trial.add_stream_from_template(stream)
-        trial.start_encoding()
-        trial.close()
-    except (av.FFmpegError, ValueError) as error:
-        return str(error)
-    return None
+def _fits(path: Path, index: int, muxer: str) -> bool:
+    """Whether a kind of file takes an audio stream: tried in memory with its first packet, for some say so late."""
+    with open_media(str(path)) as source:
+        stream = source.streams[index]
+        trial = av.open(io.BytesIO(), "w", format=muxer)
+        try:
+            copy = trial.add_stream_from_template(stream)
+            for packet in islice((p for p in source.demux(stream) if p.dts is not None and p.size), 1):
+                packet.stream = copy
+                trial.mux(packet)
+            trial.close()
+        except (av.FFmpegError, ValueError):
+            return False
+    return True
 
 
 def _padded(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

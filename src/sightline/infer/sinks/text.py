@@ -4,8 +4,9 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,8 @@ class LineSink:
         self._needs_tracker, self._boxes_only = needs_tracker, boxes_only
         self._begun = False
         self._pending: PendingFile | None = None
-        self._stream: TextIO | None = None
+        self._stream: FileIO | None = None
+        self._whole = 0
 
     def open(self, info: RunInfo) -> None:
         """Create the temporary file; ConfigError for a log of a tracker without one, and for boxes of label maps."""
@@ -70,23 +72,35 @@ class LineSink:
         if self._needs_tracker and not info.tracked:
             raise ConfigError("an association log must have a tracker to log, got none", where=str(self.path))
         self._pending = PendingFile(self.path)
-        self._stream = self._pending.temporary.open("w", encoding="utf-8", newline="")
-        self._stream.write(self._head)
-        self._begun = False
+        self._stream = FileIO(self._pending.temporary, "w")
+        self._whole, self._begun = 0, False
+        self._append(self._head)
 
     def write(self, result: FrameResult) -> None:
-        """Append the text of one frame in one call."""
-        assert self._stream is not None
+        """Append the text of one frame."""
         text = self._lines(result)
-        self._stream.write(self._separator + text if text and self._begun else text)
+        self._append(self._separator + text if text and self._begun else text)
         self._begun = self._begun or bool(text)
 
     def close(self) -> None:
         """Complete the file."""
         if self._stream is not None and self._pending is not None:
-            self._stream.write(self._tail)
+            self._append(self._tail)
             self._stream.close()
             self._pending.commit()
+
+    def _append(self, text: str) -> None:
+        """All of the text or nothing: a full disk takes part of it, and no file ends within a frame."""
+        assert self._stream is not None
+        left = text.encode()
+        total = self._whole + len(left)
+        try:
+            while left:
+                left = left[self._stream.write(left) :]
+        except OSError:
+            self._stream.truncate(self._stream.seek(self._whole))
+            raise
+        self._whole = total
 
     def discard(self) -> None:
         """Remove the temporary file."""

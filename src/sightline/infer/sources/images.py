@@ -51,24 +51,27 @@ class ImageSource:
     def __iter__(self) -> Iterator[Frame]:
         """One frame for each file; 16-bit images keep their upper 8 bits, gray ones get three channels."""
         damaged: list[str] = []
-        self.notes.clear()
-        if self.others:
-            self.notes.append(
-                f"{len(self.others)} files of the folder are no images and left out: {_some(self.others)}"
-            )
+        self.notes[:] = self._said(damaged)
         for index, path in enumerate(self.paths):
             try:
                 image = read_image(path)
             except DataError as error:
                 if self.skip_damaged:
                     damaged.append(path.name)
+                    self.notes[:] = self._said(damaged)
                     continue
                 last = f"the last good image is '{self.paths[index - 1].name}'" if index else "there is none before it"
                 raise SourceError(f"{error.what}; {last} ({index} of {len(self.paths)})", where=error.where) from None
             time_s = None if self.fps is None else index / self.fps
             yield Frame(as_rgb8(image), index, time_s, path.name, file=path.as_posix())
+
+    def _said(self, damaged: Sequence[str]) -> list[str]:
+        said = []
+        if self.others:
+            said.append(f"{len(self.others)} files of the folder are no images and left out: {_some(self.others)}")
         if damaged:
-            self.notes.append(f"{len(damaged)} damaged pictures left out: {_some(damaged)}")
+            said.append(f"{len(damaged)} damaged pictures left out: {_some(damaged)}")
+        return said
 
 
 def _some(names: Sequence[str]) -> str:

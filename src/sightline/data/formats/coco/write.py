@@ -101,7 +101,8 @@ def _refuse_masks(dataset: Dataset) -> None:
 
 def _annotations(objects: pl.DataFrame, category_ids: list[int]) -> Iterator[dict[str, Any]]:
     boxes = objects.select("x1", "y1", "x2", "y2").to_numpy()
-    widths, heights = extents(boxes[:, 0], boxes[:, 2]), extents(boxes[:, 1], boxes[:, 3])
+    widths = _as_given(objects["given_width"], boxes[:, 0], boxes[:, 2])
+    heights = _as_given(objects["given_height"], boxes[:, 1], boxes[:, 3])
     for row, width, height in zip(objects.iter_rows(named=True), widths.tolist(), heights.tolist(), strict=True):
         entry = {
             "id": row["object_id"],
@@ -124,6 +125,12 @@ def _annotations(objects: pl.DataFrame, category_ids: list[int]) -> Iterator[dic
         if row["ignore"] and width > 0 and height > 0:
             entry["ignore"] = 1
         yield entry
+
+
+def _as_given(given: pl.Series, low: Floats, high: Floats) -> Floats:
+    """The sizes a file gave where they still belong to the corners, else those that give the corners back."""
+    sizes = given.fill_null(float("nan")).to_numpy()
+    return np.where(low + sizes == high, sizes, extents(low, high))
 
 
 def extents(low: Floats, high: Floats) -> Floats:
