@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -50,11 +50,12 @@ _FARTHEST = 3  # folders between a data set's own and its pictures, for one that
 _NAMED = 5  # examples in a message
 
 
-def account_for_pictures(dataset: Dataset, place: Path) -> Dataset:
+def account_for_pictures(dataset: Dataset, place: Path, detect: Callable[[Path], str | None]) -> Dataset:
     """`dataset` with `left_out`: the pictures below `place`, or beside its images, that are not read, all in findings.
 
     Files that cannot be decoded count as pictures where they have a picture's suffix. A label whose picture is one of
-    these is no orphan. Masks and other pictures of labels are none. What operating systems leave is said once.
+    these is no orphan. Masks and other pictures of labels are none. What operating systems leave is said once, and so is a
+    folder that `detect` takes for a data set of another format.
     """
     place = absolute(place)
     held = {str(picture_file(dataset.root / p)) for p in dataset.images["path"]}
@@ -75,7 +76,8 @@ def account_for_pictures(dataset: Dataset, place: Path) -> Dataset:
         rest = [p for p in rest if _suffix(p) in _LOSSY or Path(p).stem not in stems]
     paths = [_relative(p, dataset.root) for p in rest]
     kept, good = _without_false_orphans(dataset.findings, paths)
-    notes = [*_notes(dataset, paths, kept, good), *_junk_note(junk, dataset.root)]
+    others = _other_sets(dataset, rest, place, beside, detect)
+    notes = [*_notes(dataset, paths, kept, good, others), *_junk_note(junk, dataset.root)]
     return replace(dataset, findings=(*kept, *notes), left_out=tuple(paths))
 
 
@@ -169,10 +171,32 @@ def _without_false_orphans(findings: Iterable[Finding], paths: list[str]) -> tup
     return kept, good
 
 
-def _notes(dataset: Dataset, paths: list[str], findings: list[Finding], good: set[str]) -> Iterator[Finding]:
+def _other_sets(
+    dataset: Dataset, rest: list[str], place: Path, beside: set[str], detect: Callable[[Path], str | None]
+) -> dict[str, str]:
+    """What data set of another format each unread picture belongs to: the topmost folder without an image of ours."""
+    known: dict[Path, str | None] = {}
+    found: dict[str, str] = {}
+    for path in rest:
+        above = [p for p in reversed(Path(path).parents) if place in p.parents]
+        for folder in above:
+            if folder not in known:
+                ours = any(b == str(folder) or b.startswith(f"{folder}{os.sep}") for b in beside)
+                known[folder] = None if ours else detect(folder)
+            name = known[folder]
+            if name is not None and name != dataset.format:
+                found[_relative(path, dataset.root)] = f"{_relative(str(folder), dataset.root)} ({name})"
+                break
+    return found
+
+
+def _notes(
+    dataset: Dataset, paths: list[str], findings: list[Finding], good: set[str], others: dict[str, str]
+) -> Iterator[Finding]:
     """One finding for each picture that cannot be decoded, one for each folder of others that nothing names yet."""
     named = {f.path for f in findings} | {f.facts.get("image") for f in findings}
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    of_others: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         kind = _NOT_DECODED.get(_suffix(path))
         if path in named:
@@ -182,8 +206,14 @@ def _notes(dataset: Dataset, paths: list[str], findings: list[Finding], good: se
             message = f"the file is {kind}, which is not decoded: convert it to PNG or JPEG{label}"
             yield finding("image-unreadable", message, path=path)
             continue
+        if path in others:
+            of_others[others[path]].append(path)
+            continue
         code = "split-unlisted" if path in good and dataset.splits else "image-unlisted"
         groups[code, PurePosixPath(path).parent.as_posix()].append(path)
+    for name, group in sorted(of_others.items()):
+        message = f"{len(group)} pictures are those of another data set, {name}"
+        yield finding("layout-other-set", message, path=group[0], count=len(group), facts={"images": group})
     for (code, folder), group in sorted(groups.items()):
         labelled = sum(path in good for path in group)
         labels = f"; {labelled} of them have labels, which are good" if labelled else ""
