@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath
 
 from sightline.core.dataset import Dataset
+from sightline.core.errors import InputError
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file
 from sightline.data.codes import finding
@@ -36,10 +37,10 @@ _NOT_DECODED = {
 """What pictures may come as and is not decoded. An array, an icon or a volume is one only beside pictures that are."""
 _ONLY_BESIDE = frozenset({".npy", ".npz", ".ico", ".svg", ".raw", ".hdr"})
 _LOSSY = frozenset({".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".jp2"})  # masks are seldom stored so
-_LABEL_WORDS = frozenset(
+_LABEL_FOLDERS = frozenset(
     {"mask", "masks", "segmentation", "segmentations", "segmentationclass", "segmentationobject", "panoptic", "gt"}
     | {"annot", "annots", "annotation", "annotations", "label", "labels", "groundtruth", "trainannot", "valannot"}
-    | {"testannot", "stuffthingmaps", "instances", "gtfine"}
+    | {"testannot", "stuffthingmaps", "gtfine"}
 )
 _PLACES = frozenset(
     {"images", "image", "imgs", "img", "jpegimages", "pngimages", "data", "labels", "label", "annotations", "xmls"}
@@ -54,8 +55,8 @@ def account_for_pictures(dataset: Dataset, place: Path, detect: Callable[[Path],
     """`dataset` with `left_out`: the pictures below `place`, or beside its images, that are not read, all in findings.
 
     Files that cannot be decoded count as pictures where they have a picture's suffix. A label whose picture is one of
-    these is no orphan. Masks and other pictures of labels are none. What operating systems leave is said once, and so is a
-    folder that `detect` takes for a data set of another format.
+    these is no orphan. Masks and other pictures of labels are none. What operating systems leave is said once, and so
+    is a folder that `detect` takes for a data set of another format.
     """
     place = absolute(place)
     held = {str(picture_file(dataset.root / p)) for p in dataset.images["path"]}
@@ -136,8 +137,7 @@ def _is_label_picture(path: str, place: Path, holders: set[str]) -> bool:
     if _suffix(path) in _LOSSY:
         return False
     parts = Path(path).parts[len(place.parts) : -1] if Path(path).is_relative_to(place) else Path(path).parts[-3:-1]
-    words = {word for part in parts for word in re.split(r"[^a-z]+", part.lower())}
-    return bool(words & _LABEL_WORDS)
+    return any(part.lower() in _LABEL_FOLDERS for part in parts)
 
 
 def _without_other_masks(rest: list[str], held: Iterable[str]) -> list[str]:
@@ -182,12 +182,19 @@ def _other_sets(
         for folder in above:
             if folder not in known:
                 ours = any(b == str(folder) or b.startswith(f"{folder}{os.sep}") for b in beside)
-                known[folder] = None if ours else detect(folder)
+                known[folder] = None if ours else _format_of(folder, detect)
             name = known[folder]
             if name is not None and name != dataset.format:
                 found[_relative(path, dataset.root)] = f"{_relative(str(folder), dataset.root)} ({name})"
                 break
     return found
+
+
+def _format_of(folder: Path, detect: Callable[[Path], str | None]) -> str | None:
+    try:
+        return detect(folder)
+    except InputError:  # a description that cannot be read is no business of the set beside it
+        return None
 
 
 def _notes(
