@@ -180,9 +180,8 @@ def test_masks_of_background_alone_are_nothing_to_learn_from(tmp_path: Path, sav
 
 
 def test_labels_all_in_pixels_are_one_finding(yolo) -> None:
-    (only,) = found(
-        yolo({"train/a": "0 12 10 8 6\n" * 3, "train/b": "0 30 20 9 9\n1 50 40 5 5\n"}), "label-not-normalised"
-    )
+    rows = {"train/a": "0 12 10 8 6\n" * 3, "train/b": "0 30 20 9 9\n1 50 40 5 5\n"}
+    (only,) = found(yolo(rows), "label-not-normalised")
     assert (only.path, only.line, only.count) == ("labels/train/a.txt", 1, 5)
     assert only.facts == {"largest": 50.0, "rows": 5}
 
