@@ -93,7 +93,7 @@ def test_train_and_val_at_the_same_images_are_refused(tmp_path: Path, save_image
         check_split_overlap(read_dataset(tmp_path))
     (tmp_path / "data.yaml").write_text("train: images\ntest: images\nnames: [x]\n")
     check_split_overlap(read_dataset(tmp_path))
-    with pytest.raises(DataError, match="'train' and 'test' must not share"):
+    with pytest.raises(DataError, match="'train' and 'test' are the same images"):
         check_split_overlap(read_dataset(tmp_path), "train", "test")
 
 
