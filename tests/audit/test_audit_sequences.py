@@ -77,6 +77,20 @@ def test_exchanged_identities_are_jumps(tmp_path: Path) -> None:
     ]
 
 
+def test_a_leap_and_return_is_a_jump_where_the_size_would_explain_it(tmp_path: Path) -> None:
+    """Sixteen pixels aside, beside its own box of 12 × 8, and back: less than one and a half diagonals."""
+    rows = boxes()
+    (row,) = [r for r in rows if r["image_id"] == 9 and r["track_id"] == 2]
+    row["y1"], row["y2"] = row["y1"] + 17, row["y2"] + 17
+    (leap,) = findings(sequence(tmp_path, images(tmp_path), rows))
+    assert (leap.code, leap.path) == ("track-jump", "000010.png")
+    assert "back where it was" in leap.message
+    for later in rows:  # one that stays there has turned
+        if later["image_id"] > 9 and later["track_id"] == 2:
+            later["y1"], later["y2"] = later["y1"] + 17, later["y2"] + 17
+    assert findings(sequence(tmp_path, images(tmp_path), rows)) == []
+
+
 def test_a_fast_object_does_not_jump(tmp_path: Path) -> None:
     """Thirty pixels a frame, two and a half times its width: far for the size, ordinary for its own speed."""
     rows = [

@@ -177,3 +177,16 @@ def test_masks_of_background_alone_are_nothing_to_learn_from(tmp_path: Path, sav
         save_image(f"images/{name}.jpg")
         save_mask(f"masks/{name}.png", np.zeros((24, 32)))
     assert [f.count for f in found(tmp_path, "label-nothing-to-learn")] == [2]
+
+
+def test_labels_all_in_pixels_are_one_finding(yolo) -> None:
+    rows = {"train/a": "0 12 10 8 6\n" * 3, "train/b": "0 30 20 9 9\n1 50 40 5 5\n"}
+    (only,) = found(yolo(rows), "label-not-normalised")
+    assert (only.path, only.line, only.count) == ("labels/train/a.txt", 1, 5)
+    assert only.facts == {"largest": 50.0, "rows": 5}
+
+
+def test_an_area_below_0_is_said(coco) -> None:
+    (only,) = found(coco([{"bbox": [2, 2, 9, 9], "area": -5}]), "label-wrong-area")
+    assert (only.entry, only.path) == (0, "labels.json")
+    assert read_dataset(coco([{"bbox": [2, 2, 9, 9], "area": -5}])).objects["area"].to_list() == [81]

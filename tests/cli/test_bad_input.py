@@ -87,9 +87,12 @@ def test_a_data_yaml_with_a_typo_names_the_nearest_key(sightline, tmp_path):
     one_sentence(sightline("audit", "data.yaml"), "trian", "train", "data.yaml")
 
 
-def test_a_path_of_no_format_lists_what_was_looked_for(sightline, tmp_path):
+def test_a_path_of_no_format_is_described_in_five_lines(sightline, tmp_path):
     (tmp_path / "nothing").mkdir()
-    one_sentence(sightline("audit", "nothing"), "coco", "yolo", "voc", "masks", "mot")
+    done = sightline("audit", tmp_path / "nothing")
+    assert done.returncode == 2, done.stderr
+    heads = [line.strip().partition(":")[0] for line in done.stderr.strip().splitlines()]
+    assert heads == ["error", "seen", "nearest", "known", "the layout of each"]
 
 
 def test_a_broken_settings_file_names_file_and_key(sightline, tmp_path):

@@ -63,9 +63,21 @@ def test_a_picture_of_another_size_or_split_is_not_taken_for_one_of_its_name(coc
 
 
 def test_absolute_names_inside_the_root_are_read(coco, tmp_path: Path) -> None:
-    dataset = read_dataset(coco({1: f"{tmp_path.as_posix()}/images/a.png"}, ["images/a.png"]))
-    assert dataset.images["path"].to_list() == ["images/a.png"]
-    assert [f.code for f in dataset.findings] == ["layout-elsewhere"]
+    names = {n: f"{tmp_path.as_posix()}/images/{n}/a.png" for n in (1, 2)}
+    file = coco(names, ["images/1/a.png", "images/2/a.png"])
+    (tmp_path / "annotations").mkdir()
+    inner = file.rename(tmp_path / "annotations/labels.json")
+    for place in (inner, tmp_path):
+        dataset = read_dataset(place)
+        assert dataset.root == tmp_path
+        assert sorted(dataset.images["path"]) == ["images/1/a.png", "images/2/a.png"]
+        assert [(f.code, f.count) for f in dataset.findings] == [("layout-elsewhere", 2)]
+
+
+def test_absolute_names_elsewhere_do_not_make_the_disk_the_root(coco, tmp_path: Path) -> None:
+    dataset = read_dataset(coco({1: "/nowhere/at/all/a.png", 2: "b.png"}, ["b.png"]))
+    assert dataset.root == tmp_path
+    assert dataset.images["path"].to_list() == ["b.png"]
 
 
 def test_flat_names_of_nested_pictures_are_found(coco) -> None:

@@ -150,3 +150,18 @@ def test_what_an_operating_system_left_is_said_once(tmp_path: Path, save_image) 
     dataset = read_dataset(tmp_path)
     assert [(f.code, f.count) for f in dataset.findings if f.code != "class-names-missing"] == [("layout-junk", 3)]
     assert dataset.left_out == ()
+
+
+def test_the_pictures_of_another_data_set_below_are_said_to_be_that(tmp_path: Path, save_image) -> None:
+    save_image("images/a.jpg")
+    write_label(tmp_path, "labels/a.txt")
+    for number in (1, 2):
+        save_image(f"video/seq/img1/{number:06d}.jpg")
+    (tmp_path / "video/seq/gt").mkdir()
+    (tmp_path / "video/seq/gt/gt.txt").write_text("1,1,2,2,9,9,1,-1,-1,-1\n")
+    dataset = read_dataset(tmp_path)
+    (other,) = [f for f in dataset.findings if f.code == "layout-other-set"]
+    assert (other.severity, other.count) == ("info", 2)
+    assert "video (mot)" in other.message
+    assert not listed(dataset)
+    counted(dataset, tmp_path)

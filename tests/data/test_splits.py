@@ -89,11 +89,11 @@ def test_train_and_val_at_the_same_images_are_refused(tmp_path: Path, save_image
         (tmp_path / "labels").mkdir(exist_ok=True)
         (tmp_path / f"labels/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [x]\n")
-    with pytest.raises(DataError, match="the splits 'train' and 'val' must not share images, got 2 that are in both"):
+    with pytest.raises(DataError, match="the splits 'train' and 'val' are the same images, got 2 that are in both"):
         check_split_overlap(read_dataset(tmp_path))
     (tmp_path / "data.yaml").write_text("train: images\ntest: images\nnames: [x]\n")
     check_split_overlap(read_dataset(tmp_path))
-    with pytest.raises(DataError, match="'train' and 'test' must not share"):
+    with pytest.raises(DataError, match="'train' and 'test' are the same images"):
         check_split_overlap(read_dataset(tmp_path), "train", "test")
 
 

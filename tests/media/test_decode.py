@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from sightline.core.errors import DataError
 from sightline.media.decode import decode_image, decode_mask, image_size, read_image, read_mask
-from sightline.media.header import MAX_PIXELS, parse_header, read_header
+from sightline.media.header import MAX_PIXELS, ImageError, parse_header, read_header
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 9, 3), dtype=np.uint8)
 
@@ -199,3 +199,20 @@ def test_mutated_files_decode_or_are_refused(data: st.DataObject) -> None:
         except DataError:
             continue
         assert pixels.size >= 1
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "a page of HTML or XML"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC picture"),
+        (b"PK\3\4 an archive", "a zip archive"),
+        (b"nothing of the kind", "no known image format"),
+    ],
+)
+def test_what_stands_in_place_of_a_picture_is_named(tmp_path: Path, content: bytes, what: str) -> None:
+    file = tmp_path / "a.jpg"
+    file.write_bytes(content)
+    with pytest.raises(ImageError, match=f"must be an image, got {what}"):
+        read_header(file)

@@ -23,6 +23,7 @@ from sightline.audit.labels.whole_set import check_whole_set
 from sightline.audit.result import AuditOptions, AuditResult, ImageSize, PictureCounts, SplitCounts
 from sightline.audit.scan.one_pass import Scan, scan_files
 from sightline.audit.splits.checks import check_recorded_splits, check_splits
+from sightline.audit.splits.names import check_names
 from sightline.audit.statistics import dataset_statistics
 from sightline.core.dataset import Dataset
 from sightline.core.findings import SEVERITIES, Finding
@@ -120,6 +121,7 @@ _CHECKS: tuple[_Check, ...] = (
     check_labels,
     check_whole_set,
     check_splits,
+    check_names,
     check_masks,
     check_pairs,
     check_sequences,

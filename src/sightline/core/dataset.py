@@ -210,9 +210,21 @@ class Dataset:
         """The part of one split; DataError when there is none of that name."""
         part = self.images.filter(pl.col("split") == name)
         if part.is_empty():
+            self._check_own_images(name)
             known = ", ".join(self.splits) or "none"
             raise DataError(f"split '{name}' is not in data set '{self.name}' (splits: {known})", where=str(self.root))
         return self.select(part["image_id"])
+
+    def _check_own_images(self, name: str) -> None:
+        """DataError where a split is gone because each of its images is in another one too."""
+        for f in self.findings:
+            if f.code == "split-overlap-path" and name in f.facts.get("splits", ()):
+                other = next((s for s in f.facts["splits"] if s != name), name)
+                raise DataError(
+                    f"the splits '{other}' and '{name}' are the same images, got {f.count} that are in both",
+                    where=str(self.root),
+                    do="Hold out a part of the data, and name each split's own images",
+                )
 
     def select(self, image_ids: pl.Series | Iterable[int]) -> "Dataset":
         """The part with the given images, in the data set's own order."""

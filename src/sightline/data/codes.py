@@ -310,6 +310,9 @@ CODES: dict[str, Code] = {
     "layout-unknown-key": Code("info", "a key in the data file is not used", "Nothing, or remove it"),
     "layout-excluded": Code("info", "images are excluded by the data description", "Nothing"),
     "layout-text-ids": Code("info", "ids are text where the format has integers", "Nothing, or write integers"),
+    "layout-other-set": Code(
+        "info", "pictures in the folder belong to a data set of another format", "Nothing, or name that folder"
+    ),
     "layout-junk": Code("info", "folders of an operating system are left out", "Nothing, or delete them"),
     "card-not-stated": Code(
         "info", "the data card lacks what only people can say", "Write it in card.yaml: `sightline card --init`"

@@ -104,8 +104,8 @@ def read_dataset(path: str | Path, *, format: str | None = None, task: Task | No
     place = absolute(place)
     if format is None:
         inner, format = _find(place)  # noqa: A001
-        return _with_task(account_for_pictures(FORMATS[format].read(inner), place), task)
-    return _with_task(account_for_pictures(FORMATS[format].read(place), place), task)
+        return _with_task(account_for_pictures(FORMATS[format].read(inner), place, detect_format), task)
+    return _with_task(account_for_pictures(FORMATS[format].read(place), place, detect_format), task)
 
 
 def _refuse_archive(path: Path) -> None:
@@ -260,7 +260,7 @@ def _read_described(file: Path, above: tuple[Path, ...] = (), *, named: bool) ->
         if name is None:
             base, name = _find(base)
         dataset = FORMATS[name].read(base)
-    dataset = account_for_pictures(dataset, base)
+    dataset = account_for_pictures(dataset, base, detect_format)
     return _with_task(apply_description(dataset, description, file), description.task)
 
 

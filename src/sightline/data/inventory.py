@@ -3,11 +3,12 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath
 
 from sightline.core.dataset import Dataset
+from sightline.core.errors import InputError
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file
 from sightline.data.codes import finding
@@ -36,10 +37,10 @@ _NOT_DECODED = {
 """What pictures may come as and is not decoded. An array, an icon or a volume is one only beside pictures that are."""
 _ONLY_BESIDE = frozenset({".npy", ".npz", ".ico", ".svg", ".raw", ".hdr"})
 _LOSSY = frozenset({".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".jp2"})  # masks are seldom stored so
-_LABEL_WORDS = frozenset(
+_LABEL_FOLDERS = frozenset(
     {"mask", "masks", "segmentation", "segmentations", "segmentationclass", "segmentationobject", "panoptic", "gt"}
     | {"annot", "annots", "annotation", "annotations", "label", "labels", "groundtruth", "trainannot", "valannot"}
-    | {"testannot", "stuffthingmaps", "instances", "gtfine"}
+    | {"testannot", "stuffthingmaps", "gtfine"}
 )
 _PLACES = frozenset(
     {"images", "image", "imgs", "img", "jpegimages", "pngimages", "data", "labels", "label", "annotations", "xmls"}
@@ -50,11 +51,12 @@ _FARTHEST = 3  # folders between a data set's own and its pictures, for one that
 _NAMED = 5  # examples in a message
 
 
-def account_for_pictures(dataset: Dataset, place: Path) -> Dataset:
+def account_for_pictures(dataset: Dataset, place: Path, detect: Callable[[Path], str | None]) -> Dataset:
     """`dataset` with `left_out`: the pictures below `place`, or beside its images, that are not read, all in findings.
 
     Files that cannot be decoded count as pictures where they have a picture's suffix. A label whose picture is one of
-    these is no orphan. Masks and other pictures of labels are none. What operating systems leave is said once.
+    these is no orphan. Masks and other pictures of labels are none. What operating systems leave is said once, and so
+    is a folder that `detect` takes for a data set of another format.
     """
     place = absolute(place)
     held = {str(picture_file(dataset.root / p)) for p in dataset.images["path"]}
@@ -75,7 +77,8 @@ def account_for_pictures(dataset: Dataset, place: Path) -> Dataset:
         rest = [p for p in rest if _suffix(p) in _LOSSY or Path(p).stem not in stems]
     paths = [_relative(p, dataset.root) for p in rest]
     kept, good = _without_false_orphans(dataset.findings, paths)
-    notes = [*_notes(dataset, paths, kept, good), *_junk_note(junk, dataset.root)]
+    others = _other_sets(dataset, rest, place, beside, detect)
+    notes = [*_notes(dataset, paths, kept, good, others), *_junk_note(junk, dataset.root)]
     return replace(dataset, findings=(*kept, *notes), left_out=tuple(paths))
 
 
@@ -134,8 +137,7 @@ def _is_label_picture(path: str, place: Path, holders: set[str]) -> bool:
     if _suffix(path) in _LOSSY:
         return False
     parts = Path(path).parts[len(place.parts) : -1] if Path(path).is_relative_to(place) else Path(path).parts[-3:-1]
-    words = {word for part in parts for word in re.split(r"[^a-z]+", part.lower())}
-    return bool(words & _LABEL_WORDS)
+    return any(part.lower() in _LABEL_FOLDERS for part in parts)
 
 
 def _without_other_masks(rest: list[str], held: Iterable[str]) -> list[str]:
@@ -169,10 +171,39 @@ def _without_false_orphans(findings: Iterable[Finding], paths: list[str]) -> tup
     return kept, good
 
 
-def _notes(dataset: Dataset, paths: list[str], findings: list[Finding], good: set[str]) -> Iterator[Finding]:
+def _other_sets(
+    dataset: Dataset, rest: list[str], place: Path, beside: set[str], detect: Callable[[Path], str | None]
+) -> dict[str, str]:
+    """What data set of another format each unread picture belongs to: the topmost folder without an image of ours."""
+    known: dict[Path, str | None] = {}
+    found: dict[str, str] = {}
+    for path in rest:
+        above = [p for p in reversed(Path(path).parents) if place in p.parents]
+        for folder in above:
+            if folder not in known:
+                ours = any(b == str(folder) or b.startswith(f"{folder}{os.sep}") for b in beside)
+                known[folder] = None if ours else _format_of(folder, detect)
+            name = known[folder]
+            if name is not None and name != dataset.format:
+                found[_relative(path, dataset.root)] = f"{_relative(str(folder), dataset.root)} ({name})"
+                break
+    return found
+
+
+def _format_of(folder: Path, detect: Callable[[Path], str | None]) -> str | None:
+    try:
+        return detect(folder)
+    except InputError:  # a description that cannot be read is no business of the set beside it
+        return None
+
+
+def _notes(
+    dataset: Dataset, paths: list[str], findings: list[Finding], good: set[str], others: dict[str, str]
+) -> Iterator[Finding]:
     """One finding for each picture that cannot be decoded, one for each folder of others that nothing names yet."""
     named = {f.path for f in findings} | {f.facts.get("image") for f in findings}
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    of_others: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         kind = _NOT_DECODED.get(_suffix(path))
         if path in named:
@@ -182,8 +213,14 @@ def _notes(dataset: Dataset, paths: list[str], findings: list[Finding], good: se
             message = f"the file is {kind}, which is not decoded: convert it to PNG or JPEG{label}"
             yield finding("image-unreadable", message, path=path)
             continue
+        if path in others:
+            of_others[others[path]].append(path)
+            continue
         code = "split-unlisted" if path in good and dataset.splits else "image-unlisted"
         groups[code, PurePosixPath(path).parent.as_posix()].append(path)
+    for name, group in sorted(of_others.items()):
+        message = f"{len(group)} pictures are those of another data set, {name}"
+        yield finding("layout-other-set", message, path=group[0], count=len(group), facts={"images": group})
     for (code, folder), group in sorted(groups.items()):
         labelled = sum(path in good for path in group)
         labels = f"; {labelled} of them have labels, which are good" if labelled else ""

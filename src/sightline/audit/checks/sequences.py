@@ -13,6 +13,7 @@ from sightline.data import finding
 __all__ = ["check_sequences"]
 
 _JUMP_DIAGONALS, _JUMP_SPEEDS = 1.5, 4.0
+_BACK_SHARE = 0.25  # of a leap by which, beside two usual steps, the box after it may be off from the one before it
 _NUMBERED_SHARE = 0.9  # of the frames in which ids are 1, 2, 3, ... when they number boxes and not objects
 _BROKEN_SHARE = 0.3  # of the steps at which boxes of one id do not touch when ids begin anew in every frame
 _FEWEST_STEPS = 10
@@ -193,18 +194,28 @@ def _gaps(steps: pl.DataFrame) -> list[Finding]:
 
 
 def _jumps(steps: pl.DataFrame) -> list[Finding]:
-    """Steps to a box that does not touch the one before and is further off than size and the track's speed explain."""
+    """Steps to a box that does not touch the one before and is further off than size and the track's speed explain.
+
+    A box that the track leaves again for where it was is a leap already where the speed does not explain it.
+    """
     speed = (pl.col("moved") / pl.col("gap")).median().over("group", "track_id")
     size = (pl.col("diagonal") + pl.col("diagonal_before")) / 2
     steps = steps.with_columns(limit=_JUMP_DIAGONALS * size + _JUMP_SPEEDS * speed * pl.col("gap"))
-    jumps = steps.filter(pl.col("apart") & (pl.col("moved") > pl.col("limit"))).sort("group", "frame", "track_id")
+    after = [pl.col(c).shift(-1).over("group", "track_id") for c in ("cx", "cy", "moved", "apart")]
+    back = ((after[0] - pl.col("cx_before")) ** 2 + (after[1] - pl.col("cy_before")) ** 2).sqrt()
+    # The way out and the way back are each several usual steps, and end near where they began.
+    fast = (pl.col("moved") > _JUMP_SPEEDS * speed * pl.col("gap")) & (after[2] > _JUMP_SPEEDS * speed)
+    returned = after[3] & fast & (back < 2 * speed + _BACK_SHARE * pl.min_horizontal(pl.col("moved"), after[2]))
+    steps = steps.with_columns(returned=returned.fill_null(False))
+    hit = pl.col("apart") & ((pl.col("moved") > pl.col("limit")) | pl.col("returned"))
+    jumps = steps.filter(hit).sort("group", "frame", "track_id")
     return [_jump(row) for row in jumps.iter_rows(named=True)]
 
 
 def _jump(row: dict[str, Any]) -> Finding:
     message = (
         f"track {row['track_id']} moves {row['moved']:.0f} pixels since {row['path_before']}, where its size and usual "
-        f"speed explain {row['limit']:.0f}"
+        f"speed explain {row['limit']:.0f}{'; the next frame has it back where it was' if row['returned'] else ''}"
     )
     place = {"path": row["path"], "image_id": row["image_id"], "other": row["path_before"]}
     return finding("track-jump", message, **place, box_xyxy=(row["x1"], row["y1"], row["x2"], row["y2"]))

@@ -157,6 +157,8 @@ def check_split_overlap(dataset: Dataset, first: str = "train", second: str = "v
         f for f in dataset.findings if f.code == "split-overlap-path" and {first, second} <= set(f.facts["splits"])
     ]
     if known:
+        for split in (first, second):
+            dataset.split(split)  # refuses one that is wholly inside the other
         count = sum(f.count for f in known)
         raise DataError(
             f"the splits '{first}' and '{second}' must not share images, got {count} that are in both",

@@ -188,7 +188,7 @@ def _objects(entries: Entries, known: _Known) -> _Part:
         entries.bad_ids,
         entries.index,
         unusable,
-        [_damaged(entries, row, code, what) for row, code, what in damaged if fits[row]],
+        [_damaged(entries, row, code, what) for row, code, what in damaged if fits[row]] + _negative(entries, fits),
     )
 
 
@@ -283,9 +283,20 @@ class _Keypoints:
         self.column = list_column(values[kept[rows]], np.where(kept, counts, 0))
 
 
+def _negative(entries: Entries, fits: Bools) -> list[Problem]:
+    """The areas below 0, in place of which the mask's or the box's is taken."""
+    rows = np.flatnonzero((entries.areas < 0) & fits).tolist()
+    text = "area of object {!r:.20} is stated as {:g}; that of its mask or box is taken"
+    return [
+        Problem("label-wrong-area", int(entries.index[r]), text.format(entries.entry(r).get("id"), entries.areas[r]))
+        for r in rows
+    ]
+
+
 def _damaged(entries: Entries, row: int, code: str, what: str) -> Problem:
-    label, key = entries.entry(row).get("id", "?"), "keypoints" if code.endswith("keypoints") else "segmentation"
-    return Problem(code, int(entries.index[row]), f"{key} of object {label!r:.20} {what}")
+    entry, key = entries.entry(row), "keypoints" if code.endswith("keypoints") else "segmentation"
+    label = f"{entry.get('id', '?')!r:.20} of image {entry.get('image_id')!r:.20}"
+    return Problem(code, int(entries.index[row]), f"{key} of object {label} {what}")
 
 
 def _summed_up(problems: list[Problem]) -> list[Problem]:

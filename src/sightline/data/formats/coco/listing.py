@@ -45,6 +45,13 @@ def top_folder(path: Path) -> Path:
 def image_folder(document: Document, top: Path) -> Path:
     """The folder file names are relative to: of the usual places below `top` the one that holds most of a sample."""
     names = [name for entry in document.images[0] if isinstance(name := entry.get("file_name"), str)]
+    whole = [n for n in names if n.startswith("/")]
+    if whole:
+        near = [base for base in document.file.parents[:3] if base != Path(base.anchor)]
+        shared = Path(os.path.commonpath([posixpath.dirname(n) for n in whole]))
+        if len(whole) == len(names) and any(shared.is_relative_to(base) for base in near) and shared.is_dir():
+            return shared
+        names = [n for n in names if not n.startswith("/")]  # which any folder would hold
     stem = document.file.stem.removeprefix("instances_").removeprefix("person_keypoints_").removeprefix("panoptic_")
     places = ["", "images", "data", "JPEGImages", stem, f"images/{stem}"]
     if document.split:
@@ -244,7 +251,7 @@ class _Listing:
 
     def _found_by_name(self) -> list[tuple[dict[str, Any], str]]:
         """The missing images whose name one free picture has, and no other missing image, with its path."""
-        if not self._missing:
+        if not self._missing or self.root == Path(self.root.anchor):  # no data set is the whole disk
             return []
         listed = {row["path"] for row in self.rows}
         free: dict[str, list[str]] = defaultdict(list)

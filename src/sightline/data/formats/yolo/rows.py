@@ -21,6 +21,7 @@ __all__ = ["FAR", "RowReader"]
 _SEEN = {0.0, 1.0, 2.0}  # visibilities
 _BOX = 5  # numbers of a row: class and box
 _CORNERS = 9  # class and four corners
+_FEWEST = 4  # rows from which on all of them being in pixels is said of the set
 _SQUARE_PX = 2.0  # how far the diagonals of a rectangle may differ in length and middle: labels carry few decimals
 _UPRIGHT_PX = 2.0  # sides off the axes by less are those of an upright box
 FAR = 2.0  # a relative coordinate beyond this is in pixels, not a box that reaches outside
@@ -131,7 +132,7 @@ class RowReader:
         sizes = images.select("width", "height").to_numpy().astype(np.float64)[image_id]
         posed = keep[np.diff(offsets)[keep] > _BOX] if self.keypoints is not None else keep[:0]
         boxes, far, flat, polygons, areas = _shapes(values, offsets, keep, sizes, posed=self.keypoints is not None)
-        self._report_rows(_at(len(bad), keep[far]), "label-not-normalised", "coordinates must be 0..1, got '{}'")
+        self._report_pixels(keep, far, values, offsets, len(bad))
         table = pl.DataFrame(
             {
                 "image_id": image_id,
@@ -150,6 +151,21 @@ class RowReader:
         self._note_oriented(np.diff(offsets)[keep], polygons)
         self._note_pixels(keep[far & (boxes[:, 2:] > sizes).all(axis=1)], len(keep), images["path"])
         return table
+
+    def _report_pixels(self, keep: Ints, far: Bools, values: Floats, offsets: Ints, total: int) -> None:
+        """Rows in pixels, one by one; once where all rows of the set are."""
+        if len(keep) < _FEWEST or not far.all():
+            self._report_rows(_at(total, keep[far]), "label-not-normalised", "coordinates must be 0..1, got '{}'")
+            return
+        largest = max(float(values[offsets[row] + 1 : offsets[row + 1]].max()) for row in keep.tolist())
+        first = int(keep[0])
+        message = (
+            f"the coordinates of all {len(keep)} rows are far beyond 1, up to {largest:g}: they are in pixels; the "
+            f"first is '{' '.join(self._tokens[first])[:60]}'"
+        )
+        place = {"path": self._files[first], "line": self._lines[first], "entry": self._lines[first]}
+        facts = {"largest": largest, "rows": len(keep)}
+        self.findings.append(finding("label-not-normalised", message, count=len(keep), facts=facts, **place))  # type: ignore[arg-type]
 
     def _note_pixels(self, rows: Ints, total: int, paths: pl.Series) -> None:
         """Say so where only some of the labels are in pixels: two exports in one."""
