@@ -19,6 +19,7 @@ from sightline.core.errors import ConfigError, at, unknown_name, value_sentence
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.results import Result
+from sightline.core.text import parse_json
 from sightline.data import CODES, absolute, images_of_findings, path_from
 from sightline.media import IMAGE_SUFFIXES
 
@@ -315,12 +316,12 @@ def read_audit(path: str | Path) -> AuditResult:
     """
     file = Path(path)
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the file ({error.strerror})", where=str(file)) from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"must be JSON, got: {error.msg}", where=at(file, error.lineno)) from None
-    except (UnicodeDecodeError, RecursionError):
+    except ValueError:
         raise ConfigError("must be JSON text, got something else", where=str(file)) from None
     if not isinstance(value, dict) or not isinstance(value.get("findings"), list):
         raise ConfigError("must be the result of `sightline audit --json`, got something else", where=str(file))
