@@ -17,19 +17,28 @@ from sightline.train.run import resume, train
 from sightline.train.state import read_state
 
 
+class Stopping:
+    """A watcher that cuts the run behind its first batch."""
+
+    def note(self, text: str) -> None: ...
+
+    def phase(self, name: str, total: int) -> None:
+        self.learns = name.startswith("epoch")
+
+    def epoch(self, row: dict[str, float], best: bool) -> None: ...
+
+    def advance(self, done: int) -> None:
+        if self.learns:
+            raise KeyboardInterrupt
+
+
 @pytest.fixture(scope="module")
 def cut_run(cracks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was interrupted behind its first batch."""
-    from tests.train.conftest import Silent
-
     root = tmp_path_factory.mktemp("cut")
     settings = {"model": {"name": "unet-small"}, "data": {"path": str(cracks), "workers": 0}, "batch": 2}
     config = TrainConfig.load({**settings, "device": "cpu", "schedule": {"epochs": 3}})
     run = RunFolder.create(root, "semantic", "cut")
-
-    class Stopping(Silent):
-        def advance(self, done: int) -> None:
-            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(config, run, Stopping())

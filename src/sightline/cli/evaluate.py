@@ -16,7 +16,7 @@ import sightline.track
 from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table, warn
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError
-from sightline.core.files import write_json_atomic
+from sightline.core.files import refuse_overwriting, write_json_atomic
 from sightline.core.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class EvaluateOptions(NetworkOptions):
     batch: int = Field(default=8, ge=1, description="Images per forward pass.")
 
 
+_WRITTEN = ("tracking.json", "evaluation.json", "predictions.parquet")
+
+
 def evaluate(
     *,
     data: DataPath,
@@ -99,6 +102,9 @@ def evaluate(
     if predictions is not None and options.model_fields_set & {"batch", "device", "threads"}:
         raise ConfigError("--batch, --device and --threads are for a model to run, got --predictions")
     dataset = _choose(sightline.data.read_dataset(data), options)
+    if out is not None:
+        inputs = sightline.data.dataset_files(dataset, data)
+        refuse_overwriting((Path(out) / name for name in _WRITTEN), inputs if model is None else [model, *inputs])
     if options.best_conf and (conf is not None or track is not None):
         raise ConfigError("--best-conf must be given without --conf and --track, got both")
     if dataset.task == "semantic" and (conf is not None or options.best_conf or options.iou_type != "bbox"):

@@ -1,7 +1,7 @@
 """The formats we know, and the two doors: `read_dataset` and `write_dataset`."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ from sightline.core.config import read_yaml
 from sightline.core.dataset import OBJECTS_SCHEMA, TASKS, Dataset, Task
 from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.core.findings import Finding
+from sightline.core.frames import picture_file
 from sightline.core.process import Progress
 from sightline.data import formats
 from sightline.data.codes import finding
@@ -25,9 +26,10 @@ from sightline.data.formats.shared.image_tables import MASKED
 from sightline.data.formats.yolo import layout as yolo_layout
 from sightline.data.layout import absolute, list_files
 
-__all__ = ["FORMATS", "Format", "detect_format", "entry_lines", "read_dataset", "write_dataset"]
+__all__ = ["FORMATS", "Format", "dataset_files", "detect_format", "entry_lines", "read_dataset", "write_dataset"]
 
 
+_DATA_FILES = ("data.yaml", "data.yml", "dataset.yaml", "config.yaml")
 _SHOWN = 8  # data sets named in the message that there are several
 _LOOKED_AT = 100  # folders of a folder that are looked into for them
 
@@ -110,6 +112,16 @@ def write_dataset(
         raise ConfigError(unknown_name("format to write", format, FORMATS))
     dataset, losses = _boxes_alone(dataset) if dataset.task == "detect" else (dataset, [])
     return [*losses, *FORMATS[format].write(dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]
+
+
+def dataset_files(dataset: Dataset, path: str | Path | None = None) -> Iterator[Path]:
+    """The files a data set was read from at `path`: pictures, masks, label files, descriptions; some may be absent."""
+    objects = dataset.objects["label_path"].drop_nulls().cast(pl.String).unique()
+    noted = (f.path for f in dataset.findings if f.path is not None)
+    for name in (*dataset.images["path"], *dataset.images["mask_path"].drop_nulls(), *objects, *noted):
+        yield picture_file(dataset.root / name)
+    for place in {dataset.root, *([] if path is None else [Path(path)])}:
+        yield from (place / name for name in (DESCRIPTION_NAME, *_DATA_FILES)) if place.is_dir() else (place,)
 
 
 def detect_format(path: str | Path) -> str | None:
