@@ -1,4 +1,4 @@
-"""No verb writes over a file it reads: under its own name, by a hard link or by a symlink; nor begins what must fail."""
+"""No verb writes over a file it reads, under its own name, by hard link or symlink; nor begins what must fail."""
 
 import json
 from collections.abc import Callable
