@@ -14,6 +14,7 @@ from sightline.core.config import Config
 from sightline.core.errors import ConfigError, at, unknown_name, value_sentence
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.results import Result
+from sightline.core.text import parse_json
 from sightline.data import CODES
 
 __all__ = [
@@ -318,12 +319,12 @@ def read_audit(path: str | Path) -> AuditResult:
     """
     file = Path(path)
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the file ({error.strerror})", where=str(file)) from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"must be JSON, got: {error.msg}", where=at(file, error.lineno)) from None
-    except (UnicodeDecodeError, RecursionError):
+    except ValueError:
         raise ConfigError("must be JSON text, got something else", where=str(file)) from None
     if not isinstance(value, dict) or not isinstance(value.get("findings"), list):
         raise ConfigError("must be the result of `sightline audit --json`, got something else", where=str(file))

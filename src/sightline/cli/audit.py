@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,7 +18,7 @@ import sightline.report
 from sightline.audit import AuditOptions
 from sightline.cli.console import STDOUT, DataFormat, JsonFlag, Workers, emit_json, note, progress_bar, show_line
 from sightline.core.errors import ConfigError, at
-from sightline.core.files import write_json_atomic
+from sightline.core.files import check_writable, refuse_overwriting, write_json_atomic
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.runs import RunFolder
 from sightline.core.text import printable
@@ -82,6 +83,10 @@ def audit(
     run = None if record is None else RunFolder.open(record)
     earlier = None if since is None else sightline.audit.read_audit(since)
     dataset = sightline.data.read_dataset(data, format=format)
+    read = [file for file in (since, predictions, embeddings) if file is not None]
+    written = [file for file in (html, out, quarantine) if file is not None]
+    refuse_overwriting(written, chain(read, sightline.data.dataset_files(dataset, data)))
+    check_writable(written)
     found = None if predictions is None else sightline.data.read_predictions(predictions, dataset)
     with progress_bar() as bar:
         vectors = None

@@ -20,7 +20,7 @@ import sightline.track
 from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table, warn
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError
-from sightline.core.files import write_json_atomic
+from sightline.core.files import refuse_overwriting, write_json_atomic
 from sightline.core.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ class EvaluateOptions(NetworkOptions):
     batch: int = Field(default=8, ge=1, description="Images per forward pass.")
 
 
+_WRITTEN = ("tracking.json", "evaluation.json", "predictions.parquet")
+
+
 def evaluate(
     *,
     data: DataPath,
@@ -115,6 +118,9 @@ def evaluate(
     whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
     divided = _divide(whole_set, options)
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
+    if out is not None:
+        inputs = sightline.data.dataset_files(dataset, data)
+        refuse_overwriting((Path(out) / name for name in _WRITTEN), inputs if model is None else [model, *inputs])
     if options.best_conf and (conf is not None or track is not None):
         raise ConfigError("--best-conf must be given without --conf and --track, got both")
     if dataset.task == "semantic" and (conf is not None or options.best_conf or _of_boxes(options)):

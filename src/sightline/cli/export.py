@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from sightline.cli.console import Count, JsonFlag, emit_json, show_table
+from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.files import write_json_atomic
+from sightline.core.files import check_writable, refuse_overwriting, write_json_atomic
 from sightline.core.runs import RunFolder
-from sightline.data import read_dataset
+from sightline.data import dataset_files, read_dataset
 from sightline.deploy import export_onnx
 
 __all__ = ["export", "parity_images"]
@@ -39,7 +40,10 @@ def export(
         Folder of a run: the comparison is kept there as export.json, for its report.
     """
     target = Path(out) if out is not None else Path(model).with_suffix(".onnx")
-    result = export_onnx(model, target, images=parity_images(data, images))
+    dataset = read_dataset(data)
+    refuse_overwriting([target], [model, *dataset_files(dataset, data)])
+    check_writable([target])
+    result = export_onnx(model, target, images=_spread(dataset, images, data))
     if record is not None:
         write_json_atomic(RunFolder.open(record).path / "export.json", result)
     if json:
@@ -52,7 +56,10 @@ def export(
 
 def parity_images(data: str, count: int) -> list[Path]:
     """`count` image files spread evenly over a data set."""
-    dataset = read_dataset(data)
+    return _spread(read_dataset(data), count, data)
+
+
+def _spread(dataset: Dataset, count: int, data: str) -> list[Path]:
     if not len(dataset):
         raise DataError("a data set to compare on must have images, got none", where=data)
     rows = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int))

@@ -1,5 +1,6 @@
 """`sightline report` and `sightline card`: the page of a run, and the card of a data set."""
 
+from itertools import chain
 from pathlib import Path
 
 from sightline.audit import audit_dataset, read_audit
@@ -13,10 +14,13 @@ from sightline.cli.console import (
     progress_bar,
     show_table,
 )
-from sightline.data import read_dataset
+from sightline.core.files import refuse_overwriting
+from sightline.data import dataset_files, read_dataset
 from sightline.report import CardText, write_card, write_report, write_template
 
 __all__ = ["card", "report"]
+
+_CARD = ("card.md", "card.html", "croissant.json", "images.csv", "objects.csv")
 
 
 def report(run: str, *, out: str | None = None, data: str | None = None, json: JsonFlag = False) -> int:
@@ -31,6 +35,8 @@ def report(run: str, *, out: str | None = None, data: str | None = None, json: J
     data
         Where the data set lies now, if no longer where the run says.
     """
+    if out is not None:
+        refuse_overwriting([out], (file for file in Path(run).rglob("*") if file.name != "report.html"))
     result = write_report(run, out, data=data)
     if json:
         emit_json(result)
@@ -77,6 +83,8 @@ def card(
     else:
         with progress_bar() as bar:
             found = audit_dataset(dataset, workers=workers, progress=bar)
+    read = [file for file in (audit, describe) if file is not None]
+    refuse_overwriting((Path(out) / name for name in _CARD), chain(read, dataset_files(dataset, data)))
     result = write_card(dataset, text, found, Path(out), workers=workers)
     if json:
         emit_json(result)

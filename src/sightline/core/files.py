@@ -30,6 +30,7 @@ __all__ = [
     "atomic_path",
     "check_new_folder",
     "check_regular",
+    "check_writable",
     "file_sha256",
     "format_cell",
     "locked_folder",
@@ -75,6 +76,25 @@ def refuse_overwriting(outputs: Iterable[str | Path], inputs: Iterable[str | Pat
                 where=str(written),
                 do="Choose another folder or name to write to",
             )
+
+
+def check_writable(outputs: Iterable[str | Path]) -> None:
+    """OSError, before any work, where a file cannot be written: its folder takes none, or it is a folder itself.
+
+    Folders that do not exist are made when the file is.
+    """
+    for path in map(Path, outputs):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+        above = next(p for p in path.absolute().parents if p.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "is no folder", str(above))
+        try:
+            with tempfile.TemporaryFile(dir=above):
+                pass
+        except OSError as error:
+            error.filename = str(path)
+            raise
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import plain, write_bytes_atomic
 from sightline.core.tables import Rows, fit_table
+from sightline.core.text import parse_json
 
 __all__ = ["LEFT_OUT", "PREDICTED_IMAGES_SCHEMA", "PREDICTIONS_SCHEMA", "Predictions", "predictions_from_rows"]
 
@@ -107,7 +108,7 @@ class Predictions:
         try:
             metadata = pl.read_parquet_metadata(file)
             table = pl.read_parquet(file)
-        except (OSError, pl.exceptions.PolarsError) as error:
+        except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise DataError(
                 f"must be a predictions file in Parquet, got: {str(error).splitlines()[0]}", where=str(file)
             ) from None
@@ -129,8 +130,8 @@ class Predictions:
 
 def _metadata(raw: str, file: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(raw)
-    except (ValueError, RecursionError):
+        meta = parse_json(raw)
+    except ValueError:
         meta = None
     if not isinstance(meta, dict):
         raise DataError("must carry Sightline's metadata, got metadata that is no JSON object", where=str(file))

@@ -15,15 +15,65 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sightline.core.errors import ConfigError
-from sightline.core.files import locked_folder, remove_leftovers, write_json_atomic
+import pydantic
 
-__all__ = ["RunFolder", "hardware", "package_versions", "provenance"]
+from sightline.core.errors import ConfigError, value_sentence
+from sightline.core.files import check_regular, locked_folder, remove_leftovers, write_json_atomic
+from sightline.core.text import parse_json
+
+__all__ = ["RunFolder", "hardware", "package_versions", "provenance", "read_record"]
 
 _PACKAGES = (
     "sightline", "numpy", "polars", "numba", "opencv-python-headless", "pillow", "simplejpeg", "av", "hotcoco",
     "supervision", "onnxruntime", "onnx", "torch", "torchvision",
 )  # fmt: skip
+
+
+class _Record(pydantic.BaseModel):
+    """What `run.json` may say, as far as anything reads it; other keys are kept as they are."""
+
+    status: str | None = None
+    task: str | None = None
+    command: list[str] | None = None
+    started: str | None = None
+    git: dict[str, Any] | None = None
+    versions: dict[str, str | None] | None = None
+    hardware: dict[str, Any] | None = None
+    seeds: dict[str, Any] | None = None
+    data_digest: str | None = None
+    data: dict[str, Any] | None = None
+    model: dict[str, Any] | str | None = None
+    preprocess: dict[str, Any] | None = None
+    chosen: dict[str, dict[str, Any]] | None = None
+    resumed: list[dict[str, Any]] | None = None
+    notes: list[str] | None = None
+    watched: list[dict[str, Any]] | None = None
+    findings: list[dict[str, Any]] | None = None
+    epochs_done: int | None = None
+    best: dict[str, Any] | None = None
+    duration_s: float | None = None
+    images_per_s: float | None = None
+    peak_memory_mb: float | None = None
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """What a `run.json` says; ConfigError, naming file and key, where it is no JSON or says something else.
+
+    OSError where the file cannot be read.
+    """
+    file = Path(path)
+    check_regular(file)
+    try:
+        value = parse_json(file.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"must be JSON, got: {error}", where=str(file)) from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"must be a JSON object, got a {type(value).__name__}", where=str(file))
+    try:
+        _Record.model_validate(value, strict=True)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{value_sentence(error.errors(include_url=False)[0]):.300}", where=str(file)) from None
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +15,7 @@ from sightline.core.config import read_yaml
 from sightline.core.dataset import OBJECTS_SCHEMA, TASKS, Dataset, Task
 from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.core.findings import Finding
+from sightline.core.frames import picture_file
 from sightline.core.process import Progress
 from sightline.data import formats
 from sightline.data.codes import finding
@@ -28,9 +29,10 @@ from sightline.data.inventory import account_for_pictures
 from sightline.data.layout import JUNK_FOLDERS, absolute, list_files
 from sightline.data.unknown import describe_unknown
 
-__all__ = ["FORMATS", "Format", "detect_format", "entry_lines", "read_dataset", "write_dataset"]
+__all__ = ["FORMATS", "Format", "dataset_files", "detect_format", "entry_lines", "read_dataset", "write_dataset"]
 
 
+_DATA_FILES = ("data.yaml", "data.yml", "dataset.yaml", "config.yaml")
 _SHOWN = 8  # data sets named in the message that there are several
 _LOOKED_AT = 100  # folders of a folder that are looked into for them
 
@@ -138,6 +140,16 @@ def write_dataset(
     dataset = _without_groups(dataset)
     dataset, losses = _boxes_alone(dataset) if dataset.task == "detect" else (dataset, [])
     return [*losses, *write(dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]
+
+
+def dataset_files(dataset: Dataset, path: str | Path | None = None) -> Iterator[Path]:
+    """The files a data set was read from at `path`: pictures, masks, label files, descriptions; some may be absent."""
+    objects = dataset.objects["label_path"].drop_nulls().cast(pl.String).unique()
+    noted = (f.path for f in dataset.findings if f.path is not None)
+    for name in (*dataset.images["path"], *dataset.images["mask_path"].drop_nulls(), *objects, *noted):
+        yield picture_file(dataset.root / name)
+    for place in {dataset.root, *([] if path is None else [Path(path)])}:
+        yield from (place / name for name in (DESCRIPTION_NAME, *_DATA_FILES)) if place.is_dir() else (place,)
 
 
 def detect_format(path: str | Path) -> str | None:

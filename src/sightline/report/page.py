@@ -1,6 +1,7 @@
 """The report: one HTML file that holds everything it shows and loads nothing."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from sightline.report.operation import (
 )
 from sightline.report.origin import origin_section, recompute_section
 from sightline.report.pictures import pictures_section
-from sightline.report.records import RunRecord, read_data_now, read_run
+from sightline.report.records import RunRecord, read_data_now, read_run, reading
 from sightline.report.rendering import render_template
 from sightline.report.training import training_section
 
@@ -48,7 +49,8 @@ def write_report(
     record = read_run(run_folder)
     sections = build_sections(record, data)
     target = Path(out) if out is not None else record.folder / "report.html"
-    page = render_page(record, sections)
+    with reading(record.folder, "run.json", "evaluation.json", "audit.json"):
+        page = render_page(record, sections)
     try:
         write_text_atomic(target, page)
     except OSError as error:
@@ -58,18 +60,25 @@ def write_report(
 
 def build_sections(record: RunRecord, data: str | Path | None = None) -> list[Section]:
     """All sections in the order of the page, below the headline."""
-    now = read_data_now(record, data)
-    return [
-        data_section(record, now),
-        training_section(record),
-        accuracy_section(record),
-        pictures_section(record, now),
-        latency_section(record),
-        export_section(record),
-        tracking_section(record),
-        origin_section(record),
-        recompute_section(record),
+    folder = record.folder
+    with reading(folder, "config.yaml", "run.json"):
+        now = read_data_now(record, data)
+    parts: list[tuple[Callable[[], Section], str]] = [
+        (lambda: data_section(record, now), "run.json or audit.json"),
+        (lambda: training_section(record), "metrics.jsonl or run.json"),
+        (lambda: accuracy_section(record), "evaluation.json"),
+        (lambda: pictures_section(record, now), "predictions.parquet"),
+        (lambda: latency_section(record), "video.json"),
+        (lambda: export_section(record), "export.json"),
+        (lambda: tracking_section(record), "tracking.json"),
+        (lambda: origin_section(record), "run.json"),
+        (lambda: recompute_section(record), "run.json"),
     ]
+    sections = []
+    for build, files in parts:
+        with reading(folder, files):
+            sections.append(build())
+    return sections
 
 
 def render_page(record: RunRecord, sections: list[Section]) -> str:

@@ -1,21 +1,44 @@
 """What a run folder holds, read once: each part or its absence, never a made-up value."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from sightline.audit.splits import hold_out
+from sightline.core.config import read_yaml
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError, InputError, at
+from sightline.core.files import check_regular
 from sightline.core.predictions import Predictions
+from sightline.core.runs import read_record
+from sightline.core.text import parse_json
 from sightline.data import read_dataset
 from sightline.data.splits import exclude_images
 
-__all__ = ["DataNow", "RunRecord", "evaluated_part", "read_data_now", "read_run"]
+__all__ = ["DataNow", "RunRecord", "evaluated_part", "read_data_now", "read_run", "reading"]
+
+
+_LARGEST = 1e30  # no number of a run is near it; beyond, sums over epochs may leave what a float holds
+_OTHER_THAN_WRITTEN = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, pl.exceptions.PolarsError,
+)  # fmt: skip
+
+
+@contextmanager
+def reading(folder: Path, *names: str) -> Iterator[None]:
+    """Work on files of a run, which hold what anybody wrote there: DataError, naming them, where that is in the way."""
+    try:
+        yield
+    except _OTHER_THAN_WRITTEN as error:
+        got = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        message = f"must hold what sightline writes there, got something else ({got:.160})"
+        do = "Make the file again with the verb that wrote it"
+        raise DataError(message, where=str(folder / " or ".join(names)), do=do) from error
 
 
 @dataclass(frozen=True)
@@ -53,7 +76,7 @@ class RunRecord:
     @property
     def settings(self) -> dict[str, Any]:
         """What `config.yaml` says, without its sections: each setting by its short name; empty without the file."""
-        value = yaml.safe_load(self.config) if self.config else None
+        value = read_yaml(self.folder / "config.yaml") if self.config else None
         flat: dict[str, Any] = {}
         for key, part in (value if isinstance(value, dict) else {}).items():
             flat |= part if isinstance(part, dict) else {key: part}
@@ -69,13 +92,16 @@ class RunRecord:
 def read_run(folder: str | Path) -> RunRecord:
     """The record of a run folder. DataError where there is no `run.json`, or where a file in it is damaged."""
     path = Path(folder)
-    run = _object(path / "run.json")
-    if run is None:
+    try:
+        run = read_record(path / "run.json")
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             "must be a run folder with a run.json, got none",
             where=str(path),
             do="give the folder that 'sightline train' made",
-        )
+        ) from None
+    except OSError as error:
+        raise DataError(f"cannot read the file ({error.strerror})", where=str(path / "run.json")) from None
     predictions = path / "predictions.parquet"
     return RunRecord(
         folder=path,
@@ -95,6 +121,7 @@ def read_run(folder: str | Path) -> RunRecord:
 
 def _text(path: Path) -> str | None:
     try:
+        check_regular(path)
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -111,14 +138,28 @@ def _object(path: Path) -> dict[str, Any] | None:
 
 def _rows(path: Path) -> tuple[dict[str, Any], ...]:
     lines = (_text(path) or "").splitlines()
-    return tuple(_parse(line, path, number) for number, line in enumerate(lines) if line.strip())
+    return tuple(
+        _epoch(_parse(line, path, number), at(path, number + 1)) for number, line in enumerate(lines) if line.strip()
+    )
+
+
+def _epoch(row: dict[str, Any], where: str) -> dict[str, Any]:
+    wrong = [
+        name for name, value in row.items() if type(value) not in {int, float, type(None)} or abs(value or 0) > _LARGEST
+    ]
+    if wrong or not isinstance(row.get("epoch"), int):
+        name = wrong[0] if wrong else "epoch"
+        raise DataError(f"'{name:.60}' of an epoch must be a number, got {row.get(name)!r:.60}", where=where)
+    return row
 
 
 def _parse(text: str, path: Path, lines_before: int) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except json.JSONDecodeError as error:
         raise DataError(f"must be JSON, got: {error.msg}", where=at(path, lines_before + error.lineno)) from None
+    except ValueError as error:
+        raise DataError(f"must be JSON, got: {error}", where=at(path, lines_before + 1)) from None
     if not isinstance(value, dict):
         raise DataError(f"must be a JSON object, got a {type(value).__name__}", where=at(path, lines_before + 1))
     return value

@@ -1,12 +1,10 @@
 """What a run says of itself before its first step: the facts of `run.json` and the notes worth reading."""
 
-import json
 from typing import Any
 
 import torch
 
-from sightline.core.errors import ConfigError
-from sightline.core.runs import RunFolder, provenance
+from sightline.core.runs import RunFolder, provenance, read_record
 from sightline.train.capacity import copies_note
 from sightline.train.config import TrainConfig
 from sightline.train.data.images import NetworkImages
@@ -83,10 +81,4 @@ def cache_notes(images: NetworkImages, workers: int) -> list[str]:
 def earlier_record(run: RunFolder) -> dict[str, Any]:
     """The `run.json` of a run that is gone on with, empty where it was cut before; ConfigError where it is damaged."""
     path = run.path / "run.json"
-    try:
-        record = json.loads(path.read_bytes()) if path.is_file() else {}
-    except ValueError as error:
-        raise ConfigError(f"must be JSON, got: {error}", where=str(path)) from None
-    if not isinstance(record, dict):
-        raise ConfigError(f"must be a JSON object, got a {type(record).__name__}", where=str(path))
-    return record
+    return read_record(path) if path.exists() else {}

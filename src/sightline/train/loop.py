@@ -226,7 +226,7 @@ class Learner:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         place = state["place"]
-        self.epoch, self.done, self.steps, self.skipped = (place[n] for n in ("epoch", "done", "steps", "skipped"))
+        self.epoch, self.done, self.steps, self.skipped = (int(place[n]) for n in ("epoch", "done", "steps", "skipped"))
         self.term_sums = dict(state["noted"]["term_sums"])
         self.gradients.load_state_dict(state["noted"]["gradients"])
 

@@ -4,6 +4,8 @@ import math
 import time
 from typing import Any, Protocol
 
+import pydantic
+
 from sightline.core.metadata import OperatingPoint
 from sightline.core.process import StopRequest
 from sightline.core.runs import RunFolder
@@ -12,13 +14,24 @@ from sightline.train.data.images import Batch, SeededBatches
 from sightline.train.loggers import RunLogger, open_loggers, write_rows
 from sightline.train.loop import Learner
 from sightline.train.rules import RunFacts, has_passed, watch
-from sightline.train.state import random_state, restore_random_state, save_state
+from sightline.train.state import fitting, random_state, restore_random_state, save_state
 from sightline.train.strips import draw_strips, strip_columns
 from sightline.train.validation import Evaluation, LossObserver, Validator, by_class, headline, watched
 
 __all__ = ["Recorder", "Watcher"]
 
 _CLASS_TERMS = ("cls", "ce", "bce")
+
+
+class _Record(pydantic.BaseModel):
+    """What a state says of the epochs so far."""
+
+    rows: list[dict[str, float]]
+    metric: str
+    best_value: float
+    best_epoch: int
+    watched: list[dict[str, Any]]
+    seconds: float
 
 
 class Watcher(Protocol):
@@ -199,17 +212,20 @@ class Recorder:
             "watched": self.watched,
             "seconds": self._saved - self._epoch_started if self.learner.done else 0.0,
         }
-        state = {"learner": self.learner.state_dict(), "record": record, "random": random_state()}
+        settings = self.config.model_dump(mode="json")
+        parts = {"learner": self.learner.state_dict(), "record": record, "random": random_state()}
+        state = {**parts, "settings": settings}
         save_state(self.run.weights / "last.ckpt", state)
 
     def _load(self, state: dict[str, Any]) -> None:
-        self.learner.load_state_dict(state["learner"])
-        restore_random_state(state["random"])
-        record = state["record"]
-        self.rows, self.watched = list(record["rows"]), list(record["watched"])
-        self.metric, self.best_value, self.best_epoch = record["metric"], record["best_value"], record["best_epoch"]
+        with fitting(self.run.path / "weights" / "last.ckpt"):
+            self.learner.load_state_dict(state["learner"])
+            restore_random_state(state["random"])
+            record = _Record.model_validate(state["record"])
+        self.rows, self.watched = record.rows, record.watched
+        self.metric, self.best_value, self.best_epoch = record.metric, record.best_value, record.best_epoch
         self.seconds_before = sum(row["seconds"] for row in self.rows)
-        self._seconds_done = record["seconds"]
+        self._seconds_done = record.seconds
 
 
 def _validation_columns(evaluation: Evaluation, numbers: dict[str, float], observer: LossObserver) -> dict[str, float]:

@@ -118,18 +118,44 @@ def resume(
             )
         path = run.path / "weights" / "last.ckpt"
         state = read_state(path) if processes.once(path.is_file) else None
-        config = _with_earlier_workers(TrainConfig.read(run.path / "config.yaml"), earlier)
+        config = TrainConfig.read(run.path / "config.yaml")
+        if state is not None:
+            _check_settings(config, state, run)
+        config = _with_earlier_workers(config, earlier)
         session = prepare_session(config, run, watcher, command, processes)
         _add_earlier(session, earlier)
         return _fit(session, state)
 
 
+_MAY_CHANGE = ("data.path", "data.workers", "device", "logging", "checkpoint.save_every_s")
+"""Settings that change where and how a run works and not what it learns; the data are compared by their digest."""
+
+
+def _check_settings(config: TrainConfig, state: dict[str, Any], run: RunFolder) -> None:
+    """ConfigError where the settings are no longer those of the state that is gone on with."""
+    before, now = (_flat(settings) for settings in (state["settings"], config.model_dump(mode="json")))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE):
+            raise ConfigError(
+                f"'{key}' must be what the run began with ({before.get(key)!r:.40}), got {now.get(key)!r:.40}",
+                where=str(run.path / "config.yaml"),
+                do="put it back, or start a new run",
+            )
+
+
+def _flat(settings: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat
+
+
 def _with_earlier_workers(config: TrainConfig, earlier: dict[str, Any]) -> TrainConfig:
     """The settings with the loader processes chosen before; a chosen batch size is in the settings already."""
-    chosen = earlier.get("chosen", {}).get("workers")
-    if config.data.workers != "auto" or chosen is None:
+    chosen = earlier.get("chosen", {}).get("workers", {}).get("value")
+    if config.data.workers != "auto" or not isinstance(chosen, int):
         return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"workers": chosen["value"]})})
+    return config.model_copy(update={"data": config.data.model_copy(update={"workers": chosen})})
 
 
 def _add_earlier(session: "Session", earlier: dict[str, Any]) -> None:

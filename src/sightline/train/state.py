@@ -2,11 +2,9 @@
 
 import io
 import os
-import pickle
 import random
 import re
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,39 +14,57 @@ import numpy as np
 import torch
 
 from sightline.core.errors import ConfigError
-from sightline.core.files import atomic_path
+from sightline.core.files import atomic_path, check_regular
 
 __all__ = [
     "deterministic_operations",
+    "fitting",
     "random_state",
     "read_state",
     "restore_random_state",
     "save_state",
 ]
 
-FORMAT = "sightline run 2"
+FORMAT = "sightline run 3"
 """What a state says it is; a change of its parts makes another number."""
+PARTS = ("learner", "record", "random", "settings")
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a run's state, whole or not at all; OSError where it does not fit."""
+    """Write a run's state, whole or not at all, also where the power is cut; OSError where it does not fit."""
     data = io.BytesIO()  # torch reports a full disk as an error of its own kind
     torch.save({"format": FORMAT, **state}, data)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=True) as temporary:
         temporary.write_bytes(data.getbuffer())
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """What `save_state` wrote; ConfigError for another file, or one that an earlier version wrote."""
     try:
+        check_regular(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        got = str(error).splitlines()[0] if str(error) else "a damaged file"
-    else:
-        if isinstance(state, dict) and state.get("format") == FORMAT:
-            return state
-        got = "one of another version of sightline"
-    raise ConfigError(f"must be the state of a run, got {got}", where=str(path), do="start a new run")
+    except Exception:  # noqa: BLE001 - a damaged pickle can raise anything; torch's own words advise to run its code
+        raise _unusable(path, "a damaged file, or one that runs code when it is opened") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise _unusable(path, "one of another version of sightline")
+    missing = [part for part in PARTS if not isinstance(state.get(part), dict)]
+    if missing:
+        raise _unusable(path, f"one without '{missing[0]}'")
+    return state
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """What is taken from a state must be there and fit the run: ConfigError, naming the file, where it does not."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        got = " ".join(f"{error}".split())[:200]
+        raise _unusable(path, f"one that does not fit ({type(error).__name__}: {got})") from None
+
+
+def _unusable(path: Path, got: str) -> ConfigError:
+    return ConfigError(f"must be the state of this run, got {got}", where=str(path), do="start a new run")
 
 
 def random_state() -> dict[str, Any]:

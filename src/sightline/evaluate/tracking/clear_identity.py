@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy.optimize import linear_sum_assignment
 
+from sightline.core.kernels import njit
 from sightline.evaluate.tracking.sequences import EPS, MATCH_IOU, IntArray, MatchedSequence
 from sightline.ops.boxes import FloatArray
 

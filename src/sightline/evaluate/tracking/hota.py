@@ -3,9 +3,9 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numba import njit
 from scipy.optimize import linear_sum_assignment
 
+from sightline.core.kernels import njit
 from sightline.evaluate.tracking.sequences import EPS, IntArray, MatchedSequence
 from sightline.ops.boxes import FloatArray
 

@@ -1,6 +1,5 @@
 """What ablation and search share: a file that describes them, and runs that are made, continued or already there."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from typing import Any
 from sightline.core.errors import ConfigError, SightlineError
 from sightline.core.files import write_json_atomic, write_text_atomic
 from sightline.core.results import Result
-from sightline.core.runs import RunFolder
+from sightline.core.runs import RunFolder, read_record
+from sightline.core.text import parse_json
 from sightline.models import create
 from sightline.train.config import TrainConfig, nest_settings
 
@@ -70,7 +70,17 @@ def write_tables(result: Result, folder: Path, name: str) -> None:
 def read_rows(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.jsonl`; none where no epoch has ended."""
     path = run / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [_object(line, path) for line in path.read_text(errors="replace").splitlines()] if path.is_file() else []
+
+
+def _object(text: str, path: Path) -> dict[str, Any]:
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise ConfigError(f"must be JSON, got: {error}", where=str(path)) from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"must be a JSON object, got a {type(value).__name__}", where=str(path))
+    return value
 
 
 def read_outcome(run: Path) -> RunOutcome | None:
@@ -78,11 +88,16 @@ def read_outcome(run: Path) -> RunOutcome | None:
     record = run / "run.json"
     if not record.is_file():
         return None
-    facts = json.loads(record.read_bytes())
+    facts = read_record(record)
     if facts.get("status") != "finished":
         return None
-    evaluation = json.loads((run / "evaluation.json").read_bytes())
-    return RunOutcome(run, read_rows(run), evaluation["metrics"], float(facts["duration_s"]))
+    judged = run / "evaluation.json"
+    evaluation = _object(judged.read_text(errors="replace"), judged) if judged.is_file() else {}
+    metrics, seconds = evaluation.get("metrics"), facts.get("duration_s")
+    if not isinstance(metrics, dict) or not isinstance(seconds, (int, float)):
+        message = "a finished run must have its metrics and duration, got none: its files were altered"
+        raise ConfigError(message, where=str(run), do="remove the folder, and the run is made again")
+    return RunOutcome(run, read_rows(run), metrics, float(seconds))
 
 
 def run_in_process(config: TrainConfig, folder: Path, threads: int) -> RunOutcome:
