@@ -59,3 +59,29 @@ def test_what_is_not_ours_is_refused(text, part):
     assert part in str(caught.value)
     assert str(caught.value).startswith("m.onnx: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("class_names", ["van", "car"]),
+        ("architecture", "yolo11s"),
+        ("model_digest", "sha256:0"),
+        ("operating_point", {"conf": 0.9, "iou": 0.7, "max_det": 300}),
+        ("seal", "sha256:0"),
+        ("seal", None),
+    ],
+)
+def test_altered_metadata_is_noticed(key, value):
+    values = json.loads(metadata().to_json())
+    with pytest.raises(ModelError, match="metadata must match the digest beside it"):
+        ModelMetadata.from_json(json.dumps({**values, key: value}), "m.onnx")
+    values["preprocess"]["mean"] = [0.5, 0.5, 0.5]
+    with pytest.raises(ModelError, match="metadata must match the digest beside it"):
+        ModelMetadata.from_json(json.dumps(values), "m.onnx")
+
+
+def test_files_from_before_the_digest_are_read():
+    values = json.loads(metadata().to_json())
+    del values["seal"]
+    assert ModelMetadata.from_json(json.dumps(values | {"schema_version": 1}), "m.onnx").class_names

@@ -386,3 +386,27 @@ def test_one_number_beyond_any_picture_costs_one_row(tmp_path: Path, number: str
         dataset = read_dataset(folder)
         assert (dataset.format, dataset.objects.height) == (folder.name, 1)
         assert [f.line is not None for f in dataset.findings if f.code == "label-malformed"] == [True]
+
+
+@pytest.mark.parametrize("target", [".", "..", "../.."])
+def test_links_that_lead_back_up_multiply_nothing(tmp_path: Path, save_image, target: str) -> None:
+    for i in range(3):
+        save_image(f"set/images/{i}.png")
+        (tmp_path / "set/labels").mkdir(exist_ok=True)
+        (tmp_path / f"set/labels/{i}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    for folder in ("images", "labels"):
+        (tmp_path / f"set/{folder}/a-link").symlink_to(target)
+    (tmp_path / "set/images/loop.png").symlink_to("loop.png")
+    data = read_dataset(tmp_path / "set")
+    assert data.images["path"].to_list() == [f"images/{i}.png" for i in range(3)]
+    assert not [f for f in data.findings if f.code == "label-missing-file"]
+
+
+def test_a_folder_of_links_to_pictures_elsewhere_is_read(tmp_path: Path, save_image) -> None:
+    for i in range(2):
+        save_image(f"store/{i}.png")
+    (tmp_path / "set/labels").mkdir(parents=True)
+    (tmp_path / "set/images").symlink_to("../store")
+    for i in range(2):
+        (tmp_path / f"set/labels/{i}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert len(read_dataset(tmp_path / "set")) == 2

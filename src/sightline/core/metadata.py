@@ -1,5 +1,7 @@
 """What a model file says about itself: one JSON text, the same in weights and in ONNX files, readable without torch."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,6 +10,7 @@ import pydantic
 from sightline.core.config import Config
 from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, ModelError
+from sightline.core.files import plain
 from sightline.core.preprocess import Preprocess
 from sightline.core.text import parse_json
 
@@ -15,7 +18,8 @@ __all__ = ["METADATA_KEY", "MODEL_SCHEMA_VERSION", "ModelMetadata", "OperatingPo
 
 METADATA_KEY = "sightline"
 """Name of the one entry that holds the JSON text, in safetensors and in ONNX."""
-MODEL_SCHEMA_VERSION = 1
+MODEL_SCHEMA_VERSION = 2
+_SEALED_SINCE = 2
 _MAX_BYTES = 4_000_000
 
 
@@ -24,7 +28,7 @@ class OperatingPoint(Config):
 
     conf: float = pydantic.Field(default=0.25, ge=0, le=1)
     iou: float = pydantic.Field(default=0.7, ge=0, le=1)
-    max_det: int = pydantic.Field(default=300, ge=1)
+    max_det: int = pydantic.Field(default=300, ge=1, le=100_000)
 
 
 class ModelMetadata(Config):
@@ -61,11 +65,25 @@ class ModelMetadata(Config):
                 where=str(where),
                 do="the file was written by a newer Sightline; install that",
             )
+        seal = values.pop("seal", None)
         try:
-            return cls.load(values, where=str(where))
+            made = cls.load(values, where=str(where))
         except ConfigError as error:
             raise ModelError(f"metadata is unusable: {error.what}", where=str(where)) from None
+        if made.schema_version >= _SEALED_SINCE and seal != _seal(values):
+            message = "metadata must match the digest beside it, got another text"
+            raise ModelError(message, where=str(where), do="the file was altered; fetch, train or export it again")
+        return made
 
     def to_json(self) -> str:
-        """The JSON text that `from_json` takes back."""
-        return self.model_dump_json()
+        """The JSON text that `from_json` takes back: the fields, and a digest of them as `seal`.
+
+        A changed mean, class name or channel order makes another model of the same tensors, and is noticed by it.
+        """
+        values = plain(self.model_dump(mode="json"))
+        return json.dumps({**values, "seal": _seal(values)})
+
+
+def _seal(values: dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -42,15 +42,39 @@ _SPLIT_WORDS = {
 
 
 def list_files(folder: Path, suffixes: Iterable[str], *, recursive: bool = False) -> list[Path]:
-    """The files of a folder with one of the suffixes (any case), sorted; hidden files and folders are left out."""
+    """The files of a folder with one of the suffixes (any case), sorted; hidden files and folders are left out.
+
+    Links are followed, and a folder that several names lead to is looked into once: links may lead back up.
+    """
     wanted = frozenset(suffixes)
     found: list[Path] = []
+    seen = {_identity(folder)}
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in JUNK_FOLDERS) if recursive else []
+        below = [f for f in folders if not f.startswith(".") and f not in JUNK_FOLDERS] if recursive else []
+        # Folders before links to folders: a file is called by the name it has, not by one that leads to it.
+        places = sorted((Path(parent, f) for f in below), key=lambda p: (p.is_symlink(), p.name))
+        folders[:] = [p.name for p in places if _is_new(p, seen)]
         found += [
             Path(parent, n) for n in names if posixpath.splitext(n)[1].lower() in wanted and not n.startswith(".")
         ]
     return sorted(found)
+
+
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder, under whatever name, is not among those `seen`, to which it is added."""
+    here = _identity(folder)
+    is_new = here not in seen
+    seen.add(here)
+    return is_new
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What a folder is, whatever it is called; (0, 0) where it cannot be asked."""
+    try:
+        state = folder.stat()
+    except OSError:
+        return 0, 0
+    return state.st_dev, state.st_ino
 
 
 def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
