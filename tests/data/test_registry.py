@@ -32,13 +32,13 @@ def test_path_that_matches_nothing_lists_what_was_looked_for(tmp_path: Path) -> 
     ("files", "seen", "nearest"),
     [
         ({"a.txt": "0 12 30 44 9", "b.txt": "0 3 4 5 6"}, "2 .txt with 5 integers a line", "these are pixels"),
-        ({"a.json": '[{"id": 1, "annotations": [{"result": [{"from_name": "label"}]}]}]'}, "1 .json", "Label Studio"),
+        ({"a.json": '[{"id": 1, "annotations": [{"result": [{"from_name": "label"}]}]}]'}, "1 .json", "label-studio"),
         (
             {"a.txt": "Car 0.00 0 -1.57 599.41 156.40 629.75 189.25 2.8 2.6 12.3 0.4 1.4 69.4 -1.5"},
             "15 fields",
-            "KITTI",
+            "kitti",
         ),
-        ({"boxes.csv": "filename,width,height,class,left,top"}, "the columns filename,width", "CSV"),
+        ({"boxes.csv": "filename,width,height,class,left,top"}, "the columns filename,width", "csv-boxes"),
         ({"set.zip": "PK"}, "1 .zip", "unpack it: unzip set.zip -d data"),
     ],
 )
@@ -180,3 +180,42 @@ def test_an_archive_is_refused_with_the_command_that_unpacks_it(tmp_path: Path, 
         read_dataset(tmp_path / name)
     assert command in str(raised.value)
     assert f"{tmp_path}/{name.split('.', maxsplit=1)[0]}" in str(raised.value)
+
+
+def test_folders_of_the_splits_are_one_data_set(tmp_path: Path, save_image) -> None:
+    xml = "<annotation><object><name>{}</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    for split, name in (("train", "cat"), ("valid", "dog"), ("test", "cat")):
+        save_image(f"{split}/a.jpg")
+        (tmp_path / f"{split}/a.xml").write_text(xml.format(name) + "</object></annotation>")
+    (tmp_path / "valid/lonely.xml").write_text(xml.format("dog") + "</object></annotation>")
+    data = read_dataset(tmp_path)
+    assert (data.format, data.task, data.root, data.name) == ("voc", "detect", tmp_path, tmp_path.name)
+    assert sorted(data.images.select("path", "split").rows()) == [
+        ("test/a.jpg", "test"), ("train/a.jpg", "train"), ("valid/a.jpg", "val"),
+    ]  # fmt: skip
+    assert sorted(data.class_names) == ["cat", "dog"]
+    named = dict(data.objects.select(pl.col("label_path").cast(str), "class_id").rows())
+    assert {path: data.class_names[c] for path, c in named.items()} == {
+        "train/a.xml": "cat", "valid/a.xml": "dog", "test/a.xml": "cat",
+    }  # fmt: skip
+    assert "valid/lonely.xml" in {f.path for f in data.findings}
+    (tmp_path / "other").mkdir()
+    save_image("other/a.jpg")
+    (tmp_path / "other/a.xml").write_text(xml.format("cat") + "</object></annotation>")
+    with pytest.raises(DataError, match="must be one data set, got several"):
+        read_dataset(tmp_path)
+
+
+def test_folders_of_mask_splits_with_names_of_their_values(tmp_path: Path, save_image, save_mask) -> None:
+    for split in ("train", "valid"):
+        save_image(f"{split}/a_jpg.rf.x.jpg")
+        save_mask(f"{split}/a_jpg.rf.x_mask.png", np.arange(24 * 32).reshape(24, 32) % 3)
+        (tmp_path / f"{split}/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, cat\n2, dog\n")
+    data = read_dataset(tmp_path)
+    assert (data.task, data.class_names, sorted(data.splits)) == (
+        "semantic", ("background", "cat", "dog"), ["train", "val"],
+    )  # fmt: skip
+    assert data.images["mask_path"].to_list() == [f"{s}/a_jpg.rf.x_mask.png" for s in ("train", "valid")]
+    (tmp_path / "valid/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, dog\n2, cat\n")
+    with pytest.raises(DataError, match="a mask value must be one class in every split, got 'cat' and 'dog' for 1"):
+        read_dataset(tmp_path)

@@ -26,6 +26,7 @@ from sightline.data.formats.mot import read as mot
 from sightline.data.formats.shared.image_tables import MASKED
 from sightline.data.formats.yolo import layout as yolo_layout
 from sightline.data.inventory import account_for_pictures
+from sightline.data.joining import join_splits, splits_of_folders
 from sightline.data.layout import JUNK_FOLDERS, absolute, list_files
 from sightline.data.unknown import describe_unknown
 
@@ -105,6 +106,10 @@ def read_dataset(path: str | Path, *, format: str | None = None, task: Task | No
         return _with_task(_read_described(file, named=not place.is_dir()), task)
     place = absolute(place)
     if format is None:
+        parts = {} if detect_format(place) is not None else splits_of_folders(_formats_below(place))
+        if parts:
+            joined = join_splits({split: read_dataset(folder) for split, folder in parts.items()}, place)
+            return _with_task(account_for_pictures(joined, place, detect_format), task)
         inner, format = _find(place)  # noqa: A001
         return _with_task(account_for_pictures(FORMATS[format].read(inner), place, detect_format), task)
     return _with_task(account_for_pictures(FORMATS[format].read(place), place, detect_format), task)
@@ -190,7 +195,7 @@ def _find(path: Path) -> tuple[Path, str]:
         if len(below) != 1:
             break
         place = below[0]
-    several = [(p, name) for p in _data_below(place) if (name := detect_format(p)) is not None]
+    several = _formats_below(place)
     if len(several) > 1:
         shown = ", ".join(f"{p.relative_to(path).as_posix()} ({name})" for p, name in several[:_SHOWN])
         more = f" and {len(several) - _SHOWN} more" if len(several) > _SHOWN else ""
@@ -208,6 +213,10 @@ def _find(path: Path) -> tuple[Path, str]:
         where=str(path),
         do=inner[0] if inner else f"Name the format with --format, or describe the folders in a {DESCRIPTION_NAME}",
     )
+
+
+def _formats_below(path: Path) -> list[tuple[Path, str]]:
+    return [(p, name) for p in _data_below(path) if (name := detect_format(p)) is not None]
 
 
 def _folders(path: Path) -> list[Path]:

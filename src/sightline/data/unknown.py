@@ -26,13 +26,13 @@ class Seen(NamedTuple):
 
 
 _JSON_KINDS = (
-    ('"rectanglelabels"|"from_name"', "Label Studio's JSON", "export as COCO or YOLO"),
-    ('"shape_attributes"|"region_attributes"', "a VGG Image Annotator project", "export as COCO"),
+    ('"rectanglelabels"|"from_name"', "label-studio", "each region must state original_width and original_height"),
+    ('"shape_attributes"|"region_attributes"', "via", "it must have filename, regions and shape_attributes"),
     ('"items".*"label_id"|"categories": *{ *"label"', "Datumaro's JSON", "convert it to COCO with Datumaro"),
     ('"geometryType"|"classTitle"', "a Supervisely project", "export as COCO or Pascal VOC"),
     ('"imgHeight".*"objects"', "Cityscapes polygons", "name the labelIds as `masks` in a sightline.yaml"),
-    ('"box2d"|"poly2d"', "BDD100K's JSON", "convert it to COCO with the tools of that set"),
-    ('"coordinates".*"width"', "CreateML's JSON", "export as COCO"),
+    ('"box2d"|"poly2d"', "bdd100k", "each frame must have a name and labels with a category"),
+    ('"coordinates".*"width"', "createml", "each entry must have image, annotations and coordinates"),
     ('"shapes".*"imagePath"', "labelme", "one file for each image must lie beside it"),
     ('"bbox".*"segmentation"|"images"|"annotations"', "coco", "it must have the lists images, annotations, categories"),
 )
@@ -113,7 +113,10 @@ def _nearest(counts: Counter[str], lines: dict[str, list[tuple[str, str]]], file
             if re.search(pattern, head, re.DOTALL):
                 return name, f"{do[0].upper()}{do[1:]}"
     if counts[".csv"]:
-        return "a table of boxes in CSV, which is not read", "Convert it to COCO or YOLO"
+        return (
+            "csv-boxes, but no columns of image, class and corners",
+            "Name them filename, class, xmin, ymin, xmax, ymax",
+        )
     if counts[".txt"]:
         return _of_rows([head for _, head in lines[".txt"]], pictures)
     if counts[".xml"]:
@@ -128,9 +131,12 @@ def _of_rows(heads: list[str], pictures: int) -> tuple[str, str]:
     """The nearest format of text files by the rows of one of them."""
     rows = [line.split() for head in heads for line in head.splitlines() if line.strip()]
     if any(len(row) >= 15 and not _NUMBER.fullmatch(row[0]) for row in rows):
-        return "KITTI labels (15 fields a row), which are not read", "Convert them to COCO or YOLO"
+        return (
+            "kitti, but no `label_2/` stands beside `image_2/`",
+            "Put labels and pictures into folders of these names",
+        )
     if any(len(row) == 10 and not _NUMBER.fullmatch(row[8]) for row in rows):
-        return "DOTA labels (8 numbers, class, difficulty), which are not read", "Convert them to YOLO's outlines"
+        return "dota, but no `labelTxt/` stands beside `images/`", "Put labels and pictures into folders of these names"
     fives = [row for row in rows if len(row) == 5 and all(map(_NUMBER.fullmatch, row))]
     if not fives:
         return "yolo, but its rows must be `class cx cy width height` in numbers", "Export as YOLO or COCO"

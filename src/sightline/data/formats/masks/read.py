@@ -11,6 +11,7 @@ classes named by colour where there are few (black is the background), which is 
 with one of another size, is not part of the data set, and is reported.
 """
 
+import csv
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -35,12 +36,13 @@ from sightline.data.formats.masks.pairs import (
     pair_in_one_folder,
 )
 from sightline.data.formats.shared.image_tables import build_image_table
-from sightline.data.layout import absolute, list_images, relative
+from sightline.data.layout import absolute, list_images, read_text, relative
 from sightline.media import COLOUR_BASE, as_rgb8, colour_of_id, id_of_colour, read_header, read_image, read_mask
 
 __all__ = ["LOOKED_FOR", "detect", "read", "with_masks"]
 
 LOOKED_FOR = LAYOUTS
+_NAMES_FILE = "_classes.csv"
 _CLASS_LIMIT = 255  # class ids are uint8, and 255 is "ignore"
 _TWO = {0: "background", 255: "foreground"}
 _COLOUR_LIMIT = 64  # more colours than this are no palette but the shades of a resized or compressed mask
@@ -66,6 +68,8 @@ def read(path: Path, options: MaskOptions | None = None) -> Dataset:
     options = options or MaskOptions()
     pairs = find_mask_pairs(path, options)
     root = pairs.root
+    if options.classes is None and options.palette is None and options.threshold is None:
+        options = replace(options, classes=_named_beside(path))
     table, findings = build_image_table([(i, s) for i, s in pairs.images if i in pairs.masks], root)
     findings += pairs.findings()
     table, notes = with_masks(table, pairs)
@@ -82,6 +86,16 @@ def read(path: Path, options: MaskOptions | None = None) -> Dataset:
         ignore_values=ignore_values,
     )
     return replace(dataset, mask_threshold=threshold)
+
+
+def _named_beside(folder: Path) -> dict[int, str] | None:
+    """The names of the values in Roboflow's `_classes.csv` (pixel value, class); None where there is none."""
+    file = folder / _NAMES_FILE
+    if not file.is_file():
+        return None
+    rows = [[cell.strip() for cell in row] for row in csv.reader(read_text(file).splitlines())]
+    names = {int(row[0]): row[1] for row in rows if len(row) == 2 and row[0].isdecimal() and row[1]}
+    return names or None
 
 
 def with_masks(table: pl.DataFrame, pairs: MaskPairs) -> tuple[pl.DataFrame, list[Finding]]:
