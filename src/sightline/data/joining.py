@@ -40,14 +40,13 @@ def join_splits(parts: Mapping[str, Dataset], root: Path) -> Dataset:
         new_ids = dict(zip(part.images["image_id"], range(start, start + len(part)), strict=True))
         start += len(part)
         images.append(_moved_images(part.images, new_ids, prefix, split))
+        labels = pl.format("{}{}", pl.lit(prefix), pl.col("label_path").cast(pl.String))
         class_ids = {old: ids[name] for old, name in enumerate(part.class_names)}
         objects.append(
             part.objects.with_columns(
                 pl.col("image_id").replace_strict(new_ids, return_dtype=pl.Int64),
                 pl.col("class_id").replace_strict(class_ids, return_dtype=pl.Int32),
-                label_path=pl.format("{}{}", pl.lit(prefix), pl.col("label_path").cast(pl.String)).cast(
-                    pl.Categorical()
-                ),
+                label_path=labels.cast(pl.Categorical()),
             )
         )
         findings += [_moved(f, prefix, new_ids) for f in part.findings]

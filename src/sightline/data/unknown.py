@@ -115,7 +115,7 @@ def _nearest(counts: Counter[str], lines: dict[str, list[tuple[str, str]]], file
     if counts[".csv"]:
         return (
             "csv-boxes, but no columns of image, class and corners",
-            "Name them filename, class, xmin, ymin, xmax, ymax",
+            "Name them filename, class, xmin, ymin, …",
         )
     if counts[".txt"]:
         return _of_rows([head for _, head in lines[".txt"]], pictures)
@@ -133,10 +133,10 @@ def _of_rows(heads: list[str], pictures: int) -> tuple[str, str]:
     if any(len(row) >= 15 and not _NUMBER.fullmatch(row[0]) for row in rows):
         return (
             "kitti, but no `label_2/` stands beside `image_2/`",
-            "Put labels and pictures into folders of these names",
+            "Put them into folders of these names",
         )
     if any(len(row) == 10 and not _NUMBER.fullmatch(row[8]) for row in rows):
-        return "dota, but no `labelTxt/` stands beside `images/`", "Put labels and pictures into folders of these names"
+        return "dota, but no `labelTxt/` stands beside `images/`", "Put them into folders of these names"
     fives = [row for row in rows if len(row) == 5 and all(map(_NUMBER.fullmatch, row))]
     if not fives:
         return "yolo, but its rows must be `class cx cy width height` in numbers", "Export as YOLO or COCO"
