@@ -47,7 +47,7 @@ def test_losses_are_told_and_the_result_is_read_back(sightline, cells, tmp_path)
     done = sightline("convert", cells, "files", "--to", "instance-files")
     assert done.returncode == 0, done.stderr
     assert "read back: 3 images, 2 objects" in done.stdout
-    assert "nothing is lost in instance-files" in done.stderr
+    assert "nothing of what was read is lost in instance-files" in done.stderr
     done = sightline("convert", "files", "again", "--to", "coco", "--json")
     assert json.loads(done.stdout)["losses"] == []
     assert read_dataset(tmp_path / "again").objects["rle"].to_list() == read_dataset(cells).objects["rle"].to_list()
@@ -113,3 +113,17 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     assert process.returncode == 130, log
     assert "Traceback" not in log
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+def test_what_could_not_be_read_is_named_before_nothing_is_said_to_be_lost(sightline, tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / f"set/{folder}").mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(np.full((32, 32, 3), 40 * i, np.uint8)).save(tmp_path / f"set/images/{i}.png")
+        (tmp_path / f"set/labels/{i}.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    (tmp_path / "set/images/1.png").write_bytes(b"")
+    done = sightline("convert", tmp_path / "set", tmp_path / "out", "--to", "coco")
+    assert done.returncode == 0, done.stderr
+    assert "image-empty-file" in done.stdout
+    assert "images/1.png" in done.stdout
+    assert "read back: 2 images, 2 objects" in done.stdout

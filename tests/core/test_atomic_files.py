@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from sightline.core.errors import ConfigError
-from sightline.core.files import atomic_path, plain, write_bytes_atomic, write_json_atomic, write_text_atomic
+from sightline.core.files import (
+    atomic_folder,
+    atomic_path,
+    plain,
+    write_bytes_atomic,
+    write_json_atomic,
+    write_text_atomic,
+)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -130,3 +137,15 @@ def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path):
         write_bytes_atomic(tmp_path / "taken" / "a.bin", b"one")
     assert caught.value.where == str(tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_folder_that_was_filled_meanwhile_is_left_as_it_is(tmp_path):
+    def write_while_another_writes():
+        with atomic_folder(tmp_path / "out") as folder:
+            (folder / "mine").write_text("1")
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out/theirs").write_text("2")
+
+    with pytest.raises(ConfigError, match="must be a new or empty folder, got one with files in it"):
+        write_while_another_writes()
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["out", "theirs"]

@@ -75,13 +75,22 @@ def _show(dataset: Dataset, after: Dataset | None, losses: list[Finding], out: s
         emit_json({**result, "read_back": read_back, "losses": losses, "read_findings": dataset.findings})
         return
     show_table("", ("read", "value"), list(result.items()))
+    unread = [f for f in dataset.findings if f.severity != "info"]
+    if unread:
+        counts = Counter[tuple[str, str]]()
+        for finding in unread:
+            counts[finding.code, finding.severity] += finding.count
+        places = {f.code: f.path or "–" for f in reversed(unread)}
+        rows = [(code, severity, count, places[code]) for (code, severity), count in counts.items()]
+        show_table("not read as it stands", ("code", "severity", "count", "first place"), rows)
+        note(f"{sum(counts.values())} findings in what was read; sightline audit lists them")
     kinds = Counter[tuple[str, str]]()
     for finding in losses:
         kinds[finding.code, finding.message] += finding.count
     if kinds:
         show_table(f"not kept by {to}", ("code", "what", "count"), [(c, m, n) for (c, m), n in kinds.items()])
     else:
-        note(f"nothing is lost in {to}")
+        note(f"nothing of what was read is lost in {to}")
     if read_back is None:
         note("not read back")
     else:

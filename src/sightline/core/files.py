@@ -231,9 +231,13 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)  # mkdtemp makes private folders
-        if target.exists():
-            target.rmdir()  # it is empty; Windows renames onto no folder at all
-        temporary.rename(target)
+        try:
+            if target.exists():
+                target.rmdir()  # it is empty; Windows renames onto no folder at all
+            temporary.rename(target)
+        except OSError:  # unless something has been put there meanwhile
+            check_new_folder(path)
+            raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
