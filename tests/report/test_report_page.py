@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from sightline.core.errors import DataError, SightlineError
+from sightline.core.errors import DataError, InputError, SightlineError
 from sightline.core.files import write_json_atomic
 from sightline.core.predictions import Predictions
 from sightline.report import write_report
@@ -308,7 +308,7 @@ def test_predictions_other_than_the_evaluated_ones_are_noticed(detect_run, tmp_p
 @pytest.mark.parametrize(
     ("name", "text", "part"),
     [
-        ("run.json", '{\n"a": 1,\n', "run.json:3: must be JSON"),
+        ("run.json", '{\n"a": 1,\n', "run.json: must be JSON, got: Expecting property name"),
         ("run.json", "[1]", "must be a JSON object, got a list"),
         ("metrics.jsonl", '{"epoch": 1}\n{"epoch": 2', "metrics.jsonl:2: must be JSON"),
         ("evaluation.json", "", "evaluation.json:1: must be JSON"),
@@ -320,7 +320,7 @@ def test_damaged_parts_are_refused(detect_run, tmp_path, name, text, part):
     shutil.copytree(detect_run.folder, folder)
     (folder / "report.html").unlink(missing_ok=True)
     (folder / name).write_text(text)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(InputError) as caught:
         write_report(folder)
     assert part in str(caught.value)
     assert not (folder / "report.html").exists()

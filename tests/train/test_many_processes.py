@@ -71,8 +71,11 @@ def test_two_processes_train_validate_and_resume_as_one(cracks, tmp_path, watche
     # A run of two goes on in one: weights, optimiser and place do not depend on how many there were.
     record["status"] = "interrupted"
     (two / "run.json").write_text(json.dumps(record))
-    TrainConfig.load({"data": str(cracks), **SETTINGS, "epochs": 3}).save(two / "config.yaml")
-    before = torch.load(two / "weights" / "last.ckpt", weights_only=True)["learner"]["place"]["steps"]
+    longer = TrainConfig.load({"data": str(cracks), **SETTINGS, "epochs": 3})
+    longer.save(two / "config.yaml")
+    state = torch.load(two / "weights" / "last.ckpt", weights_only=True)
+    torch.save({**state, "settings": longer.model_dump(mode="json")}, two / "weights" / "last.ckpt")
+    before = state["learner"]["place"]["steps"]
     assert resume(two, watcher).epochs == 3
     assert len(rows(two)) == 3
     assert torch.load(two / "weights" / "last.ckpt", weights_only=True)["learner"]["place"]["steps"] == before * 3 // 2

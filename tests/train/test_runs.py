@@ -175,10 +175,10 @@ def test_scaled_losses_train_as_plain_ones(cracks, tmp_path, watcher, monkeypatc
 def test_a_state_that_cannot_be_gone_on_from_is_refused_in_one_sentence(tmp_path):
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6"}, path)
-    with pytest.raises(ConfigError, match=r"must be the state of a run, got one of another version of sightline"):
+    with pytest.raises(ConfigError, match=r"must be the state of this run, got one of another version of sightline"):
         read_state(path)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ConfigError, match="must be the state of a run, got"):
+    with pytest.raises(ConfigError, match="must be the state of this run, got"):
         read_state(path)
 
 

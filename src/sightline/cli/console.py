@@ -77,7 +77,8 @@ def open_streams() -> None:
 
 def fail(sentence: str, code: int) -> NoReturn:
     """Say what is wrong on stderr and exit."""
-    STDERR.print(f"[bold red]error:[/] {_shown(sentence)}", soft_wrap=True, highlight=False)
+    shown = "\n".join(map(_shown, sentence.split("\n")))  # lines are ours: those in names have been written out
+    STDERR.print(f"[bold red]error:[/] {shown}", soft_wrap=True, highlight=False)
     sys.exit(code)
 
 

@@ -53,7 +53,7 @@ class _Record(pydantic.BaseModel):
     best: dict[str, Any] | None = None
     duration_s: float | None = None
     images_per_s: float | None = None
-    peak_memory_mb: float | None = None
+    peak_memory_mb: dict[str, float] | None = None
 
 
 def read_record(path: str | Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from sightline.core.findings import Finding, Severity
+from sightline.core.text import well_formed
 
 __all__ = ["CODES", "Code", "finding", "images_of_findings"]
 
@@ -356,12 +357,11 @@ def finding(
     facts: Mapping[str, Any] | None = None,
     entry: int | None = None,
 ) -> Finding:
-    """A `Finding` of a code in `CODES`, with the code's severity and advice."""
+    """A `Finding` of a code in `CODES`, with the code's severity and advice; what no text can hold is written out."""
     kind = CODES[code]
-    do = f"{kind.do}."
-    return Finding(
-        code, kind.severity, message, path, line, image_id, count, do, box_xyxy, other, dict(facts or {}), entry
-    )
+    do, message, said = f"{kind.do}.", well_formed(message), well_formed(dict(facts or {}))
+    path, other = (None if name is None else well_formed(name) for name in (path, other))
+    return Finding(code, kind.severity, message, path, line, image_id, count, do, box_xyxy, other, said, entry)
 
 
 def images_of_findings(findings: Iterable[Finding], images: pl.DataFrame) -> list[int | None]:
