@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import sightline.core.metadata as metadata_module
 import sightline.models as models
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.metadata import METADATA_KEY
@@ -43,6 +44,8 @@ def rewrite(path: Path, change) -> Path:
     change(meta, tensors)
     if meta.pop("redigest", True):
         meta["model_digest"] = models.model_digest(tensors)
+    meta.pop("seal")
+    meta["seal"] = metadata_module._seal(meta)
     save_file(tensors, path, metadata={METADATA_KEY: json.dumps(meta)})
     return path
 
