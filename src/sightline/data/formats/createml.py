@@ -5,7 +5,7 @@ from typing import Any
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects, json_files, read_json
+from sightline.data.formats.shared.named import NamedObjects, json_files, open_named, read_json
 from sightline.data.layout import absolute, relative
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
@@ -23,9 +23,7 @@ def read(path: Path) -> Dataset:
     """The data set of a CreateML file or folder. DataError when there is none."""
     path = absolute(path)
     files = json_files(path, _MARKS)
-    if not files:
-        raise DataError(f"must be {LOOKED_FOR}, got none", where=str(path))
-    found = NamedObjects(path.parent if path.is_file() else path)
+    found = open_named(path, files, LOOKED_FOR)
     for file in files:
         found.label_path = relative(file, found.root)
         entries = read_json(file)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.core.dataset import Dataset
-from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects
+from sightline.data.formats.shared.named import NamedObjects, open_named
 from sightline.data.layout import absolute, read_head, read_text, relative, split_of
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
@@ -33,9 +32,7 @@ def read(path: Path) -> Dataset:
     """The data set of such a file, or of a folder with one, or with one in each folder of a split."""
     path = absolute(path)
     files = _files(path)
-    if not files:
-        raise DataError(f"must be {LOOKED_FOR}, got none", where=str(path))
-    found = NamedObjects(path.parent if path.is_file() else path)
+    found = open_named(path, files, LOOKED_FOR)
     for file in files:
         found.label_path = relative(file, found.root)
         _read_file(file, found)

@@ -5,12 +5,12 @@ score. "DontCare" regions are crowd regions: neither found nor missed. Truncatio
 as 0, 0.25 and 0.75, 3 (unknown) says nothing.
 """
 
+from functools import partial
 from pathlib import Path
 
 from sightline.core.dataset import Dataset
-from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects
-from sightline.data.layout import absolute, list_files, list_images, read_head, relative, subfolder
+from sightline.data.formats.shared.named import NamedObjects, folders_beside, open_named
+from sightline.data.layout import absolute, list_files, read_head
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
 
@@ -35,24 +35,13 @@ def read(path: Path) -> Dataset:
     """The data set of a KITTI folder. DataError when it is none."""
     path = absolute(path)
     parts = _parts(path)
-    if not parts:
-        raise DataError(f"must be {LOOKED_FOR}, got none of these", where=str(path))
-    found = NamedObjects(path)
+    found = open_named(path, [labels for labels, _ in parts], LOOKED_FOR)
     for labels, images in parts:
-        texts = {p.stem: p for p in list_files(labels, (".txt",))}
-        for picture in list_images(images):
-            name, _ = found.picture(relative(picture, path))
-            if picture.stem in texts:
-                _read_file(texts.pop(picture.stem), name, found)
-            else:
-                found.report("label-missing-file", "the image has no annotation", None, name)
-        for file in texts.values():
-            found.label_path = relative(file, path)
-            found.report("label-orphan", "the annotation has no image", None)
+        found.read_texts(labels, images, partial(_read_file, found))
     return found.dataset(path, "kitti")
 
 
-def _read_file(file: Path, image: str, found: NamedObjects) -> None:
+def _read_file(found: NamedObjects, file: Path, image: str) -> None:
     for number, line in found.lines(file, image):
         row = line.split()
         if len(row) not in _WIDTHS:
@@ -74,12 +63,7 @@ def _share(text: str) -> float | None:
 
 
 def _parts(path: Path) -> list[tuple[Path, Path]]:
-    """Label folder and image folder of each part."""
-    if not path.is_dir():
-        return []
-    places = (path, *sorted(p for p in path.iterdir() if p.is_dir()))
-    pairs = ((subfolder(place, _LABELS), subfolder(place, _IMAGES)) for place in places)
-    return [(labels, images) for labels, images in pairs if labels is not None and images is not None]
+    return folders_beside(path, _LABELS, _IMAGES)
 
 
 def _is_row(row: list[str]) -> bool:

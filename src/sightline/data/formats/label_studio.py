@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects, json_files, read_json
+from sightline.data.formats.shared.named import NamedObjects, json_files, open_named, read_json
 from sightline.data.formats.shared.shapes import ellipse_ring, turned_box_ring
 from sightline.data.layout import absolute, relative
 from sightline.ops import rle
@@ -34,9 +34,7 @@ def read(path: Path) -> Dataset:
     """The data set of such a file or folder. DataError when there is none."""
     path = absolute(path)
     files = _files(path)
-    if not files:
-        raise DataError(f"must be {LOOKED_FOR}, got none", where=str(path))
-    found = NamedObjects(path.parent if path.is_file() else path)
+    found = open_named(path, files, LOOKED_FOR)
     for file in files:
         found.label_path = relative(file, found.root)
         tasks = read_json(file)

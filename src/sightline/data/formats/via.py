@@ -13,7 +13,7 @@ from typing import Any
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects, json_files, read_json
+from sightline.data.formats.shared.named import NamedObjects, json_files, open_named, read_json
 from sightline.data.formats.shared.shapes import ellipse_ring
 from sightline.data.layout import absolute, read_head, read_text, relative
 
@@ -33,9 +33,7 @@ def read(path: Path) -> Dataset:
     """The data set of such a file or folder; of a folder the JSON is read, and the CSV where there is none."""
     path = absolute(path)
     files = _files(path)
-    if not files:
-        raise DataError(f"must be {LOOKED_FOR}, got none", where=str(path))
-    found = NamedObjects(path.parent if path.is_file() else path)
+    found = open_named(path, files, LOOKED_FOR)
     parts = [(file, _of_json(file) if file.suffix.lower() == ".json" else _of_csv(file)) for file in files]
     attribute = _class_attribute([region for _, pictures in parts for _, regions in pictures for region in regions])
     for file, pictures in parts:

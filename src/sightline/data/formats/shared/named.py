@@ -3,7 +3,7 @@
 import json
 import math
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,9 +16,9 @@ from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.shared.image_tables import LARGEST, ImageCollector, build_dataset, class_table
 from sightline.data.formats.shared.shapes import ShapeError, checked_ring
-from sightline.data.layout import list_images, read_head, read_text, relative, split_of
+from sightline.data.layout import list_files, list_images, read_head, read_text, relative, split_of, subfolder
 
-__all__ = ["NamedObjects", "json_files", "read_json"]
+__all__ = ["NamedObjects", "folders_beside", "json_files", "open_named", "read_json"]
 
 _HEAD = 1 << 12  # bytes in which a file shows what it is
 _COLUMNS = (
@@ -113,6 +113,22 @@ class NamedObjects:
         row = {"image": image, "class": class_name.strip(), "entry": entry, "label_path": self.label_path}
         self._rows.append(row | corners | flags)
 
+    def read_texts(self, labels: Path, images: Path, read_file: Callable[[Path, str], None]) -> None:
+        """Take in the pictures of a folder, each with the text file of its stem in `labels`, which `read_file` reads.
+
+        Pictures without a file and files without a picture are reported.
+        """
+        texts = {p.stem: p for p in list_files(labels, (".txt",))}
+        for picture in list_images(images):
+            name, _ = self.picture(relative(picture, self.root))
+            if picture.stem in texts:
+                read_file(texts.pop(picture.stem), name)
+            else:
+                self.report("label-missing-file", "the image has no annotation", None, name)
+        for file in texts.values():
+            self.label_path = relative(file, self.root)
+            self.report("label-orphan", "the annotation has no image", None)
+
     def lines(self, file: Path, image: str) -> list[tuple[int, str]]:
         """The lines of a text file with the labels of one image, which becomes the label file at hand."""
         self.label_path = relative(file, self.root)
@@ -162,6 +178,22 @@ def _numbers(values: Any) -> list[float]:
 
 def _around(ring: list[float]) -> list[float]:
     return [min(ring[0::2]), min(ring[1::2]), max(ring[0::2]), max(ring[1::2])]
+
+
+def open_named(path: Path, files: Sequence[Path], looked_for: str) -> NamedObjects:
+    """A collector for the label files found at a path; DataError where there is none of what was looked for."""
+    if not files:
+        raise DataError(f"must be {looked_for}, got none", where=str(path))
+    return NamedObjects(path.parent if path.is_file() else path)
+
+
+def folders_beside(path: Path, labels: Sequence[str], images: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Label folder and image folder of each part: of the path itself and of the folders in it."""
+    if not path.is_dir():
+        return []
+    places = (path, *sorted(p for p in path.iterdir() if p.is_dir()))
+    pairs = ((subfolder(place, labels), subfolder(place, images)) for place in places)
+    return [(label, image) for label, image in pairs if label is not None and image is not None]
 
 
 def json_files(path: Path, marks: Sequence[bytes]) -> list[Path]:
