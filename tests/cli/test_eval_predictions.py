@@ -79,8 +79,14 @@ def test_our_own_predictions_are_read_back_and_not_written_onto_themselves(sight
 
 
 def test_the_audit_matches_predictions_by_name_too(sightline, data, tmp_path):
-    done = sightline("audit", data, "--predictions", results(tmp_path, "val", score=0.9), "--json")
-    assert done.returncode in (0, 1), done.stderr
+    agree = results(tmp_path, "val", score=0.9)
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps([{**entry, "bbox": [60, 2, 15, 10]} for entry in json.loads(agree.read_text())]))
+    for file, images in ((agree, set()), (wrong, {f"images/val/val{i}.png" for i in range(3)})):
+        done = sightline("audit", data, "--predictions", file, "--json")
+        assert done.returncode in (0, 1), done.stderr
+        overlooked = [f for f in json.loads(done.stdout)["findings"] if f["code"] == "label-overlooked"]
+        assert {f["path"] for f in overlooked} == images
     numbers = [{"image_id": 0, "category_id": 0, "bbox": [1, 1, 5, 5], "score": 0.9}]
     (tmp_path / "numbers.json").write_text(json.dumps(numbers * 3))
     refused = sightline("audit", data, "--predictions", tmp_path / "numbers.json")

@@ -45,6 +45,14 @@ def test_the_plain_name_of_a_label_file(coco: Path, capsys: pytest.CaptureFixtur
     assert files(coco) == before
 
 
+@pytest.mark.parametrize("verb", [("augment",), ("profile", "--model", "yolo11n", "--data")])
+def test_results_of_the_training_data(coco: Path, verb: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    before = files(coco)
+    assert run(*verb, coco, "--out", coco / "labels.json") == 2
+    assert "the output must not be a file that is read" in capsys.readouterr().err
+    assert files(coco) == before
+
+
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("source", ["labels.json", "a.png"])
 @pytest.mark.parametrize("option", ["--out out.json", "--html out.html", "--quarantine out.yaml"])

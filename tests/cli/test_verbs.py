@@ -153,6 +153,9 @@ def test_eval_of_mot_results_equal_to_the_ground_truth_is_perfect(sightline, tra
     done = sightline("eval", "--data", sequence, "--predictions", "traffic.txt", "--preprocessing", "none", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["combined"]["metrics"]["HOTA"] == pytest.approx(1.0)
+    refused = sightline("eval", "--data", sequence, "--predictions", "traffic.txt", "--best-conf")
+    assert refused.returncode == 2
+    assert "--best-conf, --conf and --iou-type must be left out where tracks are measured" in refused.stderr
 
 
 def test_models_counts_parameters(sightline):

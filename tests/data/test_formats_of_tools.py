@@ -219,6 +219,20 @@ def test_label_studio(tmp_path: Path) -> None:
     assert [f.message for f in data.findings] == ["2 people annotated the image; the newest annotation is read"]
 
 
+def test_what_label_studio_never_writes_is_counted(tmp_path: Path) -> None:
+    label_studio(tmp_path)
+    tasks = json.loads((tmp_path / "project.json").read_text())
+    tasks[0]["annotations"][1]["result"].append(7)
+    tasks[1]["annotations"] = [{"result": "none"}]
+    (tmp_path / "project.json").write_text(json.dumps(tasks))
+    data = read_dataset(tmp_path)
+    assert data.objects.height == 3
+    said = [f.message for f in data.findings if f.code == "label-malformed"]
+    assert sorted(said) == [
+        "a region must be a JSON object, got 7", "an annotation's result must be a list, got 'none'",
+    ]  # fmt: skip
+
+
 def test_brush_masks_are_unpacked(tmp_path: Path) -> None:
     picture(tmp_path / "x.png")
     mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
@@ -280,13 +294,14 @@ def test_one_bad_entry_is_reported_and_the_others_read(tmp_path: Path, name: str
     text = labels[0].read_text()
     for old in ("60", "40", "0.5", "30"):
         if old in text:
-            labels[0].write_text(text.replace(old, "nan" if labels[0].suffix != ".json" else '"x"', 1))
+            damage = "nan" if labels[0].suffix != ".json" else '"x"'
+            labels[0].write_text(damage.join(text.rsplit(old, 1)))  # the last: Label Studio's first is superseded
             break
     damaged = read_dataset(tmp_path)
     assert damaged.objects.height >= whole.objects.height - 1
     assert len(damaged) == len(whole)
-    if damaged.objects.height < whole.objects.height:
-        assert "label-malformed" in {f.code for f in damaged.findings}
+    assert damaged.objects.height < whole.objects.height
+    assert "label-malformed" in {f.code for f in damaged.findings}
 
 
 @pytest.mark.parametrize("name", WRITERS)

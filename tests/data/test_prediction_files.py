@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightline.audit import rank_label_errors
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import LEFT_OUT
@@ -141,7 +142,9 @@ def test_a_folder_of_yolo_text_is_read(val, tmp_path):
         (folder / label.name).write_text("".join(f"{line} 0.01\n" for line in label.read_text().splitlines()))
     assert ap(val, folder) == pytest.approx(1.0)
     (folder / "t1.txt").write_text("0 0.5 0.5 0.2 0.2 0.9\n")
-    assert read_predictions(folder, val).meta[LEFT_OUT] == 1
+    with_another = read_predictions(folder, val)
+    for measured in (evaluate_detection(val, with_another), rank_label_errors(val, with_another)):
+        assert measured.conventions[LEFT_OUT] == 1
     (folder / "img_001.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     with pytest.raises(DataError, match=r"img_001.txt:1: must be class, box or outline, and confidence.*save_conf"):
         read_predictions(folder, val)

@@ -110,7 +110,9 @@ def test_a_category_of_the_same_name_without_objects_is_no_class(tmp_path):
     assert dataset.classes["source_id"].to_list() == [1, 2]
     assert dataset.counts_by_class() == {"person": 1, "dog": 0}
     assert len(found) == 1
-    assert evaluate_detection(dataset, found)["AP"] == pytest.approx(1.0)
+    result = evaluate_detection(dataset, found)
+    assert result["AP"] == pytest.approx(1.0)
+    assert result.conventions["predictions_of_unused_categories_left_out"] == 1
 
 
 def test_images_without_a_size_are_as_large_as_their_labels_reach(tmp_path):

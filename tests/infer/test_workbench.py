@@ -10,8 +10,11 @@ import supervision as sv
 from PIL import Image
 
 from sightline import Model, evaluate_boxes, read_dataset, show
+from sightline.audit.splits import hold_out
+from sightline.cli.main import main
 from sightline.core.errors import ConfigError, DataError, ModelError
 from sightline.core.frames import Frame, SemanticMap
+from sightline.core.predictions import Predictions
 from sightline.synth import generate
 from sightline.workbench import Seen
 
@@ -96,6 +99,29 @@ def test_a_data_set_is_a_list_of_images(tmp_path):
     assert show(data[:2]).pixels.ndim == 3
     with pytest.raises(DataError, match="must be an image to show"):
         show(data[:0])
+
+
+@pytest.mark.parametrize("division", [{}, {"val_fraction": 0.4, "seed": 3}, {"seed": 5}])
+def test_data_without_splits_is_divided_as_in_training(tmp_path, division):
+    rng = np.random.default_rng(1)
+    for i in range(20):
+        image, label = tmp_path / f"d/images/{i:02d}.png", tmp_path / f"d/labels/{i:02d}.txt"
+        for file in (image, label):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (*SIZE_HW, 3), dtype=np.uint8)).save(image)
+        label.write_text("0 0.5 0.5 0.4 0.4\n")
+    (tmp_path / "d/classes.txt").write_text("car\nbus\n")
+    dataset = read_dataset(tmp_path / "d")
+    assert not dataset.splits
+    chosen = {"fraction": division.get("val_fraction", 0.2), "seed": division.get("seed", 0)}
+    held_out = hold_out(dataset, train="train", val="val", **chosen)[0].split("val")
+    model = write_onnx(tmp_path / "m.onnx", metadata(training=division))
+    assert Model(model).val(tmp_path / "d").conventions["label_digest"] == held_out.label_digest()
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as done:
+        main(["eval", "--data", str(tmp_path / "d"), "--model", str(model), "--out", str(out)])
+    assert done.value.code == 0
+    assert set(Predictions.load(out / "predictions.parquet").images["path"]) == set(held_out.images["path"])
 
 
 def test_boxes_in_memory_have_coco_s_numbers():

@@ -170,6 +170,19 @@ def test_every_convention_is_shown(which, request):
         assert key.replace("_", " ") in page.sections["accuracy"]
 
 
+def test_the_baseline_stands_beside_the_headline(detect_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(detect_run.folder, folder)
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    baseline = {"metric": "AP50", "model": 0.4321, "value": 0.1234, "what": "one box per class"}
+    evaluation["conventions"]["baseline"] = baseline
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    text = Page(write_report(folder).path.read_text(encoding="utf-8")).sections["accuracy"]
+    assert "AP50 beside a predictor that never looks at the pictures" in text
+    assert "0.4321" in text
+    assert "0.1234" in text
+
+
 def test_pictures_are_small_jpegs(page):
     pictures = [a for t, a in page.tags if t == "img"]
     assert len(pictures) >= 10

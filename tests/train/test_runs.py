@@ -17,7 +17,7 @@ from sightline.core.runs import RunFolder
 from sightline.data import read_dataset, write_dataset
 from sightline.evaluate import evaluate_detection
 from sightline.models import load_model
-from sightline.models.weights_file import read_weights
+from sightline.models.weights_file import read_weights, read_weights_meta
 from sightline.models.yolo11 import YOLO11
 from sightline.train import TrainConfig, resume, train
 from sightline.train import loop as loop_module
@@ -41,7 +41,7 @@ def settings(data, **values):
 
 def test_a_run_leaves_everything_behind(traffic, tmp_path, watcher):
     run = RunFolder.create(tmp_path, "detect", "one")
-    result = train(settings(traffic), run, watcher)
+    result = train(settings(traffic, val_fraction=0.35, seed=7), run, watcher)
     files = {p.relative_to(run.path).as_posix() for p in run.path.rglob("*") if p.is_file()}
     stems = [Path(path).stem for path in read_dataset(traffic).split("val").images["path"]]
     shown = list(enumerate(stems, start=1))
@@ -57,11 +57,12 @@ def test_a_run_leaves_everything_behind(traffic, tmp_path, watcher):
     facts = json.loads((run.path / "run.json").read_text())
     assert facts["status"] == "finished"
     assert facts["data_digest"] == read_dataset(traffic).digest()
-    assert TrainConfig.read(run.path / "config.yaml") == settings(traffic)
+    assert TrainConfig.read(run.path / "config.yaml") == settings(traffic, val_fraction=0.35, seed=7)
     saved = Predictions.load(run.path / "predictions.parquet")
     again = evaluate_detection(read_dataset(traffic).split("val"), saved)
     assert again.to_dict()["metrics"] == result.evaluation.to_dict()["metrics"]
     assert load_model(result.weights).class_names == read_dataset(traffic).class_names
+    assert read_weights_meta(result.weights).division.model_dump() == {"val_fraction": 0.35, "seed": 7}
 
 
 @pytest.mark.parametrize("found", [0, 3])

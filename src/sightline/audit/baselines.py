@@ -89,7 +89,7 @@ def beside_baseline(
     if not known:
         return result
     value, what = max(known)
-    conventions = {**result.conventions, "baseline": {"metric": metric, "value": value, "what": what}}
+    conventions = {**result.conventions, "baseline": {"metric": metric, "model": own, "value": value, "what": what}}
     warnings = result.warnings
     if value >= own and len(measured) >= FEWEST_IMAGES:
         reasons = _reasons(fitted, size_hw, steps)

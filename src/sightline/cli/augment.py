@@ -1,6 +1,7 @@
 """`sightline augment`, and what `sightline look --augment` shows: the two that need torch to see the data."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Annotated, Any
 
 import polars as pl
@@ -20,8 +21,9 @@ from sightline.cli.console import (
 from sightline.cli.train import parse_assignments
 from sightline.core.config import read_yaml
 from sightline.core.dataset import Dataset
+from sightline.core.files import refuse_overwriting
 from sightline.core.preprocess import Preprocess
-from sightline.data import read_dataset
+from sightline.data import dataset_files, read_dataset
 from sightline.draw.look import Sheet
 from sightline.models import create
 from sightline.train import Augmentation, TrainConfig
@@ -67,6 +69,8 @@ def augment(
     """
     check_json_name(out)
     whole = read_dataset(data, format=data_format)
+    if out is not None:
+        refuse_overwriting([out], chain([] if config is None else [config], dataset_files(whole, data)))
     dataset = whole if split is None else whole.split(split)
     preprocess, policy = training_view(dataset, assignments, config)
     with progress_bar() as bar:

@@ -19,6 +19,7 @@ import sightline.ops
 import sightline.track
 from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table, warn
 from sightline.core.config import Config
+from sightline.core.division import Division
 from sightline.core.errors import ConfigError
 from sightline.core.files import refuse_overwriting, write_json_atomic
 from sightline.core.predictions import Predictions
@@ -46,7 +47,7 @@ class NetworkOptions(Config):
     threads: int | None = Field(default=None, ge=1, description="Threads the network may use.")
 
 
-class EvaluateOptions(NetworkOptions):
+class EvaluateOptions(NetworkOptions, Division):
     """What is measured, and how."""
 
     split: str = Field(
@@ -77,8 +78,6 @@ class EvaluateOptions(NetworkOptions):
         default=False, description="Take the operating point with the best F1 on this very split: to choose one."
     )
     exclude: tuple[str, ...] = Field(default=(), description="Images left out, by path or file name without suffix.")
-    val_fraction: float = Field(default=0.2, description="Share held out where the data names no splits.")
-    seed: int = Field(default=0, description="Seed of that choice.")
     batch: int = Field(default=8, ge=1, description="Images per forward pass.")
 
 
@@ -116,7 +115,8 @@ def evaluate(
     if predictions is not None and options.model_fields_set & {"batch", "device", "threads"}:
         raise ConfigError("--batch, --device and --threads are for a model to run, got --predictions")
     whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
-    divided = _divide(whole_set, options)
+    predictor = None if model is None else _opened(model, options)
+    divided = _divide(whole_set, options, predictor)
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
     if out is not None:
         inputs = sightline.data.dataset_files(dataset, data)
@@ -124,13 +124,8 @@ def evaluate(
     if options.best_conf and (conf is not None or track is not None):
         raise ConfigError("--best-conf must be given without --conf and --track, got both")
     if dataset.task == "semantic" and (conf is not None or options.best_conf or _of_boxes(options)):
-        raise ConfigError("--max-dets, --conf, --best-conf and --iou-type are for detections, got a set of label maps")
-    predictor = None
-    if model is not None:
-        whole = {} if track is not None else sightline.ops.EVALUATION.model_dump()
-        predictor = sightline.infer.open_predictor(
-            model, **({"conf": conf} | whole), device=options.device, threads=options.threads
-        )
+        raise ConfigError("--max-dets, --best-conf, --conf and --iou-type are for detections, got a set of label maps")
+    if predictor is not None:
         result, found = _of_model(dataset, predictor, options)
     else:
         assert predictions is not None
@@ -140,6 +135,13 @@ def evaluate(
         _write(Path(out), dataset, result, found, predictions)
     _show(result, json)
     return 0
+
+
+def _opened(model: str, options: EvaluateOptions) -> "NetworkPredictor":
+    """The model, with the whole curve kept where detections are measured."""
+    whole = {} if options.track is not None else sightline.ops.EVALUATION.model_dump()
+    settings = {"conf": options.conf} | whole
+    return sightline.infer.open_predictor(model, **settings, device=options.device, threads=options.threads)
 
 
 def _of_model(
@@ -157,12 +159,14 @@ def _of_model(
     return _measure(dataset, found, options), found
 
 
-def _divide(dataset: "Dataset", options: EvaluateOptions) -> "Dataset":
+def _divide(dataset: "Dataset", options: EvaluateOptions, predictor: "NetworkPredictor | None") -> "Dataset":
     """The data set with its splits, or with the share held out that training would hold out."""
     if options.split == "all" or (not dataset.splits and dataset.task == "track"):
         return dataset
+    trained = Division() if predictor is None else predictor.metadata.division
+    chosen = trained.model_copy(update=options.model_dump(include=set(Division.model_fields), exclude_unset=True))
     divided, said = sightline.audit.splits.hold_out(
-        dataset, train="train", val="val", fraction=options.val_fraction, seed=options.seed
+        dataset, train="train", val="val", fraction=chosen.val_fraction, seed=chosen.seed
     )
     for line in said:
         note(line)
@@ -182,14 +186,14 @@ def _beside_baseline(
 
 def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> "tuple[Result, Predictions | None]":
     file = Path(path)
-    beside = options.conf is not None or _of_boxes(options)
+    beside = options.conf is not None or options.best_conf or _of_boxes(options)
     if (file.is_dir() and dataset.task == "track") or file.suffix == ".txt":
-        _refuse_beside_tracks("--max-dets, --conf and --iou-type", beside)
+        _refuse_beside_tracks("--max-dets, --best-conf, --conf and --iou-type", beside)
         rules = options.preprocessing or _RULES
         return sightline.evaluate.evaluate_mot_results(dataset, file, preprocessing=rules), None
     found = sightline.evaluate.fit_predictions(dataset, sightline.data.read_predictions(file, dataset))
     if dataset.task == "track" and not found.table["track_id"].null_count():
-        _refuse_beside_tracks("--max-dets, --conf and --iou-type", beside)
+        _refuse_beside_tracks("--max-dets, --best-conf, --conf and --iou-type", beside)
         return _measure_tracks(dataset, found, options), found
     _refuse_without_tracks(options)
     return _measure(dataset, found, options), found

@@ -1,5 +1,6 @@
 """`sightline ablate`, `sightline tune` and `sightline profile`: training compared, searched and timed."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ from sightline.cli.console import (
     show_table,
 )
 from sightline.cli.train import TrainOptions, parse_assignments, settings_given, show_ablation
+from sightline.core.files import refuse_overwriting
+from sightline.data import dataset_files, read_dataset
 from sightline.report import write_study_page
 from sightline.train import Ablation, Profile, Tuning, profile_training, run_tuning
 
@@ -122,8 +125,12 @@ def profile(
         Write the result as JSON to this file.
     """
     check_json_name(out)
+    settings = settings_given(options, assignments, config)
+    if out is not None and Path(out).exists():
+        place = settings.data.path
+        refuse_overwriting([out], chain([] if config is None else [config], dataset_files(read_dataset(place), place)))
     with TrainWatcher() as watcher:
-        result = profile_training(settings_given(options, assignments, config), watcher, steps=steps)
+        result = profile_training(settings, watcher, steps=steps)
     give_result(result, lambda: _show(result), out=out, json=json)
     return 0
 

@@ -9,6 +9,7 @@ import pydantic
 
 from sightline.core.config import Config
 from sightline.core.dataset import Task
+from sightline.core.division import Division
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.files import plain
 from sightline.core.preprocess import Preprocess
@@ -46,6 +47,12 @@ class ModelMetadata(Config):
     model_digest: str
     licence: str = "unstated"
     training: dict[str, Any] = pydantic.Field(default_factory=dict)
+
+    @property
+    def division(self) -> Division:
+        """How training divided data without splits: another division would measure on images that were learned."""
+        known = {name: self.training[name] for name in Division.model_fields if name in self.training}
+        return Division.load(known, where="the model's metadata")
 
     @classmethod
     def from_json(cls, text: str, where: str | Path) -> Self:

@@ -16,7 +16,14 @@ from sightline.core.files import plain, write_bytes_atomic
 from sightline.core.tables import Rows, fit_table
 from sightline.core.text import parse_json
 
-__all__ = ["LEFT_OUT", "PREDICTED_IMAGES_SCHEMA", "PREDICTIONS_SCHEMA", "Predictions", "predictions_from_rows"]
+__all__ = [
+    "LEFT_OUT",
+    "OF_UNUSED_TWINS",
+    "PREDICTED_IMAGES_SCHEMA",
+    "PREDICTIONS_SCHEMA",
+    "Predictions",
+    "predictions_from_rows",
+]
 
 PREDICTIONS_SCHEMA: dict[str, Any] = {
     "image_id": pl.Int64,
@@ -39,6 +46,8 @@ PREDICTED_IMAGES_SCHEMA: dict[str, Any] = {
 }
 LEFT_OUT = "predicted_images_left_out"
 """In `meta`: how many images a file of predictions names that the data set at hand does not have."""
+OF_UNUSED_TWINS = "predictions_of_unused_categories_left_out"
+"""In `meta`: how many rows are of a category whose name another category has too, and which no object uses."""
 _AS_GIVEN = ("given_width", "given_height", "area")
 _NULLABLE = ("track_id", "rle", *_AS_GIVEN)
 _META_KEY, _IMAGES_KEY = "sightline", "sightline_images"
@@ -59,6 +68,10 @@ class Predictions:
 
     def __len__(self) -> int:
         return self.table.height
+
+    def left_out(self) -> dict[str, int]:
+        """What a file of predictions has and these have not, counted: none, or `LEFT_OUT` and `OF_UNUSED_TWINS`."""
+        return {key: self.meta[key] for key in (LEFT_OUT, OF_UNUSED_TWINS) if key in self.meta}
 
     def digest(self) -> str:
         """SHA-256 (hex) of the rows, of `meta` and of the images' names."""

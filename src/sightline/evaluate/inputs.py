@@ -137,6 +137,7 @@ def describe_inputs(dataset: Dataset, predictions: Predictions) -> dict[str, Any
         "label_digest": dataset.label_digest(),
         "predictions": len(predictions),
         "prediction_digest": predictions.digest(),
+        **predictions.left_out(),
         "predicted_with": {key: predictions.meta[key] for key in _SETTINGS if key in predictions.meta},
     }
 

@@ -34,6 +34,8 @@ def accuracy_section(record: RunRecord) -> Section:
         blocks.append(_operating_point(source))
     if evaluation.get("per_class"):
         blocks.append(_per_class(source))
+    if "model" in ((evaluation.get("conventions") or {}).get("baseline") or {}):
+        blocks.append(_baseline(source))
     charts = _curves(evaluation) if evaluation.get("curves") else []
     if charts:
         blocks.append(Charts(charts, _curves_caption(evaluation)))
@@ -107,6 +109,17 @@ def _operating_point(source: Source) -> Pairs:
         (key.replace("_", " "), source.number("operating_point", key, style="count")) for key in counted if key in point
     ]
     return Pairs(rows, "Operating point: one threshold for the counts below and the confusion matrix")
+
+
+def _baseline(source: Source) -> Pairs:
+    """What a predictor that never looks at the pictures reaches by the same metric."""
+    place = ("conventions", "baseline")
+    facts = source.values["conventions"]["baseline"]
+    rows: list[tuple[str, Cell]] = [
+        ("this model", source.number(*place, "model")),
+        (str(facts["what"]), source.number(*place, "value")),
+    ]
+    return Pairs(rows, f"{facts['metric']} beside a predictor that never looks at the pictures")
 
 
 def _per_class(source: Source) -> Table:

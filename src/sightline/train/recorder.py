@@ -164,9 +164,14 @@ class Recorder:
         """Write `weights/best.safetensors` with what is known about it."""
         if not self.processes.is_first:
             return
-        precision = self.learner.arithmetic.precision
-        steps = self.learner.steps
-        training = {"epoch": self.best_epoch, self.metric: self.best_value, "precision": precision, "steps": steps}
+        training = {
+            "epoch": self.best_epoch,
+            self.metric: self.best_value,
+            "precision": self.learner.arithmetic.precision,
+            "steps": self.learner.steps,
+            "val_fraction": self.config.data.val_fraction,
+            "seed": self.config.seed,
+        }
         meta = {"data_digest": self.data_digest, "operating_point": point, "training": training}
         save_weights(self.run.weights / "best.safetensors", model, meta)
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from sightline.audit.splits import hold_out
 from sightline.core.dataset import Dataset, Task
+from sightline.core.division import Division
 from sightline.core.errors import ConfigError, MissingExtraError, ModelError
 from sightline.core.frames import Frame
 from sightline.data import read_dataset
@@ -102,8 +103,9 @@ class Model:
         self, data: str | Path | Dataset, *, split: str = "val", conf: float | None = None, batch: int = 8
     ) -> DetectionResult | SemanticResult:
         """The numbers `sightline eval` gives: on a split ("all" for everything) of a data set, or on a part of one."""
-        dataset = data if isinstance(data, Dataset) else _part(read_dataset(data), split)
         predictor = self.predictor
+        division = predictor.metadata.division
+        dataset = data if isinstance(data, Dataset) else _part(read_dataset(data), split, division)
         if predictor.task == "semantic":
             return evaluate_semantic(dataset, predict_dataset(predictor, dataset, batch=batch))
         whole_curve = predictor.at(EVALUATION)
@@ -157,10 +159,10 @@ def _needing_torch(module: str) -> Any:
         raise MissingExtraError(message, do="run pip install 'sightline[train]'") from None
 
 
-def _part(dataset: Dataset, split: str) -> Dataset:
+def _part(dataset: Dataset, split: str, division: Division) -> Dataset:
     if split == "all":
         return dataset
-    divided, _ = hold_out(dataset, train="train", val="val", fraction=0.2, seed=0)
+    divided, _ = hold_out(dataset, train="train", val="val", fraction=division.val_fraction, seed=division.seed)
     return divided.split(split)
 
 

@@ -212,6 +212,7 @@ def rank_label_errors(dataset: Dataset, predictions: Predictions) -> LabelErrors
         "reported_from": REPORTED,
         "images": int(predictions.table["image_id"].n_unique()),
         "predictions": len(predictions),
+        **predictions.left_out(),
         "prediction_digest": predictions.digest(),
         "source": "after ObjectLab (Tkachenko et al. 2023)",
     }

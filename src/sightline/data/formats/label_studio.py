@@ -84,15 +84,21 @@ def _regions(task: dict[str, Any], found: NamedObjects) -> list[Any]:
         message = f"{len(kept)} people annotated the image; the newest annotation is read"
         found.report("image-duplicate-entry", message, None)
     newest = max(kept, key=lambda a: str(a.get("updated_at") or a.get("created_at") or ""), default={})
-    result = newest.get("result")
-    return result if isinstance(result, list) else []
+    result = newest.get("result", [])
+    if isinstance(result, list):
+        return result
+    found.report("label-malformed", f"an annotation's result must be a list, got {result!r:.30}", None)
+    return []
 
 
 def _read_region(region: Any, image: str, size_hw: tuple[int, int] | None, found: NamedObjects) -> None:
-    value = region.get("value", region) if isinstance(region, dict) else None
+    if not isinstance(region, dict):
+        found.report("label-malformed", f"a region must be a JSON object, got {region!r:.30}", None, image)
+        return
+    value = region.get("value", region)
     kind = next((k for k in _KINDS if isinstance(value, dict) and k in value), None)
-    if value is None or kind is None:
-        if isinstance(region, dict) and region.get("type") not in _NO_SHAPES:
+    if kind is None:
+        if region.get("type") not in _NO_SHAPES:
             found.report("label-unsupported-shape", f"a {region.get('type')!r:.30} is not read", None, image)
         return
     names = value[kind]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.predictions import LEFT_OUT, Predictions, predictions_from_rows
+from sightline.core.predictions import LEFT_OUT, OF_UNUSED_TWINS, Predictions, predictions_from_rows
 from sightline.data.image_names import ImageNames
 
 __all__ = ["Found", "predictions_of"]
@@ -73,7 +73,8 @@ def predictions_of(dataset: Dataset, rows: list[Found], images: list[str], where
             where=where,
         )
     classes = _Classes(dataset, [r.label for r in rows if isinstance(r.label, int)])
-    kept = [(p, row) for row in rows if (p := table[row.image]) is not None and row.label not in classes.unused]
+    here = [(path, row) for row in rows if (path := table[row.image]) is not None]
+    kept = [(path, row) for path, row in here if row.label not in classes.unused]
     records = [_record(names.id_of[path], classes.id_of(row), row) for path, row in kept]
     meta: dict[str, Any] = {"task": dataset.task, "class_names": dataset.class_names, "backend": kind}
     if classes.from_1:
@@ -81,6 +82,8 @@ def predictions_of(dataset: Dataset, rows: list[Found], images: list[str], where
     left_out = sum(path is None for path in table.values())
     if left_out:
         meta[LEFT_OUT] = left_out
+    if len(kept) < len(here):
+        meta[OF_UNUSED_TWINS] = len(here) - len(kept)
     seen = {names.id_of[path] for path in table.values() if path is not None}
     return predictions_from_rows(records, meta, where=where).of(dataset.select(seen))
 
