@@ -13,7 +13,7 @@ from sightline.core.files import write_json_atomic
 from sightline.core.runs import RunFolder
 from sightline.data import read_dataset
 from sightline.deploy import export_onnx
-from sightline.evaluate import TrackingResult, evaluate_detection, evaluate_mot_files
+from sightline.evaluate import RESAMPLES, TrackingResult, evaluate_detection, evaluate_mot_files
 from sightline.infer import create_sinks, open_predictor, open_source, predict_dataset, run_pipeline
 from sightline.ops.postprocess import EVALUATION
 from sightline.report import write_report
@@ -148,7 +148,7 @@ class _Chain:
         predictor = open_predictor(self.weights, conf=EVALUATION.conf)
         with progress_bar() as bar:
             found = predict_dataset(predictor, dataset, progress=bar)
-        result = evaluate_detection(dataset, found)
+        result = evaluate_detection(dataset, found, resamples=RESAMPLES)
         found.save(self.run.path / "predictions.parquet")
         write_json_atomic(self.run.path / "evaluation.json", result)
         self.outcome = f"mAP50 {result['AP50']:.3f}, mAP50-95 {result['AP']:.3f} on {len(dataset)} validation images"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -79,6 +80,9 @@ class EvaluateOptions(NetworkOptions, Division):
     )
     exclude: tuple[str, ...] = Field(default=(), description="Images left out, by path or file name without suffix.")
     batch: int = Field(default=8, ge=1, description="Images per forward pass.")
+    resamples: int = Field(
+        default=1000, ge=0, description="Draws of the images for 95 % intervals of the headline numbers; 0 for none."
+    )
 
 
 _WRITTEN = ("tracking.json", "evaluation.json", "predictions.parquet")
@@ -131,6 +135,8 @@ def evaluate(
         assert predictions is not None
         result, found = _of_predictions(dataset, predictions, options)
     result = _beside_baseline(result, divided, dataset, predictor)
+    if model is not None:
+        result = replace(result, conventions=result.conventions | {"model_file": model})
     if out is not None:
         _write(Path(out), dataset, result, found, predictions)
     _show(result, json)
@@ -216,7 +222,7 @@ def _refuse_without_tracks(options: EvaluateOptions) -> None:
 
 def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -> "Result":
     if dataset.task == "semantic":
-        return sightline.evaluate.evaluate_semantic(dataset, found)
+        return sightline.evaluate.evaluate_semantic(dataset, found, resamples=options.resamples)
     conf: float | Literal["best"] | None = "best" if options.best_conf else options.conf
     if len(options.max_dets) not in (0, 1, 3):
         raise ConfigError(f"--max-dets must be one number or three, got {len(options.max_dets)}")
@@ -225,7 +231,12 @@ def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -
         options.max_dets if len(options.max_dets) == 3 else (*usual[:2], *options.max_dets, usual[2])[:3]
     )
     return sightline.evaluate.evaluate_detection(
-        dataset, found, iou_type=options.iou_type, max_dets=(first, second, last), conf=conf
+        dataset,
+        found,
+        iou_type=options.iou_type,
+        max_dets=(first, second, last),
+        conf=conf,
+        resamples=options.resamples,
     )
 
 
@@ -269,11 +280,11 @@ def _show(result: "Result", as_json: bool) -> None:
         show_table("", ("metric", *(c.name for c in columns)), rows)
     elif isinstance(result, sightline.evaluate.DetectionResult):
         point = result.operating_point
-        show_table(result.title, ("metric", "value"), result.to_frame().rows())
+        show_table(result.title, result.to_frame().columns, result.to_frame().rows())
         note(f"precision, recall, F1 and confusion at confidence {point.conf:.4g} ({point.origin})")
         show_table("by class", result.per_class.columns, result.per_class.rows())
     else:
-        show_table("", ("metric", "value"), result.to_frame().rows())
+        show_table("", result.to_frame().columns, result.to_frame().rows())
         show_table("by class", result.per_class.columns, result.per_class.rows())
     for key, value in result.conventions.items():
         note(f"{key}: {value}")

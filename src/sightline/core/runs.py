@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from sightline.core.errors import ConfigError, value_sentence
 from sightline.core.files import check_regular, locked_folder, remove_leftovers, write_json_atomic
 from sightline.core.text import parse_json
 
-__all__ = ["RunFolder", "hardware", "package_versions", "provenance", "read_record"]
+__all__ = ["RunFolder", "code_version", "hardware", "package_versions", "provenance", "read_record"]
 
 _PACKAGES = (
     "sightline", "numpy", "polars", "numba", "opencv-python-headless", "pillow", "simplejpeg", "av", "hotcoco",
@@ -36,6 +37,7 @@ class _Record(pydantic.BaseModel):
     task: str | None = None
     command: list[str] | None = None
     started: str | None = None
+    code: str | None = None
     git: dict[str, Any] | None = None
     versions: dict[str, str | None] | None = None
     hardware: dict[str, Any] | None = None
@@ -145,16 +147,28 @@ class RunFolder:
 def provenance(
     *, seeds: Mapping[str, int], data_digest: str | None, command: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """What made a result: command, time (UTC), git commit and dirty flag, versions, hardware, seeds, data digest."""
+    """What made a result: command, time (UTC), our code, the working folder's git, versions, hardware, seeds, data."""
     return {
         "command": list(sys.argv if command is None else command),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": code_version(),
         "git": _git_state(Path.cwd()),
         "versions": {"python": platform.python_version(), **package_versions(_PACKAGES)},
         "hardware": hardware(),
         "seeds": dict(seeds),
         "data_digest": data_digest,
     }
+
+
+@lru_cache(1)
+def code_version() -> str:
+    """The version of Sightline, and of a source checkout its commit and whether files differ from it."""
+    said = f"sightline {importlib.metadata.version('sightline')}"
+    checkout = Path(__file__).parents[3]
+    state = _git_state(checkout) if (checkout / ".git").exists() else None
+    if state is None:
+        return said
+    return f"{said}, commit {state['commit']}{' with uncommitted changes' if state['dirty'] else ''}"
 
 
 def package_versions(names: Sequence[str]) -> dict[str, str | None]:

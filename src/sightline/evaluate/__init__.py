@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sightline.evaluate.detection_matching import MATCH_IOU, average_precision, match_detections
     from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
     from sightline.evaluate.inputs import fit_predictions
+    from sightline.evaluate.intervals import RESAMPLES
     from sightline.evaluate.segmentation import (
         SemanticAccumulator,
         SemanticResult,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MAX_DETS",
     "MATCH_IOU",
+    "RESAMPLES",
     "DetectionArrays",
     "DetectionCurves",
     "DetectionImage",

@@ -1,6 +1,6 @@
 """Detection and instance segmentation: COCO's numbers, one declared operating point, and what a report needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,6 +22,7 @@ from sightline.evaluate.coco import (
 )
 from sightline.evaluate.detection_matching import MATCH_IOU, Matching, detection_confusion, match_detections
 from sightline.evaluate.inputs import describe_inputs, fit_predictions
+from sightline.evaluate.intervals import Intervals, detection_measure, intervals_of, metric_frame
 from sightline.evaluate.suspicions import suspicions
 from sightline.ops.boxes import FloatArray
 
@@ -74,7 +75,7 @@ class DetectionResult(Result):
     `per_class` has a row for each class: objects, crowd, detections, AP, AP50, AP75, AR, and tp, fp, fn, precision,
     recall, f1 at the operating point. `confusion` (C + 1, C + 1) has ground truth in rows, detections in columns,
     background last. `warnings` are reasons to doubt the numbers: predictions that seem to be something else than they
-    were read as.
+    were read as. `intervals` are the 95 % intervals of AP, AP50, AP75, precision, recall and f1, where asked for.
     """
 
     iou_type: IouType
@@ -85,6 +86,7 @@ class DetectionResult(Result):
     curves: DetectionCurves
     conventions: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    intervals: Intervals = field(default_factory=dict)
 
     def __getitem__(self, metric: str) -> float:
         """One of the 12 numbers, such as `result["AP50"]`."""
@@ -97,13 +99,10 @@ class DetectionResult(Result):
         return " · ".join([f"COCO {kind}, {self.conventions['images']} images", *self.conventions.get("limits", ())])
 
     def to_frame(self) -> pl.DataFrame:
-        """The 12 numbers and the operating point as `metric`, `value`."""
+        """The 12 numbers and the operating point by `metric`, `value`, and, where asked for, the ends of intervals."""
         point = self.operating_point
-        at_point = {"precision": point.precision, "recall": point.recall, "F1": point.f1, "conf": point.conf}
-        values = {**self.metrics, **at_point}
-        return pl.DataFrame(
-            {"metric": list(values), "value": list(values.values())}, schema_overrides={"value": pl.Float64}
-        )
+        at_point = {"precision": point.precision, "recall": point.recall, "f1": point.f1, "conf": point.conf}
+        return metric_frame({**self.metrics, **at_point}, self.intervals)
 
 
 DEFAULT_MAX_DETS = (1, 10, 100)
@@ -121,6 +120,7 @@ def evaluate_detection(
     iou_type: IouType = "bbox",
     max_dets: tuple[int, int, int] = DEFAULT_MAX_DETS,
     conf: float | Literal["best"] | None = None,
+    resamples: int = 0,
 ) -> DetectionResult:
     """COCO's 12 numbers (equal to pycocotools'), numbers by class, curves, confusion and an operating point.
 
@@ -129,6 +129,7 @@ def evaluate_detection(
     left out, it is the one the model brings, chosen on its validation images (`operating_point` in the predictions'
     `meta`), else `DEFAULT_CONF`. "best" is the threshold with the best pooled F1 on these very images: for choosing
     one, not for judging. The result says which it was.
+    `resamples` draws of the images (1000 are usual) give 95 % intervals.
     Predictions find their images by name, see `fit_predictions`. Raises DataError where they belong to other images or
     classes, or masks are missing for `segm`.
 
@@ -143,6 +144,9 @@ def evaluate_detection(
     objects = np.bincount(arrays.truth_classes[~arrays.truth_crowd], minlength=len(names)).astype(np.int64)
     point = _operating_point(arrays, matching, int(objects.sum()), _declared(conf, predictions))
     confusion = detection_confusion(arrays, matching, len(names), point.conf)
+    intervals, drawn = intervals_of(
+        dataset, resamples, lambda: detection_measure(arrays, matching, len(names), max_dets[-1], point.conf)
+    )
     return DetectionResult(
         iou_type=iou_type,
         metrics=dict(zip(_metric_names(max_dets), scores.stats.tolist(), strict=True)),
@@ -152,8 +156,10 @@ def evaluate_detection(
         curves=_curves(names, arrays, matching, scores, objects),
         conventions=describe_inputs(dataset, predictions)
         | _stated(arrays, iou_type, max_dets)
-        | {"limits": _limits(dataset, predictions)},
+        | {"limits": _limits(dataset, predictions)}
+        | drawn,
         warnings=tuple(suspicions(arrays, names, max_dets[-1])),
+        intervals=intervals,
     )
 
 

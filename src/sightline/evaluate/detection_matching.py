@@ -14,7 +14,7 @@ from sightline.evaluate.coco import BoolArray, DetectionArrays, IntArray, overla
 from sightline.ops.boxes import FloatArray
 
 MATCH_IOU = 0.5
-_RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 _FALSE, _CROWD, _BEYOND = -1, -2, -3
 
 
@@ -51,9 +51,17 @@ class Matching:
         return np.asarray(self.found == _BEYOND)
 
 
-def match_detections(arrays: DetectionArrays, class_count: int, max_det: int | None = None) -> Matching:
-    """COCO's matching at IoU 0.5, class by class, of all detections or the `max_det` best of each image and class."""
-    iou, iou_starts = overlaps(arrays)
+def match_detections(
+    arrays: DetectionArrays,
+    class_count: int,
+    max_det: int | None = None,
+    earlier: Matching | None = None,
+    min_iou: float = MATCH_IOU,
+) -> Matching:
+    """COCO's matching from IoU `min_iou` on, class by class, of all detections or the `max_det` best of each image and
+    class. What overlaps is taken from an `earlier` one of the same arrays.
+    """
+    iou, iou_starts = overlaps(arrays) if earlier is None else (earlier.iou, earlier.iou_starts)
     found = _match(
         arrays.truth_starts,
         arrays.truth_classes,
@@ -64,6 +72,7 @@ def match_detections(arrays: DetectionArrays, class_count: int, max_det: int | N
         iou_starts,
         class_count,
         len(arrays.detection_classes) if max_det is None else max_det,
+        min_iou,
     )
     return Matching(found, iou, iou_starts)
 
@@ -78,7 +87,7 @@ def average_precision(true: BoolArray, objects: int) -> float:
         return float("nan")
     found = np.cumsum(true)
     precision = np.maximum.accumulate((found / np.arange(1, len(found) + 1))[::-1])[::-1]
-    place = np.searchsorted(found / objects, _RECALL_POINTS)
+    place = np.searchsorted(found / objects, RECALL_POINTS)
     return float(np.append(precision, 0.0)[place].mean())  # recall that is never reached counts with precision 0
 
 
@@ -114,6 +123,7 @@ def _match(
     iou_starts: IntArray,
     class_count: int,
     max_det: int,
+    min_iou: float,
 ) -> IntArray:
     found = np.full(len(detection_classes), _FALSE, dtype=np.int64)
     taken = np.zeros(len(truth_classes), dtype=np.bool_)
@@ -127,7 +137,7 @@ def _match(
                 found[d] = _BEYOND
                 continue
             row = iou_starts[image] + (d - detection_starts[image]) * (last - first) - first
-            best, on_crowd = _nearest(iou, row, first, last, truth_classes, class_id, taken, truth_crowd)
+            best, on_crowd = _nearest(iou, row, first, last, truth_classes, class_id, taken, truth_crowd, min_iou)
             if best >= 0:
                 found[d] = best
                 taken[best] = True
@@ -146,11 +156,12 @@ def _nearest(
     class_id: int,
     taken: BoolArray,
     truth_crowd: BoolArray,
+    min_iou: float,
 ) -> tuple[int, bool]:
-    """The free object of the class with the largest IoU of at least 0.5, or -1; and whether a crowd has as much."""
-    best, best_iou, on_crowd = -1, MATCH_IOU, False
+    """The free object of the class with the largest IoU from `min_iou` on, or -1; and whether a crowd has as much."""
+    best, best_iou, on_crowd = -1, min_iou, False
     for g in range(first, last):
-        if truth_classes[g] != class_id or iou[row + g] < MATCH_IOU:
+        if truth_classes[g] != class_id or iou[row + g] < min_iou:
             continue
         if truth_crowd[g]:
             on_crowd = True

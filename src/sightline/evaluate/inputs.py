@@ -14,6 +14,7 @@ import polars as pl
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import LEFT_OUT, Predictions
+from sightline.core.runs import code_version
 from sightline.data import ImageNames
 
 __all__ = ["describe_inputs", "fit_predictions"]
@@ -139,6 +140,7 @@ def describe_inputs(dataset: Dataset, predictions: Predictions) -> dict[str, Any
         "prediction_digest": predictions.digest(),
         **predictions.left_out(),
         "predicted_with": {key: predictions.meta[key] for key in _SETTINGS if key in predictions.meta},
+        "code": code_version(),
     }
 
 

@@ -1,7 +1,7 @@
 """Semantic segmentation: one integer confusion matrix of pooled pixels, and everything that follows from it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,8 +13,10 @@ from sightline.core.errors import DataError
 from sightline.core.frames import IGNORE_INDEX, SemanticMap
 from sightline.core.predictions import Predictions
 from sightline.core.results import Result
+from sightline.core.runs import code_version
 from sightline.data import read_class_mask
 from sightline.evaluate.inputs import describe_inputs, fit_predictions
+from sightline.evaluate.intervals import Intervals, Measure, intervals_of, metric_frame
 from sightline.ops import rle
 from sightline.ops.boxes import FloatArray
 from sightline.ops.confusion import confusion_matrix
@@ -56,10 +58,12 @@ def class_ratios(confusion: IntArray) -> dict[str, FloatArray]:
     without ground truth and precision without predictions are 0, as IoU and Dice are; specificity without a single
     negative pixel is NaN.
     """
-    tp = np.diag(confusion).astype(np.float64)
-    truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    return _ratios_of(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+
+
+def _ratios_of(tp: IntArray, truth: IntArray, predicted: IntArray) -> dict[str, FloatArray]:
     fp, fn = predicted - tp, truth - tp
-    tn = confusion.sum() - tp - fp - fn
+    tn = truth.sum() - tp - fp - fn
     occurs = tp + fp + fn > 0
     return {
         "iou": _ratio(tp, tp + fp + fn, occurs),
@@ -93,11 +97,15 @@ def summary(confusion: IntArray) -> dict[str, float]:
     With two classes the second is the foreground and `foreground_*` are its pooled ratios, which binary
     segmentation is usually published with.
     """
-    ratios = class_ratios(confusion)
-    counted = int(confusion.sum())
-    values = {"pixel_accuracy": float(np.trace(confusion) / counted) if counted else float("nan")}
+    return _summary_of(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+
+
+def _summary_of(tp: IntArray, truth: IntArray, predicted: IntArray) -> dict[str, float]:
+    ratios = _ratios_of(tp, truth, predicted)
+    counted = int(truth.sum())
+    values = {"pixel_accuracy": int(tp.sum()) / counted if counted else float("nan")}
     values |= {f"mean_{name}": mean_defined(ratios[name]) for name in RATIOS}
-    if len(confusion) == 2:
+    if len(tp) == 2:
         values |= {f"foreground_{name}": float(ratios[name][1]) for name in RATIOS}
     return values
 
@@ -114,7 +122,7 @@ def mean_defined(values: FloatArray) -> float:
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-def _ratio(part: FloatArray, whole: FloatArray, defined: npt.NDArray[np.bool_]) -> FloatArray:
+def _ratio(part: IntArray, whole: IntArray, defined: npt.NDArray[np.bool_]) -> FloatArray:
     ratio: FloatArray = np.divide(part, whole, out=np.full(part.shape, np.nan), where=defined)
     return ratio
 
@@ -129,7 +137,8 @@ class SemanticResult(Result):
     `metrics`: pixel_accuracy, mean_iou, mean_dice, mean_sensitivity, mean_specificity, mean_precision (means over
     classes of ratios of pooled counts); with two classes also foreground_* of the second; and mean_image_dice, the mean
     of the images' own Dice, which is another number than the pooled one. `per_image`: image_id, path, counted_pixels,
-    image_dice. `confusion` (C, C) has ground truth in rows.
+    image_dice. `confusion` (C, C) has ground truth in rows. `intervals` are the
+    95 % intervals of the metrics, where asked for.
     """
 
     metrics: dict[str, float]
@@ -138,28 +147,32 @@ class SemanticResult(Result):
     confusion: IntArray
     conventions: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    intervals: Intervals = field(default_factory=dict)
 
     def __getitem__(self, metric: str) -> float:
         """One of the metrics, such as `result["foreground_dice"]`."""
         return self.metrics[metric]
 
     def to_frame(self) -> pl.DataFrame:
-        """The metrics as `metric`, `value`."""
-        columns = {"metric": list(self.metrics), "value": list(self.metrics.values())}
-        return pl.DataFrame(columns, schema_overrides={"value": pl.Float64})
+        """The metrics as `metric`, `value`, and the ends of the intervals where asked for."""
+        return metric_frame(self.metrics, self.intervals)
 
 
-def evaluate_semantic(dataset: Dataset, predictions: Predictions) -> SemanticResult:
+def evaluate_semantic(dataset: Dataset, predictions: Predictions, *, resamples: int = 0) -> SemanticResult:
     """Pooled metrics of saved predictions: for each image one mask per class that together cover it once.
+
+    `resamples` draws of the images (1000 are usual) give 95 % intervals.
 
     Raises DataError where an image has no prediction, masks overlap or leave pixels free, predictions belong to other
     images or classes, or ground truth holds values that are neither a class nor ignored.
     """
     predictions = fit_predictions(dataset, predictions)
-    return _evaluate(dataset, _saved_maps(dataset, predictions), describe_inputs(dataset, predictions))
+    return _evaluate(dataset, _saved_maps(dataset, predictions), describe_inputs(dataset, predictions), resamples)
 
 
-def evaluate_semantic_maps(dataset: Dataset, maps: Iterable[tuple[int, SemanticMap]]) -> SemanticResult:
+def evaluate_semantic_maps(
+    dataset: Dataset, maps: Iterable[tuple[int, SemanticMap]], *, resamples: int = 0
+) -> SemanticResult:
     """Pooled metrics of maps given as `(image_id, map)`, each image of the data set exactly once, in any order.
 
     The same numbers as `evaluate_semantic` of the same maps; raises DataError in the same cases.
@@ -170,15 +183,19 @@ def evaluate_semantic_maps(dataset: Dataset, maps: Iterable[tuple[int, SemanticM
         "images": len(dataset),
         "label_digest": dataset.label_digest(),
         "predictions": "maps, not saved",
+        "code": code_version(),
     }
-    return _evaluate(dataset, _checked_maps(dataset, maps), conventions)
+    return _evaluate(dataset, _checked_maps(dataset, maps), conventions, resamples)
 
 
-def _evaluate(dataset: Dataset, maps: Iterator[tuple[int, ClassIds]], conventions: dict[str, Any]) -> SemanticResult:
+def _evaluate(
+    dataset: Dataset, maps: Iterator[tuple[int, ClassIds]], conventions: dict[str, Any], resamples: int
+) -> SemanticResult:
     names = dataset.class_names
     images = {row["image_id"]: row for row in dataset.images.iter_rows(named=True)}
     accumulator = SemanticAccumulator(len(names))
     scored: dict[int, dict[str, Any]] = {}
+    pixels: dict[int, IntArray] = {}
     for image_id, class_ids in maps:
         image = images[image_id]
         if image["mask_path"] is None:
@@ -186,6 +203,7 @@ def _evaluate(dataset: Dataset, maps: Iterator[tuple[int, ClassIds]], convention
         size_hw = image["height"], image["width"]
         truth = read_class_mask(dataset.image_path(image["mask_path"]), dataset, size_hw)
         counts = accumulator.update(truth, class_ids)
+        pixels[image_id] = np.stack([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
         counted = int(counts.sum())
         scored[image_id] = {"image_id": image_id, "path": image["path"], "counted_pixels": counted}
         scored[image_id]["image_dice"] = image_dice(counts)
@@ -195,13 +213,31 @@ def _evaluate(dataset: Dataset, maps: Iterator[tuple[int, ClassIds]], convention
     schema = {"image_id": pl.Int64, "path": pl.String, "counted_pixels": pl.Int64, "image_dice": pl.Float64}
     per_image = pl.DataFrame([scored[i] for i in images], schema=schema)
     metrics = summary(accumulator.confusion)
+    intervals, drawn = intervals_of(dataset, resamples, lambda: _measure(pixels, per_image))
     return SemanticResult(
         metrics=metrics | {"mean_image_dice": mean_defined(per_image["image_dice"].to_numpy())},
         per_class=class_table(accumulator.confusion, names),
         per_image=per_image,
         confusion=accumulator.confusion,
-        conventions=conventions | _stated(dataset, accumulator.confusion),
+        conventions=conventions | _stated(dataset, accumulator.confusion) | drawn,
+        intervals=intervals,
     )
+
+
+def _measure(pixels: dict[int, IntArray], per_image: pl.DataFrame) -> Measure:
+    """The metrics as a function of the images' weights, in the order of their ids."""
+    counts = np.stack([pixels[i] for i in sorted(pixels)])  # (I, 3, C): right, true, predicted
+    flat, shape = counts.reshape(len(counts), -1), counts.shape[1:]
+    dice = per_image.sort("image_id")["image_dice"].to_numpy()
+    defined = ~np.isnan(dice)
+
+    def measure(weights: IntArray) -> dict[str, float]:
+        tp, truth, predicted = (weights @ flat).reshape(shape)
+        there = weights[defined]
+        mean = float(there @ dice[defined] / there.sum()) if there.any() else float("nan")
+        return _summary_of(tp, truth, predicted) | {"mean_image_dice": mean}
+
+    return measure
 
 
 def _saved_maps(dataset: Dataset, predictions: Predictions) -> Iterator[tuple[int, ClassIds]]:

@@ -57,23 +57,54 @@ def accuracy_tiles(record: RunRecord, room: int) -> list[Tile]:
     source = Source(FILE, record.evaluation)
     metrics = record.evaluation.get("metrics") or {}
     wanted = DETECTION_HEADLINE if "AP" in metrics else SEMANTIC_HEADLINE
-    tiles = [_tile(key, source.number("metrics", key)) for key in wanted if metrics.get(key) is not None]
+    tiles = [_tile(source, key, "metrics") for key in wanted if metrics.get(key) is not None]
     for key in ("precision", "recall") if len(tiles) + 2 <= room else ("f1",):
         number = source.optional("operating_point", key)
         if number is not None and number.value is not None:
-            tiles.append(_tile(key, number))
+            tiles.append(_tile(source, key, "operating_point"))
     return tiles[:room]
 
 
-def _tile(key: str, number: Number) -> Tile:
-    return Tile(TITLES.get(key, key), number, MEANINGS.get(key, ""))
+def _tile(source: Source, key: str, place: str) -> Tile:
+    return Tile(
+        TITLES.get(key, key),
+        source.number(place, key),
+        MEANINGS.get(key, ""),
+        _interval(source, key),
+        _rival(source, key),
+    )
+
+
+def _interval(source: Source, key: str) -> tuple[Number, Number] | str:
+    """The ends of the interval, or in capitals that there is none and why."""
+    low, high = source.optional("intervals", key, 0), source.optional("intervals", key, 1)
+    if low is not None and high is not None:
+        return low, high
+    said = str((source.values.get("conventions") or {}).get("intervals") or "")
+    return (
+        f"interval {said}".replace("not measured", "NOT MEASURED")
+        if said.startswith("not")
+        else "interval NOT MEASURED"
+    )
+
+
+def _rival(source: Source, key: str) -> tuple[Number, str] | None:
+    """What the best predictor that never looks reaches by the same metric."""
+    facts = (source.values.get("conventions") or {}).get("baseline") or {}
+    if facts.get("metric") not in (key, TITLES.get(key)):
+        return None
+    return source.number("conventions", "baseline", "value"), str(facts["what"])
 
 
 def _metric_table(source: Source) -> Table:
-    rows: list[Sequence[Cell]] = [
-        (TITLES.get(key, key), source.number("metrics", key), _meaning(key)) for key in source.values["metrics"]
-    ]
-    return Table(["metric", "value", "meaning"], rows)
+    intervals = source.values.get("intervals") or {}
+    head = ["metric", "value", *(["from", "to"] if intervals else []), "meaning"]
+    rows: list[Sequence[Cell]] = []
+    for key in source.values["metrics"]:
+        ends = [source.optional("intervals", key, i) or "–" for i in (0, 1)] if intervals else []
+        rows.append([TITLES.get(key, key), source.number("metrics", key), *ends, _meaning(key)])
+    caption = "from, to: " + str(source.values["conventions"].get("intervals", "")) if intervals else ""
+    return Table(head, rows, caption)
 
 
 def _all_splits(evaluations: Mapping[str, dict[str, Any]]) -> Table:

@@ -43,11 +43,17 @@ Tone = Literal["plain", "good", "warning", "bad"]
 
 @dataclass(frozen=True)
 class Tile:
-    """A headline number with the sentence that says what it means."""
+    """A headline number with the sentence that says what it means, and what it is to be seen beside.
+
+    `interval` are the ends of its 95 % interval, or why there is none; `rival` is what a predictor that never looks at
+    the pictures reaches, and which one.
+    """
 
     label: str
     number: Number
     meaning: str
+    interval: tuple[Number, Number] | str = ""
+    rival: tuple[Number, str] | None = None
 
 
 @dataclass(frozen=True)

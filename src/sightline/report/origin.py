@@ -36,7 +36,8 @@ def _made(run: Mapping[str, Any]) -> list[tuple[str, Cell]]:
     return [
         ("command", _command(run) or "not recorded"),
         ("started", str(run.get("started") or "not recorded")),
-        ("code", commit),
+        ("code", str(run.get("code") or "not recorded")),
+        ("working folder", commit),
         ("status", str(run.get("status") or "not recorded")),
     ]
 

@@ -24,7 +24,7 @@ from sightline.core.files import write_json_atomic
 from sightline.core.metadata import OperatingPoint
 from sightline.core.process import stop_at_next_step
 from sightline.core.runs import RunFolder
-from sightline.evaluate import DetectionResult
+from sightline.evaluate import RESAMPLES, DetectionResult
 from sightline.models import Model, create, load_model
 from sightline.train.augment.policy import check_policy
 from sightline.train.capacity import (
@@ -347,12 +347,13 @@ def _finish(session: Session, seconds: float) -> TrainResult:
     watcher.phase("evaluating the best weights", len(validator.images))
     predictions = validator.predict(best, plain_arithmetic, watcher.advance)
     evaluation: Evaluation = beside_baseline(
-        validator.evaluate(predictions),
+        validator.evaluate(predictions, RESAMPLES),
         session.images.dataset,
         validator.dataset,
         size_hw=best.preprocess.size_hw,
         steps=session.learner.steps,
     )
+    evaluation = replace(evaluation, conventions=evaluation.conventions | {"model_file": "weights/best.safetensors"})
     for line in evaluation.warnings:
         watcher.note(f"warning: {line}")
     # Where nothing was found right there is no best threshold; the model then runs at the usual one.

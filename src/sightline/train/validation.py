@@ -78,12 +78,17 @@ class Validator:
         }
         return predictions_from_rows(pl.concat(tables.values()), meta).of(self.dataset)
 
-    def evaluate(self, predictions: Predictions) -> Evaluation:
-        """The task's result for predictions of this split, made in the first process and given to all."""
+    def evaluate(self, predictions: Predictions, resamples: int = 0) -> Evaluation:
+        """The task's result for predictions of this split, made in the first process and given to all.
+
+        With `resamples` its intervals too, see `evaluate_detection`.
+        """
         if self.dataset.task == "semantic":
-            return self.processes.once(lambda: evaluate_semantic(self.dataset, predictions))
+            return self.processes.once(lambda: evaluate_semantic(self.dataset, predictions, resamples=resamples))
         # The operating point is chosen here, on the validation images, and goes with the weights from then on.
-        return self.processes.once(lambda: evaluate_detection(self.dataset, predictions, conf="best"))
+        return self.processes.once(
+            lambda: evaluate_detection(self.dataset, predictions, conf="best", resamples=resamples)
+        )
 
     def _rows(self, image_id: int, row: int, decoded: Any, i: int, thresholds: OperatingPoint) -> pl.DataFrame:
         geometry = self.images.geometries[row]

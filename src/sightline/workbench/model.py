@@ -17,7 +17,7 @@ from sightline.core.division import Division
 from sightline.core.errors import ConfigError, MissingExtraError, ModelError
 from sightline.core.frames import Frame
 from sightline.data import read_dataset
-from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
+from sightline.evaluate import RESAMPLES, DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
 from sightline.infer import BACKENDS, NetworkPredictor, given_images, open_predictor, open_source, predict_dataset
 from sightline.media import as_rgb8
 from sightline.ops import EVALUATION
@@ -107,9 +107,10 @@ class Model:
         division = predictor.metadata.division
         dataset = data if isinstance(data, Dataset) else _part(read_dataset(data), split, division)
         if predictor.task == "semantic":
-            return evaluate_semantic(dataset, predict_dataset(predictor, dataset, batch=batch))
+            return evaluate_semantic(dataset, predict_dataset(predictor, dataset, batch=batch), resamples=RESAMPLES)
         whole_curve = predictor.at(EVALUATION)
-        return evaluate_detection(dataset, predict_dataset(whole_curve, dataset, batch=batch), conf=conf)
+        found = predict_dataset(whole_curve, dataset, batch=batch)
+        return evaluate_detection(dataset, found, conf=conf, resamples=RESAMPLES)
 
     def predict(self, source: Any) -> list[Seen]:
         """What the model sees in each picture of `source`, in order.
