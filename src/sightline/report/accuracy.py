@@ -101,8 +101,8 @@ def _metric_table(source: Source) -> Table:
     head = ["metric", "value", *(["from", "to"] if intervals else []), "meaning"]
     rows: list[Sequence[Cell]] = []
     for key in source.values["metrics"]:
-        ends = [source.optional("intervals", key, i) or "–" for i in (0, 1)] if intervals else []
-        rows.append([TITLES.get(key, key), source.number("metrics", key), *ends, _meaning(key)])
+        ends = [source.optional("intervals", key, i) or Number(None, f"{FILE} intervals") for i in (0, 1)]
+        rows.append([TITLES.get(key, key), source.number("metrics", key), *(ends if intervals else []), _meaning(key)])
     caption = "from, to: " + str(source.values["conventions"].get("intervals", "")) if intervals else ""
     return Table(head, rows, caption)
 
