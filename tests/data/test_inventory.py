@@ -33,13 +33,25 @@ def listed(dataset: Dataset) -> dict[str, int]:
 
 
 def test_folders_and_loose_pictures_beside_splits(tmp_path: Path, save_image) -> None:
-    for name in ("train/a", "val/b", "dev/c", "dev/d", "loose"):
+    for name in ("train/a", "val/b", "batch2/c", "batch2/d", "loose"):
         save_image(f"images/{name}.jpg")
         write_label(tmp_path, f"labels/{name}.txt")
     save_image("extra/e.jpg")
     dataset = read_dataset(tmp_path)
     assert len(dataset) == 2
-    assert listed(dataset) == {"extra/e.jpg": 1, "images/dev/c.jpg": 2, "images/loose.jpg": 1}
+    assert listed(dataset) == {"extra/e.jpg": 1, "images/batch2/c.jpg": 2, "images/loose.jpg": 1}
+    counted(dataset, tmp_path)
+
+
+def test_names_of_split_folders_that_leave_no_doubt(tmp_path: Path, save_image) -> None:
+    names = ("train2017/a", "dev/b", "eval/c", "holdout/d", "folds/e")
+    for name in names:
+        save_image(f"images/{name}.jpg")
+        write_label(tmp_path, f"labels/{name}.txt")
+    dataset = read_dataset(tmp_path)
+    splits = {path.split("/")[1]: split for path, split in dataset.images.select("path", "split").iter_rows()}
+    assert splits == {"train2017": "train", "dev": "val", "eval": "test", "holdout": "test"}
+    assert listed(dataset) == {"images/folds/e.jpg": 1}
     counted(dataset, tmp_path)
 
 

@@ -178,7 +178,7 @@ CODES: dict[str, Code] = {
     ),
     # classes
     "class-names-missing": Code("warning", "classes have no names", "Give the names: see the format's documentation"),
-    "class-conflict": Code("error", "one class id has different names in different files", "Use one class list"),
+    "class-conflict": Code("error", "one class id has different names", "Use one class list"),
     "class-duplicate-name": Code(
         "warning", "two class ids share one name; a class each where both have objects", "Merge the ids"
     ),
@@ -267,6 +267,11 @@ CODES: dict[str, Code] = {
     ),
     # splits and layout
     "split-unlisted": Code("info", "images are in none of the splits", "Add them to a split or exclude them"),
+    "split-without-labels": Code(
+        "error",
+        "a split's folder has pictures and lacks the label file that the others have",
+        "Restore the label file, or move the folder away",
+    ),
     "split-unknown-image": Code("error", "a split lists an image that does not exist", "Correct the list"),
     "split-overlap-path": Code("error", "an image is in two splits", "Remove it from one"),
     "split-overlap-bytes": Code("error", "two splits hold files of identical content", "Keep one of the copies"),

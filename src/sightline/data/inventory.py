@@ -202,6 +202,7 @@ def _notes(
 ) -> Iterator[Finding]:
     """One finding for each picture that cannot be decoded, one for each folder of others that nothing names yet."""
     named = {f.path for f in findings} | {f.facts.get("image") for f in findings}
+    named |= {path for f in findings if f.facts.get("read") is False for path in f.facts["images"]}
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     of_others: dict[str, list[str]] = defaultdict(list)
     for path in paths:

@@ -36,9 +36,14 @@ _SPLIT_WORDS = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
     "test": "test",
     "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "holdout": "test",
 }
+"""Words of names and their splits; "dev" and "eval" as Hugging Face's folders of images and speech corpora have them."""
 
 
 def list_files(folder: Path, suffixes: Iterable[str], *, recursive: bool = False) -> list[Path]:

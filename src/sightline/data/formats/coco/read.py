@@ -73,19 +73,26 @@ def label_files(path: Path) -> list[tuple[Path, str | None]]:
 
 
 def roboflow_files(path: Path) -> list[tuple[Path, str | None]]:
-    """The label files of a Roboflow export and their splits; none where the folder is no such export.
-
-    The file of a split's folder with pictures is among them even where it is missing.
-    """
+    """The label files of a Roboflow export and their splits; none where the folder is no such export."""
     if not path.is_dir():
         return []
     folders = sorted(p for p in path.iterdir() if p.is_dir())
-    there = {p for p in folders if os.path.lexists(p / ROBOFLOW_FILE)}
-    return [(p / ROBOFLOW_FILE, split_of(p.name)) for p in folders if p in there or (there and _lacks_labels(p))]
+    return [(p / ROBOFLOW_FILE, split_of(p.name)) for p in folders if os.path.lexists(p / ROBOFLOW_FILE)]
 
 
-def _lacks_labels(folder: Path) -> bool:
-    return split_of(folder.name) is not None and bool(list_images(folder))
+def _unlabelled_splits(path: Path, files: list[tuple[Path, str | None]]) -> list[Finding]:
+    """The split folders with pictures that lack the label file which the others have."""
+    if not files or not path.is_dir() or files[0][0].name != ROBOFLOW_FILE:
+        return []
+    findings = []
+    for folder in sorted({p for p in path.iterdir() if p.is_dir()} - {file.parent for file, _ in files}):
+        pictures = [relative(p, path) for p in list_images(folder)] if split_of(folder.name) else []
+        if pictures:
+            message = f"{folder.name}/ has {len(pictures)} pictures and no {ROBOFLOW_FILE}; none of them is read"
+            place = f"{folder.name}/{ROBOFLOW_FILE}"
+            facts = {"images": pictures, "read": False}
+            findings.append(finding("split-without-labels", message, path=place, count=len(pictures), facts=facts))
+    return findings
 
 
 def _of_empty_groups(objects: pl.DataFrame, classes: pl.DataFrame) -> Callable[[Finding], Finding | None]:
@@ -118,7 +125,7 @@ def read(path: Path) -> Dataset:
         document.name = relative(document.file, root)
     class_maps, classes, findings = read_classes(documents)
     images, id_maps, image_findings = read_images(documents, folders, root)
-    findings += image_findings
+    findings += image_findings + _unlabelled_splits(path, files)
     tables = []
     for document, ids, class_ids in zip(documents, id_maps, class_maps, strict=True):
         table, found = read_annotations(document, ids, images, class_ids, classes)
