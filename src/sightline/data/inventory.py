@@ -40,7 +40,7 @@ _LOSSY = frozenset({".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".jp2"})  # mask
 _LABEL_FOLDERS = frozenset(
     {"mask", "masks", "segmentation", "segmentations", "segmentationclass", "segmentationobject", "panoptic", "gt"}
     | {"annot", "annots", "annotation", "annotations", "label", "labels", "groundtruth", "trainannot", "valannot"}
-    | {"testannot", "stuffthingmaps", "gtfine"}
+    | {"testannot", "stuffthingmaps", "gtfine", "gtcoarse"}
 )
 _PLACES = frozenset(
     {"images", "image", "imgs", "img", "jpegimages", "pngimages", "data", "labels", "label", "annotations", "xmls"}

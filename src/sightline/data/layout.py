@@ -43,7 +43,7 @@ _SPLIT_WORDS = {
     "evaluation": "test",
     "holdout": "test",
 }
-"""Words of names and their splits; "dev" and "eval" as Hugging Face's folders of images and speech corpora have them."""
+"""Words of names and their splits; "dev" and "eval" mean what they do in Hugging Face's folders of images."""
 
 
 def list_files(folder: Path, suffixes: Iterable[str], *, recursive: bool = False) -> list[Path]:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects, json_files, open_named, read_json
+from sightline.data.formats.shared.named import NamedObjects, json_files, read_json_list, read_named
 from sightline.data.formats.shared.shapes import ellipse_ring, turned_box_ring
-from sightline.data.layout import absolute, relative
+from sightline.data.layout import absolute
 from sightline.ops import rle
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
@@ -33,16 +33,12 @@ def detect(path: Path) -> float | None:
 def read(path: Path) -> Dataset:
     """The data set of such a file or folder. DataError when there is none."""
     path = absolute(path)
-    files = _files(path)
-    found = open_named(path, files, LOOKED_FOR)
-    for file in files:
-        found.label_path = relative(file, found.root)
-        tasks = read_json(file)
-        if not isinstance(tasks, list):
-            raise DataError(f"must be a list of tasks, got a {type(tasks).__name__}", where=str(file))
-        for task in tasks:
-            _read_task(task, found)
-    return found.dataset(path, "label-studio")
+    return read_named(path, _files(path), LOOKED_FOR, "label-studio", _read_file)
+
+
+def _read_file(found: NamedObjects, file: Path) -> None:
+    for task in read_json_list(file, "tasks"):
+        _read_task(task, found)
 
 
 def _files(path: Path) -> list[Path]:
