@@ -132,6 +132,11 @@ CODES: dict[str, Code] = {
     "label-no-keypoint-shape": Code(
         "warning", "rows hold a box and keypoints, and nothing says how many", "Write `kpt_shape` into the data YAML"
     ),
+    "label-federated": Code(
+        "warning",
+        "not every category was looked for in every image, and what says which is not kept (LVIS)",
+        "Compare models with LVIS's own evaluation; numbers here are too low for rare categories",
+    ),
     "label-tiny": Code("info", "a box has a side below 2 pixels", "Check that it is meant"),
     "label-small-at-size": Code(
         "info",

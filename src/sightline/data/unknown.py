@@ -28,8 +28,8 @@ class Seen(NamedTuple):
 _JSON_KINDS = (
     ('"rectanglelabels"|"from_name"', "label-studio", "each region must state original_width and original_height"),
     ('"shape_attributes"|"region_attributes"', "via", "it must have filename, regions and shape_attributes"),
-    ('"items".*"label_id"|"categories": *{ *"label"', "datumaro", "it must have categories with a list of labels, and items"),
-    ('"geometryType"|"classTitle"', "supervisely", "each `ann/<image>.json` must lie beside `img/`, in a project with meta.json"),
+    ('"items".*"label_id"|"categories": *{ *"label"', "datumaro", "it must have categories, with labels, and items"),
+    ('"geometryType"|"classTitle"', "supervisely", "each `ann/<image>.json` must lie beside `img/`"),
     ('"imgHeight".*"objects"', "cityscapes", "`gtFine/<split>/<city>/` must stand beside `leftImg8bit/`"),
     ('"box2d"|"poly2d"', "bdd100k", "each frame must have a name and labels with a category"),
     ('"coordinates".*"width"', "createml", "each entry must have image, annotations and coordinates"),

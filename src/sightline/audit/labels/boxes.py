@@ -220,7 +220,7 @@ class _Table:
             beside = f"line {line_of_other}" if line_of_other is not None and path_of_other == path else "another"
             text = f"{text} {beside}: {_corners(self.boxes[draft.row])}"
             facts = {**facts, "other_path": path_of_other, "other_entry": entry_of_other}
-        if draft.count == 1 and line == 1 and entry is not None and path.endswith(".json"):
+        if draft.count == 1 and line == 1 and entry is not None and path.endswith((".json", ".json.gz")):
             # All of a file in one line: the line says nothing.
             object_id = self._dataset.objects["object_id"][draft.row]
             text = f"{text} (annotations[{entry}], id {object_id}, image {self._paths[draft.row]})"

@@ -128,10 +128,20 @@ def _split_without_labels(site: Site) -> list[Planted]:
     return [Planted("split-without-labels", "val/_annotations.coco.json")]
 
 
+def _federated(site: Site) -> list[Planted]:
+    """An image of which LVIS would say that not all of a category is labelled."""
+    name = "annotations/instances_train.json"
+    document = site.document(name)
+    document["images"][2]["not_exhaustive_category_ids"] = [document["categories"][0]["id"]]
+    places = site.write_document(name, document)
+    return [Planted("label-federated", name, places["images", 2])]
+
+
 FORMAT_FAULTS: dict[str, Fault] = {
     "label-oriented-box": Fault("yolo", _oriented, ("label-out-of-bounds",)),
     "class-coco-ids": Fault("yolo", _coco_ids, ("label-unknown-class", "class-unused")),
     "split-changed": Fault("yolo", _changed_split),
+    "label-federated": Fault("coco", _federated),
     "label-bad-keypoints": Fault("coco", _bad_keypoints),
     "split-without-labels": Fault("coco", _split_without_labels, ("image-unlisted", "image-missing")),
     "label-unsupported-shape": Fault("labelme", _drawn_point),

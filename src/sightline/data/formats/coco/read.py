@@ -1,8 +1,8 @@
 """COCO instances: polygons of one or several parts, run lengths, crowd regions, keypoints.
 
 Recognised: a single JSON file with its images near it; a folder with such files, or with `annotations/*.json`;
-Roboflow's export (`train|valid|test/_annotations.coco.json`, images beside the file). Of a folder's files those of
-instances are read, and those of keypoints where there are no others.
+Roboflow's export (`train|valid|test/_annotations.coco.json`, images beside the file). Files may be packed (`.json.gz`).
+Of a folder's files those of instances are read, and those of keypoints where there are no others.
 
 Ids: image and object ids are the file's own (renumbered where several files use the same); class ids are contiguous
 in the order of the file's category ids, which stay in `source_id`. Boxes are `x, y, width, height` from the pixel edge,
@@ -23,7 +23,7 @@ from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.annotations import read_annotations
 from sightline.data.formats.coco.categories import read_classes, without_empty_twins
-from sightline.data.formats.coco.document import Document, entry_lines
+from sightline.data.formats.coco.document import Document, entry_lines, has_json_name
 from sightline.data.formats.coco.listing import image_folder, json_kind, read_images, top_folder
 from sightline.data.formats.shared.image_tables import build_dataset
 from sightline.data.layout import absolute, common_root, list_images, relative, split_of, subfolder
@@ -44,9 +44,7 @@ def detect(path: Path) -> float | None:
     files = label_files(path)
     if any(json_kind(file) == "instances" for file, _ in files):
         return 0.95
-    return (
-        0.1 if files or (path.is_file() and path.suffix.lower() == ".json") else None
-    )  # the reader says what is wrong
+    return 0.1 if files or (path.is_file() and has_json_name(path)) else None  # the reader says what is wrong
 
 
 def label_files(path: Path) -> list[tuple[Path, str | None]]:
@@ -62,7 +60,10 @@ def label_files(path: Path) -> list[tuple[Path, str | None]]:
     if exported:
         return exported
     for folder in (subfolder(path, ("annotations",)) or path, path):
-        kinds = {p: json_kind(p) for p in sorted(folder.glob("*.json")) if not p.name.startswith(_OTHER_TASKS)}
+        named = [p for p in sorted(folder.glob("*.json*")) if has_json_name(p)]
+        # A packed file whose content lies unpacked beside it would be every label twice.
+        places = [p for p in named if p.suffix.lower() == ".json" or p.with_suffix("") not in named]
+        kinds = {p: json_kind(p) for p in places if not p.name.startswith(_OTHER_TASKS)}
         files = [p for p, kind in kinds.items() if kind in {"instances", "damaged"}]
         if not files and "panoptic" not in kinds.values():
             files = [p for p, kind in kinds.items() if kind == "listing"]
