@@ -179,10 +179,16 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
             image_size(path)
 
 
-def test_float_pictures_are_refused() -> None:
-    data = encoded(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF")
-    with pytest.raises(DataError, match="integer pixels"):
-        decode_image(data, "x")
+def test_float_pictures_are_read_on_a_scale_that_says_where_white_is() -> None:
+    for top, white, dtype in ((1.0, 65535, np.uint16), (255.0, 255, np.uint8), (4000.0, 4000, np.uint16)):
+        data = encoded(Image.fromarray(np.array([[0, top / 2, top]], np.float32)), "TIFF")
+        pixels = decode_image(data, "x")
+        assert (pixels.dtype, pixels.tolist()) == (dtype, [[0, np.rint(white / 2), white]])
+        assert parse_header(io.BytesIO(data), "x").bits == 32
+    for strange in (-0.5, 70000.0, np.nan, np.inf):
+        data = encoded(Image.fromarray(np.array([[0, strange]], np.float32)), "TIFF")
+        with pytest.raises(DataError, match=r"32-bit floats must be 0\.\.1, 0\.\.255 or 0\.\.65535, got"):
+            decode_image(data, "x")
 
 
 @settings(max_examples=150, deadline=None)

@@ -12,7 +12,7 @@ from sightline.core.errors import InputError
 from sightline.core.findings import Finding
 from sightline.core.frames import picture_file
 from sightline.data.codes import finding
-from sightline.data.layout import JUNK_FOLDERS, absolute, common_root
+from sightline.data.layout import JUNK_FOLDERS, KIND_FOLDERS, absolute, common_root
 from sightline.media import IMAGE_SUFFIXES
 
 __all__ = ["account_for_pictures"]
@@ -42,11 +42,6 @@ _LABEL_FOLDERS = frozenset(
     | {"annot", "annots", "annotation", "annotations", "label", "labels", "groundtruth", "trainannot", "valannot"}
     | {"testannot", "stuffthingmaps", "gtfine", "gtcoarse"}
 )
-_PLACES = frozenset(
-    {"images", "image", "imgs", "img", "jpegimages", "pngimages", "data", "labels", "label", "annotations", "xmls"}
-    | {"masks", "mask", "ann", "gt", "segmentationclass"}
-)
-"""Folders that say what kind of files they hold: without them picture and label have the same path."""
 _FARTHEST = 3  # folders between a data set's own and its pictures, for one that a file describes
 _NAMED = 5  # examples in a message
 
@@ -154,7 +149,7 @@ def _key(path: str) -> str:
     """What a picture and its label share: the path without suffix and without the folders of their kind."""
     pure = PurePosixPath(path)
     stem = pure.name[: -len(_suffix(pure.name))] if _suffix(pure.name) else pure.name
-    return "/".join([p.lower() for p in pure.parts[:-1] if p.lower() not in _PLACES] + [stem])
+    return "/".join([p.lower() for p in pure.parts[:-1] if p.lower() not in KIND_FOLDERS] + [stem])
 
 
 def _without_false_orphans(findings: Iterable[Finding], paths: list[str]) -> tuple[list[Finding], set[str]]:

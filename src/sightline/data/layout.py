@@ -13,6 +13,7 @@ from sightline.media import IMAGE_SUFFIXES
 
 __all__ = [
     "JUNK_FOLDERS",
+    "KIND_FOLDERS",
     "absolute",
     "common_root",
     "folders_up_to",
@@ -29,6 +30,12 @@ __all__ = [
 
 JUNK_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir"})
 """What operating systems leave beside data; never looked into."""
+
+KIND_FOLDERS = frozenset(
+    {"images", "image", "imgs", "img", "jpegimages", "pngimages", "data", "labels", "label", "annotations", "xmls"}
+    | {"masks", "mask", "ann", "gt", "segmentationclass"}
+)
+"""Folders that say what kind of files they hold: without them picture and label have the same path."""
 
 _SPLIT_WORDS = {
     "train": "train",

@@ -6,6 +6,7 @@ training, evaluation, audit and export:
 - the EXIF orientation is applied;
 - colour comes as RGB uint8 (H, W, 3); gray stays (H, W) uint8; 16-bit gray stays (H, W) uint16; 1-bit becomes 0/255;
 - an alpha channel is dropped, not composited: the stored colours are the picture;
+- floats (TIFF) are 0..1, which becomes 16 bits, else 0..255 or 0..65535, and refused beyond;
 - palettes are resolved, CMYK is converted, 16-bit colour keeps its upper 8 bits;
 - of an animation the first frame counts;
 - a damaged file is refused, also where a lenient decoder would fill the rest with gray.
@@ -50,6 +51,7 @@ COLOUR_BASE = 1 << 24
 """Ids from here on stand for RGB colours: `COLOUR_BASE + 65536 r + 256 g + b`."""
 
 _LARGEST_ROOM = 1 << 24
+_WHITE_8, _WHITE_16 = 255, 65535
 
 Array: TypeAlias = npt.NDArray[Any]
 Palette: TypeAlias = Mapping[tuple[int, int, int], int]
@@ -247,7 +249,7 @@ def _picture(image: Image.Image, where: str) -> Array:
     if mode == "I" or mode.startswith("I;16"):
         return _as_uint16(_native(np.asarray(image)), where)
     if mode == "F":
-        raise DataError("an image must have integer pixels, got 32-bit floats", where=where)
+        return _of_floats(np.asarray(image), where)
     if mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return np.array(image.convert("RGB"))  # a copy: callers may write into it
@@ -266,6 +268,17 @@ def _as_uint16(values: Array, where: str) -> Array:
     if low < 0 or high > 65535:
         raise DataError(f"32-bit gray values must be 0..65535, got {low}..{high}", where=where)
     return values.astype(np.uint16)
+
+
+def _of_floats(values: Array, where: str) -> Array:
+    """Floats on one of the scales that say where white is; any other would be a guess, different for each picture."""
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= _WHITE_16:  # also what is no number
+        message = f"pixels of 32-bit floats must be 0..1, 0..255 or 0..65535, got {low:g}..{high:g}"
+        raise DataError(message, where=where, do="Save it with 8 or 16 bits, scaled alike for the whole data set")
+    if high <= 1:
+        return np.rint(values * _WHITE_16).astype(np.uint16)
+    return np.rint(values).astype(np.uint8 if high <= _WHITE_8 else np.uint16)
 
 
 def _native(values: Array) -> Array:

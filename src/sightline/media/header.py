@@ -307,5 +307,5 @@ def _pillow_header(stream: BinaryIO, where: str) -> ImageHeader:
     if kind == "tiff" and orientation >= 5:  # Pillow already turns the size of such a TIFF
         height, width = width, height
     channels = _PILLOW_CHANNELS.get(mode, "other")
-    bits = 16 if channels == "gray16" else 8
+    bits = 16 if channels == "gray16" else 32 if mode == "F" else 8
     return ImageHeader(kind, (height, width), orientation if orientation <= 8 else 1, channels, bits, alpha, frames)

@@ -140,6 +140,8 @@ def _oddities(header: ImageHeader, suffix: str) -> list[tuple[str, str]]:
         found.append(("image-cmyk", "the image is in CMYK"))
     if header.bits == 16:
         found.append(("image-16-bit", f"the image has 16 bits per channel ({header.channels})"))
+    if header.bits == 32:
+        found.append(("image-16-bit", "the image has 32-bit floats: 0..1 is read as 16 bits, else 0..255 or 0..65535"))
     if header.frames > 1:
         found.append(("image-animated", f"the file holds {header.frames} frames"))
     return found

@@ -309,7 +309,7 @@ class _Listing:
 
 def _federated(entries: list[dict[str, Any]], index: npt.NDArray[np.int64]) -> list[Problem]:
     """What LVIS says of images beyond their objects, which no table here has a place for."""
-    counts = {key: [i for i, e in zip(index.tolist(), entries, strict=True) if e.get(key)] for key in _OF_LVIS}
+    counts = {key: [i for i, e in zip(index.tolist(), entries, strict=True) if key in e] for key in _OF_LVIS}
     if not any(counts.values()):
         return []
     said = " and ".join(f"{key} in {len(images)} images" for key, images in counts.items() if images)
