@@ -1,7 +1,7 @@
 """Semantic masks as class ids: the one way from a mask file to classes, for audit, training, evaluation and drawing.
 
 The pixel values (or colours) of a file are mapped through the data set's class table; what is to be ignored becomes
-`IGNORE_INDEX`.
+`IGNORE_INDEX`. A mask may also be several files, one in the folder of each class (`masks/*/a.png`).
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.frames import IGNORE_INDEX
-from sightline.media import COLOUR_BASE, colour_of_id, read_mask
+from sightline.core.frames import EACH_CLASS, IGNORE_INDEX, mask_files
+from sightline.media import COLOUR_BASE, colour_of_id, read_image, read_mask
 
-__all__ = ["BACKGROUND_NAMES", "ClassMask", "examine_class_mask", "mask_values", "read_class_mask", "value_counts"]
+__all__ = ["BACKGROUND_NAMES", "ClassMask", "examine_class_mask", "mask_values", "overlapping_pixels"]
+__all__ += ["read_class_mask", "value_counts"]
 
 BACKGROUND_NAMES = frozenset({"background", "bg", "_background_", "none", "void", "unlabelled", "unlabeled"})
 """What the class of pixels that show no object is called, in lower case."""
@@ -61,6 +62,8 @@ def examine_class_mask(path: str | Path, dataset: Dataset) -> ClassMask:
     colour that belongs to no class.
     """
     table = mask_values(dataset)
+    if EACH_CLASS in Path(path).parts and not Path(path).is_file():
+        return ClassMask(_stacked(Path(path), dataset)[0], None, ())
     colours = {colour_of_id(value): class_id for value, class_id in table.items() if value >= COLOUR_BASE}
     values = read_mask(path, colours or None)
     if dataset.mask_threshold is not None:
@@ -76,6 +79,40 @@ def examine_class_mask(path: str | Path, dataset: Dataset) -> ClassMask:
         return ClassMask(lookup[values], values, strange)
     ids = np.array([table.get(value, IGNORE_INDEX) for value in found], dtype=np.uint8)
     return ClassMask(ids[np.searchsorted(np.array(found, dtype=np.int64), values)], values, strange)
+
+
+def overlapping_pixels(path: Path, dataset: Dataset) -> int:
+    """How many pixels of a mask in the folders of its classes belong to more than one of them."""
+    return _stacked(path, dataset)[1]
+
+
+def _stacked(path: Path, dataset: Dataset) -> tuple[NDArray[np.uint8], int]:
+    """The class ids of a mask in several files, one for each class, the later class on top; and the pixels covered.
+
+    A file's foreground is what is brighter than half of its brightest, be it stored as 0 and 1, 0 and 255 or JPEG.
+    """
+    folder = path.parts.index(EACH_CLASS)
+    slots = {name: i for i, name in enumerate(dataset.class_names)}
+    ids: NDArray[np.uint8] | None = None
+    covered = 0
+    for file in mask_files(path):
+        class_id = slots.get(file.parts[folder], 0)
+        if class_id == 0:  # the background is what no class has
+            continue
+        pixels = read_image(file)
+        flat = pixels.max(axis=2) if pixels.ndim == 3 else pixels
+        if ids is None:
+            ids = np.zeros(flat.shape, dtype=np.uint8)
+        if ids.shape != flat.shape:
+            raise DataError(
+                f"the masks of one image must be of one size, got {ids.shape}, {flat.shape}", where=str(file)
+            )
+        drawn = flat > flat.max() // 2
+        covered += int((ids[drawn] > 0).sum())
+        ids[drawn] = class_id
+    if ids is None:
+        raise DataError("a mask must exist in the folder of a class, got none", where=str(path))
+    return ids, covered
 
 
 def mask_values(dataset: Dataset) -> dict[int, int]:

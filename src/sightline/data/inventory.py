@@ -10,7 +10,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from sightline.core.dataset import Dataset
 from sightline.core.errors import InputError
 from sightline.core.findings import Finding
-from sightline.core.frames import picture_file
+from sightline.core.frames import mask_files, picture_file
 from sightline.data.codes import finding
 from sightline.data.layout import JUNK_FOLDERS, KIND_FOLDERS, absolute, common_root
 from sightline.media import IMAGE_SUFFIXES
@@ -55,7 +55,8 @@ def account_for_pictures(dataset: Dataset, place: Path, detect: Callable[[Path],
     """
     place = absolute(place)
     held = {str(picture_file(dataset.root / p)) for p in dataset.images["path"]}
-    labels = {str(dataset.root / p) for p in dataset.images["mask_path"].drop_nulls().to_list()}
+    masks = dataset.images["mask_path"].drop_nulls().to_list()
+    labels = {str(file) for p in masks for file in mask_files(dataset.root / p)}
     labels |= {str(dataset.root / p) for p in dataset.objects["label_path"].cast(str).drop_nulls().unique().to_list()}
     found, junk = _walk(_scope(dataset, place, held))
     beside = {_folder(p) for p in held}
