@@ -276,9 +276,9 @@ def _of_floats(values: Array, where: str) -> Array:
     if not 0 <= low <= high <= _WHITE_16:  # also what is no number
         message = f"pixels of 32-bit floats must be 0..1, 0..255 or 0..65535, got {low:g}..{high:g}"
         raise DataError(message, where=where, do="Save it with 8 or 16 bits, scaled alike for the whole data set")
-    if high <= 1:
-        return np.rint(values * _WHITE_16).astype(np.uint16)
-    return np.rint(values).astype(np.uint8 if high <= _WHITE_8 else np.uint16)
+    scale, dtype = (_WHITE_16, np.uint16) if high <= 1 else (1, np.uint8 if high <= _WHITE_8 else np.uint16)
+    rounded: Array = np.rint(values * scale).astype(dtype)
+    return rounded
 
 
 def _native(values: Array) -> Array:
