@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from sightline.core.errors import DataError
+from sightline.media import decode
 from sightline.media.decode import decode_image, decode_mask, image_size, read_image, read_mask
 from sightline.media.header import MAX_PIXELS, ImageError, parse_header, read_header
 
@@ -222,3 +223,23 @@ def test_what_stands_in_place_of_a_picture_is_named(tmp_path: Path, content: byt
     file.write_bytes(content)
     with pytest.raises(ImageError, match=f"must be an image, got {what}"):
         read_header(file)
+
+
+def test_large_pictures_are_converted_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [Image.fromarray(PIXELS), Image.fromarray(PIXELS).quantize(7), Image.fromarray(PIXELS).convert("CMYK")]
+    files = [encoded(p, "TIFF" if p.mode == "CMYK" else "PNG") for p in pictures]
+    whole = [decode_image(data, "x") for data in files]
+    monkeypatch.setattr(decode, "_LARGE_PIXELS", 20)
+    assert all(np.array_equal(decode_image(data, "x"), pixels) for data, pixels in zip(files, whole, strict=True))
+
+
+def test_what_does_not_fit_into_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    data = encoded(Image.fromarray(PIXELS), "PNG")
+    monkeypatch.setattr(decode, "_open_pillow", full)
+    for read in (decode_image, decode_mask):
+        with pytest.raises(ImageError, match="must fit into the memory there is, got 9 × 5 pixels") as raised:
+            read(data, "x")
+        assert raised.value.code == "image-too-large"

@@ -14,7 +14,8 @@ training, evaluation, audit and export:
 
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -51,6 +52,7 @@ COLOUR_BASE = 1 << 24
 """Ids from here on stand for RGB colours: `COLOUR_BASE + 65536 r + 256 g + b`."""
 
 _LARGEST_ROOM = 1 << 24
+_LARGE_PIXELS = 1 << 24
 _WHITE_8, _WHITE_16 = 255, 65535
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -109,6 +111,11 @@ def decode_image(data: bytes, where: str) -> Array:
 def decode_mask(data: bytes, where: str, palette: Palette | None = None) -> Array:
     """`read_mask` for the bytes of a file; `where` names it in errors."""
     header = parse_header(io.BytesIO(data), where)
+    with _in_memory(header, where):
+        return _upright(_ids(data, header, where, palette), _remaining_orientation(header))
+
+
+def _ids(data: bytes, header: ImageHeader, where: str, palette: Palette | None) -> Array:
     image = _open_pillow(data, header, where)
     if image.mode == "P" and palette is not None:
         image = image.convert("RGB")  # the classes are given by colour
@@ -122,7 +129,7 @@ def decode_mask(data: bytes, where: str, palette: Palette | None = None) -> Arra
         raise DataError(f"a mask must hold integer ids, got pixels of mode {image.mode}", where=where)
     if header.kind == "png" and header.channels == "gray" and header.bits in {2, 4}:
         ids = ids // (255 // (2**header.bits - 1))  # Pillow stretches 2 and 4 bit gray to 0..255
-    return _upright(ids, _remaining_orientation(header))
+    return ids
 
 
 def read_bytes(path: str | Path, where: str | None = None) -> bytes:
@@ -198,10 +205,21 @@ def decode_scaled(data: bytes, where: str, least_hw: tuple[int, int]) -> tuple[A
 
 
 def _decode(data: bytes, header: ImageHeader, where: str) -> Array:
-    if header.kind == "jpeg" and header.channels in {"gray", "rgb"}:
-        return _upright(_decode_jpeg(data, header, where), header.orientation)
-    image = _open_pillow(data, header, where)
-    return _upright(_picture(image, where), _remaining_orientation(header))
+    with _in_memory(header, where):
+        if header.kind == "jpeg" and header.channels in {"gray", "rgb"}:
+            return _upright(_decode_jpeg(data, header, where), header.orientation)
+        image = _open_pillow(data, header, where)
+        return _upright(_picture(image, where), _remaining_orientation(header))
+
+
+@contextmanager
+def _in_memory(header: ImageHeader, where: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        height, width = header.stored_hw
+        message = f"an image must fit into the memory there is, got {width} × {height} pixels"
+        raise ImageError(message, where=where, do="Cut it into tiles", code="image-too-large") from None
 
 
 def _decode_jpeg(data: bytes | memoryview, header: ImageHeader, where: str, factor: int = 1) -> Array:
@@ -225,6 +243,8 @@ def _open_pillow(data: bytes, header: ImageHeader, where: str) -> Image.Image:
         is_png = header.kind == "png"
         image = PngImagePlugin.PngImageFile(stream) if is_png else Image.open(stream, formats=PILLOW_FORMATS)
         image.load()
+    except MemoryError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError(str(error), where=where, code="image-too-large") from None
     except Exception as error:  # noqa: BLE001 - damaged data makes Pillow's plug-ins raise anything
@@ -252,7 +272,20 @@ def _picture(image: Image.Image, where: str) -> Array:
         return _of_floats(np.asarray(image), where)
     if mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))  # a copy: callers may write into it
+    return _rgb(image)
+
+
+def _rgb(image: Image.Image) -> Array:
+    """The colours as an array of its own. A large picture goes in strips: as a whole it would be there four times."""
+    width, height = image.size
+    if width * height <= _LARGE_PIXELS:
+        return np.array(image.convert("RGB"))
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(_LARGE_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        end = min(top + rows, height)
+        pixels[top:end] = np.asarray(image.crop((0, top, width, end)).convert("RGB"))
+    return pixels
 
 
 def pillow_pixels(image: Image.Image) -> Array:

@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,6 +52,16 @@ _JPEG_START, _JPEG_END, _PNG_END = b"\xff\xd8", b"\xff\xd9", b"IEND\xaeB`\x82"
 _HEAD = 1 << 16  # bytes; enough of almost any JPEG for its header
 
 
+_LARGE_PIXELS = 1 << 26
+_one_at_a_time = threading.Lock()
+
+
+def _alone(header: ImageHeader) -> AbstractContextManager[object]:
+    """What to hold while a picture is decoded: of those that take a gigabyte, one at a time is in memory."""
+    height, width = header.stored_hw
+    return _one_at_a_time if height * width > _LARGE_PIXELS else nullcontext()
+
+
 class _Scratch(threading.local):
     """Each thread's own room to read files into."""
 
@@ -89,6 +100,8 @@ def examine_image(file: Path, path: str, image_id: int, size_hw: tuple[int, int]
         found = _examine(report, file, size_hw)
     except DataError as error:
         found = [(error.code if isinstance(error, ImageError) else "image-unreadable", error.what)]
+    except MemoryError:
+        found = [("image-too-large", "the image does not fit into the memory there is")]
     report.findings += [finding(code, message, path=path, image_id=image_id) for code, message in found]
     return report
 
@@ -102,12 +115,14 @@ def _examine(report: FileReport, file: Path, size_hw: tuple[int, int]) -> list[t
     data = _scratch.buffer.read(file, report.path)
     report.digest, report.size_bytes = hashlib.sha256(data).digest(), len(data)
     header = _header(data, report.path)
-    picture = decode_reduced(data, header, report.path, COPY_SIDE)
-    zeroed = find_zeroed_block(data) if header.kind == "jpeg" else None
-    if zeroed is not None:
-        raise ImageError(f"from byte {zeroed} on a block of the compressed picture is zero", code="image-corrupt")
+    with _alone(header):
+        picture = decode_reduced(data, header, report.path, COPY_SIDE)
+        zeroed = find_zeroed_block(data) if header.kind == "jpeg" else None
+        if zeroed is not None:
+            raise ImageError(f"from byte {zeroed} on a block of the compressed picture is zero", code="image-corrupt")
+        _look(report, picture, is_full_size=picture.shape[:2] == header.size_hw)
+        del picture
     report.header = header
-    _look(report, picture, is_full_size=picture.shape[:2] == header.size_hw)
     return [*_oddities(header, file.suffix.lower()), *_after_the_end(header, data), *_size_mismatch(header, size_hw)]
 
 
