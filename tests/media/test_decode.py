@@ -200,9 +200,9 @@ def test_mutated_files_decode_or_are_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     mutated = bytes(whole[: data.draw(st.integers(0, len(whole)))])
-    for decode in (decode_image, decode_mask):
+    for read in (decode_image, decode_mask):
         try:
-            pixels = decode(mutated, "x")
+            pixels = read(mutated, "x")
         except DataError:
             continue
         assert pixels.size >= 1
