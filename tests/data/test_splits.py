@@ -119,5 +119,5 @@ def test_a_pattern_that_would_be_matched_for_ever() -> None:
     paths = pl.Series([f"{'a' * 60}b.png", "seq7/a.png"])
     assert declared_groups(paths, r"((?:a+)+)b").to_list() == ["a" * 60, None]
     assert declared_groups(paths, r"((?:a+)+c|seq\d)").to_list() == [None, "seq7"]
-    with pytest.raises(ConfigError, match="searched for in one pass, got .*look-ahead"):
+    with pytest.raises(ConfigError, match=r"searched for in one pass, got .*look-ahead"):
         declared_groups(paths, "(?=s)(seq)")
