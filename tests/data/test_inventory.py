@@ -14,7 +14,7 @@ def counted(dataset: Dataset, folder: Path) -> None:
     """Found = read + listed, where what is found is counted by hand; every left-out picture is in a finding."""
     counts = audit_dataset(dataset).pictures
     assert counts is not None
-    found = [p for p in folder.rglob("*") if p.suffix in {".jpg", ".png", ".heic"} and "__MACOSX" not in p.parts]
+    found = [p for p in folder.rglob("*") if p.suffix in {".jpg", ".png", ".dng"} and "__MACOSX" not in p.parts]
     labels = [p for p in found if {"masks", "maps"} & set(p.parts)]
     assert counts.found == counts.read + counts.listed == len(found) - len(labels)
     named = {f.path for f in dataset.findings} | {f.facts.get("image") for f in dataset.findings}
@@ -83,14 +83,14 @@ def test_images_a_list_leaves_out_are_in_no_split_and_their_labels_good(tmp_path
 
 def test_what_cannot_be_decoded_is_named_and_its_label_is_no_orphan(tmp_path: Path, save_image) -> None:
     save_image("images/a.jpg")
-    for name in ("a", "phone", "scan.nii"):
+    for name in ("a", "camera", "scan.nii"):
         write_label(tmp_path, f"labels/{name}.txt")
-    (tmp_path / "images/phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "images/camera.dng").write_bytes(b"II*")
     (tmp_path / "images/scan.nii.gz").write_bytes(b"\x1f\x8b")
     dataset = read_dataset(tmp_path)
     found = {f.path: f.message for f in dataset.findings if f.code == "image-unreadable"}
-    assert set(found) == {"images/phone.heic", "images/scan.nii.gz"}
-    assert "HEIC" in found["images/phone.heic"]
+    assert set(found) == {"images/camera.dng", "images/scan.nii.gz"}
+    assert "camera raw" in found["images/camera.dng"]
     assert all("its label is good" in message for message in found.values())
     assert not [f for f in dataset.findings if f.code == "label-orphan"]
 

@@ -1,5 +1,6 @@
 """The one decode path against Pillow 13's own EXIF transposition, and damaged files of every kind."""
 
+import base64
 import io
 import struct
 import zlib
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps
 
 from sightline.core.errors import DataError
 from sightline.media import decode
+from sightline.media import header as header_module
 from sightline.media.decode import decode_image, decode_mask, image_size, read_image, read_mask
 from sightline.media.header import MAX_PIXELS, ImageError, parse_header, read_header
 
@@ -218,7 +220,10 @@ def test_mutated_files_decode_or_are_refused(data: st.DataObject) -> None:
         (b"nothing of the kind", "no known image format"),
     ],
 )
-def test_what_stands_in_place_of_a_picture_is_named(tmp_path: Path, content: bytes, what: str) -> None:
+def test_what_stands_in_place_of_a_picture_is_named(
+    tmp_path: Path, content: bytes, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(header_module, "HEIC", False)
     file = tmp_path / "a.jpg"
     file.write_bytes(content)
     with pytest.raises(ImageError, match=f"must be an image, got {what}"):
@@ -243,3 +248,27 @@ def test_what_does_not_fit_into_memory_is_said(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(ImageError, match="must fit into the memory there is, got 9 × 5 pixels") as raised:
             read(data, "x")
         assert raised.value.code == "image-too-large"
+
+
+PHONE = (
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9jAA"
+    "AAAERAAAEAAQAAAAABoQABAAAAAAAAAEEAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/WlwcnAA"
+    "AADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkA"
+    "AAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAA"
+    "AAAoY2xhcAAAAEAAAAABAAAAIAAAAAEAAAAAAAAAAv///+AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWBAgMFhAAAAE"
+    "ltZGF0AAAAPSgBr1jm9Oq//+Vrv/6j/IfJ//9f/0q9V+/ck/6s3Vpa/3P0fRXdlA5uGcMnVNrcJetN1Xo0zzWlNDNHn0Q="
+)
+"""A picture of 64 × 32 pixels, red on its left half and blue on its right, as libheif packs it."""
+
+
+def test_heic_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("pi_heif", reason="the extra heic")
+    data = base64.b64decode(PHONE)
+    header = parse_header(io.BytesIO(data), "x")
+    assert (header.kind, header.size_hw, header.channels, header.orientation) == ("heif", (32, 64), "rgb", 1)
+    pixels = decode_image(data, "x")
+    assert pixels.shape == (32, 64, 3)
+    assert np.abs(pixels[16, [8, 56]].astype(int) - [[200, 30, 30], [20, 30, 220]]).max() < 12
+    for size in (40, 200, len(data) - 40):
+        with pytest.raises(ImageError):
+            decode_image(data[:size], "x")

@@ -202,12 +202,14 @@ def _notes(
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     of_others: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        kind = _NOT_DECODED.get(_suffix(path))
+        suffix = _suffix(path)
+        kind = None if suffix in IMAGE_SUFFIXES else _NOT_DECODED.get(suffix)
         if path in named:
             continue
         if kind is not None:
             label = "; its label is good" if path in good else ""
-            message = f"the file is {kind}, which is not decoded: convert it to PNG or JPEG{label}"
+            extra = ", or install sightline[heic]" if kind == "HEIC" else ""
+            message = f"the file is {kind}, which is not decoded: convert it to PNG or JPEG{extra}{label}"
             yield finding("image-unreadable", message, path=path)
             continue
         if path in others:

@@ -26,7 +26,7 @@ from PIL import Image, PngImagePlugin
 
 from sightline.core.errors import DataError
 from sightline.core.frames import split_frame_path
-from sightline.media.header import PILLOW_FORMATS, ImageError, ImageHeader, check_file, parse_header, read_header
+from sightline.media.header import ImageError, ImageHeader, check_file, open_picture, parse_header, read_header
 from sightline.media.video_index import read_frame
 
 __all__ = [
@@ -241,7 +241,7 @@ def _open_pillow(data: bytes, header: ImageHeader, where: str) -> Image.Image:
     try:
         # The PNG class directly: `Image.open` warns from 89 million pixels on, and MAX_PIXELS has been checked.
         is_png = header.kind == "png"
-        image = PngImagePlugin.PngImageFile(stream) if is_png else Image.open(stream, formats=PILLOW_FORMATS)
+        image = PngImagePlugin.PngImageFile(stream) if is_png else open_picture(stream)
         image.load()
     except MemoryError:
         raise

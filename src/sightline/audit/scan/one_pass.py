@@ -47,6 +47,7 @@ _KIND_SUFFIXES = {
     "gif": {".gif"},
     "avif": {".avif"},
     "jpeg2000": {".jp2"},
+    "heif": {".heic", ".heif"},
 }
 _JPEG_START, _JPEG_END, _PNG_END = b"\xff\xd8", b"\xff\xd9", b"IEND\xaeB`\x82"
 _HEAD = 1 << 16  # bytes; enough of almost any JPEG for its header
