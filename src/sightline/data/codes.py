@@ -60,6 +60,11 @@ CODES: dict[str, Code] = {
     "image-alpha": Code("info", "an image has an alpha channel", "Nothing; the stored colours are used"),
     "image-cmyk": Code("warning", "an image is in print colours (CMYK)", "Convert it to RGB to control its colours"),
     "image-16-bit": Code("info", "an image has more than 8 bits per channel", "Nothing; 16-bit gray is kept"),
+    "image-16-bit-dark": Code(
+        "warning",
+        "16-bit images use a small part of their range, as of cameras of 10 to 14 bits",
+        "Scale all of them alike, so that the camera's white becomes 65535",
+    ),
     "image-animated": Code("warning", "a file holds several frames, of which the first is used", "Extract the frames"),
     "image-trailing-bytes": Code("warning", "a file goes on after the picture's end", "Export the image again"),
     "image-duplicate": Code("warning", "two files of one split have identical content", "Keep one of the copies"),

@@ -46,6 +46,7 @@ __all__ = [
     "read_bytes",
     "read_image",
     "read_mask",
+    "stretched",
 ]
 
 COLOUR_BASE = 1 << 24
@@ -179,14 +180,18 @@ def decode_reduced(data: bytes | memoryview, header: ImageHeader, where: str, si
     Raises ImageError as `decode_image` does.
     """
     if header.kind != "jpeg" or header.channels not in {"gray", "rgb"}:
-        pixels = _decode(bytes(data), header, where)
-        greatest = int(pixels.max()) if pixels.dtype == np.uint16 else 0
-        return (pixels * (255.0 / greatest)).astype(np.uint8) if greatest > 255 else pixels.astype(np.uint8, copy=False)
+        return stretched(_decode(bytes(data), header, where))
     height, width = header.stored_hw
     factor = 8
     while factor > 1 and (max(height, width) < side * factor or min(height, width) * 5 < side * factor):
         factor //= 2
     return _upright(_decode_jpeg(data, header, where, factor), header.orientation)
+
+
+def stretched(pixels: Array) -> npt.NDArray[np.uint8]:
+    """A decoded picture in 8 bits, for looking at: of 16-bit values the greatest becomes 255."""
+    greatest = int(pixels.max()) if pixels.dtype == np.uint16 else 0
+    return (pixels * (255.0 / greatest)).astype(np.uint8) if greatest > 255 else pixels.astype(np.uint8, copy=False)
 
 
 def decode_scaled(data: bytes, where: str, least_hw: tuple[int, int]) -> tuple[Array, tuple[int, int]]:

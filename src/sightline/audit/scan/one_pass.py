@@ -28,10 +28,12 @@ from sightline.media import (
     FileBuffer,
     ImageError,
     ImageHeader,
+    decode_image,
     decode_reduced,
     find_zeroed_block,
     parse_header,
     read_frame,
+    stretched,
 )
 
 __all__ = ["SCAN_SCHEMA", "FileReport", "Scan", "examine_image", "scan_files", "thumbnails_of"]
@@ -50,6 +52,7 @@ _KIND_SUFFIXES = {
     "heif": {".heic", ".heif"},
 }
 _JPEG_START, _JPEG_END, _PNG_END = b"\xff\xd8", b"\xff\xd9", b"IEND\xaeB`\x82"
+_WHITE, _USED_SHARE = 65535, 0.25  # cameras of 10, 12 or 14 bits reach a 64th to a quarter of it
 _HEAD = 1 << 16  # bytes; enough of almost any JPEG for its header
 
 
@@ -89,6 +92,7 @@ class FileReport:
     thumbnail: NDArray[np.uint8] | None = None
     statistics: PictureStatistics | None = None
     blockiness: float | None = None
+    greatest: int | None = None  # value of a picture of 16 bits
 
 
 def examine_image(file: Path, path: str, image_id: int, size_hw: tuple[int, int]) -> FileReport:
@@ -117,7 +121,7 @@ def _examine(report: FileReport, file: Path, size_hw: tuple[int, int]) -> list[t
     report.digest, report.size_bytes = hashlib.sha256(data).digest(), len(data)
     header = _header(data, report.path)
     with _alone(header):
-        picture = decode_reduced(data, header, report.path, COPY_SIDE)
+        picture = _decoded(report, data, header)
         zeroed = find_zeroed_block(data) if header.kind == "jpeg" else None
         if zeroed is not None:
             raise ImageError(f"from byte {zeroed} on a block of the compressed picture is zero", code="image-corrupt")
@@ -125,6 +129,15 @@ def _examine(report: FileReport, file: Path, size_hw: tuple[int, int]) -> list[t
         del picture
     report.header = header
     return [*_oddities(header, file.suffix.lower()), *_after_the_end(header, data), *_size_mismatch(header, size_hw)]
+
+
+def _decoded(report: FileReport, data: bytes | memoryview, header: ImageHeader) -> NDArray[np.uint8]:
+    """The picture in 8 bits, 16-bit values stretched; their greatest is noted."""
+    if header.channels != "gray16" and header.bits != 32:
+        return decode_reduced(data, header, report.path, COPY_SIDE)
+    values = decode_image(bytes(data), report.path)
+    report.greatest = int(values.max()) if values.dtype == np.uint16 else None
+    return stretched(values)
 
 
 def _header(data: bytes | memoryview, where: str) -> ImageHeader:
@@ -256,7 +269,21 @@ def _scan_rows(
     images = pl.DataFrame(table, schema=SCAN_SCHEMA, orient="row")
     hashes = pl.Series("hash", hash_thumbnails(thumbnails_of(images)), dtype=pl.UInt64)
     images = images.with_columns(hash=pl.when(pl.col("thumbnail").is_not_null()).then(hashes))
-    return images, [f for r in reports for f in r.findings]
+    return images, [*(f for r in reports for f in r.findings), *_unused_range(reports)]
+
+
+def _unused_range(reports: Sequence[FileReport]) -> list[Finding]:
+    """16-bit pictures none of which comes near white: of their upper 8 bits, which training sees, little is left."""
+    deep = {r.path: r.greatest for r in reports if r.greatest is not None}
+    greatest = max(deep.values(), default=_WHITE)
+    if greatest > _USED_SHARE * _WHITE:
+        return []
+    message = (
+        f"the greatest value of {len(deep)} pictures of 16 bits is {greatest}, {greatest / _WHITE:.1%} of the range; "
+        f"training takes the upper 8 bits, in which they have {greatest // 256 + 1} of 256 steps"
+    )
+    facts = {"greatest": greatest, "images": sorted(deep)}
+    return [finding("image-16-bit-dark", message, path=min(deep), count=len(deep), facts=facts)]
 
 
 def _columns(report: FileReport) -> Sequence[Any]:
