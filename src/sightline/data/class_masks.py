@@ -63,7 +63,7 @@ def examine_class_mask(path: str | Path, dataset: Dataset) -> ClassMask:
     """
     table = mask_values(dataset)
     if EACH_CLASS in Path(path).parts and not Path(path).is_file():
-        return ClassMask(_stacked(Path(path), dataset)[0], None, ())
+        return ClassMask(_stacked(Path(path), dataset), None, ())
     colours = {colour_of_id(value): class_id for value, class_id in table.items() if value >= COLOUR_BASE}
     values = read_mask(path, colours or None)
     if dataset.mask_threshold is not None:
@@ -81,38 +81,38 @@ def examine_class_mask(path: str | Path, dataset: Dataset) -> ClassMask:
     return ClassMask(ids[np.searchsorted(np.array(found, dtype=np.int64), values)], values, strange)
 
 
-def overlapping_pixels(path: Path, dataset: Dataset) -> int:
-    """How many pixels of a mask in the folders of its classes belong to more than one of them."""
-    return _stacked(path, dataset)[1]
+def overlapping_pixels(path: Path, dataset: Dataset) -> tuple[int, int]:
+    """Of a mask in the folders of its classes: how many pixels lie under another class's, and how many are drawn."""
+    drawn = [int(where.sum()) for _, where in _layers(path, dataset)]
+    return sum(drawn) - int((_stacked(path, dataset) > 0).sum()), sum(drawn)
 
 
-def _stacked(path: Path, dataset: Dataset) -> tuple[NDArray[np.uint8], int]:
-    """The class ids of a mask in several files, one for each class, the later class on top; and the pixels covered.
+def _stacked(path: Path, dataset: Dataset) -> NDArray[np.uint8]:
+    """The class ids of a mask in several files, one for each class; of two at one pixel the smaller one is on top."""
+    layers = _layers(path, dataset)
+    ids = np.zeros(layers[0][1].shape, dtype=np.uint8)
+    for class_id, where in sorted(layers, key=lambda layer: -int(layer[1].sum())):
+        ids[where] = class_id
+    return ids
 
-    A file's foreground is what is brighter than half of its brightest, be it stored as 0 and 1, 0 and 255 or JPEG.
-    """
+
+def _layers(path: Path, dataset: Dataset) -> list[tuple[int, NDArray[np.bool_]]]:
+    """Each class with its pixels (H, W): what is brighter than half of the file's brightest, be it 1, 255 or JPEG."""
     folder = path.parts.index(EACH_CLASS)
     slots = {name: i for i, name in enumerate(dataset.class_names)}
-    ids: NDArray[np.uint8] | None = None
-    covered = 0
+    layers: list[tuple[int, NDArray[np.bool_]]] = []
     for file in mask_files(path):
-        class_id = slots.get(file.parts[folder], 0)
-        if class_id == 0:  # the background is what no class has
-            continue
         pixels = read_image(file)
         flat = pixels.max(axis=2) if pixels.ndim == 3 else pixels
-        if ids is None:
-            ids = np.zeros(flat.shape, dtype=np.uint8)
-        if ids.shape != flat.shape:
-            raise DataError(
-                f"the masks of one image must be of one size, got {ids.shape}, {flat.shape}", where=str(file)
-            )
-        drawn = flat > flat.max() // 2
-        covered += int((ids[drawn] > 0).sum())
-        ids[drawn] = class_id
-    if ids is None:
+        if layers and layers[0][1].shape != flat.shape:
+            got = f"{layers[0][1].shape}, {flat.shape}"
+            raise DataError(f"the masks of one image must be of one size, got {got}", where=str(file))
+        class_id = slots.get(file.parts[folder], 0)
+        where = np.asarray(flat > flat.max() // 2)
+        layers.append((class_id, where if class_id else np.zeros_like(where)))  # the background is what no class has
+    if not layers:
         raise DataError("a mask must exist in the folder of a class, got none", where=str(path))
-    return ids, covered
+    return layers
 
 
 def mask_values(dataset: Dataset) -> dict[int, int]:

@@ -47,6 +47,7 @@ LOOKED_FOR = LAYOUTS
 _NAMES_FILE = "_classes.csv"
 _CLASS_LIMIT = 255  # class ids are uint8, and 255 is "ignore"
 _TWO = {0: "background", 255: "foreground"}
+_SAME = 0.6  # of the union of all: two people who drew the same thing agree better, classes lie in each other less
 _COLOUR_LIMIT = 64  # more colours than this are no palette but the shades of a resized or compressed mask
 _COLOURS = {"rgb", "rgba", "rgb16"}
 
@@ -104,24 +105,33 @@ def _named_by_folders(folders: list[str]) -> dict[int, str]:
 
 
 def _overlaps(dataset: Dataset) -> list[Finding]:
-    """That masks of classes overlap, where a pixel has only one class; an unreadable one is named by the audit."""
+    """That masks of classes overlap, where a pixel has only one class; an unreadable one is named by the audit.
 
-    def count(path: str) -> int:
+    DataError where they are so alike that they cannot be of different classes.
+    """
+
+    def count(path: str) -> tuple[int, int]:
         try:
             return overlapping_pixels(dataset.image_path(path), dataset)
         except DataError:
-            return 0
+            return 0, 0
 
     paths = dataset.images["mask_path"].to_list()
     with ThreadPoolExecutor(2) as pool:
-        found = {path: pixels for path, pixels in zip(paths, pool.map(count, paths), strict=True) if pixels}
-    if not found:
+        found = dict(zip(paths, pool.map(count, paths), strict=True))
+    covered, drawn = (sum(pair[i] for pair in found.values()) for i in (0, 1))
+    if covered > _SAME * (drawn - covered):
+        names = ", ".join(dataset.class_names[1:])
+        message = f"masks in a folder for each class must be of different things, got nearly the same in {names}"
+        raise DataError(message, where=str(dataset.root), do="Name the folder to use as `masks` in a sightline.yaml")
+    overlapping = [path for path, (under, _) in found.items() if under]
+    if not overlapping:
         return []
     message = (
-        f"the masks of classes overlap in {len(found)} images, by {sum(found.values())} pixels, which go to the class "
-        "whose folder is the last by name"
+        f"the masks of classes overlap in {len(overlapping)} images, by {covered} pixels, which go to the class that "
+        "is smaller in its image"
     )
-    return [finding("mask-overlap", message, path=next(iter(found)), count=len(found))]
+    return [finding("mask-overlap", message, path=overlapping[0], count=len(overlapping))]
 
 
 def _named_beside(folder: Path) -> dict[int, str] | None:
