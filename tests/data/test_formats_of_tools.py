@@ -445,6 +445,20 @@ def test_damaged_files_are_read_in_part_or_refused_in_a_sentence(tmp_path: Path,
         assert "\n" not in refusal(tmp_path, format_name)
 
 
+IN_JSON = ["createml", "via", "via-csv", "bdd100k", "label-studio", "datumaro", "supervisely", "cityscapes"]
+
+
+@pytest.mark.parametrize("name", IN_JSON)
+def test_half_a_surrogate_pair_is_written_out(tmp_path: Path, name: str) -> None:
+    WRITERS[name][1](tmp_path)
+    for file in [p for p in tmp_path.rglob("*") if p.suffix in {".json", ".csv"}]:
+        text = file.read_text()
+        for word in ('"cat"', '"car"'):
+            text = text.replace(word, '"c\\ud800"')
+        file.write_text(text)
+    assert "c\\ud800" in read_dataset(tmp_path).class_names
+
+
 def refusal(root: Path, format_name: str) -> str:
     """The sentence of a refusal, nothing where the data set is read."""
     try:

@@ -5,7 +5,6 @@ region attribute that most regions have a value of.
 """
 
 import csv
-import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
+from sightline.core.text import parse_json
 from sightline.data.formats.shared.named import NamedObjects, json_files, open_named, read_json
 from sightline.data.formats.shared.shapes import ellipse_ring
 from sightline.data.layout import absolute, read_head, read_text, relative
@@ -72,8 +72,8 @@ def _of_csv(file: Path) -> list[tuple[str, list[Any]]]:
     for row in csv.DictReader(read_text(file).splitlines()):
         regions = pictures.setdefault(row.get("filename") or row.get("#filename") or "unnamed", [])
         try:
-            shape, attributes = (json.loads(row[k] or "{}") for k in ("region_shape_attributes", "region_attributes"))
-        except (ValueError, KeyError, RecursionError):
+            shape, attributes = (parse_json(row[k] or "{}") for k in ("region_shape_attributes", "region_attributes"))
+        except (ValueError, KeyError):
             shape, attributes = repr(row), None
         if shape:
             regions.append({"shape_attributes": shape, "region_attributes": attributes})

@@ -13,6 +13,7 @@ import polars as pl
 from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
+from sightline.core.text import parse_json
 from sightline.data.codes import finding
 from sightline.data.formats.shared.image_tables import LARGEST, ImageCollector, build_dataset, class_table
 from sightline.data.formats.shared.shapes import ShapeError, checked_ring
@@ -234,10 +235,10 @@ def json_files(path: Path, marks: Sequence[bytes]) -> list[Path]:
 def read_json(file: Path) -> Any:
     """The value of a JSON file; DataError, naming the line, where it is none."""
     try:
-        return json.loads(read_text(file))
+        return parse_json(read_text(file))
     except json.JSONDecodeError as error:
         raise DataError(f"must be JSON, got: {error.msg}", where=f"{file}:{error.lineno}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"must be JSON, got: {error}", where=str(file)) from None
 
 
