@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import random
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -457,6 +458,18 @@ def test_half_a_surrogate_pair_is_written_out(tmp_path: Path, name: str) -> None
             text = text.replace(word, '"c\\ud800"')
         file.write_text(text)
     assert "c\\ud800" in read_dataset(tmp_path).class_names
+
+
+@pytest.mark.parametrize("name", [name for name in IN_JSON if name != "via-csv"])
+def test_numbers_beyond_all_bounds_are_reported(tmp_path: Path, name: str) -> None:
+    WRITERS[name][1](tmp_path)
+    files = [p for p in tmp_path.rglob("*.json") if p.name != "meta.json"]
+    original = [file.read_text() for file in files]
+    for number in ("1e999", "1" + "0" * 400):
+        for file, text in zip(files, original, strict=True):
+            file.write_text(re.sub(r"(?<=[\[ ])\d+(?=[,\]}])", number, text))
+        said = {f.code for f in read_dataset(tmp_path, format=WRITERS[name][0]).findings}
+        assert said & {"label-malformed", "label-unknown-class"}
 
 
 def refusal(root: Path, format_name: str) -> str:

@@ -47,6 +47,6 @@ def _read_entry(entry: Any, found: NamedObjects) -> None:
 def _corners(values: dict[str, Any]) -> list[Any]:
     try:
         x, y, width, height = (float(values[k]) for k in ("x", "y", "width", "height"))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return [repr(values)]
     return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]

@@ -91,7 +91,7 @@ def _read_annotation(annotation: Any, names: list[str], image: str, found: Named
     }
     try:
         shape = _shape(kind, annotation)
-    except (KeyError, TypeError, ValueError, DataError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, DataError) as error:
         found.report("label-malformed", f"a {kind} cannot be read: {error!r:.60}", None, image)
         return
     found.add(image, names[number], None, **shape, **flags)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects, json_files, read_json_list, read_named
+from sightline.data.formats.shared.named import NamedObjects, finite, json_files, read_json_list, read_named
 from sightline.data.formats.shared.shapes import ellipse_ring, turned_box_ring
 from sightline.data.layout import absolute
 from sightline.ops import rle
@@ -107,7 +107,7 @@ def _read_region(region: Any, image: str, size_hw: tuple[int, int] | None, found
         return
     try:
         outline = _outline(kind, value, float(width) / _FULL, float(height) / _FULL, (int(height), int(width)))
-    except (KeyError, TypeError, ValueError, IndexError, DataError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, DataError) as error:
         found.report("label-malformed", f"a region of {kind} cannot be read: {error!r:.60}", None, image)
         return
     found.add(image, label, None, **outline)
@@ -115,16 +115,16 @@ def _read_region(region: Any, image: str, size_hw: tuple[int, int] | None, found
 
 def _outline(kind: str, value: dict[str, Any], per_x: float, per_y: float, size_hw: tuple[int, int]) -> dict[str, Any]:
     if kind == "polygonlabels":
-        return {"ring": [float(v) * s for x, y in value["points"] for v, s in ((x, per_x), (y, per_y))]}
+        return {"ring": [finite(v) * s for x, y in value["points"] for v, s in ((x, per_x), (y, per_y))]}
     if kind == "brushlabels":
         mask = _brush(value["rle"], size_hw)
         counts = rle.encode(mask)
         return {"box": rle.to_box(counts, size_hw).tolist(), "rle": counts}
-    x, y = float(value["x"]) * per_x, float(value["y"]) * per_y
-    degrees = float(value.get("rotation") or 0.0)
+    x, y = finite(value["x"]) * per_x, finite(value["y"]) * per_y
+    degrees = finite(value.get("rotation") or 0.0)
     if kind == "ellipselabels":
-        return {"ring": ellipse_ring(x, y, float(value["radiusX"]) * per_x, float(value["radiusY"]) * per_y, degrees)}
-    box = (x, y, x + float(value["width"]) * per_x, y + float(value["height"]) * per_y)
+        return {"ring": ellipse_ring(x, y, finite(value["radiusX"]) * per_x, finite(value["radiusY"]) * per_y, degrees)}
+    box = (x, y, x + finite(value["width"]) * per_x, y + finite(value["height"]) * per_y)
     return {"box": box} if not degrees else {"ring": _turned_at_corner(box, degrees)}
 
 

@@ -112,7 +112,7 @@ def _read_object(entry: Any, image: str, size_hw: tuple[int, int] | None, found:
         if size_hw is None:
             raise ValueError("the size of the image is not known")
         shape = _shape(str(kind), entry, size_hw)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError, DataError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, DataError) as error:
         what = error.what if isinstance(error, DataError) else repr(error)
         found.report("label-malformed", f"an object of kind {kind!r:.20} cannot be read: {what:.80}", None, image)
         return

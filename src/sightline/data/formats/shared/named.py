@@ -20,7 +20,16 @@ from sightline.data.formats.shared.shapes import ShapeError, checked_ring
 from sightline.data.layout import list_files, list_images, read_head, read_text, relative, split_of, subfolder
 from sightline.ops import rle
 
-__all__ = ["NamedObjects", "folders_beside", "json_files", "open_named", "read_json", "read_json_list", "read_named"]
+__all__ = [
+    "NamedObjects",
+    "finite",
+    "folders_beside",
+    "json_files",
+    "open_named",
+    "read_json",
+    "read_json_list",
+    "read_named",
+]
 
 _HEAD = 1 << 12  # bytes in which a file shows what it is
 _COLUMNS = (
@@ -230,6 +239,14 @@ def json_files(path: Path, marks: Sequence[bytes]) -> list[Path]:
     else:
         places = sorted([*path.glob("*.json"), *path.glob("*/*.json")]) if path.is_dir() else []
     return [p for p in places if (head := read_head(p, _HEAD)) and all(mark in head for mark in marks)]
+
+
+def finite(value: Any) -> float:
+    """The value as a number; ValueError, TypeError or OverflowError where it is none or without end."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"a number must be finite, got {number}")
+    return number
 
 
 def read_json(file: Path) -> Any:
