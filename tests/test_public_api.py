@@ -193,6 +193,7 @@ PACKAGES = {
         "read_image",
         "read_mask",
         "shown_size",
+        "stretched",
         "upright_pixels",
         "video_index",
         "video_reason",

@@ -103,6 +103,16 @@ def test_odd_files(folder: Path) -> None:
     }
 
 
+def test_pictures_of_16_bits_from_a_camera_of_12(folder: Path) -> None:
+    dim = np.random.default_rng(0).integers(0, 4096, (64, 96)).astype(np.uint16)
+    Image.fromarray(dim).save(folder / "images/train/deep.png")
+    (folder / "labels/train/deep.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (only,) = [f for f in audit_dataset(read_dataset(folder)).findings if f.code == "image-16-bit-dark"]
+    assert (only.facts["greatest"], only.count) == (int(dim.max()), 1)
+    Image.fromarray(dim * 16).save(folder / "images/train/deep.png")
+    assert "image-16-bit-dark" not in {code for code, _ in found(folder)}
+
+
 def test_same_bytes_across_and_within_splits(folder: Path) -> None:
     content = (folder / "images/train/a.jpg").read_bytes()
     (folder / "images/train/c.jpg").write_bytes(content)

@@ -186,3 +186,11 @@ def test_a_resized_binary_mask_does_not_become_a_mask_of_many_classes(pairs: Pat
     change(pairs, "1.png", lambda _: halved(block).rotate(7, Image.Resampling.BICUBIC))
     assert read_dataset(pairs).class_names == ("background", "foreground")
     assert found(pairs)["masks/1.png"] == "mask-interpolated"
+
+
+def test_what_the_reader_said_of_a_file_is_not_said_again(pairs: Path) -> None:
+    (pairs / "sightline.yaml").unlink()
+    file = pairs / "masks/3.png"
+    file.write_bytes(file.read_bytes()[:60])
+    found = audit_dataset(read_dataset(pairs)).findings
+    assert [f.path for f in found if f.code == "mask-unreadable"] == ["masks/3.png"]

@@ -119,6 +119,9 @@ def test_stated_areas_far_from_box_and_mask_are_named_with_both(coco) -> None:
 def test_findings_in_a_file_of_one_line_name_entry_id_and_image(coco) -> None:
     (only,) = found(coco([{"bbox": [2, 2, 9, 9]}, {"id": 77, "bbox": [20, 2, 90, 9]}]), "label-out-of-bounds")
     assert only.message.endswith("(annotations[1], id 77, image images/0.jpg)")
+    entries = [{"id": 5, "bbox": [2, 2, 9, 9]}, {"id": 5, "bbox": [20, 2, 90, 9]}]
+    (only,) = found(coco(entries), "label-out-of-bounds")
+    assert only.message.endswith("(annotations[1], image images/0.jpg)")  # ids are numbered anew: none is the file's
 
 
 def test_two_outlines_in_one_box_are_two_objects(coco) -> None:

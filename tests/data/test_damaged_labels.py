@@ -110,8 +110,10 @@ def test_pictures_of_a_split_without_the_file_of_the_others(tmp_path: Path) -> N
         (tmp_path / split / "_annotations.coco.json").write_text(content(1, "a.png"))
     (tmp_path / "test/_annotations.coco.json").unlink()
     (tmp_path / "valid").mkdir()  # nothing in it, nothing lost
-    with pytest.raises(DataError, match=r"test/_annotations\.coco\.json: cannot read the file \(No such file"):
-        read_dataset(tmp_path)
+    data = read_dataset(tmp_path)
+    (found,) = (f for f in data.findings if f.code == "split-without-labels")
+    assert (found.severity, found.path) == ("error", "test/_annotations.coco.json")
+    assert (data.images["path"].to_list(), data.left_out) == (["train/a.png"], ("test/a.png",))
 
 
 @pytest.mark.parametrize("kind", ["yolo", "voc", "description"])

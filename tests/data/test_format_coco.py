@@ -1,5 +1,6 @@
 """COCO: what is read, what is reported with its line, and a round trip that changes nothing."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools.coco import COCO
 
 from sightline.core.dataset import SOURCE_COLUMNS, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.data import read_dataset, write_dataset
+from sightline.data.doors import entry_lines
 from sightline.data.formats.coco.write import extents
 from sightline.ops import rle
 
@@ -284,3 +287,25 @@ def test_losses_are_counted(tmp_path: Path, save_image) -> None:
     assert (loss.code, loss.count) == ("loss-attributes", 4)
     assert "occlusion of 1" in loss.message
     assert read_dataset(tmp_path / "out").classes["source_id"].to_list() == [1]
+
+
+def test_packed_label_files(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30, "neg_category_ids": [1]}],
+        "annotations": [{"id": 7, "image_id": 1, "category_id": 1, "bbox": [2, 3, 10, 0], "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "x"}],
+    }
+    file = tmp_path / "instances_val.json.gz"
+    file.write_bytes(gzip.compress(json.dumps(content, indent=1).encode()))
+    for place in (tmp_path, file):
+        data = read_dataset(place)
+        assert (data.format, data.splits, data.objects.height) == ("coco", ["val"], 1)
+        assert [(f.code, f.path, f.line, f.count) for f in data.findings] == [("label-federated", file.name, 3, 1)]
+        assert entry_lines(data, [(file.name, 0)]) == {(file.name, 0): 14}
+    (tmp_path / "instances_val.json").write_text(json.dumps(content))  # unpacked beside it: read once
+    assert read_dataset(tmp_path).objects.height == 1
+    (tmp_path / "instances_val.json").unlink()
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"instances_val\.json\.gz: cannot read the file \(it cannot be unpacked"):
+        read_dataset(tmp_path)

@@ -7,8 +7,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from sightline.audit import audit_dataset
 from sightline.core.errors import ConfigError, DataError
-from sightline.data import read_class_mask, read_dataset
+from sightline.data import read_class_mask, read_dataset, write_dataset
 
 CRACK = np.zeros((24, 32), np.uint8)
 CRACK[10:12, 3:20] = 255
@@ -201,3 +202,46 @@ def test_more_values_than_classes_can_be(folder: Path, save_mask) -> None:
     Image.fromarray(wide).save(folder / "derived_masks_png/001.png")
     with pytest.raises(DataError, match="at most 255 classes"):
         read_dataset(folder)
+
+
+def test_a_folder_for_each_class(tmp_path: Path, save_image, save_mask) -> None:
+    road, car = np.zeros((24, 32), np.uint8), np.zeros((24, 32), np.uint8)
+    road[12:], car[10:20, 4:10] = 1, 255
+    for name in "abc":
+        save_image(f"set/images/{name}.png")
+        save_mask(f"set/masks/road/{name}.png", road)
+    save_mask("set/masks/car/a.png", car)
+    save_mask("set/masks/car/z.png", car)
+    data = read_dataset(tmp_path / "set")
+    assert data.class_names == ("background", "car", "road")
+    assert data.images["mask_path"].to_list() == [f"masks/*/{name}.png" for name in "abc"]
+    ids = read_class_mask(data.image_path("masks/*/a.png"), data)
+    assert [int((ids == i).sum()) for i in range(3)] == [372, 60, 336]  # the car, being smaller, lies on the road
+    assert [(f.code, f.path, f.count) for f in data.findings] == [
+        ("label-orphan", "masks/car/z.png", 1), ("mask-overlap", "masks/*/a.png", 1),
+    ]  # fmt: skip
+    assert data.left_out == ()
+    write_dataset(data, tmp_path / "out", "masks")
+    again = read_dataset(tmp_path / "out")
+    assert again.class_names == data.class_names
+    assert np.array_equal(read_class_mask(again.image_path(again.images["mask_path"][0]), again), ids)
+    before = data.digest()
+    save_mask("set/masks/car/b.png", car[:, :30])
+    assert read_dataset(tmp_path / "set").digest() != before
+    found = [(f.code, f.path) for f in audit_dataset(read_dataset(tmp_path / "set")).findings]
+    assert ("mask-size-mismatch", "masks/*/b.png") in found
+    assert "pair-order-differs" not in {code for code, _ in found}
+    (tmp_path / "set/sightline.yaml").write_text("format: masks\nimages: images\nmasks: masks\nthreshold: 9\n")
+    with pytest.raises(DataError, match="Leave 'threshold' out"):
+        read_dataset(tmp_path / "set")
+
+
+def test_the_masks_of_two_people_are_no_classes(tmp_path: Path, save_image, save_mask) -> None:
+    for name in "abc":
+        save_image(f"images/{name}.png")
+        save_mask(f"masks/ann/{name}.png", CRACK)
+        save_mask(f"masks/bob/{name}.png", np.roll(CRACK, 1, axis=1))
+    with pytest.raises(DataError, match="must be of different things, got nearly the same in ann, bob"):
+        read_dataset(tmp_path)
+    describe(tmp_path, format="masks", images="images", masks="masks/bob")
+    assert len(read_dataset(tmp_path)) == 3

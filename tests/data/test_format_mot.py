@@ -331,3 +331,16 @@ def test_an_empty_field_is_not_passed_over(tmp_path: Path) -> None:
     rows, findings = read_mot_txt(file)
     assert [f.line for f in findings] == [1]
     assert rows.select("line", "x1", "class_number", "visibility").rows() == [(2, 1.0, 1, 0.5)]
+
+
+def test_absurd_frame_numbers_cost_nothing(tmp_path: Path) -> None:
+    (tmp_path / "gt").mkdir()
+    (tmp_path / "gt/gt.txt").write_text("1,1,3,5,10,12,1,1,1\n100000000000,1,3,5,10,12,1,1,1\n")
+    info = INFO.replace("seqLength=3\n", "")
+    (tmp_path / "seqinfo.ini").write_text(info)
+    data = read_dataset(tmp_path)
+    assert (len(data), data.objects.height) == (1, 1)
+    assert ("track-frame-range", 2) in [(f.code, f.line) for f in data.findings]
+    (tmp_path / "seqinfo.ini").write_text(f"{info}seqLength=9000000\n")
+    with pytest.raises(DataError, match=r"seqLength must be at most 1,000,000 where the frames are not there, got 9,0"):
+        read_dataset(tmp_path)

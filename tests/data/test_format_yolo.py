@@ -139,7 +139,6 @@ def test_label_that_is_no_text_is_reported(folder: Path) -> None:
         ({"path": "nowhere"}, "'path' must be a folder relative to the file that names it, got 'nowhere'"),
         ({"nc": 3}, "'nc' must be the number of names (2), got 3"),
         ({"names": {"a": "cat"}}, "the keys of 'names' must be integers"),
-        ({"names": ["cat", "cat"]}, "class names must differ, got 'cat' twice"),
         ({"names": 4}, "'names' must be a list or an id: name mapping"),
     ],
 )
@@ -477,3 +476,17 @@ def test_names_that_yaml_reads_as_something_else_are_refused(tmp_path: Path, sav
     (tmp_path / "data.yaml").write_text(f"train: images\nnames: [a, {name}]\n")
     with pytest.raises(ConfigError, match=r"data\.yaml: 'names' must hold text, got .*in quotes"):
         read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["data.yaml", "labels/classes.txt"])
+def test_two_classes_of_one_name_are_told_apart(tmp_path: Path, save_image, place: str) -> None:
+    for number in range(3):
+        save_image(f"images/{number}.png")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / f"labels/{number}.txt").write_text(f"{number} 0.5 0.5 0.2 0.2\n")
+    text = "train: images\nnames: [cat, dog, cat]\n" if place == "data.yaml" else "cat\ndog\ncat\n"
+    (tmp_path / place).write_text(text)
+    data = read_dataset(tmp_path)
+    assert data.class_names == ("cat", "dog", "cat (id 2)")
+    assert data.objects["class_id"].to_list() == [0, 1, 2]
+    assert [(f.code, f.path) for f in data.findings] == [("class-duplicate-name", place)]

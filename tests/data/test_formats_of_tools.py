@@ -1,9 +1,12 @@
 """Formats that are only read: what tools export, and what is left of it when the files are damaged."""
 
+import base64
 import csv
 import io
 import json
 import random
+import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from PIL import Image
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError
-from sightline.data import FORMATS, detect_format, read_dataset, write_dataset
+from sightline.data import FORMATS, detect_format, read_class_mask, read_dataset, write_dataset
 
 WIDTH, HEIGHT = 200, 100
 
@@ -143,11 +146,73 @@ def open_images(root: Path) -> None:
     (root / "oidv6.csv").write_text(f"{head}\na,xclick,/m/01g317,1,0.1,0.2,0.3,0.5,0,0,1\n")
 
 
+def datumaro(root: Path) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    mask[10:20, 5:25] = True
+    runs = np.diff(np.flatnonzero(np.diff(mask.ravel(order="F").astype(int), prepend=-1)), append=HEIGHT * WIDTH)
+    annotations = [
+        {"type": "bbox", "label_id": 1, "bbox": [10, 20, 30, 40], "attributes": {"occluded": True}},
+        {"type": "polygon", "label_id": 0, "points": [10, 10, 60, 12, 50, 70], "attributes": {"is_crowd": True}},
+        {"type": "mask", "label_id": 0, "rle": {"counts": runs.tolist(), "size": [HEIGHT, WIDTH]}},
+        {"type": "label", "label_id": 0},
+    ]
+    labels = [{"name": name, "parent": "", "attributes": []} for name in ("dog", "cat", "bird")]
+    for split, item in (("train", {"id": "a", "annotations": annotations}), ("val", {"id": "sub/b"})):
+        picture(root / f"images/{split}/{item['id']}.jpg")
+        (root / "annotations").mkdir(exist_ok=True)
+        named = {"image": {"path": f"{item['id']}.jpg", "size": [HEIGHT, WIDTH]}} if split == "train" else {}
+        text = json.dumps({"info": {}, "categories": {"label": {"labels": labels}}, "items": [{**item, **named}]})
+        (root / f"annotations/{split}.json").write_text(text)
+
+
+def supervisely_bitmap(mask: np.ndarray) -> str:
+    stream = io.BytesIO()
+    image = Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    image.save(stream, format="PNG", transparency=0)
+    return base64.b64encode(zlib.compress(stream.getvalue())).decode()
+
+
+def supervisely(root: Path) -> None:
+    classes = [{"title": title, "shape": "any", "color": "#ff0000"} for title in ("dog", "cat", "bird")]
+    (root / "meta.json").write_text(json.dumps({"classes": classes, "tags": []}))
+    square = [[10, 20], [40, 20], [40, 60], [10, 60]]
+    hole = [[20, 30], [30, 30], [30, 40], [20, 40]]
+    bitmap = {"origin": [100, 50], "data": supervisely_bitmap(np.eye(4, dtype=bool))}
+    objects: list[dict[str, Any]] = [
+        {"geometryType": "rectangle", "classTitle": "cat", "points": {"exterior": [[40, 60], [10, 20]]}},
+        {"geometryType": "polygon", "classTitle": "dog", "points": {"exterior": square, "interior": [hole]}},
+        {"geometryType": "bitmap", "classTitle": "dog", "bitmap": bitmap},
+        {"geometryType": "point", "classTitle": "cat", "points": {"exterior": [[1, 2]]}},
+    ]
+    for name, tags, part in (("a", [{"name": "val"}], objects), ("b", [], objects[:1])):
+        picture(root / f"first/img/{name}.jpg")
+        (root / "first/ann").mkdir(exist_ok=True)
+        value = {"size": {"height": HEIGHT, "width": WIDTH}, "tags": tags, "objects": part}
+        (root / f"first/ann/{name}.jpg.json").write_text(json.dumps(value))
+
+
+def cityscapes(root: Path) -> None:
+    objects = [
+        {"label": "car", "polygon": [[10, 10], [60, 12], [50, 70]]},
+        {"label": "cargroup", "polygon": [[100, 10], [150, 12], [140, 70]]},
+        {"label": "ego vehicle", "polygon": [[0, 90], [60, 90], [60, 99]]},
+    ]
+    for split, count in (("train", 2), ("val", 1)):
+        for number in range(count):
+            stem = f"{split}/ulm/ulm_00000{number}_000019_"
+            picture(root / f"leftImg8bit/{stem}leftImg8bit.png")
+            (root / f"gtFine/{split}/ulm").mkdir(parents=True, exist_ok=True)
+            value = {"imgHeight": HEIGHT, "imgWidth": WIDTH, "objects": objects}
+            (root / f"gtFine/{stem}gtFine_polygons.json").write_text(json.dumps(value))
+
+
 WRITERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "kitti": ("kitti", kitti), "createml": ("createml", createml), "via": ("via", via), "via-csv": ("via", via_csv),
     "bdd100k": ("bdd100k", bdd100k), "label-studio": ("label-studio", label_studio), "dota": ("dota", dota),
     "csv-head": ("csv-boxes", csv_head), "csv-headless": ("csv-boxes", csv_headless),
-    "open-images": ("csv-boxes", open_images),
+    "open-images": ("csv-boxes", open_images), "datumaro": ("datumaro", datumaro),
+    "supervisely": ("supervisely", supervisely), "cityscapes": ("cityscapes", cityscapes),
 }  # fmt: skip
 
 
@@ -273,6 +338,56 @@ def test_dota_outlines_and_difficult_ones(tmp_path: Path) -> None:
     assert data.objects["polygon"][0].to_list() == [[10.0, 10.0, 18.0, 11.0, 17.8, 13.0, 9.8, 12.0]]
 
 
+def test_datumaro(tmp_path: Path) -> None:
+    datumaro(tmp_path)
+    data = read_dataset(tmp_path)
+    first = "images/train/a.jpg"
+    assert boxes(data) == [
+        (first, "cat", 10, 20, 40, 60),
+        (first, "dog", 5, 10, 25, 20),
+        (first, "dog", 10, 10, 60, 70),
+    ]
+    assert data.class_names == ("dog", "cat", "bird")
+    assert dict(data.images.select("path", "split").rows()) == {first: "train", "images/val/sub/b.jpg": "val"}
+    assert data.objects.select("crowd", "occlusion", "area").rows()[2] == (False, None, 200)
+    assert data.objects["area"][1] == pytest.approx(1400, rel=0.05)  # of the outline, not of its box
+    assert data.objects["crowd"].to_list() == [False, True, False]
+    assert [(f.code, f.message) for f in data.findings] == [
+        ("label-unsupported-shape", "a label has no area that can be read"),
+    ]
+
+
+def test_supervisely(tmp_path: Path) -> None:
+    supervisely(tmp_path)
+    data = read_dataset(tmp_path)
+    assert [b[1:] for b in boxes(data)] == [
+        ("cat", 10, 20, 40, 60), ("dog", 10, 20, 40, 60), ("dog", 100, 50, 104, 54), ("cat", 10, 20, 40, 60),
+    ]  # fmt: skip
+    assert sorted(data.objects["area"].to_list()) == [4, 1100, 1200, 1200]  # a diagonal, and a square with a hole
+    assert (data.class_names, data.splits) == (("dog", "cat", "bird"), ["val"])
+    assert [f.code for f in data.findings] == ["label-unsupported-shape"]
+    (tmp_path / "first/ann/b.jpg.json").unlink()
+    picture(tmp_path / "first/img/c.jpg")
+    data = read_dataset(tmp_path / "first")
+    assert (len(data), [f.code for f in data.findings][1:]) == (3, ["label-missing-file"] * 2)
+
+
+def test_cityscapes(tmp_path: Path) -> None:
+    cityscapes(tmp_path)
+    data = read_dataset(tmp_path)
+    assert data.objects.select("crowd", "ignore").rows()[:3] == [(False, False), (True, False), (False, True)]
+    assert (data.class_names, sorted(data.splits)) == (("car", "ego vehicle"), ["train", "val"])
+    for file in tmp_path.rglob("*_polygons.json"):
+        ids = np.full((HEIGHT, WIDTH), 7, np.uint8)  # road
+        ids[:10], ids[10:30] = 0, 26  # unlabelled, car
+        Image.fromarray(ids).save(file.with_name(file.name.replace("polygons.json", "labelIds.png")))
+        Image.fromarray(ids * 3).save(file.with_name(file.name.replace("polygons.json", "color.png")))
+    data = read_dataset(tmp_path)
+    assert (data.task, len(data), len(data.class_names), data.left_out) == ("semantic", 3, 19, ())
+    ids = read_class_mask(data.image_path(data.images["mask_path"][0]), data)
+    assert ids[[0, 15, 60], 0].tolist() == [255, data.class_names.index("car"), 0]
+
+
 def test_csv(tmp_path: Path) -> None:
     for name, expected in (
         ("csv-head", [("images/a.jpg", "cat", 10.0, 20.0, 40.0, 60.0)]),
@@ -329,6 +444,32 @@ def test_damaged_files_are_read_in_part_or_refused_in_a_sentence(tmp_path: Path,
             data = bytearray(bytes(data).replace(*words, 1))
         path.write_bytes(bytes(data))
         assert "\n" not in refusal(tmp_path, format_name)
+
+
+IN_JSON = ["createml", "via", "via-csv", "bdd100k", "label-studio", "datumaro", "supervisely", "cityscapes"]
+
+
+@pytest.mark.parametrize("name", IN_JSON)
+def test_half_a_surrogate_pair_is_written_out(tmp_path: Path, name: str) -> None:
+    WRITERS[name][1](tmp_path)
+    for file in [p for p in tmp_path.rglob("*") if p.suffix in {".json", ".csv"}]:
+        text = file.read_text()
+        for word in ('"cat"', '"car"'):
+            text = text.replace(word, '"c\\ud800"')
+        file.write_text(text)
+    assert "c\\ud800" in read_dataset(tmp_path).class_names
+
+
+@pytest.mark.parametrize("name", [name for name in IN_JSON if name != "via-csv"])
+def test_numbers_beyond_all_bounds_are_reported(tmp_path: Path, name: str) -> None:
+    WRITERS[name][1](tmp_path)
+    files = [p for p in tmp_path.rglob("*.json") if p.name != "meta.json"]
+    original = [file.read_text() for file in files]
+    for number in ("1e999", "1" + "0" * 400):
+        for file, text in zip(files, original, strict=True):
+            file.write_text(re.sub(r"(?<=[\[ ])\d+(?=[,\]}])", number, text))
+        said = {f.code for f in read_dataset(tmp_path, format=WRITERS[name][0]).findings}
+        assert said & {"label-malformed", "label-unknown-class"}
 
 
 def refusal(root: Path, format_name: str) -> str:

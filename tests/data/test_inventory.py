@@ -14,7 +14,7 @@ def counted(dataset: Dataset, folder: Path) -> None:
     """Found = read + listed, where what is found is counted by hand; every left-out picture is in a finding."""
     counts = audit_dataset(dataset).pictures
     assert counts is not None
-    found = [p for p in folder.rglob("*") if p.suffix in {".jpg", ".png", ".heic"} and "__MACOSX" not in p.parts]
+    found = [p for p in folder.rglob("*") if p.suffix in {".jpg", ".png", ".dng"} and "__MACOSX" not in p.parts]
     labels = [p for p in found if {"masks", "maps"} & set(p.parts)]
     assert counts.found == counts.read + counts.listed == len(found) - len(labels)
     named = {f.path for f in dataset.findings} | {f.facts.get("image") for f in dataset.findings}
@@ -33,13 +33,25 @@ def listed(dataset: Dataset) -> dict[str, int]:
 
 
 def test_folders_and_loose_pictures_beside_splits(tmp_path: Path, save_image) -> None:
-    for name in ("train/a", "val/b", "dev/c", "dev/d", "loose"):
+    for name in ("train/a", "val/b", "batch2/c", "batch2/d", "loose"):
         save_image(f"images/{name}.jpg")
         write_label(tmp_path, f"labels/{name}.txt")
     save_image("extra/e.jpg")
     dataset = read_dataset(tmp_path)
     assert len(dataset) == 2
-    assert listed(dataset) == {"extra/e.jpg": 1, "images/dev/c.jpg": 2, "images/loose.jpg": 1}
+    assert listed(dataset) == {"extra/e.jpg": 1, "images/batch2/c.jpg": 2, "images/loose.jpg": 1}
+    counted(dataset, tmp_path)
+
+
+def test_names_of_split_folders_that_leave_no_doubt(tmp_path: Path, save_image) -> None:
+    names = ("train2017/a", "dev/b", "eval/c", "holdout/d", "folds/e")
+    for name in names:
+        save_image(f"images/{name}.jpg")
+        write_label(tmp_path, f"labels/{name}.txt")
+    dataset = read_dataset(tmp_path)
+    splits = {path.split("/")[1]: split for path, split in dataset.images.select("path", "split").iter_rows()}
+    assert splits == {"train2017": "train", "dev": "val", "eval": "test", "holdout": "test"}
+    assert listed(dataset) == {"images/folds/e.jpg": 1}
     counted(dataset, tmp_path)
 
 
@@ -71,14 +83,14 @@ def test_images_a_list_leaves_out_are_in_no_split_and_their_labels_good(tmp_path
 
 def test_what_cannot_be_decoded_is_named_and_its_label_is_no_orphan(tmp_path: Path, save_image) -> None:
     save_image("images/a.jpg")
-    for name in ("a", "phone", "scan.nii"):
+    for name in ("a", "camera", "scan.nii"):
         write_label(tmp_path, f"labels/{name}.txt")
-    (tmp_path / "images/phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "images/camera.dng").write_bytes(b"II*")
     (tmp_path / "images/scan.nii.gz").write_bytes(b"\x1f\x8b")
     dataset = read_dataset(tmp_path)
     found = {f.path: f.message for f in dataset.findings if f.code == "image-unreadable"}
-    assert set(found) == {"images/phone.heic", "images/scan.nii.gz"}
-    assert "HEIC" in found["images/phone.heic"]
+    assert set(found) == {"images/camera.dng", "images/scan.nii.gz"}
+    assert "camera raw" in found["images/camera.dng"]
     assert all("its label is good" in message for message in found.values())
     assert not [f for f in dataset.findings if f.code == "label-orphan"]
 

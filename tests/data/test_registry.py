@@ -40,12 +40,16 @@ def test_path_that_matches_nothing_lists_what_was_looked_for(tmp_path: Path) -> 
         ),
         ({"boxes.csv": "filename,width,height,class,left,top"}, "the columns filename,width", "csv-boxes"),
         ({"set.zip": "PK"}, "1 .zip", "unpack it: unzip set.zip -d data"),
+        ({"train/cat/a.jpg": "", "train/dog/b.jpg": ""}, "2 .jpg", "classification: 2 pictures sorted into"),
+        ({"images/a.jpg": "", "more/b.jpg": ""}, "2 .jpg", "there are 2 pictures and no labels"),
+        ({"a.json": '{"imgHeight": 9, "imgWidth": 9, "objects": []}'}, "the keys imgHeight", "cityscapes"),
     ],
 )
 def test_what_is_of_no_known_format_is_described(
     tmp_path: Path, files: dict[str, str], seen: str, nearest: str
 ) -> None:
     for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     with pytest.raises(DataError) as raised:
         read_dataset(tmp_path)

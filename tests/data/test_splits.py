@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.core.dataset import Dataset, dataset_from_rows
-from sightline.core.errors import DataError
+from sightline.core.errors import ConfigError, DataError
 from sightline.data import check_split_overlap, finding, read_dataset, split_dataset
 from sightline.data.formats.shared.image_tables import build_image_table
+from sightline.data.splits.division import declared_groups
 
 
 def dataset(groups: list[str | None], root: Path | None = None, splits: list[str] | None = None) -> Dataset:
@@ -112,3 +113,11 @@ def test_readers_say_which_splits_share_an_image(subset: str, tmp_path: Path, sa
     file = save_image("a.png")
     _, notes = build_image_table([(file, "train"), (file, subset)], tmp_path)
     assert [(f.code, f.facts) for f in notes] == [("split-overlap-path", {"splits": ["train", subset]})]
+
+
+def test_a_pattern_that_would_be_matched_for_ever() -> None:
+    paths = pl.Series([f"{'a' * 60}b.png", "seq7/a.png"])
+    assert declared_groups(paths, r"((?:a+)+)b").to_list() == ["a" * 60, None]
+    assert declared_groups(paths, r"((?:a+)+c|seq\d)").to_list() == [None, "seq7"]
+    with pytest.raises(ConfigError, match=r"searched for in one pass, got .*look-ahead"):
+        declared_groups(paths, "(?=s)(seq)")

@@ -153,11 +153,11 @@ def test_pixels_that_are_not_square_are_said(make_stream):
 
 def test_files_of_a_folder_that_are_no_images_are_said(tmp_path):
     Image.fromarray(numbered_image(0)).save(tmp_path / "a.png")
-    for name in ("b.heic", "c.txt", ".hidden"):
+    for name in ("b.dng", "c.txt", ".hidden"):
         (tmp_path / name).write_bytes(b"x")
     source = open_source(tmp_path)
     assert [f.source for f in source] == ["a.png"]
-    assert source.notes == ["2 files of the folder are no images and left out: b.heic, c.txt"]
+    assert source.notes == ["2 files of the folder are no images and left out: b.dng, c.txt"]
 
 
 def test_damaged_pictures_are_skipped_when_asked(tmp_path):

@@ -1,5 +1,6 @@
 """The one decode path against Pillow 13's own EXIF transposition, and damaged files of every kind."""
 
+import base64
 import io
 import struct
 import zlib
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from sightline.core.errors import DataError
+from sightline.media import decode
+from sightline.media import header as header_module
 from sightline.media.decode import decode_image, decode_mask, image_size, read_image, read_mask
 from sightline.media.header import MAX_PIXELS, ImageError, parse_header, read_header
 
@@ -179,10 +182,16 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
             image_size(path)
 
 
-def test_float_pictures_are_refused() -> None:
-    data = encoded(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF")
-    with pytest.raises(DataError, match="integer pixels"):
-        decode_image(data, "x")
+def test_float_pictures_are_read_on_a_scale_that_says_where_white_is() -> None:
+    for top, white, dtype in ((1.0, 65535, np.uint16), (255.0, 255, np.uint8), (4000.0, 4000, np.uint16)):
+        data = encoded(Image.fromarray(np.array([[0, top / 2, top]], np.float32)), "TIFF")
+        pixels = decode_image(data, "x")
+        assert (pixels.dtype, pixels.tolist()) == (dtype, [[0, np.rint(white / 2), white]])
+        assert parse_header(io.BytesIO(data), "x").bits == 32
+    for strange in (-0.5, 70000.0, np.nan, np.inf):
+        data = encoded(Image.fromarray(np.array([[0, strange]], np.float32)), "TIFF")
+        with pytest.raises(DataError, match=r"32-bit floats must be 0\.\.1, 0\.\.255 or 0\.\.65535, got"):
+            decode_image(data, "x")
 
 
 @settings(max_examples=150, deadline=None)
@@ -193,9 +202,9 @@ def test_mutated_files_decode_or_are_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     mutated = bytes(whole[: data.draw(st.integers(0, len(whole)))])
-    for decode in (decode_image, decode_mask):
+    for read in (decode_image, decode_mask):
         try:
-            pixels = decode(mutated, "x")
+            pixels = read(mutated, "x")
         except DataError:
             continue
         assert pixels.size >= 1
@@ -211,8 +220,55 @@ def test_mutated_files_decode_or_are_refused(data: st.DataObject) -> None:
         (b"nothing of the kind", "no known image format"),
     ],
 )
-def test_what_stands_in_place_of_a_picture_is_named(tmp_path: Path, content: bytes, what: str) -> None:
+def test_what_stands_in_place_of_a_picture_is_named(
+    tmp_path: Path, content: bytes, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(header_module, "HEIC", False)
     file = tmp_path / "a.jpg"
     file.write_bytes(content)
     with pytest.raises(ImageError, match=f"must be an image, got {what}"):
         read_header(file)
+
+
+def test_large_pictures_are_converted_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [Image.fromarray(PIXELS), Image.fromarray(PIXELS).quantize(7), Image.fromarray(PIXELS).convert("CMYK")]
+    files = [encoded(p, "TIFF" if p.mode == "CMYK" else "PNG") for p in pictures]
+    whole = [decode_image(data, "x") for data in files]
+    monkeypatch.setattr(decode, "_LARGE_PIXELS", 20)
+    assert all(np.array_equal(decode_image(data, "x"), pixels) for data, pixels in zip(files, whole, strict=True))
+
+
+def test_what_does_not_fit_into_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    data = encoded(Image.fromarray(PIXELS), "PNG")
+    monkeypatch.setattr(decode, "_open_pillow", full)
+    for read in (decode_image, decode_mask):
+        with pytest.raises(ImageError, match="must fit into the memory there is, got 9 × 5 pixels") as raised:
+            read(data, "x")
+        assert raised.value.code == "image-too-large"
+
+
+PHONE = (
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9jAA"
+    "AAAERAAAEAAQAAAAABoQABAAAAAAAAAEEAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/WlwcnAA"
+    "AADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkA"
+    "AAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAA"
+    "AAAoY2xhcAAAAEAAAAABAAAAIAAAAAEAAAAAAAAAAv///+AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWBAgMFhAAAAE"
+    "ltZGF0AAAAPSgBr1jm9Oq//+Vrv/6j/IfJ//9f/0q9V+/ck/6s3Vpa/3P0fRXdlA5uGcMnVNrcJetN1Xo0zzWlNDNHn0Q="
+)
+"""A picture of 64 × 32 pixels, red on its left half and blue on its right, as libheif packs it."""
+
+
+def test_heic_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("pi_heif", reason="the extra heic")
+    data = base64.b64decode(PHONE)
+    header = parse_header(io.BytesIO(data), "x")
+    assert (header.kind, header.size_hw, header.channels, header.orientation) == ("heif", (32, 64), "rgb", 1)
+    pixels = decode_image(data, "x")
+    assert pixels.shape == (32, 64, 3)
+    assert np.abs(pixels[16, [8, 56]].astype(int) - [[200, 30, 30], [20, 30, 220]]).max() < 12
+    for size in (40, 200, len(data) - 40):
+        with pytest.raises(ImageError):
+            decode_image(data[:size], "x")

@@ -80,6 +80,13 @@ def save_indexed_colours(ids: np.ndarray, path: Path) -> None:
     Image.fromarray(coloured(ids)).quantize(8).save(path)
 
 
+def save_in_class_folders(ids: np.ndarray, path: Path) -> None:
+    for class_id in (1, 2):
+        file = path.parent.parent / NAMES[class_id] / path.name
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray((ids == class_id).astype(np.uint8) * 255).save(file)
+
+
 COLOUR_IDS = (tuple(packed(c) for c in COLOURS), (packed(VOID),))
 KINDS: dict[str, tuple[Callable[[np.ndarray, Path], None], tuple[int | None, ...], tuple[int, ...]]] = {
     # how a mask is saved, each class's value in the file, the values that are ignored
@@ -94,15 +101,18 @@ KINDS: dict[str, tuple[Callable[[np.ndarray, Path], None], tuple[int | None, ...
     "indexed colours": (save_indexed_colours, *COLOUR_IDS),
     "1 bit": (save_one_bit, (0, 1), ()),
     "0 and 255": (gray({0: 0, 1: 255}), (0, 255), ()),
+    "a folder for each class": (save_in_class_folders, (0, 1, 2), ()),
 }
+PLACES = {"a folder for each class": "*/a_mask.png"}
 
 
 def masked(folder: Path, kind: str, ids: np.ndarray) -> Dataset:
     """A data set of one image whose mask is `ids`, saved as `kind`."""
     save, sources, ignored = KINDS[kind]
     Image.fromarray(np.full((*SIZE_HW, 3), 90, np.uint8)).save(folder / "a.png")
-    save(ids, folder / "a_mask.png")
-    images = [{"image_id": 0, "path": "a.png", "width": SIZE_HW[1], "height": SIZE_HW[0], "mask_path": "a_mask.png"}]
+    place = PLACES.get(kind, "a_mask.png")
+    save(ids, folder / place)
+    images = [{"image_id": 0, "path": "a.png", "width": SIZE_HW[1], "height": SIZE_HW[0], "mask_path": place}]
     classes = [{"class_id": i, "name": NAMES[i], "source_id": v} for i, v in enumerate(sources)]
     described = dataset_from_rows(images, [], classes, task="semantic", format="masks", root=folder, name="made")
     return replace(described, ignore_values=ignored)
@@ -142,9 +152,10 @@ def test_all_four_see_the_ids_that_were_saved(kind, folder, data):
     ids[0, : len(allowed)] = allowed  # an indexed file keeps a colour only if it occurs
     dataset = masked(folder, kind, ids)
 
-    assert np.array_equal(read_class_mask(folder / "a_mask.png", dataset), ids)
+    place = PLACES.get(kind, "a_mask.png")
+    assert np.array_equal(read_class_mask(folder / place, dataset), ids)
     assert np.array_equal(trained_on(dataset), ids)
-    report = examine_mask(dataset, 0, "a.png", "a_mask.png", SIZE_HW)
+    report = examine_mask(dataset, 0, "a.png", place, SIZE_HW)
     counts = np.bincount(ids.ravel(), minlength=256)[: len(sources)]
     assert report.pixels is not None
     assert report.pixels.tolist() == counts.tolist()

@@ -54,7 +54,9 @@ def audit_dataset(
     """
     options = options or AuditOptions()
     scan = scan_files(dataset, workers=workers, progress=progress)
-    findings = [*dataset.findings, *scan.findings, *check_boxes(dataset)]
+    said = {(f.code, f.path) for f in dataset.findings}  # a reader that opens pictures meets what is wrong with them
+    seen = [f for f in scan.findings if (f.code, f.path) not in said]
+    findings = [*dataset.findings, *seen, *check_boxes(dataset)]
     for check in _CHECKS:
         findings += check(dataset, scan, options)
     baselines, splits, digests = measure_baselines(dataset), _splits(dataset), split_digests(dataset, scan.images)

@@ -20,9 +20,8 @@ import numpy.typing as npt
 import polars as pl
 
 from sightline.core.errors import DataError
-from sightline.core.files import file_sha256
 from sightline.core.findings import Finding
-from sightline.core.frames import picture_file
+from sightline.core.frames import mask_sha256, picture_file
 from sightline.core.tables import Rows, fit_table, update_with_table
 
 __all__ = [
@@ -52,7 +51,7 @@ IMAGES_SCHEMA: dict[str, Any] = {
     "group": pl.String,  # video, patient, scene: never divided between splits
     "frame": pl.Int64,  # 0-based inside its group
     "time_s": pl.Float64,
-    "mask_path": pl.String,  # semantic mask, relative to the root
+    "mask_path": pl.String,  # semantic mask, relative to the root; `masks/*/a.png` is a file for each class
 }
 OBJECTS_SCHEMA: dict[str, Any] = {
     "object_id": pl.Int64,
@@ -390,6 +389,6 @@ def _validate_objects(objects: pl.DataFrame, images: pl.DataFrame, class_count: 
 
 def _file_digest(path: Path) -> str:
     try:
-        return file_sha256(path)
+        return mask_sha256(path)
     except OSError as error:
         raise DataError(f"cannot read the file ({error.strerror})", where=str(path)) from None

@@ -1,8 +1,10 @@
-"""What a source delivers, what a segmentation model returns, and frames of videos as images of a data set.
+"""What a source delivers, what a segmentation model returns, and paths that are no file of their own.
 
-The path `clips/street.mp4#000012` is frame 12 (from 0) of that video.
+The path `clips/street.mp4#000012` is frame 12 (from 0) of that video. The path `masks/*/a.png` is the mask that the
+files `a.png` in the folders of all classes make up together.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IGNORE_INDEX", "VIDEO_SUFFIXES", "Frame", "SemanticMap", "frame_path", "picture_file", "split_frame_path"]
+from sightline.core.files import file_sha256
+
+__all__ = ["EACH_CLASS", "IGNORE_INDEX", "VIDEO_SUFFIXES", "Frame", "SemanticMap"]
+__all__ += ["frame_path", "mask_files", "mask_sha256", "picture_file", "split_frame_path"]
 
 IGNORE_INDEX = 255
 """The class id of pixels that never count, in every map of class ids: so there are at most 255 classes, 0..254."""
@@ -56,6 +61,9 @@ class SemanticMap:
             )
 
 
+EACH_CLASS = "*"
+"""In the path of a mask: the folder of each class."""
+
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm"})
 _FRAME = re.compile(r"(.*\.[A-Za-z0-9]+)#([0-9]{1,9})", re.DOTALL)
 
@@ -83,3 +91,25 @@ def picture_file(path: str | Path) -> Path:
     """The file that holds an image: the video of a frame, else the path itself."""
     frame = split_frame_path(path)
     return Path(path) if frame is None else Path(frame[0])
+
+
+def mask_files(path: str | Path) -> list[Path]:
+    """The files that make up a mask, in order of their classes' folders; the path itself for one that is a file."""
+    mask = Path(path)
+    if EACH_CLASS not in mask.parts or mask.is_file():
+        return [mask]
+    place = mask.parts.index(EACH_CLASS)
+    top, rest = Path(*mask.parts[:place]), Path(*mask.parts[place + 1 :])
+    folders = sorted(p for p in top.iterdir() if p.is_dir()) if top.is_dir() else []
+    return [folder / rest for folder in folders if (folder / rest).is_file()]
+
+
+def mask_sha256(path: str | Path) -> str:
+    """SHA-256 (hex) of the file of an image or mask; of a mask in several files over their digests.
+
+    OSError where there is none or it cannot be read.
+    """
+    digests = [file_sha256(file) for file in mask_files(path)]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if digests else file_sha256(path)

@@ -1,7 +1,7 @@
 """Semantic masks as class ids: the one way from a mask file to classes, for audit, training, evaluation and drawing.
 
 The pixel values (or colours) of a file are mapped through the data set's class table; what is to be ignored becomes
-`IGNORE_INDEX`.
+`IGNORE_INDEX`. A mask may also be several files, one in the folder of each class (`masks/*/a.png`).
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.frames import IGNORE_INDEX
-from sightline.media import COLOUR_BASE, colour_of_id, read_mask
+from sightline.core.frames import EACH_CLASS, IGNORE_INDEX, mask_files
+from sightline.media import COLOUR_BASE, colour_of_id, read_image, read_mask
 
-__all__ = ["BACKGROUND_NAMES", "ClassMask", "examine_class_mask", "mask_values", "read_class_mask", "value_counts"]
+__all__ = ["BACKGROUND_NAMES", "ClassMask", "examine_class_mask", "mask_values", "overlapping_pixels"]
+__all__ += ["read_class_mask", "value_counts"]
 
 BACKGROUND_NAMES = frozenset({"background", "bg", "_background_", "none", "void", "unlabelled", "unlabeled"})
 """What the class of pixels that show no object is called, in lower case."""
@@ -61,6 +62,8 @@ def examine_class_mask(path: str | Path, dataset: Dataset) -> ClassMask:
     colour that belongs to no class.
     """
     table = mask_values(dataset)
+    if EACH_CLASS in Path(path).parts and not Path(path).is_file():
+        return ClassMask(_stacked(Path(path), dataset), None, ())
     colours = {colour_of_id(value): class_id for value, class_id in table.items() if value >= COLOUR_BASE}
     values = read_mask(path, colours or None)
     if dataset.mask_threshold is not None:
@@ -76,6 +79,40 @@ def examine_class_mask(path: str | Path, dataset: Dataset) -> ClassMask:
         return ClassMask(lookup[values], values, strange)
     ids = np.array([table.get(value, IGNORE_INDEX) for value in found], dtype=np.uint8)
     return ClassMask(ids[np.searchsorted(np.array(found, dtype=np.int64), values)], values, strange)
+
+
+def overlapping_pixels(path: Path, dataset: Dataset) -> tuple[int, int]:
+    """Of a mask in the folders of its classes: how many pixels lie under another class's, and how many are drawn."""
+    drawn = [int(where.sum()) for _, where in _layers(path, dataset)]
+    return sum(drawn) - int((_stacked(path, dataset) > 0).sum()), sum(drawn)
+
+
+def _stacked(path: Path, dataset: Dataset) -> NDArray[np.uint8]:
+    """The class ids of a mask in several files, one for each class; of two at one pixel the smaller one is on top."""
+    layers = _layers(path, dataset)
+    ids = np.zeros(layers[0][1].shape, dtype=np.uint8)
+    for class_id, where in sorted(layers, key=lambda layer: -int(layer[1].sum())):
+        ids[where] = class_id
+    return ids
+
+
+def _layers(path: Path, dataset: Dataset) -> list[tuple[int, NDArray[np.bool_]]]:
+    """Each class with its pixels (H, W): what is brighter than half of the file's brightest, be it 1, 255 or JPEG."""
+    folder = path.parts.index(EACH_CLASS)
+    slots = {name: i for i, name in enumerate(dataset.class_names)}
+    layers: list[tuple[int, NDArray[np.bool_]]] = []
+    for file in mask_files(path):
+        pixels = read_image(file)
+        flat = pixels.max(axis=2) if pixels.ndim == 3 else pixels
+        if layers and layers[0][1].shape != flat.shape:
+            got = f"{layers[0][1].shape}, {flat.shape}"
+            raise DataError(f"the masks of one image must be of one size, got {got}", where=str(file))
+        class_id = slots.get(file.parts[folder], 0)
+        where = np.asarray(flat > flat.max() // 2)
+        layers.append((class_id, where if class_id else np.zeros_like(where)))  # the background is what no class has
+    if not layers:
+        raise DataError("a mask must exist in the folder of a class, got none", where=str(path))
+    return layers
 
 
 def mask_values(dataset: Dataset) -> dict[int, int]:

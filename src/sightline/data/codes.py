@@ -59,7 +59,12 @@ CODES: dict[str, Code] = {
     "image-gray": Code("info", "an image has one channel", "Nothing, if the camera is monochrome"),
     "image-alpha": Code("info", "an image has an alpha channel", "Nothing; the stored colours are used"),
     "image-cmyk": Code("warning", "an image is in print colours (CMYK)", "Convert it to RGB to control its colours"),
-    "image-16-bit": Code("info", "an image has 16 bits per channel", "Nothing; 16-bit gray is kept"),
+    "image-16-bit": Code("info", "an image has more than 8 bits per channel", "Nothing; 16-bit gray is kept"),
+    "image-16-bit-dark": Code(
+        "warning",
+        "16-bit images use a small part of their range, as of cameras of 10 to 14 bits",
+        "Scale all of them alike, so that the camera's white becomes 65535",
+    ),
     "image-animated": Code("warning", "a file holds several frames, of which the first is used", "Extract the frames"),
     "image-trailing-bytes": Code("warning", "a file goes on after the picture's end", "Export the image again"),
     "image-duplicate": Code("warning", "two files of one split have identical content", "Keep one of the copies"),
@@ -132,6 +137,11 @@ CODES: dict[str, Code] = {
     "label-no-keypoint-shape": Code(
         "warning", "rows hold a box and keypoints, and nothing says how many", "Write `kpt_shape` into the data YAML"
     ),
+    "label-federated": Code(
+        "warning",
+        "not every category was looked for in every image, and what says which is not kept (LVIS)",
+        "Compare models with LVIS's own evaluation; numbers here are too low for rare categories",
+    ),
     "label-tiny": Code("info", "a box has a side below 2 pixels", "Check that it is meant"),
     "label-small-at-size": Code(
         "info",
@@ -178,7 +188,7 @@ CODES: dict[str, Code] = {
     ),
     # classes
     "class-names-missing": Code("warning", "classes have no names", "Give the names: see the format's documentation"),
-    "class-conflict": Code("error", "one class id has different names in different files", "Use one class list"),
+    "class-conflict": Code("error", "one class id has different names", "Use one class list"),
     "class-duplicate-name": Code(
         "warning", "two class ids share one name; a class each where both have objects", "Merge the ids"
     ),
@@ -267,6 +277,11 @@ CODES: dict[str, Code] = {
     ),
     # splits and layout
     "split-unlisted": Code("info", "images are in none of the splits", "Add them to a split or exclude them"),
+    "split-without-labels": Code(
+        "error",
+        "a split's folder has pictures and lacks the label file that the others have",
+        "Restore the label file, or move the folder away",
+    ),
     "split-unknown-image": Code("error", "a split lists an image that does not exist", "Correct the list"),
     "split-overlap-path": Code("error", "an image is in two splits", "Remove it from one"),
     "split-overlap-bytes": Code("error", "two splits hold files of identical content", "Keep one of the copies"),

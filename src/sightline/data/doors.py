@@ -15,7 +15,7 @@ from sightline.core.config import read_yaml
 from sightline.core.dataset import OBJECTS_SCHEMA, TASKS, Dataset, Task
 from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.core.findings import Finding
-from sightline.core.frames import picture_file
+from sightline.core.frames import mask_files, picture_file
 from sightline.core.process import Progress
 from sightline.data import formats
 from sightline.data.codes import finding
@@ -151,8 +151,10 @@ def dataset_files(dataset: Dataset, path: str | Path | None = None) -> Iterator[
     """The files a data set was read from at `path`: pictures, masks, label files, descriptions; some may be absent."""
     objects = dataset.objects["label_path"].drop_nulls().cast(pl.String).unique()
     noted = (f.path for f in dataset.findings if f.path is not None)
-    for name in (*dataset.images["path"], *dataset.images["mask_path"].drop_nulls(), *objects, *noted):
+    for name in (*dataset.images["path"], *objects, *noted):
         yield picture_file(dataset.root / name)
+    for name in dataset.images["mask_path"].drop_nulls():
+        yield from mask_files(dataset.root / name)
     for place in {dataset.root, *([] if path is None else [Path(path)])}:
         yield from (place / name for name in (DESCRIPTION_NAME, *_DATA_FILES)) if place.is_dir() else (place,)
 

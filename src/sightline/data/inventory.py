@@ -10,9 +10,9 @@ from pathlib import Path, PurePath, PurePosixPath
 from sightline.core.dataset import Dataset
 from sightline.core.errors import InputError
 from sightline.core.findings import Finding
-from sightline.core.frames import picture_file
+from sightline.core.frames import mask_files, picture_file
 from sightline.data.codes import finding
-from sightline.data.layout import JUNK_FOLDERS, absolute, common_root
+from sightline.data.layout import JUNK_FOLDERS, KIND_FOLDERS, absolute, common_root
 from sightline.media import IMAGE_SUFFIXES
 
 __all__ = ["account_for_pictures"]
@@ -40,13 +40,8 @@ _LOSSY = frozenset({".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".jp2"})  # mask
 _LABEL_FOLDERS = frozenset(
     {"mask", "masks", "segmentation", "segmentations", "segmentationclass", "segmentationobject", "panoptic", "gt"}
     | {"annot", "annots", "annotation", "annotations", "label", "labels", "groundtruth", "trainannot", "valannot"}
-    | {"testannot", "stuffthingmaps", "gtfine"}
+    | {"testannot", "stuffthingmaps", "gtfine", "gtcoarse"}
 )
-_PLACES = frozenset(
-    {"images", "image", "imgs", "img", "jpegimages", "pngimages", "data", "labels", "label", "annotations", "xmls"}
-    | {"masks", "mask", "ann", "gt", "segmentationclass"}
-)
-"""Folders that say what kind of files they hold: without them picture and label have the same path."""
 _FARTHEST = 3  # folders between a data set's own and its pictures, for one that a file describes
 _NAMED = 5  # examples in a message
 
@@ -60,7 +55,8 @@ def account_for_pictures(dataset: Dataset, place: Path, detect: Callable[[Path],
     """
     place = absolute(place)
     held = {str(picture_file(dataset.root / p)) for p in dataset.images["path"]}
-    labels = {str(dataset.root / p) for p in dataset.images["mask_path"].drop_nulls().to_list()}
+    masks = dataset.images["mask_path"].drop_nulls().to_list()
+    labels = {str(file) for p in masks for file in mask_files(dataset.root / p)}
     labels |= {str(dataset.root / p) for p in dataset.objects["label_path"].cast(str).drop_nulls().unique().to_list()}
     found, junk = _walk(_scope(dataset, place, held))
     beside = {_folder(p) for p in held}
@@ -154,7 +150,7 @@ def _key(path: str) -> str:
     """What a picture and its label share: the path without suffix and without the folders of their kind."""
     pure = PurePosixPath(path)
     stem = pure.name[: -len(_suffix(pure.name))] if _suffix(pure.name) else pure.name
-    return "/".join([p.lower() for p in pure.parts[:-1] if p.lower() not in _PLACES] + [stem])
+    return "/".join([p.lower() for p in pure.parts[:-1] if p.lower() not in KIND_FOLDERS] + [stem])
 
 
 def _without_false_orphans(findings: Iterable[Finding], paths: list[str]) -> tuple[list[Finding], set[str]]:
@@ -202,15 +198,18 @@ def _notes(
 ) -> Iterator[Finding]:
     """One finding for each picture that cannot be decoded, one for each folder of others that nothing names yet."""
     named = {f.path for f in findings} | {f.facts.get("image") for f in findings}
+    named |= {path for f in findings if f.facts.get("read") is False for path in f.facts["images"]}
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     of_others: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        kind = _NOT_DECODED.get(_suffix(path))
+        suffix = _suffix(path)
+        kind = None if suffix in IMAGE_SUFFIXES else _NOT_DECODED.get(suffix)
         if path in named:
             continue
         if kind is not None:
             label = "; its label is good" if path in good else ""
-            message = f"the file is {kind}, which is not decoded: convert it to PNG or JPEG{label}"
+            extra = ", or install sightline[heic]" if kind == "HEIC" else ""
+            message = f"the file is {kind}, which is not decoded: convert it to PNG or JPEG{extra}{label}"
             yield finding("image-unreadable", message, path=path)
             continue
         if path in others:

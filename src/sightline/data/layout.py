@@ -13,6 +13,7 @@ from sightline.media import IMAGE_SUFFIXES
 
 __all__ = [
     "JUNK_FOLDERS",
+    "KIND_FOLDERS",
     "absolute",
     "common_root",
     "folders_up_to",
@@ -30,15 +31,26 @@ __all__ = [
 JUNK_FOLDERS = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir"})
 """What operating systems leave beside data; never looked into."""
 
+KIND_FOLDERS = frozenset(
+    {"images", "image", "imgs", "img", "jpegimages", "pngimages", "data", "labels", "label", "annotations", "xmls"}
+    | {"masks", "mask", "ann", "gt", "segmentationclass"}
+)
+"""Folders that say what kind of files they hold: without them picture and label have the same path."""
+
 _SPLIT_WORDS = {
     "train": "train",
     "training": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
     "test": "test",
     "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "holdout": "test",
 }
+"""Words of names and their splits; "dev" and "eval" mean what they do in Hugging Face's folders of images."""
 
 
 def list_files(folder: Path, suffixes: Iterable[str], *, recursive: bool = False) -> list[Path]:

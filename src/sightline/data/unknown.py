@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from sightline.data.layout import JUNK_FOLDERS, read_head
+from sightline.data.layout import JUNK_FOLDERS, KIND_FOLDERS, read_head, split_of
 from sightline.media import IMAGE_SUFFIXES
 
 __all__ = ["Seen", "describe_unknown"]
@@ -28,9 +28,9 @@ class Seen(NamedTuple):
 _JSON_KINDS = (
     ('"rectanglelabels"|"from_name"', "label-studio", "each region must state original_width and original_height"),
     ('"shape_attributes"|"region_attributes"', "via", "it must have filename, regions and shape_attributes"),
-    ('"items".*"label_id"|"categories": *{ *"label"', "Datumaro's JSON", "convert it to COCO with Datumaro"),
-    ('"geometryType"|"classTitle"', "a Supervisely project", "export as COCO or Pascal VOC"),
-    ('"imgHeight".*"objects"', "Cityscapes polygons", "name the labelIds as `masks` in a sightline.yaml"),
+    ('"items".*"label_id"|"categories": *{ *"label"', "datumaro", "it must have categories, with labels, and items"),
+    ('"geometryType"|"classTitle"', "supervisely", "each `ann/<image>.json` must lie beside `img/`"),
+    ('"imgHeight".*"objects"', "cityscapes", "`gtFine/<split>/<city>/` must stand beside `leftImg8bit/`"),
     ('"box2d"|"poly2d"', "bdd100k", "each frame must have a name and labels with a category"),
     ('"coordinates".*"width"', "createml", "each entry must have image, annotations and coordinates"),
     ('"shapes".*"imagePath"', "labelme", "one file for each image must lie beside it"),
@@ -121,10 +121,26 @@ def _nearest(counts: Counter[str], lines: dict[str, list[tuple[str, str]]], file
         return _of_rows([head for _, head in lines[".txt"]], pictures)
     if counts[".xml"]:
         return "voc, but no root is <annotation>", "Export as Pascal VOC"
+    named = _class_folders(files)
+    if pictures and named:
+        shown = ", ".join(named[:_SHOWN]) + (", …" if len(named) > _SHOWN else "")
+        nearest = f"a set for classification: {pictures} pictures sorted into the folders {shown}"
+        return nearest, "Draw boxes or masks: whole images with a class are not read"
     if pictures:
-        do = "Put the labels beside the images, or describe the folders in a sightline.yaml"
+        do = "Put the labels beside the images, or look at what a model finds: sightline run"
         return f"none: there are {pictures} pictures and no labels", do
     return "none: there is neither a picture nor a label", "Name the folder of the data set"
+
+
+def _class_folders(files: list[str]) -> list[str]:
+    """The folders that the pictures are sorted into as classes: two or more, none named for what kind of file it holds
+    or for a split; none where pictures lie elsewhere too.
+    """
+    holders = {PurePath(file).parent for file in files if _suffix(file) in IMAGE_SUFFIXES}
+    names = sorted({holder.name for holder in holders})
+    above = {holder.parent for holder in holders}
+    of_kinds = {name for name in names if name.lower() in KIND_FOLDERS or split_of(name) is not None}
+    return [] if len(names) < 2 or of_kinds or above & holders else names
 
 
 def _of_rows(heads: list[str], pictures: int) -> tuple[str, str]:

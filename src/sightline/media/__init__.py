@@ -18,6 +18,7 @@ from sightline.media.decode import (
     read_bytes,
     read_image,
     read_mask,
+    stretched,
 )
 from sightline.media.header import (
     IMAGE_SUFFIXES,
@@ -62,6 +63,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "shown_size",
+    "stretched",
     "upright_pixels",
     "video_index",
     "video_reason",

@@ -6,6 +6,7 @@ training, evaluation, audit and export:
 - the EXIF orientation is applied;
 - colour comes as RGB uint8 (H, W, 3); gray stays (H, W) uint8; 16-bit gray stays (H, W) uint16; 1-bit becomes 0/255;
 - an alpha channel is dropped, not composited: the stored colours are the picture;
+- floats (TIFF) are 0..1, which becomes 16 bits, else 0..255 or 0..65535, and refused beyond;
 - palettes are resolved, CMYK is converted, 16-bit colour keeps its upper 8 bits;
 - of an animation the first frame counts;
 - a damaged file is refused, also where a lenient decoder would fill the rest with gray.
@@ -13,7 +14,8 @@ training, evaluation, audit and export:
 
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +26,7 @@ from PIL import Image, PngImagePlugin
 
 from sightline.core.errors import DataError
 from sightline.core.frames import split_frame_path
-from sightline.media.header import PILLOW_FORMATS, ImageError, ImageHeader, check_file, parse_header, read_header
+from sightline.media.header import ImageError, ImageHeader, check_file, open_picture, parse_header, read_header
 from sightline.media.video_index import read_frame
 
 __all__ = [
@@ -44,12 +46,15 @@ __all__ = [
     "read_bytes",
     "read_image",
     "read_mask",
+    "stretched",
 ]
 
 COLOUR_BASE = 1 << 24
 """Ids from here on stand for RGB colours: `COLOUR_BASE + 65536 r + 256 g + b`."""
 
 _LARGEST_ROOM = 1 << 24
+_LARGE_PIXELS = 1 << 24
+_WHITE_8, _WHITE_16 = 255, 65535
 
 Array: TypeAlias = npt.NDArray[Any]
 Palette: TypeAlias = Mapping[tuple[int, int, int], int]
@@ -107,6 +112,11 @@ def decode_image(data: bytes, where: str) -> Array:
 def decode_mask(data: bytes, where: str, palette: Palette | None = None) -> Array:
     """`read_mask` for the bytes of a file; `where` names it in errors."""
     header = parse_header(io.BytesIO(data), where)
+    with _in_memory(header, where):
+        return _upright(_ids(data, header, where, palette), _remaining_orientation(header))
+
+
+def _ids(data: bytes, header: ImageHeader, where: str, palette: Palette | None) -> Array:
     image = _open_pillow(data, header, where)
     if image.mode == "P" and palette is not None:
         image = image.convert("RGB")  # the classes are given by colour
@@ -120,7 +130,7 @@ def decode_mask(data: bytes, where: str, palette: Palette | None = None) -> Arra
         raise DataError(f"a mask must hold integer ids, got pixels of mode {image.mode}", where=where)
     if header.kind == "png" and header.channels == "gray" and header.bits in {2, 4}:
         ids = ids // (255 // (2**header.bits - 1))  # Pillow stretches 2 and 4 bit gray to 0..255
-    return _upright(ids, _remaining_orientation(header))
+    return ids
 
 
 def read_bytes(path: str | Path, where: str | None = None) -> bytes:
@@ -170,14 +180,18 @@ def decode_reduced(data: bytes | memoryview, header: ImageHeader, where: str, si
     Raises ImageError as `decode_image` does.
     """
     if header.kind != "jpeg" or header.channels not in {"gray", "rgb"}:
-        pixels = _decode(bytes(data), header, where)
-        greatest = int(pixels.max()) if pixels.dtype == np.uint16 else 0
-        return (pixels * (255.0 / greatest)).astype(np.uint8) if greatest > 255 else pixels.astype(np.uint8, copy=False)
+        return stretched(_decode(bytes(data), header, where))
     height, width = header.stored_hw
     factor = 8
     while factor > 1 and (max(height, width) < side * factor or min(height, width) * 5 < side * factor):
         factor //= 2
     return _upright(_decode_jpeg(data, header, where, factor), header.orientation)
+
+
+def stretched(pixels: Array) -> npt.NDArray[np.uint8]:
+    """A decoded picture in 8 bits, for looking at: of 16-bit values the greatest becomes 255."""
+    greatest = int(pixels.max()) if pixels.dtype == np.uint16 else 0
+    return (pixels * (255.0 / greatest)).astype(np.uint8) if greatest > 255 else pixels.astype(np.uint8, copy=False)
 
 
 def decode_scaled(data: bytes, where: str, least_hw: tuple[int, int]) -> tuple[Array, tuple[int, int]]:
@@ -196,10 +210,21 @@ def decode_scaled(data: bytes, where: str, least_hw: tuple[int, int]) -> tuple[A
 
 
 def _decode(data: bytes, header: ImageHeader, where: str) -> Array:
-    if header.kind == "jpeg" and header.channels in {"gray", "rgb"}:
-        return _upright(_decode_jpeg(data, header, where), header.orientation)
-    image = _open_pillow(data, header, where)
-    return _upright(_picture(image, where), _remaining_orientation(header))
+    with _in_memory(header, where):
+        if header.kind == "jpeg" and header.channels in {"gray", "rgb"}:
+            return _upright(_decode_jpeg(data, header, where), header.orientation)
+        image = _open_pillow(data, header, where)
+        return _upright(_picture(image, where), _remaining_orientation(header))
+
+
+@contextmanager
+def _in_memory(header: ImageHeader, where: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        height, width = header.stored_hw
+        message = f"an image must fit into the memory there is, got {width} × {height} pixels"
+        raise ImageError(message, where=where, do="Cut it into tiles", code="image-too-large") from None
 
 
 def _decode_jpeg(data: bytes | memoryview, header: ImageHeader, where: str, factor: int = 1) -> Array:
@@ -221,8 +246,10 @@ def _open_pillow(data: bytes, header: ImageHeader, where: str) -> Image.Image:
     try:
         # The PNG class directly: `Image.open` warns from 89 million pixels on, and MAX_PIXELS has been checked.
         is_png = header.kind == "png"
-        image = PngImagePlugin.PngImageFile(stream) if is_png else Image.open(stream, formats=PILLOW_FORMATS)
+        image = PngImagePlugin.PngImageFile(stream) if is_png else open_picture(stream)
         image.load()
+    except MemoryError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError(str(error), where=where, code="image-too-large") from None
     except Exception as error:  # noqa: BLE001 - damaged data makes Pillow's plug-ins raise anything
@@ -247,10 +274,23 @@ def _picture(image: Image.Image, where: str) -> Array:
     if mode == "I" or mode.startswith("I;16"):
         return _as_uint16(_native(np.asarray(image)), where)
     if mode == "F":
-        raise DataError("an image must have integer pixels, got 32-bit floats", where=where)
+        return _of_floats(np.asarray(image), where)
     if mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))  # a copy: callers may write into it
+    return _rgb(image)
+
+
+def _rgb(image: Image.Image) -> Array:
+    """The colours as an array of its own. A large picture goes in strips: as a whole it would be there four times."""
+    width, height = image.size
+    if width * height <= _LARGE_PIXELS:
+        return np.array(image.convert("RGB"))
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(_LARGE_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        end = min(top + rows, height)
+        pixels[top:end] = np.asarray(image.crop((0, top, width, end)).convert("RGB"))
+    return pixels
 
 
 def pillow_pixels(image: Image.Image) -> Array:
@@ -266,6 +306,17 @@ def _as_uint16(values: Array, where: str) -> Array:
     if low < 0 or high > 65535:
         raise DataError(f"32-bit gray values must be 0..65535, got {low}..{high}", where=where)
     return values.astype(np.uint16)
+
+
+def _of_floats(values: Array, where: str) -> Array:
+    """Floats on one of the scales that say where white is; any other would be a guess, different for each picture."""
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= _WHITE_16:  # also what is no number
+        message = f"pixels of 32-bit floats must be 0..1, 0..255 or 0..65535, got {low:g}..{high:g}"
+        raise DataError(message, where=where, do="Save it with 8 or 16 bits, scaled alike for the whole data set")
+    scale, dtype = (_WHITE_16, np.uint16) if high <= 1 else (1, np.uint8 if high <= _WHITE_8 else np.uint16)
+    rounded: Array = np.rint(values * scale).astype(dtype)
+    return rounded
 
 
 def _native(values: Array) -> Array:

@@ -3,6 +3,7 @@
 import stat
 import struct
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import SEEK_CUR
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
@@ -14,15 +15,16 @@ from sightline.core.frames import split_frame_path
 from sightline.media.video_index import frame_size
 
 __all__ = [
+    "HEIC",
     "IMAGE_SUFFIXES",
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "MAX_SIDE",
-    "PILLOW_FORMATS",
     "Channels",
     "ImageError",
     "ImageHeader",
     "check_file",
+    "open_picture",
     "parse_header",
     "read_header",
 ]
@@ -33,8 +35,12 @@ MAX_PIXELS = 2**28
 MAX_FILE_BYTES = 2**31
 """Largest image file that is read; even `MAX_PIXELS` of 16-bit colour, not compressed at all, are smaller."""
 
+HEIC = find_spec("pi_heif") is not None
+"""Whether HEIC pictures can be decoded: libheif comes with the extra `heic`."""
+_HEIC_SUFFIXES = (".heic", ".heif")
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".avif", ".jp2"}
+    | {*(_HEIC_SUFFIXES if HEIC else ())}
 )
 """What names of image files end in, in lower case: the one list, for data sets and for `run`."""
 PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -282,16 +288,27 @@ def _what_else(stream: BinaryIO) -> tuple[str, str | None]:
     if head.lstrip().lower().startswith(_PAGES):
         return "a page of HTML or XML: the download brought an error page", "Download the picture again"
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
-        return "a HEIC picture, which is not decoded", "Convert it to JPEG or PNG"
+        return "a HEIC picture, which is not decoded", "Install sightline[heic], or convert it to JPEG or PNG"
     if head[:2] == b"PK":
         return "a zip archive", "Unpack it"
     return "no known image format (JPEG, PNG, BMP, TIFF, WebP, …)", None
 
 
-def _pillow_header(stream: BinaryIO, where: str) -> ImageHeader:
+def open_picture(stream: BinaryIO) -> Image.Image:
+    """The picture in a stream, opened and not yet decoded, whatever the format; raises what its decoder raises."""
     stream.seek(0)
+    head = stream.read(32)
+    stream.seek(0)
+    if HEIC and head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head:
+        from pi_heif.as_plugin import HeifImageFile  # not registered with Pillow, which would be for everybody
+
+        return HeifImageFile(stream)  # type: ignore[no-any-return]
+    return Image.open(stream, formats=PILLOW_FORMATS)
+
+
+def _pillow_header(stream: BinaryIO, where: str) -> ImageHeader:
     try:
-        with Image.open(stream, formats=PILLOW_FORMATS) as image:
+        with open_picture(stream) as image:
             width, height = image.size
             orientation = int(image.getexif().get(_ORIENTATION_TAG, 1) or 1)
             mode, frames = image.mode, int(getattr(image, "n_frames", 1))
@@ -307,5 +324,5 @@ def _pillow_header(stream: BinaryIO, where: str) -> ImageHeader:
     if kind == "tiff" and orientation >= 5:  # Pillow already turns the size of such a TIFF
         height, width = width, height
     channels = _PILLOW_CHANNELS.get(mode, "other")
-    bits = 16 if channels == "gray16" else 8
+    bits = 16 if channels == "gray16" else 32 if mode == "F" else 8
     return ImageHeader(kind, (height, width), orientation if orientation <= 8 else 1, channels, bits, alpha, frames)

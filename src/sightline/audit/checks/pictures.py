@@ -11,6 +11,7 @@ from sightline.audit.result import AuditOptions
 from sightline.audit.scan.one_pass import Scan
 from sightline.core.dataset import Dataset
 from sightline.core.findings import Finding
+from sightline.core.frames import EACH_CLASS
 from sightline.data import finding, list_images
 
 __all__ = ["check_outliers", "check_pairs"]
@@ -120,7 +121,8 @@ def _few(where: Bools, options: AuditOptions) -> Bools:
 
 def check_pairs(dataset: Dataset, _scan: Scan, _options: AuditOptions) -> list[Finding]:
     """Folders of images and masks that sort differently, and stems that occur in several folders."""
-    return _order(dataset) + _shared_stems(dataset)
+    # Of a benchmark's own layout, with pictures of its own beside the masks, nobody pairs by position.
+    return (_order(dataset) if dataset.format == "masks" else []) + _shared_stems(dataset)
 
 
 def _order(dataset: Dataset) -> list[Finding]:
@@ -132,6 +134,8 @@ def _order(dataset: Dataset) -> list[Finding]:
     found = []
     for (images, masks), files in parts.items():
         first, second = [i for i, _ in files], [m for _, m in files]
+        if EACH_CLASS in masks.split("/"):
+            continue  # several folders, of which each has its own order
         if images != masks:  # all of the folders' files: pairing by position would take them all
             first = _listed(dataset.root, images) or first
             second = _listed(dataset.root, masks) or second

@@ -1,6 +1,7 @@
 """What boxes and outlines say about themselves: no area, outside the image, given twice, not that of the mask."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -130,9 +131,8 @@ class _Table:
             if least / AREA_FACTOR - AREA_PX <= stated[row] <= AREA_FACTOR * most + AREA_PX:
                 continue
             what = f"the mask {own:.6g} and the box" if masked[row] else "the box"
-            text = (
-                f"area of {self._name(row)} (id {objects['object_id'][row]}) is stated as {stated[row]:.6g}, {what} has"
-            )
+            which = "".join(f" ({own_id})" for own_id in self._own_id(row))
+            text = f"area of {self._name(row)}{which} is stated as {stated[row]:.6g}, {what} has"
             self._draft(
                 "label-wrong-area", row, f"{text} {of_box[row]:.6g}", stated=float(stated[row]), true=float(own)
             )
@@ -220,14 +220,23 @@ class _Table:
             beside = f"line {line_of_other}" if line_of_other is not None and path_of_other == path else "another"
             text = f"{text} {beside}: {_corners(self.boxes[draft.row])}"
             facts = {**facts, "other_path": path_of_other, "other_entry": entry_of_other}
-        if draft.count == 1 and line == 1 and entry is not None and path.endswith(".json"):
+        if draft.count == 1 and line == 1 and entry is not None and path.endswith((".json", ".json.gz")):
             # All of a file in one line: the line says nothing.
-            object_id = self._dataset.objects["object_id"][draft.row]
-            text = f"{text} (annotations[{entry}], id {object_id}, image {self._paths[draft.row]})"
+            told = [f"annotations[{entry}]", *self._own_id(draft.row), f"image {self._paths[draft.row]}"]
+            text = f"{text} ({', '.join(told)})"
         return finding(draft.code, text, facts=facts, **place)
 
     def _draft(self, code: str, row: int, text: str, *, other: int | None = None, **facts: Any) -> None:
         self._drafts.append(_Draft(code, row, text, {"class": self._name(row), **facts}, other))
+
+    def _own_id(self, row: int) -> list[str]:
+        """The id of an object in its file, nothing where the reader had to number them anew."""
+        return [f"id {self._dataset.objects['object_id'][row]}"] if self._has_own_ids else []
+
+    @cached_property
+    def _has_own_ids(self) -> bool:
+        renumbered = any(f.code == "label-duplicate-id" for f in self._dataset.findings)
+        return not renumbered and self._dataset.objects["label_path"].n_unique() == 1
 
     def _name(self, row: int) -> str:
         return self._names[int(self.class_ids[row])]

@@ -143,12 +143,19 @@ def examine_mask(dataset: Dataset, image_id: int, path: str, mask_path: str, siz
     `path` and `mask_path` are the files of image and mask as the tables name them, `size_hw` is the image's size.
     """
     report = MaskReport(mask_path, image_id=image_id)
-    file = dataset.image_path(mask_path)
     try:
-        mask = examine_class_mask(file, dataset)
+        _examine(report, dataset, path, mask_path, size_hw)
     except DataError as error:
         report.add("mask-unexpected-value" if isinstance(error, PaletteError) else "mask-unreadable", error.what)
-        return report
+    except MemoryError:
+        report.add("mask-unreadable", "the mask does not fit into the memory there is")
+    return report
+
+
+def _examine(report: MaskReport, dataset: Dataset, path: str, mask_path: str, size_hw: tuple[int, int]) -> None:
+    """Fill the report in; DataError for a mask that cannot be read."""
+    file = dataset.image_path(mask_path)
+    mask = examine_class_mask(file, dataset)
     ids, strange = mask.ids, mask.strange
     if not _note_interpolation(report, file, mask, dataset) and strange:
         report.add("mask-unexpected-value", f"the mask holds the values {list(strange[:10])}, which belong to no class")
@@ -161,7 +168,6 @@ def examine_mask(dataset: Dataset, image_id: int, path: str, mask_path: str, siz
     else:
         own, image = f"{ids.shape[1]} × {ids.shape[0]}", f"{size_hw[1]} × {size_hw[0]}"
         report.add("mask-size-mismatch", f"the mask has {own} pixels, its image {image}")
-    return report
 
 
 def count_ramps(values: NDArray[np.int32]) -> tuple[int, int, int]:

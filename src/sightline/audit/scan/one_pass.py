@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,10 +28,12 @@ from sightline.media import (
     FileBuffer,
     ImageError,
     ImageHeader,
+    decode_image,
     decode_reduced,
     find_zeroed_block,
     parse_header,
     read_frame,
+    stretched,
 )
 
 __all__ = ["SCAN_SCHEMA", "FileReport", "Scan", "examine_image", "scan_files", "thumbnails_of"]
@@ -46,9 +49,21 @@ _KIND_SUFFIXES = {
     "gif": {".gif"},
     "avif": {".avif"},
     "jpeg2000": {".jp2"},
+    "heif": {".heic", ".heif"},
 }
 _JPEG_START, _JPEG_END, _PNG_END = b"\xff\xd8", b"\xff\xd9", b"IEND\xaeB`\x82"
+_WHITE, _USED_SHARE = 65535, 0.25  # cameras of 10, 12 or 14 bits reach a 64th to a quarter of it
 _HEAD = 1 << 16  # bytes; enough of almost any JPEG for its header
+
+
+_LARGE_PIXELS = 1 << 26
+_one_at_a_time = threading.Lock()
+
+
+def _alone(header: ImageHeader) -> AbstractContextManager[object]:
+    """What to hold while a picture is decoded: of those that take a gigabyte, one at a time is in memory."""
+    height, width = header.stored_hw
+    return _one_at_a_time if height * width > _LARGE_PIXELS else nullcontext()
 
 
 class _Scratch(threading.local):
@@ -77,6 +92,7 @@ class FileReport:
     thumbnail: NDArray[np.uint8] | None = None
     statistics: PictureStatistics | None = None
     blockiness: float | None = None
+    greatest: int | None = None  # value of a picture of 16 bits
 
 
 def examine_image(file: Path, path: str, image_id: int, size_hw: tuple[int, int]) -> FileReport:
@@ -89,6 +105,8 @@ def examine_image(file: Path, path: str, image_id: int, size_hw: tuple[int, int]
         found = _examine(report, file, size_hw)
     except DataError as error:
         found = [(error.code if isinstance(error, ImageError) else "image-unreadable", error.what)]
+    except MemoryError:
+        found = [("image-too-large", "the image does not fit into the memory there is")]
     report.findings += [finding(code, message, path=path, image_id=image_id) for code, message in found]
     return report
 
@@ -102,13 +120,24 @@ def _examine(report: FileReport, file: Path, size_hw: tuple[int, int]) -> list[t
     data = _scratch.buffer.read(file, report.path)
     report.digest, report.size_bytes = hashlib.sha256(data).digest(), len(data)
     header = _header(data, report.path)
-    picture = decode_reduced(data, header, report.path, COPY_SIDE)
-    zeroed = find_zeroed_block(data) if header.kind == "jpeg" else None
-    if zeroed is not None:
-        raise ImageError(f"from byte {zeroed} on a block of the compressed picture is zero", code="image-corrupt")
+    with _alone(header):
+        picture = _decoded(report, data, header)
+        zeroed = find_zeroed_block(data) if header.kind == "jpeg" else None
+        if zeroed is not None:
+            raise ImageError(f"from byte {zeroed} on a block of the compressed picture is zero", code="image-corrupt")
+        _look(report, picture, is_full_size=picture.shape[:2] == header.size_hw)
+        del picture
     report.header = header
-    _look(report, picture, is_full_size=picture.shape[:2] == header.size_hw)
     return [*_oddities(header, file.suffix.lower()), *_after_the_end(header, data), *_size_mismatch(header, size_hw)]
+
+
+def _decoded(report: FileReport, data: bytes | memoryview, header: ImageHeader) -> NDArray[np.uint8]:
+    """The picture in 8 bits, 16-bit values stretched; their greatest is noted."""
+    if header.channels != "gray16" and header.bits != 32:
+        return decode_reduced(data, header, report.path, COPY_SIDE)
+    values = decode_image(bytes(data), report.path)
+    report.greatest = int(values.max()) if values.dtype == np.uint16 else None
+    return stretched(values)
 
 
 def _header(data: bytes | memoryview, where: str) -> ImageHeader:
@@ -140,6 +169,8 @@ def _oddities(header: ImageHeader, suffix: str) -> list[tuple[str, str]]:
         found.append(("image-cmyk", "the image is in CMYK"))
     if header.bits == 16:
         found.append(("image-16-bit", f"the image has 16 bits per channel ({header.channels})"))
+    if header.bits == 32:
+        found.append(("image-16-bit", "the image has 32-bit floats: 0..1 is read as 16 bits, else 0..255 or 0..65535"))
     if header.frames > 1:
         found.append(("image-animated", f"the file holds {header.frames} frames"))
     return found
@@ -238,7 +269,21 @@ def _scan_rows(
     images = pl.DataFrame(table, schema=SCAN_SCHEMA, orient="row")
     hashes = pl.Series("hash", hash_thumbnails(thumbnails_of(images)), dtype=pl.UInt64)
     images = images.with_columns(hash=pl.when(pl.col("thumbnail").is_not_null()).then(hashes))
-    return images, [f for r in reports for f in r.findings]
+    return images, [*(f for r in reports for f in r.findings), *_unused_range(reports)]
+
+
+def _unused_range(reports: Sequence[FileReport]) -> list[Finding]:
+    """16-bit pictures none of which comes near white: of their upper 8 bits, which training sees, little is left."""
+    deep = {r.path: r.greatest for r in reports if r.greatest is not None}
+    greatest = max(deep.values(), default=_WHITE)
+    if greatest > _USED_SHARE * _WHITE:
+        return []
+    message = (
+        f"the greatest value of {len(deep)} pictures of 16 bits is {greatest}, {greatest / _WHITE:.1%} of the range; "
+        f"training takes the upper 8 bits, in which they have {greatest // 256 + 1} of 256 steps"
+    )
+    facts = {"greatest": greatest, "images": sorted(deep)}
+    return [finding("image-16-bit-dark", message, path=min(deep), count=len(deep), facts=facts)]
 
 
 def _columns(report: FileReport) -> Sequence[Any]:

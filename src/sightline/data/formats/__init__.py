@@ -13,5 +13,8 @@ WRITTEN_NAMES = (
     *("masks", "instance-files"),
 )
 """Every format that is read and written."""
-FORMAT_NAMES = (*WRITTEN_NAMES, "kitti", "createml", "via", "bdd100k", "label-studio", "dota", "csv-boxes")
+FORMAT_NAMES = (
+    *(*WRITTEN_NAMES, "kitti", "createml", "via", "bdd100k", "label-studio", "dota", "csv-boxes"),
+    *("datumaro", "supervisely", "cityscapes"),
+)
 """Every format; where two are recognised equally surely, it is the earlier one."""

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.core.dataset import Dataset
-from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects, json_files, open_named, read_json
-from sightline.data.layout import absolute, relative, split_of
+from sightline.data.formats.shared.named import NamedObjects, json_files, read_json_list, read_named
+from sightline.data.layout import absolute, split_of
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
 
@@ -28,17 +27,12 @@ def detect(path: Path) -> float | None:
 def read(path: Path) -> Dataset:
     """The data set of a BDD100K file or folder. DataError when there is none."""
     path = absolute(path)
-    files = json_files(path, _MARKS)
-    found = open_named(path, files, LOOKED_FOR)
-    for file in files:
-        found.label_path = relative(file, found.root)
-        value = read_json(file)
-        frames = value.get("frames") if isinstance(value, dict) else value
-        if not isinstance(frames, list):
-            raise DataError(f"must be a list of frames, got a {type(value).__name__}", where=str(file))
-        for frame in frames:
-            _read_frame(frame, found, split_of(file.stem))
-    return found.dataset(path, "bdd100k")
+    return read_named(path, json_files(path, _MARKS), LOOKED_FOR, "bdd100k", _read_file)
+
+
+def _read_file(found: NamedObjects, file: Path) -> None:
+    for frame in read_json_list(file, "frames", "frames"):
+        _read_frame(frame, found, split_of(file.stem))
 
 
 def _read_frame(frame: Any, found: NamedObjects, split: str | None) -> None:

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.core.dataset import Dataset
-from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects, json_files, open_named, read_json
-from sightline.data.layout import absolute, relative
+from sightline.data.formats.shared.named import NamedObjects, json_files, read_json_list, read_named
+from sightline.data.layout import absolute
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
 
@@ -22,16 +21,12 @@ def detect(path: Path) -> float | None:
 def read(path: Path) -> Dataset:
     """The data set of a CreateML file or folder. DataError when there is none."""
     path = absolute(path)
-    files = json_files(path, _MARKS)
-    found = open_named(path, files, LOOKED_FOR)
-    for file in files:
-        found.label_path = relative(file, found.root)
-        entries = read_json(file)
-        if not isinstance(entries, list):
-            raise DataError(f"must be a list of images, got a {type(entries).__name__}", where=str(file))
-        for entry in entries:
-            _read_entry(entry, found)
-    return found.dataset(path, "createml")
+    return read_named(path, json_files(path, _MARKS), LOOKED_FOR, "createml", _read_file)
+
+
+def _read_file(found: NamedObjects, file: Path) -> None:
+    for entry in read_json_list(file, "images"):
+        _read_entry(entry, found)
 
 
 def _read_entry(entry: Any, found: NamedObjects) -> None:
@@ -52,6 +47,6 @@ def _read_entry(entry: Any, found: NamedObjects) -> None:
 def _corners(values: dict[str, Any]) -> list[Any]:
     try:
         x, y, width, height = (float(values[k]) for k in ("x", "y", "width", "height"))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return [repr(values)]
     return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]

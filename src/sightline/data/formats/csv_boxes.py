@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.core.dataset import Dataset
-from sightline.data.formats.shared.named import NamedObjects, open_named
-from sightline.data.layout import absolute, read_head, read_text, relative, split_of
+from sightline.data.formats.shared.named import NamedObjects, read_named
+from sightline.data.layout import absolute, read_head, read_text, split_of
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
 
@@ -31,12 +31,7 @@ def detect(path: Path) -> float | None:
 def read(path: Path) -> Dataset:
     """The data set of such a file, or of a folder with one, or with one in each folder of a split."""
     path = absolute(path)
-    files = _files(path)
-    found = open_named(path, files, LOOKED_FOR)
-    for file in files:
-        found.label_path = relative(file, found.root)
-        _read_file(file, found)
-    return found.dataset(path, "csv-boxes")
+    return read_named(path, _files(path), LOOKED_FOR, "csv-boxes", _read_file)
 
 
 def _files(path: Path) -> list[Path]:
@@ -76,7 +71,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read_file(file: Path, found: NamedObjects) -> None:
+def _read_file(found: NamedObjects, file: Path) -> None:
     places = _columns(file) or {}
     names = _descriptions(file)
     split = split_of(file.stem) or split_of(file.parent.name)

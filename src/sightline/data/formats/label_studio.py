@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects, json_files, open_named, read_json
+from sightline.data.formats.shared.named import NamedObjects, finite, json_files, read_json_list, read_named
 from sightline.data.formats.shared.shapes import ellipse_ring, turned_box_ring
-from sightline.data.layout import absolute, relative
+from sightline.data.layout import absolute
 from sightline.ops import rle
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
@@ -33,16 +33,12 @@ def detect(path: Path) -> float | None:
 def read(path: Path) -> Dataset:
     """The data set of such a file or folder. DataError when there is none."""
     path = absolute(path)
-    files = _files(path)
-    found = open_named(path, files, LOOKED_FOR)
-    for file in files:
-        found.label_path = relative(file, found.root)
-        tasks = read_json(file)
-        if not isinstance(tasks, list):
-            raise DataError(f"must be a list of tasks, got a {type(tasks).__name__}", where=str(file))
-        for task in tasks:
-            _read_task(task, found)
-    return found.dataset(path, "label-studio")
+    return read_named(path, _files(path), LOOKED_FOR, "label-studio", _read_file)
+
+
+def _read_file(found: NamedObjects, file: Path) -> None:
+    for task in read_json_list(file, "tasks"):
+        _read_task(task, found)
 
 
 def _files(path: Path) -> list[Path]:
@@ -111,7 +107,7 @@ def _read_region(region: Any, image: str, size_hw: tuple[int, int] | None, found
         return
     try:
         outline = _outline(kind, value, float(width) / _FULL, float(height) / _FULL, (int(height), int(width)))
-    except (KeyError, TypeError, ValueError, IndexError, DataError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, DataError) as error:
         found.report("label-malformed", f"a region of {kind} cannot be read: {error!r:.60}", None, image)
         return
     found.add(image, label, None, **outline)
@@ -119,16 +115,16 @@ def _read_region(region: Any, image: str, size_hw: tuple[int, int] | None, found
 
 def _outline(kind: str, value: dict[str, Any], per_x: float, per_y: float, size_hw: tuple[int, int]) -> dict[str, Any]:
     if kind == "polygonlabels":
-        return {"ring": [float(v) * s for x, y in value["points"] for v, s in ((x, per_x), (y, per_y))]}
+        return {"ring": [finite(v) * s for x, y in value["points"] for v, s in ((x, per_x), (y, per_y))]}
     if kind == "brushlabels":
         mask = _brush(value["rle"], size_hw)
         counts = rle.encode(mask)
         return {"box": rle.to_box(counts, size_hw).tolist(), "rle": counts}
-    x, y = float(value["x"]) * per_x, float(value["y"]) * per_y
-    degrees = float(value.get("rotation") or 0.0)
+    x, y = finite(value["x"]) * per_x, finite(value["y"]) * per_y
+    degrees = finite(value.get("rotation") or 0.0)
     if kind == "ellipselabels":
-        return {"ring": ellipse_ring(x, y, float(value["radiusX"]) * per_x, float(value["radiusY"]) * per_y, degrees)}
-    box = (x, y, x + float(value["width"]) * per_x, y + float(value["height"]) * per_y)
+        return {"ring": ellipse_ring(x, y, finite(value["radiusX"]) * per_x, finite(value["radiusY"]) * per_y, degrees)}
+    box = (x, y, x + finite(value["width"]) * per_x, y + finite(value["height"]) * per_y)
     return {"box": box} if not degrees else {"ring": _turned_at_corner(box, degrees)}
 
 

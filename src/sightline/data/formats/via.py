@@ -5,7 +5,6 @@ region attribute that most regions have a value of.
 """
 
 import csv
-import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.data.formats.shared.named import NamedObjects, json_files, open_named, read_json
+from sightline.core.text import parse_json
+from sightline.data.formats.shared.named import NamedObjects, finite, json_files, open_named, read_json
 from sightline.data.formats.shared.shapes import ellipse_ring
 from sightline.data.layout import absolute, read_head, read_text, relative
 
@@ -72,8 +72,8 @@ def _of_csv(file: Path) -> list[tuple[str, list[Any]]]:
     for row in csv.DictReader(read_text(file).splitlines()):
         regions = pictures.setdefault(row.get("filename") or row.get("#filename") or "unnamed", [])
         try:
-            shape, attributes = (json.loads(row[k] or "{}") for k in ("region_shape_attributes", "region_attributes"))
-        except (ValueError, KeyError, RecursionError):
+            shape, attributes = (parse_json(row[k] or "{}") for k in ("region_shape_attributes", "region_attributes"))
+        except (ValueError, KeyError):
             shape, attributes = repr(row), None
         if shape:
             regions.append({"shape_attributes": shape, "region_attributes": attributes})
@@ -97,7 +97,7 @@ def _read_region(region: Any, image: str, attribute: str, found: NamedObjects) -
     kind = str(shape.get("name"))
     try:
         outline = _outline(kind, shape)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         found.report("label-malformed", f"a {kind:.20} must have its numbers, got {shape!r:.60}", None, image)
         return
     if outline is None:
@@ -108,13 +108,13 @@ def _read_region(region: Any, image: str, attribute: str, found: NamedObjects) -
 
 def _outline(kind: str, shape: dict[str, Any]) -> dict[str, Any] | None:
     if kind == "rect":
-        x, y, width, height = (float(shape[k]) for k in ("x", "y", "width", "height"))
+        x, y, width, height = (finite(shape[k]) for k in ("x", "y", "width", "height"))
         return {"box": [x, y, x + width, y + height]}
     if kind == "polygon":
         pairs = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
-        return {"ring": [float(v) for pair in pairs for v in pair]}
+        return {"ring": [finite(v) for pair in pairs for v in pair]}
     if kind in {"circle", "ellipse"}:
-        x, y = float(shape["cx"]), float(shape["cy"])
-        radii = (float(shape["r"]),) * 2 if kind == "circle" else (float(shape["rx"]), float(shape["ry"]))
-        return {"ring": ellipse_ring(x, y, *radii, math.degrees(float(shape.get("theta", 0.0))))}
+        x, y = finite(shape["cx"]), finite(shape["cy"])
+        radii = (finite(shape["r"]),) * 2 if kind == "circle" else (finite(shape["rx"]), finite(shape["ry"]))
+        return {"ring": ellipse_ring(x, y, *radii, math.degrees(finite(shape.get("theta", 0.0))))}
     return None

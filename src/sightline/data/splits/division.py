@@ -53,8 +53,13 @@ def declared_groups(paths: pl.Series, rule: str, metadata: Path | None = None, w
         raise ConfigError(f"'group' must be a regular expression, got '{rule}': {error}", where=where) from None
     if compiled.groups < 1:
         raise ConfigError(f"'group' must have a group in parentheses, or be '{PARENT}', got '{rule}'", where=where)
-    matches = [compiled.search(p) for p in paths.to_list()]
-    found = pl.Series([m.group(1) if m else None for m in matches], dtype=pl.String)
+    try:
+        # Polars' expressions take time in proportion to the text: Python's may try for ever to match a long name.
+        found = paths.cast(pl.String).str.extract(rule, 1)
+    except pl.exceptions.ComputeError as error:
+        reason = next((line for line in str(error).splitlines() if line.startswith("error: ")), str(error))
+        message = f"'group' must be an expression that can be searched for in one pass, got '{rule}': {reason[:200]}"
+        raise ConfigError(message, where=where) from None
     if len(found) and found.null_count() == len(found):
         message = f"'group' must be found in paths of the data set, got '{rule}', which is not even in '{paths[0]}'"
         raise ConfigError(message, where=where)

@@ -15,8 +15,9 @@ import polars as pl
 from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, at
-from sightline.core.files import file_sha256, write_bytes_atomic
+from sightline.core.files import write_bytes_atomic
 from sightline.core.findings import Finding
+from sightline.core.frames import mask_sha256
 from sightline.core.tables import update_with_table
 from sightline.data.codes import finding
 from sightline.data.splits.division import read_rows
@@ -100,7 +101,7 @@ def changed_parts(before: str, after: str) -> list[str]:
 
 def _file_digest(file: Path) -> str:
     try:
-        return file_sha256(file)
+        return mask_sha256(file)
     except OSError:
         return "absent"  # the scan reports the mask itself
 

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from pathlib import Path
 from typing import Any
 
 import av
@@ -112,11 +113,37 @@ def _uneven_times(site: Site) -> list[Planted]:
     return [Planted("sequence-time-irregular")]
 
 
+def _split_without_labels(site: Site) -> list[Planted]:
+    """An export with a folder for each split, of which one has lost its label file."""
+    for split in ("train", "val"):
+        document = site.document(f"annotations/instances_{split}.json")
+        (site.root / split).mkdir()
+        for image in document["images"]:
+            name = Path(image["file_name"]).name
+            (site.root / image["file_name"]).rename(site.root / split / name)
+            image["file_name"] = name
+        if split == "train":
+            site.write_document(f"{split}/_annotations.coco.json", document)
+        site.remove(f"annotations/instances_{split}.json")
+    return [Planted("split-without-labels", "val/_annotations.coco.json")]
+
+
+def _federated(site: Site) -> list[Planted]:
+    """An image of which LVIS would say that not all of a category is labelled."""
+    name = "annotations/instances_train.json"
+    document = site.document(name)
+    document["images"][2]["not_exhaustive_category_ids"] = [document["categories"][0]["id"]]
+    places = site.write_document(name, document)
+    return [Planted("label-federated", name, places["images", 2])]
+
+
 FORMAT_FAULTS: dict[str, Fault] = {
     "label-oriented-box": Fault("yolo", _oriented, ("label-out-of-bounds",)),
     "class-coco-ids": Fault("yolo", _coco_ids, ("label-unknown-class", "class-unused")),
     "split-changed": Fault("yolo", _changed_split),
+    "label-federated": Fault("coco", _federated),
     "label-bad-keypoints": Fault("coco", _bad_keypoints),
+    "split-without-labels": Fault("coco", _split_without_labels, ("image-unlisted", "image-missing")),
     "label-unsupported-shape": Fault("labelme", _drawn_point),
     "mask-overlap": Fault("instances", _overlapping, ("label-duplicate",)),
     "track-occluded": Fault("video", _hidden),

@@ -89,6 +89,11 @@ def _deep(image: Image.Image) -> bytes:
     return _saved(Image.fromarray(gray), "PNG")
 
 
+def _twelve_bits(image: Image.Image) -> bytes:
+    """As a camera of 12 bits fills a file of 16."""
+    return _saved(Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 16), "PNG")
+
+
 def _animated(image: Image.Image) -> bytes:
     other = Image.fromarray(255 - np.asarray(image))
     return _saved(image, "WEBP", save_all=True, append_images=[other], lossless=True)
@@ -169,6 +174,9 @@ IMAGE_FAULTS: dict[str, Fault] = {
     "image-alpha": Fault("yolo", _reencoded("image-alpha", _transparent, ".png")),
     "image-cmyk": Fault("yolo", _reencoded("image-cmyk", lambda i: _saved(i.convert("CMYK"), "JPEG"), ".jpg")),
     "image-16-bit": Fault("yolo", _reencoded("image-16-bit", _deep, ".png"), ("image-gray",)),
+    "image-16-bit-dark": Fault(
+        "yolo", _reencoded("image-16-bit-dark", _twelve_bits, ".png"), ("image-gray", "image-16-bit")
+    ),
     "image-animated": Fault("yolo", _reencoded("image-animated", _animated, ".webp")),
     "image-size-mismatch": Fault("coco", _size_mismatch, ("label-bad-segmentation",)),
     "image-duplicate-entry": Fault("coco", _duplicate_entry),

@@ -37,7 +37,11 @@ def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.Da
                 name = str(name) if isinstance(name, int) and not isinstance(name, bool) else f"category_{number}"
                 message = f"categories[{i}] (id {number}) has no name of text; it is called '{name}'"
                 problems.append(Problem("class-names-missing", i, message))
-            if wrong or not isinstance(name, str) or not name or pairs.get(number, name) != name:
+            if not wrong and isinstance(name, str) and pairs.get(number, name) != name:
+                message = f"categories[{i}]: id {number} is that of '{pairs[number]:.40}' already, got '{name:.40}'"
+                problems.append(Problem("class-conflict", i, message))
+                continue
+            if wrong or not isinstance(name, str) or not name:
                 message = (
                     f"categories[{i}] must have an id of its own and a name, got {entry.get('id')!r:.20}, {name!r:.40}"
                 )

@@ -6,7 +6,9 @@ form or no JSON at all; both give the same.
 """
 
 import codecs
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,12 +29,14 @@ from sightline.data.formats.coco.scan import Part, scan_part
 from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
 from sightline.data.json.scan import MAX_DEPTH, Bytes, skip_blank, skip_value
 
-__all__ = ["Document", "Problem", "entry_lines", "is_sound"]
+__all__ = ["Document", "Problem", "entry_lines", "has_json_name", "is_sound", "label_bytes"]
 
 SCAN_FROM = 1 << 20
 """Bytes from which on a file is scanned. Below, Python's parser is done before the kernels are loaded."""
 
 _CHUNK = 1 << 24
+_MOST_UNPACKED = 1 << 33  # ten times the largest public label file
+_PACKED = ".gz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +198,28 @@ def _is_integer(text: str) -> bool:
     return text.strip().removeprefix("-").isdecimal()
 
 
+def has_json_name(file: Path) -> bool:
+    """Whether a file is called JSON, or JSON packed with gzip."""
+    return file.name.lower().endswith((".json", f".json{_PACKED}"))
+
+
+def label_bytes(file: Path) -> bytes:
+    """The bytes of a label file, unpacked where it is a `.gz`; OSError where that cannot be done."""
+    if file.suffix.lower() != _PACKED:
+        return file.read_bytes()
+    try:
+        with gzip.open(file) as stream:
+            content = stream.read(_MOST_UNPACKED + 1)
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"it cannot be unpacked: {error}") from None
+    if len(content) > _MOST_UNPACKED:
+        raise OSError(f"unpacked it has more than {_MOST_UNPACKED:,} bytes")
+    return content
+
+
 def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
     """The 1-based lines of entries of a file's list of annotations; OSError where it cannot be read."""
-    content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    content = label_bytes(file).removeprefix(codecs.BOM_UTF8)
     return JsonPlaces(np.frombuffer(content, dtype=np.uint8)).lines("annotations", indices)
 
 
@@ -217,7 +240,7 @@ def _read_utf8(file: Path) -> Bytes:
     """The bytes of a UTF-8 file without byte-order mark; DataError when it cannot be read."""
     try:
         check_regular(file)
-        content = file.read_bytes()
+        content = label_bytes(file)
     except OSError as error:
         raise DataError(f"cannot read the file ({error.strerror or error})", where=str(file)) from None
     data = np.frombuffer(content, dtype=np.uint8)

@@ -11,13 +11,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from sightline.core.dataset import IMAGES_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.coco.document import Document, Problem, is_sound
+from sightline.data.formats.coco.document import Document, Problem, has_json_name, is_sound, label_bytes
 from sightline.data.formats.shared.image_tables import float_rows, integers
 from sightline.data.layout import folders_up_to, inside, list_images, read_head, relative, split_of, subfolder
 from sightline.media import MAX_SIDE, read_header
@@ -28,6 +30,7 @@ _SAMPLE = 50  # files that decide which folder the file names are relative to
 _ADDRESS = re.compile(r"[a-z]{2,}://|/\S*\?d=")  # of a picture on a server, or in a labelling tool's store
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SHOWN = 5
+_OF_LVIS = ("neg_category_ids", "not_exhaustive_category_ids")
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")  # names that are a path inside any folder, as they stand
 
 
@@ -52,7 +55,12 @@ def image_folder(document: Document, top: Path) -> Path:
         if len(whole) == len(names) and any(shared.is_relative_to(base) for base in near) and shared.is_dir():
             return shared
         names = [n for n in names if not n.startswith("/")]  # which any folder would hold
-    stem = document.file.stem.removeprefix("instances_").removeprefix("person_keypoints_").removeprefix("panoptic_")
+    stem = (
+        document.file.name.split(".json")[0]
+        .removeprefix("instances_")
+        .removeprefix("person_keypoints_")
+        .removeprefix("panoptic_")
+    )
     places = ["", "images", "data", "JPEGImages", stem, f"images/{stem}"]
     if document.split:
         places += [document.split, f"images/{document.split}"]
@@ -181,7 +189,7 @@ class _Listing:
                 problems.append(problem)
                 if problem.code == "split-overlap-path":
                     by_id.pop(number)
-        self.findings += document.findings("images", problems)
+        self.findings += document.findings("images", problems + _federated(entries, index))
         return by_id
 
     def _add(self, row: dict[str, Any], index: int) -> Problem | None:
@@ -299,6 +307,20 @@ class _Listing:
             self.findings.append(finding("image-missing", message, path=row["path"], facts=facts))
 
 
+def _federated(entries: list[dict[str, Any]], index: npt.NDArray[np.int64]) -> list[Problem]:
+    """What LVIS says of images beyond their objects, which no table here has a place for."""
+    counts = {key: [i for i, e in zip(index.tolist(), entries, strict=True) if key in e] for key in _OF_LVIS}
+    if not any(counts.values()):
+        return []
+    said = " and ".join(f"{key} in {len(images)} images" for key, images in counts.items() if images)
+    message = (
+        f"the labels are federated (LVIS): {said} are not kept, so that a right detection of a category that was not "
+        "looked for counts as false"
+    )
+    first = min(images[0] for images in counts.values() if images)
+    return [Problem("label-federated", first, message, count=len(set().union(*counts.values())))]
+
+
 def _size_by_labels(document: Document, rows: dict[int, dict[str, Any]]) -> None:
     """Give the rows without a size that of their masks, else the least that holds their boxes."""
     entries = document.entries("annotations")[0]
@@ -335,17 +357,26 @@ def json_kind(path: Path) -> Kind:
     `Document` refuses: no file (a folder, a pipe), unreadable, empty, cut, in another encoding, without classes.
     "other" is sound JSON of another kind, or a file of another suffix.
     """
-    if path.suffix.lower() != ".json":
+    if not has_json_name(path):
         return "other"
     if not read_head(path, 1):
         return "damaged"
+    if path.suffix.lower() != ".json":  # packed
+        try:
+            return _kind_of(label_bytes(path), path)
+        except OSError:
+            return "damaged"
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        first = text.find(b'"annotations"')
-        if text.find(b'"images"') < 0 or text.rfind(b'"categories"') < 0:
-            lacks_classes = text.find(b'"images"') >= 0 and first >= 0
-            is_other = is_sound(path) and (not lacks_classes or text.find(b'"caption"') >= 0)
-            return "other" if is_other else "damaged"
-        if first < 0:
-            return "listing" if is_sound(path) else "damaged"
-        last = len(text) if len(text) <= _WHOLE else first + _NEAR
-        return "instances" if text.find(b'"segments_info"', first, last) < 0 else "panoptic"
+        return _kind_of(text, path)
+
+
+def _kind_of(text: bytes | mmap.mmap, path: Path) -> Kind:
+    first = text.find(b'"annotations"')
+    if text.find(b'"images"') < 0 or text.rfind(b'"categories"') < 0:
+        lacks_classes = text.find(b'"images"') >= 0 and first >= 0
+        is_other = is_sound(path) and (not lacks_classes or text.find(b'"caption"') >= 0)
+        return "other" if is_other else "damaged"
+    if first < 0:
+        return "listing" if is_sound(path) else "damaged"
+    last = len(text) if len(text) <= _WHOLE else first + _NEAR
+    return "instances" if text.find(b'"segments_info"', first, last) < 0 else "panoptic"

@@ -1,8 +1,8 @@
 """COCO instances: polygons of one or several parts, run lengths, crowd regions, keypoints.
 
 Recognised: a single JSON file with its images near it; a folder with such files, or with `annotations/*.json`;
-Roboflow's export (`train|valid|test/_annotations.coco.json`, images beside the file). Of a folder's files those of
-instances are read, and those of keypoints where there are no others.
+Roboflow's export (`train|valid|test/_annotations.coco.json`, images beside the file). Files may be packed (`.json.gz`).
+Of a folder's files those of instances are read, and those of keypoints where there are no others.
 
 Ids: image and object ids are the file's own (renumbered where several files use the same); class ids are contiguous
 in the order of the file's category ids, which stay in `source_id`. Boxes are `x, y, width, height` from the pixel edge,
@@ -23,7 +23,7 @@ from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.annotations import read_annotations
 from sightline.data.formats.coco.categories import read_classes, without_empty_twins
-from sightline.data.formats.coco.document import Document, entry_lines
+from sightline.data.formats.coco.document import Document, entry_lines, has_json_name
 from sightline.data.formats.coco.listing import image_folder, json_kind, read_images, top_folder
 from sightline.data.formats.shared.image_tables import build_dataset
 from sightline.data.layout import absolute, common_root, list_images, relative, split_of, subfolder
@@ -44,9 +44,7 @@ def detect(path: Path) -> float | None:
     files = label_files(path)
     if any(json_kind(file) == "instances" for file, _ in files):
         return 0.95
-    return (
-        0.1 if files or (path.is_file() and path.suffix.lower() == ".json") else None
-    )  # the reader says what is wrong
+    return 0.1 if files or (path.is_file() and has_json_name(path)) else None  # the reader says what is wrong
 
 
 def label_files(path: Path) -> list[tuple[Path, str | None]]:
@@ -62,7 +60,10 @@ def label_files(path: Path) -> list[tuple[Path, str | None]]:
     if exported:
         return exported
     for folder in (subfolder(path, ("annotations",)) or path, path):
-        kinds = {p: json_kind(p) for p in sorted(folder.glob("*.json")) if not p.name.startswith(_OTHER_TASKS)}
+        named = [p for p in sorted(folder.glob("*.json*")) if has_json_name(p)]
+        # A packed file whose content lies unpacked beside it would be every label twice.
+        places = [p for p in named if p.suffix.lower() == ".json" or p.with_suffix("") not in named]
+        kinds = {p: json_kind(p) for p in places if not p.name.startswith(_OTHER_TASKS)}
         files = [p for p, kind in kinds.items() if kind in {"instances", "damaged"}]
         if not files and "panoptic" not in kinds.values():
             files = [p for p, kind in kinds.items() if kind == "listing"]
@@ -73,19 +74,26 @@ def label_files(path: Path) -> list[tuple[Path, str | None]]:
 
 
 def roboflow_files(path: Path) -> list[tuple[Path, str | None]]:
-    """The label files of a Roboflow export and their splits; none where the folder is no such export.
-
-    The file of a split's folder with pictures is among them even where it is missing.
-    """
+    """The label files of a Roboflow export and their splits; none where the folder is no such export."""
     if not path.is_dir():
         return []
     folders = sorted(p for p in path.iterdir() if p.is_dir())
-    there = {p for p in folders if os.path.lexists(p / ROBOFLOW_FILE)}
-    return [(p / ROBOFLOW_FILE, split_of(p.name)) for p in folders if p in there or (there and _lacks_labels(p))]
+    return [(p / ROBOFLOW_FILE, split_of(p.name)) for p in folders if os.path.lexists(p / ROBOFLOW_FILE)]
 
 
-def _lacks_labels(folder: Path) -> bool:
-    return split_of(folder.name) is not None and bool(list_images(folder))
+def _unlabelled_splits(path: Path, files: list[tuple[Path, str | None]]) -> list[Finding]:
+    """The split folders with pictures that lack the label file which the others have."""
+    if not files or not path.is_dir() or files[0][0].name != ROBOFLOW_FILE:
+        return []
+    findings = []
+    for folder in sorted({p for p in path.iterdir() if p.is_dir()} - {file.parent for file, _ in files}):
+        pictures = [relative(p, path) for p in list_images(folder)] if split_of(folder.name) else []
+        if pictures:
+            message = f"{folder.name}/ has {len(pictures)} pictures and no {ROBOFLOW_FILE}; none of them is read"
+            place = f"{folder.name}/{ROBOFLOW_FILE}"
+            facts = {"images": pictures, "read": False}
+            findings.append(finding("split-without-labels", message, path=place, count=len(pictures), facts=facts))
+    return findings
 
 
 def _of_empty_groups(objects: pl.DataFrame, classes: pl.DataFrame) -> Callable[[Finding], Finding | None]:
@@ -118,7 +126,7 @@ def read(path: Path) -> Dataset:
         document.name = relative(document.file, root)
     class_maps, classes, findings = read_classes(documents)
     images, id_maps, image_findings = read_images(documents, folders, root)
-    findings += image_findings
+    findings += image_findings + _unlabelled_splits(path, files)
     tables = []
     for document, ids, class_ids in zip(documents, id_maps, class_maps, strict=True):
         table, found = read_annotations(document, ids, images, class_ids, classes)

@@ -221,6 +221,7 @@ class _Reader:
     objects: ObjectCollector = field(default_factory=ObjectCollector)
     _flags: Counter[str] = field(default_factory=Counter)
     _embedded: int = 0
+    _unreadable: set[str] = field(default_factory=set)  # images whose label file is there and cannot be read
     _pictures: list[str] = field(init=False)
     _by_name: dict[str, list[str]] = field(default_factory=dict)
     _by_stem: dict[str, list[str]] = field(default_factory=dict)  # whole path without the suffix
@@ -238,7 +239,9 @@ class _Reader:
         try:
             content = _parse(file, name)
         except DataError as error:
-            self._report("label-malformed", error.what, name, _line_of(error), image=self._namesake(name))
+            image = self._namesake(name)
+            self._unreadable |= set() if image is None else {image}
+            self._report("label-malformed", error.what, name, _line_of(error), image=image)
             return
         if content.shapes is None and content.image_path is None:
             self._report("layout-unknown-key", "no LabelMe file (shapes, imagePath); it is not read", name)
@@ -273,7 +276,8 @@ class _Reader:
             if path in self.images or PurePosixPath(path).parent not in folders:
                 continue
             self.images.add(path, split=_split_in(path))
-            self._report("label-missing-file", "the image has no label file", path)
+            if path not in self._unreadable:
+                self._report("label-missing-file", "the image has no label file", path)
 
     def embedded_note(self) -> str:
         """What to add when no image is there: that the pictures are embedded."""

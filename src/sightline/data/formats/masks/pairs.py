@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
+from sightline.core.frames import EACH_CLASS
 from sightline.data.codes import finding
 from sightline.data.layout import common_root, list_images, relative, split_of, subfolder
 from sightline.media import read_header
@@ -55,6 +56,7 @@ class MaskPairs:
     orphans: list[Path] = field(default_factory=list)
     suffixes: Counter[str] = field(default_factory=Counter)
     notes: list[Finding] = field(default_factory=list)
+    class_folders: list[str] = field(default_factory=list)  # of masks that are a file for each class
 
     def findings(self) -> list[Finding]:
         """Images without a mask, masks without an image, and several sets of masks."""
@@ -175,6 +177,8 @@ def _mask_folder(path: Path, images: Path | None) -> Path | None:
 def _pair_folders(pairs: MaskPairs, images: Path, masks: Path, split: str | None, suffix: str | None) -> None:
     image_of, mask_of = _by_key(pairs, images), _by_key(pairs, masks)
     if suffix is None and not set(image_of) & set(mask_of):
+        if _pair_by_class(pairs, masks, split, image_of, mask_of):
+            return
         suffix = _common_suffix(pairs, list(image_of), list(mask_of))
         if suffix is None:
             image_of, mask_of = _without_prefix(image_of), _without_prefix(mask_of)
@@ -188,6 +192,32 @@ def _pair_folders(pairs: MaskPairs, images: Path, masks: Path, split: str | None
             used.add(mask)
     known = {key + s for key in image_of for s in pairs.suffixes}
     pairs.orphans += [p for key, p in mask_of.items() if p not in used and key not in known]
+
+
+def _pair_by_class(
+    pairs: MaskPairs, masks: Path, split: str | None, image_of: dict[str, Path], mask_of: dict[str, Path]
+) -> bool:
+    """Whether the masks lie in a folder for each class, named like their images there; pairs them so."""
+    of_class: dict[str, dict[str, Path]] = {}
+    for key, mask in mask_of.items():
+        folder, _, rest = key.partition("/")
+        if rest in image_of:
+            of_class.setdefault(rest, {})[folder] = mask
+    folders = {folder for found in of_class.values() for folder in found}
+    if len(folders) < 2 or all(split_of(folder) for folder in folders):
+        return False
+    used = set()
+    for key, image in image_of.items():
+        pairs.images.append((image, split or split_of(key.split("/")[0] if "/" in key else "")))
+        found = of_class.get(key, {})
+        if found:
+            names = Counter(mask.relative_to(masks / folder) for folder, mask in found.items())
+            name = max(names, key=lambda name: (names[name], name))
+            pairs.masks[image] = masks / EACH_CLASS / name
+            used |= {masks / folder / name for folder in found}
+    pairs.class_folders = sorted({*pairs.class_folders, *folders})
+    pairs.orphans += [mask for mask in mask_of.values() if mask not in used]
+    return True
 
 
 def _by_key(pairs: MaskPairs, folder: Path) -> dict[str, Path]:

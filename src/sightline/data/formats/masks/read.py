@@ -1,9 +1,10 @@
 """Semantic segmentation: a folder of images and a mask of class ids for each.
 
 Recognised: `images/` beside `masks/` (and the usual other names, any folder with "mask" in its name), with or without
-split folders below; `train/` beside `trainannot/` (CamVid); `train/images` with `train/masks`; one folder in which a
-mask is named like its image plus a suffix (`Image_01L.jpg`, `Image_01L_1stHO.png`). Anything else, class names,
-colours, ignored values and excluded images are said in a `sightline.yaml` (see `sightline.data.description`).
+split folders below; `train/` beside `trainannot/` (CamVid); `train/images` with `train/masks`; `masks/<class>/` with a
+mask of each class, whose folder names it; one folder in which a mask is named like its image plus a suffix
+(`Image_01L.jpg`, `Image_01L_1stHO.png`). Anything else, class names, colours, ignored values and excluded images are
+said in a `sightline.yaml` (see `sightline.data.description`).
 
 Without given classes all masks are read: values 0 and 255, or 0 and 1, are background and foreground; other values
 become `class_<value>`, and 255 among them is ignored, as the benchmarks do. Masks in RGB without a given palette become
@@ -23,7 +24,8 @@ import polars as pl
 from sightline.core.dataset import OBJECTS_SCHEMA, Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
-from sightline.data.class_masks import value_counts
+from sightline.core.frames import mask_files
+from sightline.data.class_masks import BACKGROUND_NAMES, overlapping_pixels, value_counts
 from sightline.data.codes import finding
 from sightline.data.formats.masks.grays import two_classes, without_shades
 from sightline.data.formats.masks.pairs import (
@@ -45,6 +47,7 @@ LOOKED_FOR = LAYOUTS
 _NAMES_FILE = "_classes.csv"
 _CLASS_LIMIT = 255  # class ids are uint8, and 255 is "ignore"
 _TWO = {0: "background", 255: "foreground"}
+_SAME = 0.6  # of the union of all: two people who drew the same thing agree better, classes lie in each other less
 _COLOUR_LIMIT = 64  # more colours than this are no palette but the shades of a resized or compressed mask
 _COLOURS = {"rgb", "rgba", "rgb16"}
 
@@ -68,11 +71,17 @@ def read(path: Path, options: MaskOptions | None = None) -> Dataset:
     options = options or MaskOptions()
     pairs = find_mask_pairs(path, options)
     root = pairs.root
+    said = [key for key in ("classes", "palette", "threshold") if getattr(options, key) is not None]
+    if pairs.class_folders and said:
+        message = f"masks in a folder for each class have the folders' names as classes, got '{said[0]}'"
+        raise DataError(message, where=str(root), do=f"Leave '{said[0]}' out, or rename the folders")
     if options.classes is None and options.palette is None and options.threshold is None:
         options = replace(options, classes=_named_beside(path))
     table, findings = build_image_table([(i, s) for i, s in pairs.images if i in pairs.masks], root)
     findings += pairs.findings()
     table, notes = with_masks(table, pairs)
+    if pairs.class_folders:
+        options = replace(options, classes=_named_by_folders(pairs.class_folders), palette=None, threshold=None)
     threshold, classes, ignore_values, class_notes = _classes(table, root, options)
     dataset = dataset_from_rows(
         table,
@@ -85,7 +94,44 @@ def read(path: Path, options: MaskOptions | None = None) -> Dataset:
         findings=findings + notes + class_notes,
         ignore_values=ignore_values,
     )
-    return replace(dataset, mask_threshold=threshold)
+    dataset = replace(dataset, mask_threshold=threshold)
+    return replace(dataset, findings=(*dataset.findings, *_overlaps(dataset))) if pairs.class_folders else dataset
+
+
+def _named_by_folders(folders: list[str]) -> dict[int, str]:
+    """The classes of masks that are a file for each class: the background first, by its own name if it has a folder."""
+    background = next((name for name in folders if name.lower() in BACKGROUND_NAMES), "background")
+    return dict(enumerate([background, *(name for name in folders if name != background)]))
+
+
+def _overlaps(dataset: Dataset) -> list[Finding]:
+    """That masks of classes overlap, where a pixel has only one class; an unreadable one is named by the audit.
+
+    DataError where they are so alike that they cannot be of different classes.
+    """
+
+    def count(path: str) -> tuple[int, int]:
+        try:
+            return overlapping_pixels(dataset.image_path(path), dataset)
+        except DataError:
+            return 0, 0
+
+    paths = dataset.images["mask_path"].to_list()
+    with ThreadPoolExecutor(2) as pool:
+        found = dict(zip(paths, pool.map(count, paths), strict=True))
+    covered, drawn = (sum(pair[i] for pair in found.values()) for i in (0, 1))
+    if covered > _SAME * (drawn - covered):
+        names = ", ".join(dataset.class_names[1:])
+        message = f"masks in a folder for each class must be of different things, got nearly the same in {names}"
+        raise DataError(message, where=str(dataset.root), do="Name the folder to use as `masks` in a sightline.yaml")
+    overlapping = [path for path, (under, _) in found.items() if under]
+    if not overlapping:
+        return []
+    message = (
+        f"the masks of classes overlap in {len(overlapping)} images, by {covered} pixels, which go to the class that "
+        "is smaller in its image"
+    )
+    return [finding("mask-overlap", message, path=overlapping[0], count=len(overlapping))]
 
 
 def _named_beside(folder: Path) -> dict[int, str] | None:
@@ -107,7 +153,7 @@ def with_masks(table: pl.DataFrame, pairs: MaskPairs) -> tuple[pl.DataFrame, lis
         path = relative(mask_of[name], root)
         paths.append(None)
         try:
-            mask_hw = read_header(mask_of[name]).size_hw
+            mask_hw = read_header(next(iter(mask_files(mask_of[name])), mask_of[name])).size_hw
         except DataError as error:
             findings.append(
                 finding("mask-unreadable", f"{error.what}; its image is left out", path=path, facts={"image": name})

@@ -19,8 +19,9 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.files import write_bytes_atomic, write_text_atomic
 from sightline.core.findings import Finding
-from sightline.core.frames import IGNORE_INDEX
+from sightline.core.frames import IGNORE_INDEX, mask_files
 from sightline.core.process import Progress
+from sightline.data.class_masks import examine_class_mask
 from sightline.data.codes import finding
 from sightline.data.formats.shared.image_tables import has_masks
 from sightline.data.formats.shared.shapes import foreground, object_rle, paint
@@ -110,7 +111,7 @@ def _write_semantic(dataset: Dataset, source_of: dict[Path, Path], slots: dict[C
     """Masks of values: PNG files of ids as they are, everything else as PNG of the same ids or colours."""
     coloured = _is_coloured(dataset)
     with ThreadPoolExecutor(2) as pool:
-        written = pool.map(lambda source: _png_of(source, slots, coloured), source_of.values())
+        written = pool.map(lambda source: _png_of(source, slots, coloured, dataset), source_of.values())
         for data, target in zip(written, source_of, strict=True):
             write_bytes_atomic(target, data)
     things = int(dataset.classes["thing"].sum())
@@ -146,7 +147,9 @@ def _sources(dataset: Dataset) -> list[tuple[str, str]]:
     return rows
 
 
-def _png_of(source: Path, slots: dict[Colour, int], coloured: bool) -> bytes:
+def _png_of(source: Path, slots: dict[Colour, int], coloured: bool, dataset: Dataset) -> bytes:
+    if mask_files(source) != [source]:  # a file for each class
+        return _png(Image.fromarray(examine_class_mask(source, dataset).ids))
     header = read_header(source)
     kept = {"gray", "gray16", "palette"} if coloured or not slots else {"gray", "gray16"}
     if header.kind == "png" and header.channels in kept and header.orientation == 1 and not header.alpha:

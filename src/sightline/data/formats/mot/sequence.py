@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 IMAGE_FOLDER = "img1"
+_MOST_FRAMES = 1_000_000  # that are believed without pictures or a video: nine hours at 30 a second
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def sequence_frames(
     the sequence is `alone` and as long as it. DataError when nothing tells the frames' size.
     """
     images = list_images(folder / inside(folder, info.image_folder, str(folder / "seqinfo.ini")))
-    last = int(table["frame"].max() or 0) + 1 if table is not None and len(table) else 0  # type: ignore[arg-type]
+    rows = None if table is None else table.filter(pl.col("frame") < _MOST_FRAMES)["frame"]
+    last = int(rows.max() or 0) + 1 if rows is not None and len(rows) else 0  # type: ignore[arg-type]
     length = info.length if info.length is not None else last
     notes: list[Finding] = []
     if not images:
@@ -122,6 +124,9 @@ def sequence_frames(
         if found is not None and (frames := _of_video(found, folder, info, root, notes)) is not None:
             return frames, notes
     if not images or info.length not in {None, len(images)}:
+        if length > max(_MOST_FRAMES, len(images)):
+            message = f"seqLength must be at most {_MOST_FRAMES:,} where the frames are not there, got {length:,}"
+            raise DataError(message, where=str(folder / "seqinfo.ini"))
         images = [folder / info.image_folder / f"{frame:06d}{info.extension}" for frame in range(1, length + 1)]
     return Frames(images, info.size_wh or _size_of_first(images, folder)), notes
 

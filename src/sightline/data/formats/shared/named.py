@@ -3,7 +3,7 @@
 import json
 import math
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,17 +13,28 @@ import polars as pl
 from sightline.core.dataset import OBJECTS_SCHEMA, Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
+from sightline.core.text import parse_json
 from sightline.data.codes import finding
 from sightline.data.formats.shared.image_tables import LARGEST, ImageCollector, build_dataset, class_table
 from sightline.data.formats.shared.shapes import ShapeError, checked_ring
 from sightline.data.layout import list_files, list_images, read_head, read_text, relative, split_of, subfolder
+from sightline.ops import rle
 
-__all__ = ["NamedObjects", "folders_beside", "json_files", "open_named", "read_json"]
+__all__ = [
+    "NamedObjects",
+    "finite",
+    "folders_beside",
+    "json_files",
+    "open_named",
+    "read_json",
+    "read_json_list",
+    "read_named",
+]
 
 _HEAD = 1 << 12  # bytes in which a file shows what it is
 _COLUMNS = (
     *("image_id", "class_id", "x1", "y1", "x2", "y2", "crowd", "ignore", "occlusion", "truncation", "polygon", "rle"),
-    *("label_path", "entry"),
+    *("label_path", "entry", "area"),
 )
 
 
@@ -37,6 +48,7 @@ class NamedObjects:
     def __init__(self, root: Path, label_path: str = "") -> None:
         self.root, self.label_path = root, label_path
         self.images = ImageCollector(root)
+        self.class_names: list[str] = []  # in the order of their ids, where the format has one
         self._pictures = {relative(p, root) for p in list_images(root, recursive=True)}
         self._by_name: dict[str, list[str]] = {}
         for path in sorted(self._pictures):
@@ -111,7 +123,16 @@ class NamedObjects:
             return
         corners = dict(zip(("x1", "y1", "x2", "y2"), numbers, strict=True))
         row = {"image": image, "class": class_name.strip(), "entry": entry, "label_path": self.label_path}
-        self._rows.append(row | corners | flags)
+        self._rows.append(row | corners | flags | {"area": self._mask_area(image, flags)})
+
+    def _mask_area(self, image: str, flags: Mapping[str, Any]) -> float | None:
+        """The pixels of an object's mask; None for one that is a box, or an outline in a picture of unknown size."""
+        if flags.get("rle") is not None:
+            return float(rle.area(flags["rle"]))
+        size_hw = self.images.size_of(image)
+        if flags.get("polygon") is None or size_hw is None:
+            return None
+        return float(rle.area(rle.from_polygons(flags["polygon"], size_hw)))
 
     def read_texts(self, labels: Path, images: Path, read_file: Callable[[Path, str], None]) -> None:
         """Take in the pictures of a folder, each with the text file of its stem in `labels`, which `read_file` reads.
@@ -147,11 +168,11 @@ class NamedObjects:
         facts = {} if image is None else {"image": image}
         self.findings.append(finding(code, message, path=self.label_path or image, line=entry, facts=facts))
 
-    def dataset(self, path: Path, format_name: str, class_names: Sequence[str] = ()) -> Dataset:
+    def dataset(self, path: Path, format_name: str) -> Dataset:
         """The data set of all that was added; classes are `class_names` and then the others by name."""
         images, ids = self.images.table()
         used = [row for row in self._rows if row["image"] in ids]
-        names = [*dict.fromkeys([*class_names, *sorted({row["class"] for row in self._rows})])]
+        names = [*dict.fromkeys([*self.class_names, *sorted({row["class"] for row in self._rows})])]
         if not names:
             names = ["object"]
         class_of = {name: i for i, name in enumerate(names)}
@@ -187,6 +208,21 @@ def open_named(path: Path, files: Sequence[Path], looked_for: str) -> NamedObjec
     return NamedObjects(path.parent if path.is_file() else path)
 
 
+def read_named(
+    path: Path,
+    files: Sequence[Path],
+    looked_for: str,
+    format_name: str,
+    read_file: Callable[[NamedObjects, Path], None],
+) -> Dataset:
+    """The data set of the label files found at an absolute path, each taken in by `read_file`; DataError for none."""
+    found = open_named(path, files, looked_for)
+    for file in files:
+        found.label_path = relative(file, found.root)
+        read_file(found, file)
+    return found.dataset(path, format_name)
+
+
 def folders_beside(path: Path, labels: Sequence[str], images: Sequence[str]) -> list[tuple[Path, Path]]:
     """Label folder and image folder of each part: of the path itself and of the folders in it."""
     if not path.is_dir():
@@ -205,11 +241,32 @@ def json_files(path: Path, marks: Sequence[bytes]) -> list[Path]:
     return [p for p in places if (head := read_head(p, _HEAD)) and all(mark in head for mark in marks)]
 
 
+def finite(value: Any) -> float:
+    """The value as a number; ValueError, TypeError or OverflowError where it is none or without end."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"a number must be finite, got {number}")
+    return number
+
+
 def read_json(file: Path) -> Any:
     """The value of a JSON file; DataError, naming the line, where it is none."""
     try:
-        return json.loads(read_text(file))
+        return parse_json(read_text(file))
     except json.JSONDecodeError as error:
         raise DataError(f"must be JSON, got: {error.msg}", where=f"{file}:{error.lineno}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"must be JSON, got: {error}", where=str(file)) from None
+
+
+def read_json_list(file: Path, of: str, key: str | None = None) -> list[Any]:
+    """The list a JSON file is, or holds under `key` where it is an object; DataError where there is none.
+
+    `of` says what is listed.
+    """
+    value = read_json(file)
+    if isinstance(value, dict) and key is not None:
+        value = value.get(key)
+    if not isinstance(value, list):
+        raise DataError(f"must be a list of {of}, got a {type(value).__name__}", where=str(file))
+    return value

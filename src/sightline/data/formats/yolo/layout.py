@@ -51,6 +51,21 @@ class Layout:
     keypoint_names: dict[int, list[str]] = field(default_factory=dict)  # by class id
     findings: list[Finding] = field(default_factory=list)
 
+    def take_names(self, names: dict[int, str] | None, file: Path) -> None:
+        """The class names of a file, where none are known yet; of two classes of one name the second has its id too."""
+        if self.names is not None or names is None:
+            return
+        first: dict[str, int] = {}
+        self.names = {}
+        for number, name in names.items():
+            known = first.setdefault(name, number)
+            self.names[number] = name if known == number else f"{name} (id {number})"
+            if known != number:
+                message = f"'{name}' is the name of two ids, {known} and {number}"
+                facts = {"ids": [known, number], "name": name}
+                place = relative(file, self.root)
+                self.findings.append(finding("class-duplicate-name", message, path=place, facts=facts))
+
     def add_folder(self, images: Path, labels: Path, split: str | None) -> None:
         """All images of a folder and below, their labels at the same place below `labels`."""
         self.label_folders[labels] = True
@@ -122,7 +137,8 @@ def yaml_layout(file: Path, top: Path | None = None) -> Layout:
     places = [(split, *_resolve(base, entry, split, file, top)) for split, entry in entries]
     root = common_root([base, *(p.parent if p.suffix == ".txt" else p for _, p, _, _ in places)])
     name = file.parent.name if file.stem in {"config", "data", "dataset"} else file.stem
-    layout = Layout(root, name, _names(values, file), keypoints=_keypoint_shape(values, file))
+    layout = Layout(root, name, None, keypoints=_keypoint_shape(values, file))
+    layout.take_names(_names(values, file), file)
     layout.keypoint_names = _keypoint_names(values, layout)
     unused = [finding("layout-unknown-key", f"the key '{k}' is not used", path=relative(file, root)) for k in strange]
     layout.findings += unused
@@ -139,12 +155,13 @@ def yaml_layout(file: Path, top: Path | None = None) -> Layout:
 
 def folder_layout(path: Path) -> Layout | None:
     """The layout of a folder without a data YAML, or None when it has no images with label files."""
-    layout = Layout(path, path.name, _names_file(path))
+    layout = Layout(path, path.name, None)
+    layout.take_names(*_names_file(path))
     layout.not_labels |= {path / n for n in NAME_FILES}
     images = subfolder(path, ("images",))
     labels = subfolder(path, ("labels",))
     if labels is not None:
-        layout.names = layout.names or _names_file(labels)
+        layout.take_names(*_names_file(labels))
     parts = [p for p in sorted(path.iterdir()) if p.is_dir() and split_of(p.name) and subfolder(p, ("images",))]
     if images is not None and labels is not None:
         splits = [p for p in sorted(images.iterdir()) if p.is_dir() and split_of(p.name)]
@@ -158,7 +175,7 @@ def folder_layout(path: Path) -> Layout | None:
         for folder in mixed:
             layout.add_folder(folder, folder, split_of(folder.name))
             layout.not_labels |= {folder / n for n in NAME_FILES}
-            layout.names = layout.names or _names_file(folder)
+            layout.take_names(*_names_file(folder))
     else:
         layout.label_folders[path] = False
         layout.images = [(p, None) for p in list_images(path)]
@@ -255,9 +272,6 @@ def _names(values: dict[str, Any], file: Path) -> dict[int, str] | None:
         do = "Put the name in quotes: YAML reads bare yes, no, on and off as truth values"
         raise ConfigError(f"'names' must hold text, got {got}", where=str(file), do=do)
     table = {k: str(v) for k, v in sorted(pairs.items())}
-    if len(set(table.values())) < len(table):
-        double = next(v for v in table.values() if list(table.values()).count(v) > 1)
-        raise ConfigError(f"class names must differ, got '{double}' twice", where=str(file))
     if isinstance(count, int) and count != len(table):
         raise ConfigError(f"'nc' must be the number of names ({len(table)}), got {count}", where=str(file))
     return table
@@ -290,14 +304,13 @@ def _keypoint_names(values: dict[str, Any], layout: Layout) -> dict[int, list[st
     return sound
 
 
-def _names_file(folder: Path) -> dict[int, str] | None:
+def _names_file(folder: Path) -> tuple[dict[int, str] | None, Path]:
+    """The class names of a folder's list, None where there is none, and the list."""
     found = [p for p in (*(folder / n for n in NAME_FILES), *list_files(folder, (".names",))) if p.is_file()]
     if not found:
-        return None
+        return None, folder
     names = [line.strip() for line in read_text(found[0]).splitlines() if line.strip()]
-    if len(set(names)) < len(names):
-        raise DataError("class names must differ, got one twice", where=str(found[0]))
-    return dict(enumerate(names)) or None
+    return dict(enumerate(names)) or None, found[0]
 
 
 def split_folders(path: Path) -> list[Path]:
