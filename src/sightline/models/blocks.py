@@ -55,19 +55,18 @@ class DoubleConv(nn.Module):
         return norm_act(self.conv2(x), self.bn2, "relu")
 
 
-def fuse_conv_bn(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
-    """One convolution with bias that equals `bn(conv(x))` in evaluation mode (weights folded in float64)."""
+def _fold(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
+    """Make `conv` equal `bn(conv(x))` in evaluation mode (weights folded in float64)."""
     if bn.running_mean is None or bn.running_var is None:
         raise ValueError("bn must keep running statistics to be folded into a convolution")
-    fused = copy.deepcopy(conv)
     gain = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
     shift = bn.bias.double() - bn.running_mean.double() * gain
     if conv.bias is not None:
         shift = shift + conv.bias.double() * gain
     weight = conv.weight.double() * gain.reshape(-1, 1, 1, 1)
-    fused.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-    fused.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
-    return fused
+    dtype = conv.weight.dtype
+    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+    conv.bias = nn.Parameter(shift.to(dtype), requires_grad=False)
 
 
 _CONV_BN_NAMES = (("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"))
@@ -79,10 +78,10 @@ def fuse(model: ModuleT) -> ModuleT:
     Same outputs up to rounding, fewer operations; for inference and export only (`save_weights` refuses it).
     """
     fused = copy.deepcopy(model).eval()
-    for module in fused.modules():
+    for module in list(fused.modules()):
         for conv_name, bn_name in _CONV_BN_NAMES:
             conv, bn = getattr(module, conv_name, None), getattr(module, bn_name, None)
             if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
-                setattr(module, conv_name, fuse_conv_bn(conv, bn))
+                _fold(conv, bn)
                 setattr(module, bn_name, nn.Identity())
     return fused
