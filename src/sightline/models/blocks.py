@@ -29,7 +29,7 @@ class ConvBnAct(nn.Module):
     ) -> None:
         super().__init__()
         sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-        around = (dilation * (sides[0] // 2), dilation * (sides[1] // 2))
+        around = (dilation * ((sides[0] - 1) // 2), dilation * ((sides[1] - 1) // 2))
         self.conv = nn.Conv2d(in_channels, out_channels, sides, stride, around, dilation, groups, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(out_channels, eps=YOLO_BN_EPS, momentum=YOLO_BN_MOMENTUM)
         self.activation: Activation = "silu" if act else "none"

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sightline.models.blocks import ConvBnAct
 
-__all__ = ["C2PSA", "SPPF", "A2C2f", "Bottleneck", "C2f", "C3k", "C3k2"]
+__all__ = ["C2PSA", "C3", "SPPF", "A2C2f", "Bottleneck", "C2f", "C3k", "C3k2"]
 
 HEAD_CHANNELS = 64
 """Channels per attention head in `PSABlock`."""
@@ -24,13 +24,13 @@ Inner: TypeAlias = Callable[[int], nn.Module]
 
 
 class Bottleneck(nn.Module):
-    """Two 3x3 convolutions through `expansion * channels`, added to the input where `shortcut`."""
+    """Two convolutions through `expansion * channels`, the second 3x3, added to the input where `shortcut`."""
 
-    def __init__(self, channels: int, expansion: float, *, shortcut: bool = True) -> None:
+    def __init__(self, channels: int, expansion: float, *, shortcut: bool = True, reduce_kernel: int = 3) -> None:
         super().__init__()
         hidden = int(channels * expansion)
         self.shortcut = shortcut
-        self.reduce = ConvBnAct(channels, hidden, 3)
+        self.reduce = ConvBnAct(channels, hidden, reduce_kernel)
         self.expand = ConvBnAct(hidden, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,21 +39,30 @@ class Bottleneck(nn.Module):
         return x + out if self.shortcut else out
 
 
-class C3k(nn.Module):
-    """Cross-stage partial block: one half through two bottlenecks, the other straight, joined by a 1x1."""
+class C3(nn.Module):
+    """YOLOv5's main block: one half through bottlenecks, the other straight, joined by a 1x1."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, repeats: int, *, shortcut: bool = True, reduce_kernel: int = 1
+    ) -> None:
         super().__init__()
-        hidden = channels // 2
-        self.deep_in = ConvBnAct(channels, hidden)
-        self.straight = ConvBnAct(channels, hidden)
-        self.deep = nn.Sequential(Bottleneck(hidden, 1.0), Bottleneck(hidden, 1.0))
-        self.join = ConvBnAct(2 * hidden, channels)
+        hidden = out_channels // 2
+        self.deep_in, self.straight = ConvBnAct(in_channels, hidden), ConvBnAct(in_channels, hidden)
+        inner = (Bottleneck(hidden, 1.0, shortcut=shortcut, reduce_kernel=reduce_kernel) for _ in range(repeats))
+        self.deep = nn.Sequential(*inner)
+        self.join = ConvBnAct(2 * hidden, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
+        """Map (B, C, H, W) to (B, out, H, W)."""
         out: Tensor = self.join(torch.cat((self.deep(self.deep_in(x)), self.straight(x)), 1))
         return out
+
+
+class C3k(C3):
+    """`C3` of equal width around two bottlenecks of two 3x3."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 2, reduce_kernel=3)
 
 
 class C2f(nn.Module):

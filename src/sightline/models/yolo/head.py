@@ -1,12 +1,21 @@
 """The anchor-free head of the YOLO tables: a distribution over 16 distance bins per box side, and class logits."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sightline.models.blocks import ConvBnAct
-from sightline.models.detection_loss import DetectionRaw
+from sightline.models.contract import Targets, Total, own_share
+from sightline.models.detection_loss import (
+    AssignmentRule,
+    DetectionGains,
+    DetectionRaw,
+    boxes_from_distances,
+    detection_loss,
+    expected_distances,
+)
 
 __all__ = ["STRIDES", "DetectHead", "cell_centres"]
 
@@ -21,9 +30,11 @@ class DetectHead(nn.Module):
     """
 
     bins: Tensor
+    class_tensors = ("class_branches.",)
 
-    def __init__(self, in_channels: tuple[int, ...], class_count: int, *, light: bool) -> None:
+    def __init__(self, in_channels: Sequence[int], class_count: int, *, light: bool = True) -> None:
         super().__init__()
+        self.rule, self.gains = AssignmentRule(), DetectionGains()
         box_width = max(16, in_channels[0] // 4, 4 * BIN_COUNT)
         class_width = max(in_channels[0], min(class_count, 100))
         self.box_branches = nn.ModuleList(
@@ -53,6 +64,15 @@ class DetectHead(nn.Module):
         logits = [branch(x) for branch, x in zip(self.class_branches, features, strict=True)]
         centres, strides = cell_centres([(x.shape[2], x.shape[3]) for x in features], features[0].device)
         return DetectionRaw(_flatten(distances), _flatten(logits), centres, strides)
+
+    def loss(self, raw: DetectionRaw, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
+        """Terms `box`, `cls`, `dfl`, weighted; a mean over the batch's assigned target score."""
+        return detection_loss(raw, targets, self.bins, self.rule, self.gains, total)
+
+    def decode(self, raw: DetectionRaw) -> tuple[Tensor, Tensor]:
+        """boxes_xyxy (B, A, 4) in network pixels and scores (B, A, C) in 0..1, both float32."""
+        distances = expected_distances(raw.distances.float(), self.bins)
+        return boxes_from_distances(distances, raw.centres_xy, raw.strides), raw.logits.float().sigmoid()
 
 
 def _full_class_branch(channels: int, width: int, class_count: int) -> nn.Sequential:
