@@ -12,6 +12,10 @@ import sightline.models as models
     ("name", "class_names", "outputs"),
     [
         ("yolo11n", ["a", "b", "c"], ["boxes_xyxy", "scores"]),
+        *(
+            pytest.param(name, ["a", "b", "c"], ["boxes_xyxy", "scores"], marks=pytest.mark.slow)
+            for name in ("yolo5n", "yolo8n", "yolo12n", "vdxnet", "litefodnet")
+        ),
         ("unet-small", ["background", "crack"], ["probabilities"]),
         ("unet-small", ["a", "b", "c"], ["probabilities"]),
     ],
