@@ -1,5 +1,7 @@
 """The decoded network as ONNX with a free batch size gives torch's numbers in ONNX Runtime."""
 
+import copy
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -43,8 +45,12 @@ def test_onnx_runtime_equals_torch(tmp_path, name, class_names, outputs):
     for batch in (1, 3):
         images = torch.rand(batch, 3, 64, 64)
         with torch.no_grad():
-            expected = decoded(images)
-        expected = expected if isinstance(expected, tuple) else (expected,)
-        for ours, theirs in zip(expected, session.run(outputs, {"images": images.numpy()}), strict=True):
-            assert ours.shape == theirs.shape
-            assert np.abs(ours.numpy() - theirs).max() < 1e-4  # pixels for boxes, 0..1 for scores and probabilities
+            ours, exact = decoded(images), copy.deepcopy(decoded).double()(images.double())
+        ours, exact = (value if isinstance(value, tuple) else (value,) for value in (ours, exact))
+        for torch_s, exact_s, theirs in zip(ours, exact, session.run(outputs, {"images": images.numpy()}), strict=True):
+            assert torch_s.shape == theirs.shape
+            # An untrained network multiplies rounding: the runtime may be as far from float64 as torch is, times four.
+            rounding = float((torch_s.double() - exact_s).abs().max())
+            error = np.abs(theirs - exact_s.numpy()).max()  # pixels for boxes, 0..1 for scores and probabilities
+            assert error < max(1e-4, 4 * rounding)
+            assert rounding < 0.1
