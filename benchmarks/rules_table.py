@@ -29,7 +29,7 @@ from sightline.data import read_dataset, write_dataset
 from sightline.models import MODELS
 from sightline.models.detection_loss import AssignmentRule, DetectionGains
 from sightline.models.unet import UNet
-from sightline.models.yolo11 import YOLO11
+from sightline.models.yolo.detector import YoloDetector
 from sightline.synth import generate
 from sightline.train import TrainConfig, train
 

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from sightline.models import blocks
+from sightline.models.yolo import blocks as yolo_blocks
 
 
 def trained_statistics(module: nn.Module) -> nn.Module:
@@ -28,8 +29,8 @@ def trained_statistics(module: nn.Module) -> nn.Module:
         lambda: blocks.ConvBnAct(8, 16, 3, 2),
         lambda: blocks.ConvBnAct(8, 8, 3, groups=8, act=False),
         lambda: blocks.DoubleConv(8, 12),
-        lambda: blocks.C3k2(8, 16, 2, deep=True),
-        lambda: blocks.C2PSA(8, 1),
+        lambda: yolo_blocks.C3k2(8, 16, 2, deep=True),
+        lambda: yolo_blocks.C2PSA(8, 8, 1),
     ],
 )
 def test_fused_block_equals_block_without_batch_norm(block):
@@ -46,7 +47,7 @@ def test_fused_block_equals_block_without_batch_norm(block):
 
 def test_attention_equals_scaled_dot_product_attention_of_torch():
     torch.manual_seed(0)
-    block = blocks.Attention(128).eval()
+    block = yolo_blocks.Attention(128).eval()
     x = torch.randn(2, 128, 5, 4)
     with torch.no_grad():
         # Per head of 64 values: 32 query, 32 key, 64 value channels.
@@ -58,7 +59,7 @@ def test_attention_equals_scaled_dot_product_attention_of_torch():
 
 
 def test_sppf_sees_thirteen_cells():
-    block = blocks.SPPF(8).eval()
+    block = yolo_blocks.SPPF(8, 8).eval()
     x = torch.randn(1, 8, 31, 31)
     changed = x.clone()
     changed[:, :, 15, 15] += 100
@@ -68,7 +69,7 @@ def test_sppf_sees_thirteen_cells():
 
 
 def test_bottleneck_adds_its_input():
-    block = blocks.Bottleneck(8, 0.5).eval()
+    block = yolo_blocks.Bottleneck(8, 0.5).eval()
     nn.init.zeros_(block.expand.conv.weight)
     x = torch.randn(1, 8, 6, 6)
     assert torch.equal(block(x), x)

@@ -190,7 +190,7 @@ def test_terms_equal_a_dense_computation():
     raw = model(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     terms = model.loss(raw, SCENE)
     boxes, _ = model.decode(raw)
-    found = assign_targets(raw.logits, boxes, raw.centres_xy, SCENE, model.rule)
+    found = assign_targets(raw.logits, boxes, raw.centres_xy, SCENE, model.head.rule)
     dense = torch.zeros_like(raw.logits)
     dense[found.image, found.anchor, SCENE["labels"][found.target]] = found.weight
     total = dense.sum().clamp(min=1)

@@ -11,7 +11,8 @@ NAMES = ["background", "crack"]
 
 
 def test_models_are_listed():
-    assert models.list_models() == ["unet", "unet-small", "yolo11l", "yolo11m", "yolo11n", "yolo11s", "yolo11x"]
+    sized = [f"yolo{version}{size}" for version in (5, 8, 11, 12) for size in "nsmlx"]
+    assert models.list_models() == sorted(["litefodnet", "unet", "unet-small", "vdxnet", *sized])
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,10 @@ def test_arguments_may_come_as_text_and_rebuild_the_model():
         ("unet-small", NAMES, {}),
         ("yolo11n", ["a"], {}),
         ("yolo11n", ["a", "b", "c"], {}),
+        *(
+            pytest.param(n, ["a", "b"], {}, marks=pytest.mark.slow)
+            for n in ("yolo5n", "yolo8n", "yolo12n", "vdxnet", "litefodnet")
+        ),
     ],
 )
 def test_our_models_conform(name, class_names, arguments):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sightline.core.errors import ConfigError
-from sightline.models.yolo11 import YOLO11
+from sightline.models.yolo.detector import YoloDetector
 from sightline.train import TrainConfig
 from sightline.train import loop as loop_module
 from sightline.train.data.images import Batch, NetworkImages
@@ -19,8 +19,8 @@ COSTS_MS = {
     (NetworkImages, "__getitem__"): 3,  # of each image
     (Batch, "to"): 50,
     (loop_module, "normalise_batch"): 70,
-    (YOLO11, "forward"): 1100,
-    (YOLO11, "loss"): 130,
+    (YoloDetector, "forward"): 1100,
+    (YoloDetector, "loss"): 130,
     (torch.Tensor, "backward"): 1700,
     (GradientMeter, "clip"): 190,
     (WeightAverage, "update"): 230,

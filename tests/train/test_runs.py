@@ -18,7 +18,7 @@ from sightline.data import read_dataset, write_dataset
 from sightline.evaluate import evaluate_detection
 from sightline.models import load_model
 from sightline.models.weights_file import read_weights, read_weights_meta
-from sightline.models.yolo11 import YOLO11
+from sightline.models.yolo.detector import YoloDetector
 from sightline.train import TrainConfig, resume, train
 from sightline.train import loop as loop_module
 from sightline.train import recorder as recorder_module
@@ -136,14 +136,14 @@ def test_the_same_images_on_both_sides_are_refused(traffic, tmp_path, watcher):
 
 
 def test_a_loss_that_is_not_a_number_names_the_images(traffic, tmp_path, watcher, monkeypatch):
-    monkeypatch.setattr(YOLO11, "loss", lambda self, raw, targets, total: {"box": raw[0].sum() * float("nan")})
+    monkeypatch.setattr(YoloDetector, "loss", lambda self, raw, targets, total: {"box": raw[0].sum() * float("nan")})
     with pytest.raises(SightlineError, match=r"loss term 'box' must be a number, got nan in epoch 1.*\.jpg"):
         train(settings(traffic), RunFolder.create(tmp_path, "detect"), watcher)
 
 
 def test_a_gradient_that_is_not_a_number_names_the_weights_and_the_images(traffic, tmp_path, watcher, monkeypatch):
     """The root of zero is finite, its slope times zero is not: the loss alone shows nothing."""
-    monkeypatch.setattr(YOLO11, "loss", lambda self, raw, targets, total: {"box": ((raw[0] * 0).sum()).sqrt()})
+    monkeypatch.setattr(YoloDetector, "loss", lambda self, raw, targets, total: {"box": ((raw[0] * 0).sum()).sqrt()})
     with pytest.raises(SightlineError, match=r"gradients must be finite.*weight.*in epoch 1, step 1 \(.*\.jpg"):
         train(settings(traffic), RunFolder.create(tmp_path, "detect"), watcher)
 

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import polars as pl
+import torch
 from cyclopts import Parameter, validators
 
 from sightline.cli.console import JsonFlag, emit_json, show_table
@@ -32,7 +33,8 @@ def models(
     class_names = tuple(f"class-{i}" for i in range(classes))
     results = []
     for each in [name] if name is not None else list_models():
-        model = create(each, class_names=class_names)
+        with torch.device("meta"):  # shapes are all that counts here
+            model = create(each, class_names=class_names)
         size_hw = (imgsz, imgsz) if imgsz is not None else None
         results.append(describe_model(model, size_hw))
     if json:

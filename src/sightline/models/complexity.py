@@ -63,7 +63,7 @@ def describe_model(model: Model, size_hw: tuple[int, int] | None = None) -> Mode
     """
     assert isinstance(model, nn.Module)
     height, width = size_hw or model.preprocess.size_hw
-    shadow = copy.deepcopy(model).to("meta").eval()
+    shadow = fuse(copy.deepcopy(model).to("meta"))  # normalisation is not counted, and slow to trace
     images = torch.empty(1, model.preprocess.channel_count, height, width, device="meta")
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
@@ -77,7 +77,7 @@ def describe_model(model: Model, size_hw: tuple[int, int] | None = None) -> Mode
         width=width,
         parameters=count_parameters(model),
         trainable_parameters=count_parameters(model, trainable_only=True),
-        fused_parameters=count_parameters(fuse(shadow)),
+        fused_parameters=count_parameters(shadow),
         macs=flops // 2,
         flops=flops,
         weights_mb=sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 1e6,

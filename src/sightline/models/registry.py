@@ -10,11 +10,14 @@ import pydantic
 
 from sightline.core.errors import ConfigError, ModelError, unknown_name
 from sightline.models.contract import Model
-from sightline.models.detection_loss import AssignmentRule, DetectionGains
 from sightline.models.pretrained import resolve_weights
 from sightline.models.unet import UNet
 from sightline.models.weights_file import load_tensors, read_weights
-from sightline.models.yolo11 import YOLO11, YOLO11_SCALES
+from sightline.models.yolo import litefodnet, vdxnet, yolo5, yolo8, yolo11, yolo12
+from sightline.models.yolo.anchor_head import AnchorHead
+from sightline.models.yolo.detector import FULL_HEAD, MakeHead, YoloDetector
+from sightline.models.yolo.head import DetectHead
+from sightline.models.yolo.plan import Plan, Scale
 
 __all__ = ["MODELS", "Builder", "build", "create", "list_models"]
 
@@ -29,15 +32,35 @@ def build_unet(
     return UNet(name, class_names, imgsz=imgsz, base_width=base_width)
 
 
-def build_yolo11(size: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int] = 640) -> Model:
-    """A YOLO11 detector of one of the five sizes."""
-    return YOLO11(size, class_names, imgsz=imgsz, rule=AssignmentRule(), gains=DetectionGains())
+def build_yolo(
+    plan: Plan,
+    scale: Scale,
+    make_head: MakeHead,
+    name: str,
+    class_names: tuple[str, ...],
+    *,
+    imgsz: int | tuple[int, int] = 640,
+) -> Model:
+    """A detector of one table at one scale."""
+    return YoloDetector(name, plan(scale), make_head, class_names, imgsz=imgsz)
+
+
+def _sizes(
+    family: str, plan: Plan, scales: Mapping[str, Scale], make_head: MakeHead = DetectHead
+) -> dict[str, Builder]:
+    names = {f"{family}{size}": scale for size, scale in scales.items()}
+    return {name: partial(build_yolo, plan, scale, make_head, name) for name, scale in names.items()}
 
 
 MODELS: dict[str, Builder] = {
     "unet": partial(build_unet, "unet"),
     "unet-small": partial(build_unet, "unet-small", base_width=16),
-    **{f"yolo11{size}": partial(build_yolo11, size) for size in YOLO11_SCALES},
+    **_sizes("yolo5", yolo5.plan, yolo5.SCALES, AnchorHead),
+    **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_HEAD),
+    **_sizes("yolo11", yolo11.plan, yolo11.SCALES),
+    **_sizes("yolo12", yolo12.plan, yolo12.SCALES),
+    **_sizes("vdxnet", vdxnet.plan, {"": vdxnet.SCALE}),
+    **_sizes("litefodnet", litefodnet.plan, {"": litefodnet.SCALE}, FULL_HEAD),
 }
 """Every model by name. A plug-in adds its builder here; what it builds must pass `check_model`."""
 

@@ -1,5 +1,6 @@
-"""YOLO11: every layer's parameter count is the published one; the head decodes by the definition."""
+"""The YOLO family: parameter counts are the published ones, layer by layer; the head decodes by the definition."""
 
+import itertools
 import math
 
 import pytest
@@ -9,9 +10,9 @@ from torchvision.ops import box_iou
 import sightline.models as models
 from sightline.core.errors import ConfigError
 from sightline.models.detection_loss import DetectionRaw
-from sightline.models.yolo11 import STRIDES, cell_centres
-
-COCO_NAMES = [f"class{i}" for i in range(80)]
+from sightline.models.yolo import blocks
+from sightline.models.yolo.head import STRIDES, cell_centres
+from sightline.models.yolo.plan import Row, add_rows, run_rows
 
 # Public configuration of YOLO11n at 80 classes, layer by layer (Ultralytics YOLO11, 2024).
 YOLO11N_LAYERS = {
@@ -34,23 +35,45 @@ YOLO11N_LAYERS = {
     "out5": 378880,
     "head": 464912,
 }
-# name: parameters, fused parameters. s and l fused are not published, hence None.
-YOLO11_TOTALS = {
-    "yolo11n": (2_624_080, 2_616_248),
-    "yolo11s": (9_458_752, None),
-    "yolo11m": (20_114_688, 20_091_712),
-    "yolo11l": (25_372_160, None),
-    "yolo11x": (56_966_176, 56_919_424),
+# name: classes, parameters, fused parameters; None where no count of the fused network is published.
+TOTALS = {
+    "yolo5n": (80, 1_872_157, 1_867_405),
+    "yolo5s": (80, 7_235_389, 7_225_885),
+    "yolo5m": (80, 21_190_557, 21_172_173),
+    "yolo5l": (80, 46_563_709, 46_533_693),
+    "yolo5x": (80, 86_749_405, 86_705_005),
+    "yolo8n": (80, 3_157_200, 3_151_904),
+    "yolo8s": (80, 11_166_560, None),
+    "yolo8m": (80, 25_902_640, None),
+    "yolo8l": (80, 43_691_520, 43_668_288),
+    "yolo8x": (80, 68_229_648, None),
+    "yolo11n": (80, 2_624_080, 2_616_248),
+    "yolo11s": (80, 9_458_752, None),
+    "yolo11m": (80, 20_114_688, 20_091_712),
+    "yolo11l": (80, 25_372_160, None),
+    "yolo11x": (80, 56_966_176, 56_919_424),
+    "yolo12n": (80, 2_553_904, 2_542_440),
+    "yolo12s": (80, 9_127_424, None),
+    "yolo12m": (80, 19_670_784, None),
+    "yolo12l": (80, 26_506_496, None),
+    "yolo12x": (80, 59_414_176, None),
 }
+# name: classes, published parameters in millions and GFLOPs, which are fused for the one and unfused for the other.
+LIGHT = {"vdxnet": (1, 1.608, 5.9), "litefodnet": (11, 2.515, 7.9)}
+SMALLEST = ("yolo5n", "yolo8n", "yolo11n", "yolo12n", *LIGHT)
 
 
-def make(class_count: int = 3, imgsz: int = 64):
+def named(count):
+    return [f"class{i}" for i in range(count)]
+
+
+def make(class_count: int = 3, imgsz: int = 64, name: str = "yolo11n"):
     torch.manual_seed(0)
-    return models.create("yolo11n", class_names=[f"c{i}" for i in range(class_count)], imgsz=imgsz)
+    return models.create(name, class_names=[f"c{i}" for i in range(class_count)], imgsz=imgsz)
 
 
 def test_every_layer_of_yolo11n_has_the_published_parameter_count():
-    model = models.create("yolo11n", class_names=COCO_NAMES)
+    model = models.create("yolo11n", class_names=named(80))
     assert {name: models.count_parameters(layer) for name, layer in model.named_children()} == YOLO11N_LAYERS
 
 
@@ -58,15 +81,25 @@ def test_head_of_one_class_has_the_published_parameter_count():
     assert models.count_parameters(make(1).head) == 430_867
 
 
-@pytest.mark.parametrize("name", YOLO11_TOTALS)
+@pytest.mark.parametrize("name", TOTALS)
 def test_totals_are_the_published_ones(name):
-    parameters, fused = YOLO11_TOTALS[name]
+    classes, parameters, fused = TOTALS[name]
     with torch.device("meta"):
-        model = models.create(name, class_names=COCO_NAMES)
+        model = models.create(name, class_names=named(classes))
     assert models.count_parameters(model) == parameters
-    assert models.count_parameters(model, trainable_only=True) == parameters - 16  # the fixed distance bins
+    fixed = 0 if name.startswith("yolo5") else 16  # the distance bins
+    assert models.count_parameters(model, trainable_only=True) == parameters - fixed
     if fused is not None:
         assert models.count_parameters(models.fuse(model)) == fused
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_detectors_are_as_large_and_as_costly_as_published(name):
+    """0.5 % of the parameters and 3 % of the operations, by the conventions their papers count in."""
+    classes, millions, gflops = LIGHT[name]
+    described = models.describe_model(models.create(name, class_names=named(classes), imgsz=640))
+    assert described.fused_parameters / 1e6 == pytest.approx(millions, rel=0.005)
+    assert described.flops / 1e9 == pytest.approx(gflops, rel=0.03)
 
 
 def test_cell_centres_lie_in_the_middle_of_their_cells():
@@ -116,9 +149,10 @@ def test_start_biases():
         assert classes[-1].bias.tolist() == pytest.approx([math.log(5 / 3 / (640 / stride) ** 2)] * 3)
 
 
-def test_fused_model_gives_the_same_detections():
-    model = make().double()
-    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)  # float64: rounding differences grow through 100 layers
+@pytest.mark.parametrize("name", SMALLEST)
+def test_fused_model_gives_the_same_detections(name):
+    model = make(name=name).double()
+    images = torch.rand(2, 3, 64, 96, dtype=torch.float64)  # float64: rounding differences grow through 100 layers
     torch.optim.swa_utils.update_bn([images], model)
     model.eval()
     with torch.no_grad():
@@ -126,6 +160,43 @@ def test_fused_model_gives_the_same_detections():
         fused_boxes, fused_scores = model.decode(models.fuse(model)(images))
     assert (boxes - fused_boxes).abs().max() < 1e-3  # pixels
     assert (scores - fused_scores).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("areas", [1, 4])
+def test_area_attention_attends_within_runs_of_cells(areas):
+    """Every area by torch's own attention, one head of one image after another."""
+    torch.manual_seed(0)
+    block = blocks.AreaAttention(64, areas).eval()
+    x = torch.randn(2, 64, 4, 6)
+    with torch.no_grad():
+        query_key, value = block.query_key(x).flatten(2), block.value(x).flatten(2)
+        attended = torch.empty_like(value)
+        for image, head, area in itertools.product(range(2), range(2), range(areas)):
+            own = slice(24 // areas * area, 24 // areas * (area + 1))
+            query, key = query_key[image, 64 * head : 64 * (head + 1), own].chunk(2)
+            weights = (query.T @ key / 32**0.5).softmax(-1)
+            channels = slice(32 * head, 32 * (head + 1))
+            attended[image, channels, own] = value[image, channels, own] @ weights.T
+        wanted = block.project(attended.reshape(x.shape) + block.position(value.reshape(x.shape)))
+        assert torch.allclose(block(x), wanted, atol=1e-5)
+
+
+def test_rows_read_what_they_name():
+    rows = (
+        Row("a", lambda given, out: torch.nn.Conv2d(given, out, 2, 2), 4),
+        Row("out3", lambda given, out: torch.nn.Conv2d(given, out, 1), 5),
+        Row("out4", lambda given, out: torch.nn.Conv2d(given, out, 2, 2), 6, ("a",)),
+        Row("out5", lambda given, out: torch.nn.Conv2d(given, out, 1), 7, ("^out4", "out3")),
+    )
+    network = torch.nn.Module()
+    add_rows(network, rows)
+    assert [(name, part.in_channels) for name, part in network.named_children()] == [
+        ("a", 3), ("out3", 4), ("out4", 4), ("out5", 11),
+    ]  # fmt: skip
+    fine, coarse, last = run_rows(network, rows, torch.rand(1, 3, 8, 8))
+    assert (fine.shape[1:], coarse.shape[1:], last.shape[1:]) == ((5, 4, 4), (6, 2, 2), (7, 4, 4))
+    doubled = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.equal(last, network.out5(torch.cat((doubled, fine), 1)))
 
 
 def test_sizes_that_do_not_divide_are_refused():
@@ -138,7 +209,7 @@ def test_sizes_that_do_not_divide_are_refused():
 
 def test_gflops_are_the_published_ones_without_and_with_normalisation():
     """6.48 (fused) counts convolutions; 6.61 (unfused) adds 8 operations per normalised value; attention is extra."""
-    model = models.create("yolo11n", class_names=COCO_NAMES, imgsz=640)
+    model = models.create("yolo11n", class_names=named(80), imgsz=640)
     described = models.describe_model(model)
     tokens, heads, key_dim, value_dim = 20 * 20, 2, 32, 64
     attention = 2 * heads * tokens * tokens * (key_dim + value_dim)
@@ -173,14 +244,18 @@ def paint_scenes(size: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return images, {**targets, "batch_index": torch.tensor(batch_index)}
 
 
-def test_yolo11n_learns_four_images_by_heart():
+@pytest.mark.parametrize(
+    "name", ["yolo11n", *(pytest.param(n, marks=pytest.mark.slow) for n in SMALLEST if n != "yolo11n")]
+)
+def test_a_detector_learns_four_images_by_heart(name):
     """The best candidate of an object's class has IoU > 0.9 with it; every image holds one object of each class."""
     images, targets = paint_scenes(96)
+    steps = 150 if name == "yolo5n" else 60  # its objectness starts low, and is learnt in a mean over all anchors
     torch.manual_seed(0)
-    model = models.create("yolo11n", class_names=["red", "blue"], imgsz=96)
+    model = models.create(name, class_names=["red", "blue"], imgsz=96)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3, weight_decay=0)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=60)
-    for _ in range(60):
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=steps)
+    for _ in range(steps):
         loss = torch.stack(list(model.loss(model(images), targets).values())).sum()
         optimizer.zero_grad()
         loss.backward()

@@ -1,0 +1,82 @@
+"""The network of every YOLO: a table of rows, and a head that reads its three last levels, learns and decodes."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from sightline.core.dataset import Task
+from sightline.core.preprocess import Preprocess
+from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
+from sightline.models.yolo.head import STRIDES, DetectHead
+from sightline.models.yolo.plan import LEVELS, Row, add_rows, run_rows
+
+__all__ = ["Head", "MakeHead", "YoloDetector"]
+
+
+class Head(Protocol):
+    """What a head offers beside being a module: which tensors depend on the classes, loss and decoding."""
+
+    class_tensors: tuple[str, ...]
+
+    def __call__(self, features: list[Tensor]) -> Any:
+        """Raw outputs of the levels, finest first."""
+        ...
+
+    def loss(self, raw: Any, targets: Targets, total: Total = ...) -> dict[str, Tensor]:
+        """As `Model.loss`."""
+        ...
+
+    def decode(self, raw: Any) -> tuple[Tensor, Tensor]:
+        """As `Model.decode`."""
+        ...
+
+
+MakeHead = Callable[[Sequence[int], int], Any]
+"""Makes a `Head` for the levels' widths and a number of classes."""
+FULL_HEAD: MakeHead = partial(DetectHead, light=False)
+
+
+class YoloDetector(nn.Module):
+    """One-stage detector; three levels at strides 8, 16 and 32.
+
+    Input (B, 3, H, W) RGB in 0..1, H and W multiples of 32. `decode` gives the same number of candidates for each cell.
+    """
+
+    head: Head
+
+    def __init__(
+        self,
+        name: str,
+        rows: Sequence[Row],
+        make_head: MakeHead,
+        class_names: tuple[str, ...],
+        *,
+        imgsz: int | tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.task: Task = "detect"
+        self.class_names = class_names
+        self.preprocess = Preprocess(size_hw=check_imgsz(imgsz, STRIDES[-1]))
+        self.arguments: dict[str, Any] = {"imgsz": imgsz}
+        self.rows = tuple(rows)
+        add_rows(self, self.rows)
+        widths = {row.name: row.channels for row in self.rows}
+        self.head = make_head([widths[level] for level in LEVELS], len(class_names))
+        self.class_tensors = tuple(f"head.{name}" for name in self.head.class_tensors)
+
+    def forward(self, images: Tensor) -> Any:
+        """Raw outputs of all cells."""
+        check_input(images, STRIDES[-1])
+        return self.head(run_rows(self, self.rows, images))
+
+    def loss(self, raw: Any, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
+        """The head's named terms."""
+        check_targets(self.task, targets, len(self.class_names))
+        return self.head.loss(raw, targets, total)
+
+    def decode(self, raw: Any) -> tuple[Tensor, Tensor]:
+        """boxes_xyxy (B, A, 4) in network pixels and scores (B, A, C) in 0..1, both float32, nothing suppressed."""
+        return self.head.decode(raw)
