@@ -138,3 +138,12 @@ def test_more_than_a_hundred_detections_count_at_the_operating_point_and_by_max_
     assert usual["AR100"] == pytest.approx(100 / 150)
     assert usual.conventions["detections_beyond_max_dets"] == 50
     assert evaluate_detection(dataset, found, max_dets=(1, 10, 150))["AR150"] == pytest.approx(1.0)
+
+
+def test_lvis_labels_measured_as_coco_say_so_in_the_title(tmp_path):
+    images = [{"id": 1, "file_name": "1.jpg", "width": 300, "height": 300, "neg_category_ids": [1]}]
+    box = [{"category_id": 1, "bbox": [10, 10, 50, 50]}]
+    dataset, found = written(tmp_path, box, box, images=images)
+    assert "FEDERATED LABELS (LVIS) MEASURED AS COCO" in evaluate_detection(dataset, found).title
+    dataset, found = written(tmp_path, box, box)
+    assert "LVIS" not in evaluate_detection(dataset, found).title
