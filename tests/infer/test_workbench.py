@@ -56,7 +56,7 @@ def test_what_cannot_be_done_is_one_sentence(detector, tmp_path):
         untrained.predict(WHITE)
     with pytest.raises(ModelError, match=r"only weights \(\.safetensors\) can be exported"):
         Model(detector).export(data=tmp_path)
-    with pytest.raises(ConfigError, match="a pattern must fit a file"):
+    with pytest.raises(ConfigError, match="a pattern must fit files"):
         Model(detector).predict(str(tmp_path / "*.bmp"))
     with pytest.raises(ConfigError, match="a source must be a picture, a path or a list"):
         Model(detector).predict(7)

@@ -85,8 +85,8 @@ _WRITTEN = ("tracking.json", "evaluation.json", "predictions.parquet")
 
 
 def evaluate(
-    *,
     data: DataPath,
+    *,
     model: str | None = None,
     predictions: str | None = None,
     options: Annotated[EvaluateOptions, Parameter(name="*")] = EvaluateOptions(),  # noqa: B008 - frozen
@@ -131,6 +131,8 @@ def evaluate(
         assert predictions is not None
         result, found = _of_predictions(dataset, predictions, options)
     result = _beside_baseline(result, divided, dataset, predictor)
+    if found is not None:  # MOTChallenge text alone is measured without a table of predictions
+        result = sightline.evaluate.with_added_metrics(result, dataset, found)
     if out is not None:
         _write(Path(out), dataset, result, found, predictions)
     _show(result, json)

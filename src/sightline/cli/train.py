@@ -116,6 +116,7 @@ def train(
 
 def settings_given(options: Any, assignments: tuple[str, ...], config: str | None) -> TrainConfig:
     """The settings of a run from options, KEY=VALUE texts and a file; ConfigError for what cannot be used."""
+    assignments = _with_data(assignments)
     values = settings_of(read_yaml(config), config) if config is not None else {}
     flags = options.model_dump(exclude_unset=True) if options is not None else {}
     values = merge_settings(values, parse_assignments(assignments, flags))
@@ -123,6 +124,14 @@ def settings_given(options: Any, assignments: tuple[str, ...], config: str | Non
         if (values.get(section) or {}).get(name) is None:
             raise ConfigError(f"--{key} must be given, got nothing", do="see 'sightline train --help'")
     return TrainConfig.load(values, where=config)
+
+
+def _with_data(assignments: tuple[str, ...]) -> tuple[str, ...]:
+    """The one word that is no KEY=VALUE is the data set, as it is for the other verbs."""
+    places = [text for text in assignments if "=" not in text]
+    if len(places) > 1:
+        raise ConfigError(f"one data set must be given, and settings as KEY=VALUE, got {' '.join(map(repr, places))}")
+    return tuple(f"data={text}" if text in places else text for text in assignments)
 
 
 def parse_assignments(assignments: Sequence[str], options: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import pydantic
 
 from sightline.core.errors import ConfigError, ModelError, unknown_name
+from sightline.core.plugins import open_registry
 from sightline.models.contract import Model
 from sightline.models.detection_loss import AssignmentRule, DetectionGains
 from sightline.models.pretrained import resolve_weights
@@ -34,12 +35,15 @@ def build_yolo11(size: str, class_names: tuple[str, ...], *, imgsz: int | tuple[
     return YOLO11(size, class_names, imgsz=imgsz, rule=AssignmentRule(), gains=DetectionGains())
 
 
-MODELS: dict[str, Builder] = {
-    "unet": partial(build_unet, "unet"),
-    "unet-small": partial(build_unet, "unet-small", base_width=16),
-    **{f"yolo11{size}": partial(build_yolo11, size) for size in YOLO11_SCALES},
-}
-"""Every model by name. A plug-in adds its builder here; what it builds must pass `check_model`."""
+MODELS: dict[str, Builder] = open_registry(
+    "model",
+    {
+        "unet": partial(build_unet, "unet"),
+        "unet-small": partial(build_unet, "unet-small", base_width=16),
+        **{f"yolo11{size}": partial(build_yolo11, size) for size in YOLO11_SCALES},
+    },
+)
+"""Every model by name. A plug-in's builder comes by `register_model`; what it builds must pass `check_model`."""
 
 
 def list_models() -> list[str]:
@@ -66,7 +70,9 @@ def create(name: str, *, class_names: Sequence[str], weights: str | Path | None 
 def build(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -> Model:
     """As `create` with the builder's arguments only: what metadata of a file may ask for."""
     if name not in MODELS:
-        raise ModelError(unknown_name("model", name, MODELS))
+        is_file = Path(name).suffix in (".pt", ".pth", ".safetensors", ".onnx", ".yaml", ".yml")
+        do = "name the network, as yolo11n, and give what it starts from with weights=FILE.safetensors"
+        raise ModelError(unknown_name("model", name, MODELS), do=do if is_file else "a plug-in's needs --plugin FILE")
     builder = MODELS[name]
     return builder(_checked_names(class_names), **_checked_arguments(name, builder, arguments))
 
