@@ -157,9 +157,7 @@ def our_verb(words: Sequence[str], verbs: Iterable[str]) -> tuple[list[str], boo
     raise ConfigError(f"unknown verb '{verb}' ({hint})", do="see what each does with: sightline --help")
 
 
-def in_our_words(
-    words: Sequence[str], options: Mapping[str, Option], *, has_settings: bool
-) -> tuple[list[str], bool]:
+def in_our_words(words: Sequence[str], options: Mapping[str, Option], *, has_settings: bool) -> tuple[list[str], bool]:
     """The words of a verb with KEY=VALUE as options and options of other tools as ours, and whether there were such.
 
     Where the verb takes settings as KEY=VALUE itself (`has_settings`), only its own options are taken out of them.
@@ -178,7 +176,9 @@ def in_our_words(
             written += new
             option = options.get(new[-1][2:], Option(is_flag=True)) if new else Option(is_flag=True)
             pairs = new[-1:] == ["--tracker-settings"]
-            if not (option.is_flag or option.takes_several or "=" in word):  # its value is none of the words that are looked at
+            if not (
+                option.is_flag or option.takes_several or "=" in word
+            ):  # its value is none of the words that are looked at
                 written, at = [*written, *rest[at : at + 1]], at + 1
         else:
             written += reader.pair(word) if not pairs and _is_pair(word) else [word]

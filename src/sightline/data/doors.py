@@ -31,7 +31,16 @@ from sightline.data.joining import join_splits, splits_of_folders
 from sightline.data.layout import JUNK_FOLDERS, absolute, list_files
 from sightline.data.unknown import describe_unknown
 
-__all__ = ["FORMATS", "Format", "dataset_files", "detect_format", "entry_lines", "read_dataset", "write_dataset", "written_formats"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "dataset_files",
+    "detect_format",
+    "entry_lines",
+    "read_dataset",
+    "write_dataset",
+    "written_formats",
+]
 
 
 _DATA_FILES = ("data.yaml", "data.yml", "dataset.yaml", "config.yaml")

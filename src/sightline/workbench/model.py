@@ -23,7 +23,15 @@ from sightline.evaluate import (
     evaluate_semantic,
     with_added_metrics,
 )
-from sightline.infer import BACKENDS, NetworkPredictor, find_sources, given_images, open_predictor, open_source, predict_dataset
+from sightline.infer import (
+    BACKENDS,
+    NetworkPredictor,
+    find_sources,
+    given_images,
+    open_predictor,
+    open_source,
+    predict_dataset,
+)
 from sightline.media import as_rgb8
 from sightline.ops import EVALUATION
 from sightline.track import create_tracker, with_unconfirmed
