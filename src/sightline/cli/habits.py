@@ -44,13 +44,15 @@ _INSTEAD = {
 """What to type in place of what is no verb here."""
 _BY_ITSELF = "every run has a folder of its own, and none is written over"
 _RATES = "the size is part of the model, chosen when it was trained: sightline train --imgsz"
+_KEPT = "--out FOLDER keeps the predictions; sightline run --save coco writes them as COCO results"
+_AS_TRAINED = "what is written has a free batch and 32-bit weights, and agrees with the model"
 _NO_DRAWING = "lines and letters follow the size of the picture"
 _OPTIONS: dict[str, dict[str, str | tuple[str, ...]]] = {
     "train": {
-        **{name: "--lr" for name in ("lr0", "learning-rate", "base-lr")},
-        **{name: "--imgsz" for name in ("img", "img-size", "image-size", "size")},
-        **{"batch-size": "--batch", "project": "--runs", "output-dir": "--runs", "num-workers": "--workers"},
-        **{"cfg": "--config", "hyp": "--config", "pretrained": "--weights", "amp": "--precision"},
+        **dict.fromkeys(("lr0", "learning-rate", "base-lr"), "--lr"),
+        **dict.fromkeys(("img", "img-size", "image-size", "size"), "--imgsz"),
+        "batch-size": "--batch", "project": "--runs", "output-dir": "--runs", "num-workers": "--workers",
+        "cfg": "--config", "hyp": "--config", "pretrained": "--weights", "amp": "--precision",
         "lrf": "--final-lr-ratio",
         "num-epochs": "--epochs",
         "cos-lr": ("--schedule", "cosine"),
@@ -63,19 +65,18 @@ _OPTIONS: dict[str, dict[str, str | tuple[str, ...]]] = {
         **{name: f"--loss.{name} scales a term of the loss by its name" for name in ("box", "cls", "dfl")},
     },
     "eval": {
-        **{"weights": "--model", "conf-thres": "--conf", "device-id": "--device", "batch-size": "--batch"},
-        **{"project": "--out", "name": "--out", "save-dir": "--out"},
+        "weights": "--model", "conf-thres": "--conf", "device-id": "--device", "batch-size": "--batch",
+        "project": "--out", "name": "--out", "save-dir": "--out",
         "imgsz": _RATES,
-        **{name: "--out FOLDER keeps the predictions; sightline run --save coco writes them as COCO results"
-           for name in ("save-json", "save-txt", "save-hybrid")},
+        **dict.fromkeys(("save-json", "save-txt", "save-hybrid"), _KEPT),
         "iou": "AP is a mean over IoU 0.50 to 0.95; suppression is the model's own",
         "plots": "sightline report RUN draws them; --out RUN puts the numbers there",
         "half": "numbers are those of 32-bit arithmetic",
     },
     "run": {
-        **{"weights": "--model", "conf-thres": "--conf", "confidence": "--conf", "threshold": "--conf"},
-        **{"iou-thres": "--iou", "max-detections": "--max-det", "img": "--imgsz", "img-size": "--imgsz"},
-        **{"project": "--out", "name": "--out", "save-dir": "--out", "output": "--out", "batch-size": "--batch"},
+        "weights": "--model", "conf-thres": "--conf", "confidence": "--conf", "threshold": "--conf",
+        "iou-thres": "--iou", "max-detections": "--max-det", "img": "--imgsz", "img-size": "--imgsz",
+        "project": "--out", "name": "--out", "save-dir": "--out", "output": "--out", "batch-size": "--batch",
         "save-txt": ("--save", "txt"),
         "save-csv": ("--save", "csv"),
         "save-json": ("--save", "coco"),
@@ -91,15 +92,14 @@ _OPTIONS: dict[str, dict[str, str | tuple[str, ...]]] = {
         "exist-ok": "outputs of the same name are replaced; --out names another folder",
         "vid-stride": "a tracker needs every frame; --max-frames ends early",
         "half": "arithmetic is that of the file: 32-bit",
-        **{name: _NO_DRAWING for name in ("line-width", "line-thickness", "hide-labels", "hide-conf")},
+        **dict.fromkeys(("line-width", "line-thickness", "hide-labels", "hide-conf"), _NO_DRAWING),
         "agnostic-nms": "suppression is by class; --iou says from which overlap on",
     },
     "export": {
-        **{"weights": "--model", "output": "--out"},
+        "weights": "--model", "output": "--out",
         "format": "ONNX is what is written; other runtimes read it",
         "imgsz": _RATES,
-        **{name: "what is written has a free batch and 32-bit weights, and agrees with the model"
-           for name in ("half", "int8", "dynamic", "simplify", "opset")},
+        **dict.fromkeys(("half", "int8", "dynamic", "simplify", "opset"), _AS_TRAINED),
     },
 }  # fmt: skip
 """By verb: another name of an option; the words that a flag is; or a sentence on what to do instead."""

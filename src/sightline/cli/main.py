@@ -40,8 +40,10 @@ VERBS = {
     "run": ("run:run", "Run a model on images, a video or a camera, with tracking."),
     "report": ("report:report", "Write one offline HTML page of a run."),
 }
-_EPILOGUE = """Every verb takes --json, and --plugin FILE: a Python file that adds formats, models, trackers, metrics or sinks; \
-installed ones are found by themselves. Settings may be written --key VALUE or key=VALUE."""
+_EPILOGUE = (
+    "Every verb takes --json, and --plugin FILE: a Python file that adds formats, models, trackers, metrics, outputs; "
+    "installed ones are found by themselves. What is written --key VALUE may be written key=VALUE."
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 _EXTRA_OF = {
@@ -128,7 +130,7 @@ def _read(words: list[str], plugins: Sequence[str], app: cyclopts.App) -> list[s
     arguments = app[verb].assemble_argument_collection(parse_docstring=False)
     options = {
         name[2:]: Option(
-            is_flag=argument.token_count()[0] == 0 or bool(argument.negatives) and not argument.token_count()[1],
+            is_flag=argument.token_count()[0] == 0 or (bool(argument.negatives) and not argument.token_count()[1]),
             takes_several=argument.token_count()[1],
             is_own=not argument.keys,
             has_negative=f"--no-{name[2:]}" in argument.names,

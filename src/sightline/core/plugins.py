@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,10 +189,8 @@ def load_installed(entry: importlib.metadata.EntryPoint) -> PlugIn:
         raise ConfigError(f"plug-in '{entry.name}' must name a module, got '{entry.value}'", where=origin)
     # Known before it is loaded, so that the line at which it fails is found.
     spec = None
-    try:
+    with suppress(ImportError, ValueError):  # said when it is imported
         spec = importlib.util.find_spec(entry.module)
-    except (ImportError, ValueError):
-        pass  # said when it is imported
     file = Path(spec.origin) if spec is not None and spec.origin is not None else Path(entry.module)
     code = file.parent if file.name == "__init__.py" else file
     return _load(PlugIn(entry.name, origin, code, installed=True), key, entry.load)

@@ -46,8 +46,8 @@ class Model:
     """A model by its file (`best.safetensors`, `best.onnx`) or, to be trained, by its name (`yolo11n`, `unet-small`).
 
     `conf`, `iou` and `max_det` default to the operating point the file carries; of label maps of two classes `conf` is
-    the least probability of the foreground. `size_hw` feeds weights at another size than their own. ModelError for a file that is not ours
-    and for a name that is none.
+    the least probability of the foreground. `size_hw` feeds weights at another size than their own.
+    ModelError for a file that is not ours and for a name that is none.
 
     Example:
         model = sightline.Model("yolo11n")

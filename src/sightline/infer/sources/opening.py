@@ -71,7 +71,7 @@ class Noting(Protocol):
 
 
 def find_sources(spec: str | Path | int) -> list[str]:
-    """What a place stands for, each of which `open_source` opens: the files of a pattern such as `clips/*.mp4`, in order.
+    """What a place stands for, each for `open_source`: the files of a pattern such as `clips/*.mp4`, in order.
 
     Of a folder itself, where it has pictures (in sub-folders too), then its videos and sequences, wherever below it.
     What is neither stands for itself. SourceError for a pattern that fits nothing, and a folder with nothing to run on.
@@ -92,7 +92,8 @@ def find_sources(spec: str | Path | int) -> list[str]:
 def open_source(
     spec: str | Path | int, *, allow_network: bool = False, skip_damaged: bool = False, timeout_s: float = TIMEOUT_S
 ) -> Source:
-    """The source for an image, a folder of images (sub-folders included), a MOTChallenge sequence folder, a video file or a camera number.
+    """The source for an image, a folder of images (sub-folders included), a MOTChallenge sequence folder, a video file
+    or a camera number.
 
     Addresses (`rtsp://…`, `https://…`) are opened only with `allow_network`, and must answer within `timeout_s`.
     With `skip_damaged` frames and pictures that cannot be decoded are left out and counted in the source's notes.
