@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.plugins import open_registry
 from sightline.core.predictions import Predictions
-from sightline.evaluate.detection import DetectionResult
+from sightline.core.results import Result
 from sightline.evaluate.inputs import fit_predictions
 from sightline.evaluate.segmentation import SemanticResult
 from sightline.evaluate.tracking import TrackingResult
@@ -21,7 +21,7 @@ Metric = tuple[Callable[[Dataset, Predictions], float], tuple[str, ...]]
 METRICS: dict[str, Metric] = open_registry("metric", {})
 """Metrics of plug-ins by name, see `register_metric`. Ours are fields of the results and need no entry."""
 
-Measured = TypeVar("Measured", DetectionResult, SemanticResult, TrackingResult)
+Measured = TypeVar("Measured", bound=Result)
 
 
 def with_added_metrics(result: Measured, dataset: Dataset, predictions: Predictions) -> Measured:
@@ -34,14 +34,14 @@ def with_added_metrics(result: Measured, dataset: Dataset, predictions: Predicti
     chosen = {name: measure for name, (measure, kinds) in METRICS.items() if kind in kinds}
     if not chosen:
         return result
-    own: Mapping[str, float] = result.combined.metrics if isinstance(result, TrackingResult) else result.metrics
+    given: Any = result
+    own: Mapping[str, float] = given.combined.metrics if tracks else given.metrics
     fitted = fit_predictions(dataset, predictions)
     added = {name: _number(name, measure(dataset, fitted), own) for name, measure in chosen.items()}
     metrics: Any = {**own, **added}
     conventions = {**result.conventions, "metrics of plug-ins": ", ".join(added)}
-    if isinstance(result, TrackingResult):
-        return replace(result, combined=replace(result.combined, metrics=metrics), conventions=conventions)
-    return replace(result, metrics=metrics, conventions=conventions)
+    changed = {"combined": replace(given.combined, metrics=metrics)} if tracks else {"metrics": metrics}
+    return cast("Measured", replace(given, **changed, conventions=conventions))
 
 
 def _number(name: str, value: object, own: Mapping[str, float]) -> float:
