@@ -45,7 +45,10 @@ _EPILOGUE = (
     "installed ones are found by themselves. What is written --key VALUE may be written key=VALUE."
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_WRONG_PLACE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.EIO, errno.EOPNOTSUPP),  # of a place that goes, fails or takes no files
+)
 _EXTRA_OF = {
     "torch": "train",
     "torchvision": "train",
@@ -89,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except SightlineError as error:
         fail(error.block(), error.exit_code)
     except cyclopts.CycloptsError as error:
-        fail(_usage_sentence(error), InputError.exit_code)
+        fail(_usage_sentence(error, words), InputError.exit_code)
     except ImportError as error:
         missing = _missing_module(error)
         if missing not in _EXTRA_OF:
@@ -166,7 +169,7 @@ def _missing_module(error: BaseException | None) -> str:
     return ""
 
 
-def _usage_sentence(error: cyclopts.CycloptsError) -> str:
+def _usage_sentence(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
     cause = error.__cause__
     pydantic = sys.modules.get("pydantic")  # loaded by the verbs that have options of its kind
     if pydantic is not None and isinstance(cause, pydantic.ValidationError):
@@ -175,4 +178,5 @@ def _usage_sentence(error: cyclopts.CycloptsError) -> str:
             r"^'([\w.]+)'", lambda m: f"--{m[1].replace('_', '-')}", value_sentence(cause.errors(include_url=False)[0])
         )
         return f"{named}."
-    return f"{' '.join(str(error).split())} See 'sightline --help'."
+    verb = next((f"{word} " for word in words[:1] if word in VERBS), "")
+    return f"{' '.join(str(error).split())} See 'sightline {verb}--help'."

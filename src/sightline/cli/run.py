@@ -22,7 +22,7 @@ from sightline.cli.console import (
 )
 from sightline.cli.evaluate import NetworkOptions
 from sightline.core.errors import ConfigError, SourceError, unknown_name
-from sightline.core.files import refuse_overwriting, write_json_atomic
+from sightline.core.files import check_writable, refuse_overwriting, write_json_atomic
 from sightline.core.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def run(
     places = [place for spec in (source, *sources) for place in sightline.infer.sources.find_sources(spec)]
     if options.record is not None and len(places) > 1:
         raise ConfigError(f"--record must be given with one source, got {len(places)}")
+    check_writable([Path(out) / "video.json"])
     keep = RunFolder.open(options.record) if options.record is not None else None
     predictor = _opened(model, options, size_hw)
     results = []

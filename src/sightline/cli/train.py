@@ -14,6 +14,7 @@ from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note
 from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
+from sightline.models import MODELS
 from sightline.report import write_study_page
 from sightline.train import (
     SHORT_NAMES,
@@ -45,6 +46,11 @@ def _options() -> dict[str, Any]:
     for name, field in TrainConfig.model_fields.items():
         if name not in {section for section, _ in SHORT_NAMES.values()}:
             fields[name] = (field.annotation, field)
+    annotation, named = fields["model"]
+    fields["model"] = (
+        annotation,
+        pydantic.Field(default=None, description=f"{named.description}: {', '.join(MODELS)}"),
+    )
     fields["imgsz"] = (str | tuple[int, int] | None, fields["imgsz"][1])
     return fields
 
@@ -144,10 +150,19 @@ def parse_assignments(assignments: Sequence[str], options: Mapping[str, Any] | N
         if key in given:
             raise ConfigError(f"a setting must be given once, got '{key}' twice")
         try:
-            given[key] = yaml.safe_load(value)
+            given[key] = _listed(key, yaml.safe_load(value))
         except yaml.YAMLError:
             raise ConfigError(f"the value of '{key}' must be a number, a word or a [list], got '{value}'") from None
     return settings_of(given)
+
+
+def _listed(key: str, value: Any) -> Any:
+    """A list where the setting is one and a word, or words with commas, are given: loggers=tensorboard,mlflow."""
+    section, name = SHORT_NAMES.get(key, (key.partition(".")[0], key.partition(".")[2]))
+    group = getattr(TrainConfig.model_fields.get(section), "annotation", None)
+    field = getattr(group, "model_fields", {}).get(name)
+    takes_several = field is not None and str(field.annotation).startswith("tuple[") and "..." in str(field.annotation)
+    return [part.strip() for part in value.split(",")] if takes_several and isinstance(value, str) else value
 
 
 def _interruptible(work: Callable[[], TrainResult], run: str, watcher: Watcher) -> TrainResult:
