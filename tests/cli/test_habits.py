@@ -157,6 +157,12 @@ def test_a_folder_of_videos_and_sub_folders_is_run(sightline, detector, tmp_path
         ("one.mp4", 2),
         ("two.mp4", 3),
     ]
+    (clips / "bad.mp4").write_bytes(b"nothing")
+    for more, code in (((), 2), (("--skip-damaged",), 0)):  # one bad file keeps no other from being run
+        done = sightline("run", detector, "clips", "--save", "csv", "--out", f"o{code}", *more)
+        assert done.returncode == code, done.stderr
+        assert "bad.mp4: must be a readable video" in done.stderr
+        assert {f"{n}.csv" for n in ("clips", "one", "two")} <= {p.name for p in (tmp_path / f"o{code}").iterdir()}
     (tmp_path / "empty").mkdir()
     done = sightline("run", detector, "empty")
     assert "must hold pictures, videos or sequences, here or in its sub-folders, got none" in done.stderr

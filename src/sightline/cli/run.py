@@ -19,6 +19,7 @@ from sightline.cli.console import (
     note,
     progress_bar,
     show_table,
+    warn,
 )
 from sightline.cli.evaluate import NetworkOptions
 from sightline.core.errors import ConfigError, SourceError, unknown_name
@@ -115,16 +116,27 @@ def run(
     check_writable([Path(out) / "video.json"])
     keep = RunFolder.open(options.record) if options.record is not None else None
     predictor = _opened(model, options, size_hw)
-    results = []
+    results: list[RunResult] = []
+    failed: list[str] = []
     for place, stem in zip(places, _stems(places), strict=True):
         name = "video.json" if len(places) == 1 else f"{stem}-video.json"
         records = [Path(out) / name, *([] if keep is None else [keep.path / name])]
-        results.append(_run_one(predictor, place, stem, records, (model, Path(out), save), options))
+        try:
+            results.append(_run_one(predictor, place, stem, records, (model, Path(out), save), options))
+        except SourceError as error:
+            if len(places) == 1:
+                raise
+            failed.append(place)
+            warn(f"{error} The other sources go on.")
+            continue
         _show(results[-1], json)
         if results[-1].interrupted:
             break
     if json:
         emit_json(results[0] if len(places) == 1 else results)
+    if failed and not (options.skip_damaged and results):
+        what = f"every source must be one that can be read to its end, got {len(failed)} of {len(places)} that are not"
+        raise SourceError(f"{what}: {', '.join(failed)}", do="mend or remove them, or add --skip-damaged")
     return _finish(results[-1])
 
 
