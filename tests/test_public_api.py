@@ -22,8 +22,14 @@ DOOR = [
     "evaluate_detection",
     "evaluate_semantic",
     "evaluate_tracking",
+    "load_plugin",
     "open_predictor",
     "read_dataset",
+    "register_format",
+    "register_metric",
+    "register_model",
+    "register_sink",
+    "register_tracker",
     "show",
 ]
 PACKAGES = {
@@ -76,6 +82,7 @@ PACKAGES = {
         "write_dataset",
         "write_mot_predictions",
         "write_mot_txt",
+        "written_formats",
     ],
     "deploy": ["ExportResult", "ParityReport", "ParityTolerance", "check_parity", "export_onnx"],
     "draw": [
@@ -115,6 +122,8 @@ PACKAGES = {
         "DetectionImage",
         "DetectionResult",
         "MATCH_IOU",
+        "METRICS",
+        "RESAMPLES",
         "PointCounts",
         "SemanticAccumulator",
         "SemanticResult",
@@ -135,6 +144,7 @@ PACKAGES = {
         "mean_defined",
         "score_detection_images",
         "summary",
+        "with_added_metrics",
     ],
     "infer": [
         "BACKENDS",
@@ -155,6 +165,7 @@ PACKAGES = {
         "VideoSettings",
         "create_sinks",
         "embed_dataset",
+        "find_sources",
         "given_images",
         "open_predictor",
         "open_source",

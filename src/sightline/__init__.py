@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from sightline.core.dataset import Dataset
     from sightline.core.errors import InputError, SightlineError
     from sightline.core.findings import Finding
+    from sightline.core.plugins import (
+        load_plugin,
+        register_format,
+        register_metric,
+        register_model,
+        register_sink,
+        register_tracker,
+    )
     from sightline.core.predictions import Predictions
     from sightline.core.preprocess import Geometry, Preprocess
     from sightline.data import read_dataset
@@ -36,8 +44,14 @@ __all__ = [
     "evaluate_detection",
     "evaluate_semantic",
     "evaluate_tracking",
+    "load_plugin",
     "open_predictor",
     "read_dataset",
+    "register_format",
+    "register_metric",
+    "register_model",
+    "register_sink",
+    "register_tracker",
     "show",
 ]
 

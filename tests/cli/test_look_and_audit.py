@@ -109,7 +109,7 @@ def test_audit_judges_labels_by_predictions(sightline, traffic, tmp_path):
         (("--since", "gone.json"), "gone.json"),
         (("--predictions", "gone.json"), "gone.json"),
         (("--imgsz", "0"), "--imgsz: input should be greater than or equal to 1, got '0'."),
-        (("--blur-faktor", "3"), "Unknown option: --blur-faktor. Did you mean --blur-factor?"),
+        (("--blur-faktor", "3"), "unknown option --blur-faktor of 'sightline audit' (nearest: --blur-factor)"),
     ],
 )
 def test_audit_refuses_in_one_sentence(sightline, traffic, arguments, sentence):

@@ -258,9 +258,9 @@ def test_coco_results_with_an_id_of_a_wrong_kind_name_the_entry(sightline, traff
 
 def test_detection_thresholds_are_refused_for_label_maps(sightline, traffic, tmp_path):
     save_weights(tmp_path / "u.safetensors", create("unet-small", class_names=("background", "crack"), imgsz=64))
-    done = sightline("run", "u.safetensors", traffic / "video" / "traffic.mp4", "--conf", "0.5")
+    done = sightline("run", "u.safetensors", traffic / "video" / "traffic.mp4", "--iou", "0.5")
     assert done.returncode == 2
-    assert "--conf, --iou and --max-det are for detections" in done.stderr
+    assert "--iou and --max-det are for detections" in done.stderr
 
 
 def test_rules_for_tracks_are_refused_for_boxes(sightline, traffic, tmp_path):

@@ -5,7 +5,10 @@ import pytest
 import supervision as sv
 
 from sightline.core.frames import SemanticMap
+from sightline.draw import detections as drawn_detections
+from sightline.draw import lettering
 from sightline.draw.detections import Drawer, class_colours
+from sightline.draw.sheets import Cell, Sheet, paint_sheet
 
 GRAY = np.full((240, 320, 3), 90, np.uint8)
 
@@ -74,3 +77,57 @@ def test_pixels_of_no_class_are_no_part_of_the_legend() -> None:
     changed = np.flatnonzero((drawn != plain).any(axis=(1, 2)))
     assert len(changed)
     assert changed[-1] < 40  # one line for the road
+
+
+LONG = ("car", "a very long class name of a rare vehicle", "小汽车", "грузовик")
+
+
+@pytest.mark.parametrize("size_hw", [(64, 64), (480, 640), (3000, 4000)])
+def test_names_stay_inside_the_picture_and_apart_and_grow_with_it(monkeypatch, size_hw):
+    places, sizes = [], set()
+
+    def note(picture, text, place, colour, letter_px):
+        places.append(place)
+        sizes.add(letter_px)
+
+    monkeypatch.setattr(lettering, "_write", note)
+    height, width = size_hw
+    rng = np.random.default_rng(3)
+    low = rng.uniform(0, 0.9, (30, 2)) * (width, height)
+    boxes = np.concatenate([low, low + rng.uniform(0.02, 0.1, (30, 2)) * (width, height)], axis=1)
+    boxes[0] = (0, 0, width / 5, height / 5)  # at the top edge
+    boxes[1] = (width * 0.9, 1, width, height / 6)  # in the upper right corner
+    count = 1 if height == 64 else 30  # thirty names have no room on 64 pixels
+    boxes = boxes[:count]
+    found = sv.Detections(boxes, class_id=np.arange(count) % 4, confidence=np.linspace(0.9, 0.3, count))
+    Drawer(size_hw, LONG).draw(np.zeros((*size_hw, 3), np.uint8), found)
+    assert len(places) >= min(count, 8)
+    assert all(0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height for x1, y1, x2, y2 in places)
+    apart = [
+        a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        for place, a in enumerate(places)
+        for b in places[:place]
+    ]
+    assert all(apart)
+    assert sizes == {{64: 9, 480: 11, 3000: 71}[height]}
+
+
+def test_a_legend_of_long_names_stays_inside_a_small_picture(monkeypatch):
+    ends = []
+    monkeypatch.setattr(
+        drawn_detections,
+        "write_text",
+        lambda picture, text, at_xy, colour, size: ends.append(at_xy[0] + lettering.text_width(text, size)),
+    )
+    ids = np.repeat([[1], [2]], 32, axis=0).repeat(64, axis=1)
+    Drawer((64, 64), LONG).draw(np.zeros((64, 64, 3), np.uint8), None, SemanticMap(ids, ("background", *LONG)))
+    assert ends
+    assert max(ends) <= 64
+
+
+def test_a_sheet_of_tiny_pictures_is_enlarged():
+    tiny = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    sheet = Sheet("a", "augment", "title", [Cell(tiny, "x")])
+    painted = paint_sheet(sheet)
+    # Each of its pixels is a square of 80.
+    assert (painted == tiny[1, 1]).all(axis=2).sum() == 80 * 80

@@ -12,7 +12,7 @@ from PIL import Image
 from sightline import Model, evaluate_boxes, read_dataset, show
 from sightline.audit.splits import hold_out
 from sightline.cli.main import main
-from sightline.core.errors import ConfigError, DataError, ModelError
+from sightline.core.errors import ConfigError, DataError, ModelError, SourceError
 from sightline.core.frames import Frame, SemanticMap
 from sightline.core.predictions import Predictions
 from sightline.synth import generate
@@ -56,7 +56,7 @@ def test_what_cannot_be_done_is_one_sentence(detector, tmp_path):
         untrained.predict(WHITE)
     with pytest.raises(ModelError, match=r"only weights \(\.safetensors\) can be exported"):
         Model(detector).export(data=tmp_path)
-    with pytest.raises(ConfigError, match="a pattern must fit a file"):
+    with pytest.raises(SourceError, match="a pattern must fit files"):
         Model(detector).predict(str(tmp_path / "*.bmp"))
     with pytest.raises(ConfigError, match="a source must be a picture, a path or a list"):
         Model(detector).predict(7)

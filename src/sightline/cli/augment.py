@@ -11,7 +11,7 @@ from sightline.cli.console import (
     DataFormat,
     DataPath,
     JsonFlag,
-    check_json_name,
+    check_json_out,
     give_result,
     note,
     progress_bar,
@@ -67,7 +67,7 @@ def augment(
     out
         Write the result as JSON to this file.
     """
-    check_json_name(out)
+    check_json_out(out)
     whole = read_dataset(data, format=data_format)
     if out is not None:
         refuse_overwriting([out], chain([] if config is None else [config], dataset_files(whole, data)))

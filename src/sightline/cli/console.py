@@ -17,9 +17,10 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from sightline.core.errors import ConfigError
-from sightline.core.files import format_cell, plain, write_json_atomic
+from sightline.core.files import check_writable, format_cell, plain, write_json_atomic
 from sightline.core.process import Progress
 from sightline.core.text import printable
+from sightline.data import FORMAT_NAMES
 
 if TYPE_CHECKING:
     from sightline.core.results import Result
@@ -34,7 +35,7 @@ __all__ = [
     "JsonFlag",
     "TrainWatcher",
     "Workers",
-    "check_json_name",
+    "check_json_out",
     "emit_json",
     "fail",
     "give_result",
@@ -51,7 +52,10 @@ INTERRUPTED = 130  # the shell's code for a process ended by Ctrl-C
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """A number of things there must be at least one of."""
 DataPath = Annotated[str, Parameter(help="Path of the data set.")]
-DataFormat = Annotated[str | None, Parameter(help="Format of the data; found out without it.")]
+DataFormat = Annotated[
+    str | None,
+    Parameter(help=f"Format of the data, found out without it: {', '.join(FORMAT_NAMES)}, or a plug-in's."),
+]
 Workers = Annotated[Count, Parameter(help="Threads that read files.")]
 
 
@@ -92,10 +96,13 @@ def emit_json(value: object) -> None:
     sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=not keeps_all, allow_nan=False) + "\n")
 
 
-def check_json_name(out: str | None) -> None:
-    """ConfigError, before any work, for an `--out` that is no name of a JSON file."""
-    if out is not None and Path(out).suffix.lower() != ".json":
+def check_json_out(out: str | None) -> None:
+    """ConfigError or OSError, before any work, for an `--out` that is no name of a JSON file or cannot be written."""
+    if out is None:
+        return
+    if Path(out).suffix.lower() != ".json":
         raise ConfigError(f"--out must name a file that ends in .json, got '{out}'")
+    check_writable([out])
 
 
 def give_result(result: "Result", show: Callable[[], None], *, out: str | None, json: bool) -> None:

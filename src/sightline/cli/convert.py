@@ -46,8 +46,8 @@ def convert(
     verify
         Read the result back and check that images and objects reconcile; not without the images.
     """
-    if to not in WRITTEN_NAMES:
-        raise ConfigError(unknown_name("format to write", to, WRITTEN_NAMES))
+    if to not in sightline.data.written_formats():
+        raise ConfigError(unknown_name("format to write", to, sightline.data.written_formats()))
     check_new_folder(out)
     dataset = sightline.data.read_dataset(data, format=format, task=task)
     with atomic_folder(out) as folder, _named(folder, out):

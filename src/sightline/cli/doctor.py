@@ -12,11 +12,19 @@ import numba
 
 import sightline
 from sightline.cli.console import JsonFlag, emit_json, show_table
+from sightline.core.errors import ConfigError
 from sightline.core.kernels import cache_folder
+from sightline.core.plugins import find_installed, list_plugins, load_installed
 from sightline.core.runs import hardware, package_versions
 
 __all__ = ["doctor"]
 
+_REGISTRIES = [
+    ("sightline.data", "FORMATS"),
+    ("sightline.track", "TRACKERS"),
+    ("sightline.evaluate", "METRICS"),
+    ("sightline.infer", "SINKS"),
+]
 _CODECS = {"h264": "libx264", "av1": "libsvtav1", "vp9": "libvpx-vp9", "mpeg4": "mpeg4"}
 _PACKAGES = ("numpy", "polars", "numba", "opencv-python-headless", "av", "hotcoco", "onnxruntime", "supervision")
 # torchvision is built against one torch: minor versions move together, 2.14 with 0.29.
@@ -36,6 +44,7 @@ class Check:
 def doctor(*, json: JsonFlag = False) -> int:
     """Check the environment; exit code 1 when something needed is broken."""
     checks = [_python(), *_packages(), _opencv_builds(), _torch(), _processor(), _threads(), _codecs(), _kernel_cache()]
+    checks += _plugins()
     well = all(check.ok for check in checks)
     if json:
         emit_json({"ok": well, "checks": checks, "hardware": hardware()})
@@ -135,3 +144,20 @@ def _kernel_cache() -> Check:
         return Check("kernel cache", "nowhere: kernels are compiled anew in each run", True, do)
     beside = Path(folder).is_relative_to(Path(sightline.__file__).parent)
     return Check("kernel cache", "beside the package" if beside else folder, True)
+
+
+def _plugins() -> list[Check]:
+    """A row for each plug-in, broken ones too; all of ours are loaded first, so that a name taken twice shows."""
+    for package, registry in _REGISTRIES:
+        getattr(importlib.import_module(package), registry)
+    broken = []
+    for entry in find_installed():
+        try:
+            load_installed(entry)
+        except ConfigError as error:
+            broken.append(Check(f"plug-in {entry.name}", error.sentence(), False, "mend or uninstall it"))
+    sound = [
+        Check(f"plug-in {p.name}", f"{p.origin}: {', '.join(' '.join(entry) for entry in p.adds)}", True)
+        for p in list_plugins()
+    ]
+    return [*sound, *broken] or [Check("plug-ins", "none", True)]

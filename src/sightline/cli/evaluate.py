@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from pydantic import Field
+from pydantic import Field, field_validator
 
 import sightline.audit
 import sightline.audit.splits
@@ -21,8 +21,8 @@ import sightline.track
 from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table, warn
 from sightline.core.config import Config
 from sightline.core.division import Division
-from sightline.core.errors import ConfigError
-from sightline.core.files import refuse_overwriting, write_json_atomic
+from sightline.core.errors import ConfigError, unknown_name
+from sightline.core.files import check_writable, refuse_overwriting, write_json_atomic
 from sightline.core.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -42,10 +42,16 @@ class NetworkOptions(Config):
 
     device: str = Field(
         default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?|\d+)$",
         description="Where a torch model runs: auto, cpu, cuda, or the number of a CUDA device.",
     )
     threads: int | None = Field(default=None, ge=1, description="Threads the network may use.")
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|\d+", value):
+            raise ValueError("must be auto, cpu, cuda or the number of a CUDA device")
+        return value
 
 
 class EvaluateOptions(NetworkOptions, Division):
@@ -64,7 +70,7 @@ class EvaluateOptions(NetworkOptions, Division):
     )
     track: str | None = Field(
         default=None,
-        description="Name of a tracker: sequences are tracked and HOTA, CLEAR and Identity are measured.",
+        description="Name of a tracker, as kalman-iou: sequences are tracked, and HOTA, CLEAR and Identity measured.",
     )
     preprocessing: Literal["none", "mot15", "mot17", "mot20"] | None = Field(
         default=None,
@@ -89,8 +95,8 @@ _WRITTEN = ("tracking.json", "evaluation.json", "predictions.parquet")
 
 
 def evaluate(
-    *,
     data: DataPath,
+    *,
     model: str | None = None,
     predictions: str | None = None,
     options: Annotated[EvaluateOptions, Parameter(name="*")] = EvaluateOptions(),  # noqa: B008 - frozen
@@ -116,6 +122,11 @@ def evaluate(
     conf, track = options.conf, options.track
     if (model is None) == (predictions is None) or (track is not None and model is None):
         raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
+    if track is not None and track not in sightline.track.TRACKERS:
+        raise ConfigError(unknown_name("tracker", track, sightline.track.TRACKERS))
+    if model is not None and options.iou_type == "segm":
+        do = "leave it out, or give masks that were found elsewhere with --predictions"
+        raise ConfigError("--iou-type segm is for predictions with masks of objects, got a model", where=model, do=do)
     if predictions is not None and options.model_fields_set & {"batch", "device", "threads"}:
         raise ConfigError("--batch, --device and --threads are for a model to run, got --predictions")
     whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
@@ -123,6 +134,7 @@ def evaluate(
     divided = _divide(whole_set, options, predictor)
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
     if out is not None:
+        check_writable(Path(out) / name for name in _WRITTEN)
         inputs = sightline.data.dataset_files(dataset, data)
         refuse_overwriting((Path(out) / name for name in _WRITTEN), inputs if model is None else [model, *inputs])
     if options.best_conf and (conf is not None or track is not None):
@@ -137,6 +149,8 @@ def evaluate(
     result = _beside_baseline(result, divided, dataset, predictor)
     if model is not None:
         result = replace(result, conventions=result.conventions | {"model_file": model})
+    if found is not None:  # MOTChallenge text alone is measured without a table of predictions
+        result = sightline.evaluate.with_added_metrics(result, dataset, found)
     if out is not None:
         _write(Path(out), dataset, result, found, predictions)
     _show(result, json)

@@ -17,8 +17,8 @@ __all__ = ["export", "parity_images"]
 
 def export(
     model: str,
-    *,
     data: str,
+    *,
     out: str | None = None,
     images: Count = 8,
     record: str | None = None,

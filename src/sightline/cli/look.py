@@ -15,6 +15,7 @@ import sightline.report
 from sightline.cli.console import Count, DataFormat, DataPath, JsonFlag, emit_json, note, progress_bar, show_table
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
+from sightline.core.files import check_writable
 from sightline.core.findings import Finding
 from sightline.draw.look import LookOptions
 
@@ -75,6 +76,8 @@ def look(
         raise ConfigError("settings of training belong to --augment, got them without it", do="add --augment")
     if augment and (finding is not None or audit is not None):
         raise ConfigError("--augment shows images as in training, got it together with findings", do="look twice")
+    if out is not None:
+        check_writable([Path(out) / "look.json"])
     whole = sightline.data.read_dataset(data, format=data_format)
     dataset = whole if split is None else whole.split(split)
     findings = _findings(whole, audit, finding, workers)

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -10,15 +11,10 @@ from typing import NoReturn
 import cyclopts
 
 import sightline
-from sightline.cli.console import INTERRUPTED, STDERR, fail, open_streams
-from sightline.core.errors import (
-    ConfigError,
-    InputError,
-    MissingExtraError,
-    SightlineError,
-    unknown_name,
-    value_sentence,
-)
+from sightline.cli.console import INTERRUPTED, STDERR, fail, note, open_streams
+from sightline.cli.habits import Option, in_our_words, our_verb, take_plugins
+from sightline.core.errors import ConfigError, InputError, MissingExtraError, SightlineError, value_sentence
+from sightline.core.plugins import blame, load_all, load_plugin
 from sightline.core.process import read_launch
 
 __all__ = ["build_app", "main"]
@@ -44,8 +40,15 @@ VERBS = {
     "run": ("run:run", "Run a model on images, a video or a camera, with tracking."),
     "report": ("report:report", "Write one offline HTML page of a run."),
 }
+_EPILOGUE = (
+    "Every verb takes --json, and --plugin FILE: a Python file that adds formats, models, trackers, metrics, outputs; "
+    "installed ones are found by themselves. What is written --key VALUE may be written key=VALUE."
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_WRONG_PLACE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.EIO, errno.EOPNOTSUPP),  # of a place that goes, fails or takes no files
+)
 _EXTRA_OF = {
     "torch": "train",
     "torchvision": "train",
@@ -61,6 +64,7 @@ def build_app() -> cyclopts.App:
         name="sightline",
         version=sightline.__version__,
         help="From labelled images or video to a vision system one can defend.",
+        help_epilogue=_EPILOGUE,
         help_format="plaintext",
         suppress_keyboard_interrupt=False,  # `main` says that it was interrupted
     )
@@ -74,8 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        app = build_app()
+        words, plugins = take_plugins(words)
+        words = _read(words, plugins, app)
         _check_launch(words)
-        code = build_app()(
+        code = app(
             words,
             exit_on_error=False,
             print_error=False,
@@ -85,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except SightlineError as error:
         fail(error.block(), error.exit_code)
     except cyclopts.CycloptsError as error:
-        fail(_usage_sentence(error), InputError.exit_code)
+        fail(_usage_sentence(error, words), InputError.exit_code)
     except ImportError as error:
         missing = _missing_module(error)
         if missing not in _EXTRA_OF:
@@ -104,7 +111,42 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if error.errno not in (*_FULL, *_WRONG_PLACE):
             raise
         fail(f"{error.filename or 'output'}: cannot be written or read ({error.strerror}).", InputError.exit_code)
+    except Exception as error:
+        at_fault = blame(error)
+        if at_fault is None:
+            raise
+        fail(str(at_fault), at_fault.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _read(words: list[str], plugins: Sequence[str], app: cyclopts.App) -> list[str]:
+    """Load the plug-ins, and put what was typed into the words of a verb; help needs neither."""
+    if not words or not {"--help", "-h", "--version"}.isdisjoint(words) or words[0].startswith("-"):
+        return words
+    words, renamed = our_verb(words, VERBS)
+    verb = words[0]
+    if verb == "doctor":  # lists the installed ones, broken or not
+        for file in plugins:
+            load_plugin(file)
+    else:
+        load_all(plugins)
+    arguments = app[verb].assemble_argument_collection(parse_docstring=False)
+    options = {
+        name[2:]: Option(
+            is_flag=argument.token_count()[0] == 0 or (bool(argument.negatives) and not argument.token_count()[1]),
+            takes_several=argument.token_count()[1],
+            is_own=not argument.keys,
+            has_negative=f"--no-{name[2:]}" in argument.names,
+        )
+        for argument in arguments
+        for name in argument.names
+        if name.startswith("--")
+    }
+    has_settings = any(argument.name == "ASSIGNMENTS" for argument in arguments)
+    words, other = in_our_words(words, options, has_settings=has_settings)
+    if renamed or other:
+        note(f"here this is: sightline {shlex.join(words)}")
+    return words
 
 
 def _check_launch(words: Sequence[str]) -> None:
@@ -127,9 +169,7 @@ def _missing_module(error: BaseException | None) -> str:
     return ""
 
 
-def _usage_sentence(error: cyclopts.CycloptsError) -> str:
-    if isinstance(error, cyclopts.UnknownCommandError):
-        return unknown_name("verb", (error.unused_tokens or [""])[0], VERBS) + "."
+def _usage_sentence(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
     cause = error.__cause__
     pydantic = sys.modules.get("pydantic")  # loaded by the verbs that have options of its kind
     if pydantic is not None and isinstance(cause, pydantic.ValidationError):
@@ -138,4 +178,5 @@ def _usage_sentence(error: cyclopts.CycloptsError) -> str:
             r"^'([\w.]+)'", lambda m: f"--{m[1].replace('_', '-')}", value_sentence(cause.errors(include_url=False)[0])
         )
         return f"{named}."
-    return f"{' '.join(str(error).split())} See 'sightline --help'."
+    verb = next((f"{word} " for word in words[:1] if word in VERBS), "")
+    return f"{' '.join(str(error).split())} See 'sightline {verb}--help'."

@@ -14,7 +14,8 @@ from sightline.cli.console import (
     progress_bar,
     show_table,
 )
-from sightline.core.files import refuse_overwriting
+from sightline.core.errors import DataError
+from sightline.core.files import check_writable, refuse_overwriting
 from sightline.data import dataset_files, read_dataset
 from sightline.report import CardText, write_card, write_report, write_template
 
@@ -35,7 +36,10 @@ def report(run: str, *, out: str | None = None, data: str | None = None, json: J
     data
         Where the data set lies now, if no longer where the run says.
     """
+    if data is not None and not Path(data).exists():
+        raise DataError("a data set must exist, got no such file or folder", where=data)
     if out is not None:
+        check_writable([out])
         refuse_overwriting([out], (file for file in Path(run).rglob("*") if file.name != "report.html"))
     result = write_report(run, out, data=data)
     if json:
@@ -76,6 +80,7 @@ def card(
         write_template(file, dataset.class_names)
         note(f"written: {file}; fill it in and give it with --describe")
         return 0
+    check_writable(Path(out) / name for name in _CARD)
     text = CardText() if describe is None else CardText.read(describe)
     text.check_classes(dataset.class_names, where=describe)
     if audit is not None:

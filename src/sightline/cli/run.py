@@ -1,6 +1,6 @@
 """`sightline run`."""
 
-import glob
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,18 +19,17 @@ from sightline.cli.console import (
     note,
     progress_bar,
     show_table,
+    warn,
 )
 from sightline.cli.evaluate import NetworkOptions
 from sightline.core.errors import ConfigError, SourceError, unknown_name
-from sightline.core.files import refuse_overwriting, write_json_atomic
+from sightline.core.files import check_writable, refuse_overwriting, write_json_atomic
 from sightline.core.runs import RunFolder
 
 if TYPE_CHECKING:
     from sightline.infer import NetworkPredictor, RunResult
 
 __all__ = ["run"]
-
-Output = Literal["video", "pictures", "jsonl", "csv", "txt", "masks", "mot", "coco", "parquet", "association"]
 
 
 class RunOptions(NetworkOptions):
@@ -40,11 +39,22 @@ class RunOptions(NetworkOptions):
         default=None,
         description="Follow objects over time; without it whatever has a time is tracked, stills are not.",
     )
-    tracker: str = Field(default="kalman-iou", description="Name of the tracker.")
+    tracker: str = Field(
+        default="kalman-iou", description="Name of the tracker: kalman-iou, or one of a plug-in (doctor lists them)."
+    )
     tracker_settings: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = Field(
         default=(), description="Settings of the tracker as name=value, such as max_age_s=1 or motion.velocity_noise=1."
     )
-    conf: float | None = Field(default=None, description="Least score; the model's own operating point without it.")
+    conf: float | None = Field(
+        default=None,
+        description="Least score, 0 to 1; the model's own operating point without it. Of label maps of two classes the "
+        "least probability of the foreground; without it the likelier class.",
+    )
+    imgsz: str | None = Field(
+        default=None,
+        description="Size the network is fed at in place of its own, one side or HEIGHTxWIDTH, of weights "
+        "(.safetensors): its numbers hold for its own.",
+    )
     iou: float | None = Field(default=None, description="Greatest IoU two kept boxes of a class may have.")
     max_det: int | None = Field(default=None, ge=1, description="Most detections per frame.")
     classes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = Field(
@@ -70,7 +80,7 @@ def run(
     source: str,
     *sources: str,
     out: str = "outputs",
-    save: Annotated[tuple[Output, ...], Parameter(negative="")] = (),
+    save: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
     options: Annotated[RunOptions, Parameter(name="*")] = RunOptions(),  # noqa: B008 - frozen
     json: JsonFlag = False,
 ) -> int:
@@ -81,42 +91,78 @@ def run(
     model
         A .safetensors or .onnx file of ours.
     source
-        Image, folder, MOTChallenge sequence, video file, pattern such as 'clips/*.mp4', or the number of a camera.
+        Image, folder (with its sub-folders: pictures, videos, MOTChallenge sequences), video file, pattern such as
+        'clips/*.mp4', or the number of a camera.
     sources
         More of them, one after the other; each has outputs and a record of its own name.
     out
         Folder for the outputs and video.json, the record of the run (of several `<name>-video.json`).
     save
         What to write: video, pictures, jsonl, csv, txt (YOLO text), masks (of label maps), mot, coco, parquet,
-        association (why each match was made). Without it jsonl, and a video or, of stills, pictures.
+        association (why each match was made), or an output of a plug-in. Without it jsonl, and a video or, of stills,
+        pictures.
     options
         How the model runs, and what is followed.
     """
-    places = [place for spec in (source, *sources) for place in _matching(spec)]
+    for kind in save:
+        if kind not in sightline.infer.SINKS:
+            raise ConfigError(unknown_name("output", kind, sightline.infer.SINKS))
+    size_hw = None if options.imgsz is None else _size(options.imgsz)
+    if options.tracker not in sightline.track.TRACKERS:
+        raise ConfigError(unknown_name("tracker", options.tracker, sightline.track.TRACKERS))
+    places = [place for spec in (source, *sources) for place in sightline.infer.sources.find_sources(spec)]
     if options.record is not None and len(places) > 1:
         raise ConfigError(f"--record must be given with one source, got {len(places)}")
+    check_writable([Path(out) / "video.json"])
     keep = RunFolder.open(options.record) if options.record is not None else None
-    predictor = sightline.infer.open_predictor(
-        model,
-        conf=options.conf,
-        iou=options.iou,
-        max_det=options.max_det,
-        device=options.device,
-        threads=options.threads,
-    )
-    if predictor.task == "semantic" and (options.conf, options.iou, options.max_det) != (None, None, None):
-        raise ConfigError("--conf, --iou and --max-det are for detections, got a model of label maps", where=model)
-    results = []
+    predictor = _opened(model, options, size_hw)
+    results: list[RunResult] = []
+    failed: list[str] = []
     for place, stem in zip(places, _stems(places), strict=True):
         name = "video.json" if len(places) == 1 else f"{stem}-video.json"
         records = [Path(out) / name, *([] if keep is None else [keep.path / name])]
-        results.append(_run_one(predictor, place, stem, records, (model, Path(out), save), options))
+        try:
+            results.append(_run_one(predictor, place, stem, records, (model, Path(out), save), options))
+        except SourceError as error:
+            if len(places) == 1:
+                raise
+            failed.append(place)
+            warn(f"{error} The other sources go on.")
+            continue
         _show(results[-1], json)
         if results[-1].interrupted:
             break
     if json:
         emit_json(results[0] if len(places) == 1 else results)
+    if failed and not (options.skip_damaged and results):
+        what = f"every source must be one that can be read to its end, got {len(failed)} of {len(places)} that are not"
+        raise SourceError(f"{what}: {', '.join(failed)}", do="mend or remove them, or add --skip-damaged")
     return _finish(results[-1])
+
+
+def _opened(model: str, options: RunOptions, size_hw: tuple[int, int] | None) -> "NetworkPredictor":
+    predictor = sightline.infer.open_predictor(
+        model,
+        conf=options.conf,
+        iou=options.iou,
+        max_det=options.max_det,
+        size_hw=size_hw,
+        device=options.device,
+        threads=options.threads,
+    )
+    if predictor.task != "semantic":
+        return predictor
+    if (options.iou, options.max_det) != (None, None):
+        raise ConfigError("--iou and --max-det are for detections, got a model of label maps", where=model)
+    return predictor if options.conf is None else predictor.at_foreground(options.conf)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """`320`, `320x480` or `320,480` as (height, width)."""
+    sides = re.fullmatch(r"(\d{1,5})(?:[x,](\d{1,5}))?", text.lower().replace(" ", ""))
+    if sides is None:
+        raise ConfigError(f"--imgsz must be one side or HEIGHTxWIDTH in pixels, got '{text}'")
+    return int(sides[1]), int(sides[2] or sides[1])
 
 
 def _run_one(
@@ -124,7 +170,7 @@ def _run_one(
     place: str,
     stem: str,
     records: list[Path],
-    given: tuple[str, Path, tuple[Output, ...]],
+    given: tuple[str, Path, tuple[str, ...]],
     options: RunOptions,
 ) -> "RunResult":
     model, out, save = given
@@ -156,16 +202,6 @@ def _run_one(
     for record in records:
         write_json_atomic(record, result)
     return result
-
-
-def _matching(spec: str) -> list[str]:
-    """The files a pattern stands for, in order; what is there, or is no pattern, stands for itself."""
-    if not glob.has_magic(spec) or "://" in spec or Path(spec).exists():
-        return [spec]
-    found = sorted(glob.glob(spec, recursive=True))  # noqa: PTH207 - patterns may be absolute
-    if not found:
-        raise SourceError("a pattern must fit files, got one that fits none", where=spec)
-    return found
 
 
 def _stems(places: list[str]) -> list[str]:

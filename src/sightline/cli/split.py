@@ -20,6 +20,7 @@ from sightline.cli.console import (
 )
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError
+from sightline.core.files import check_writable
 
 if TYPE_CHECKING:
     from sightline.audit.splits import SplitOptions, SplitResult
@@ -163,6 +164,7 @@ def _stratify(text: str | None) -> tuple[str, ...] | None:
 def _refuse_overwriting(out: Path, data: str, options: "SplitOptions", previous: str | None) -> None:
     """The files of the division given with --previous are replaced, and nothing else."""
     *descriptions, table = sightline.audit.splits.split_files(out, options.folds, data)
+    check_writable([*descriptions, table])
     there = [file for file in (*descriptions, table) if file.exists()]
     if there and (
         previous is None or sightline.data.absolute(Path(previous)) not in map(sightline.data.absolute, descriptions)

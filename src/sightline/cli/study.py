@@ -10,7 +10,7 @@ from sightline.cli.console import (
     Count,
     JsonFlag,
     TrainWatcher,
-    check_json_name,
+    check_json_out,
     emit_json,
     give_result,
     note,
@@ -18,7 +18,7 @@ from sightline.cli.console import (
     show_table,
 )
 from sightline.cli.train import TrainOptions, parse_assignments, settings_given, show_ablation
-from sightline.core.files import refuse_overwriting
+from sightline.core.files import check_writable, refuse_overwriting
 from sightline.data import dataset_files, read_dataset
 from sightline.report import write_study_page
 from sightline.train import Ablation, Profile, Tuning, profile_training, run_tuning
@@ -49,7 +49,7 @@ def ablate(
     jobs
         Runs at a time, each in a process with its share of the cores.
     """
-    target = Path(out) if out is not None else Path("runs") / Path(file).stem
+    target = _target(file, out)
     overrides = _overrides(assignments, data)
     title = f"Ablation: {Path(file).stem}"
     show_ablation(title, Ablation.read(file), target, jobs=jobs, where=file, json=json, overrides=overrides)
@@ -76,7 +76,7 @@ def tune(
     out
         Folder of the study; runs/<name of the file> without it.
     """
-    target = Path(out) if out is not None else Path("runs") / Path(file).stem
+    target = _target(file, out)
     with TrainWatcher() as watcher:
         result = run_tuning(
             Tuning.read(file),
@@ -93,6 +93,13 @@ def tune(
     show_table("trials, best first", tuple(result.table.columns), result.table.rows())
     note(f"best settings: {target / 'best.yaml'}; page: {page}")
     return 0
+
+
+def _target(file: str, out: str | None) -> Path:
+    """The folder of a study; OSError, before any work, where nothing can be written in it."""
+    target = Path(out) if out is not None else Path("runs") / Path(file).stem
+    check_writable([target / "study.json"])
+    return target
 
 
 def _overrides(assignments: tuple[str, ...], data: str | None) -> dict[str, Any]:
@@ -124,7 +131,7 @@ def profile(
     out
         Write the result as JSON to this file.
     """
-    check_json_name(out)
+    check_json_out(out)
     settings = settings_given(options, assignments, config)
     if out is not None and Path(out).exists():
         place = settings.data.path

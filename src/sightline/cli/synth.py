@@ -1,5 +1,6 @@
 """`sightline synth` and `sightline drill`: generated data, and the audit tested on it."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -8,6 +9,7 @@ from pydantic import Field
 from sightline.cli.console import JsonFlag, emit_json, note, progress_bar, show_line, show_table
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError, at
+from sightline.core.files import check_writable
 from sightline.synth import generate
 from sightline.synth.faults import plant_faults, run_drill
 
@@ -53,6 +55,7 @@ def synth(
     fault
         Plant the fault of this finding code into a small data set of the kind it needs; only --seed goes with it.
     """
+    check_writable([Path(out) / "synth.json"])
     if fault is not None:
         _refuse_beside_fault(options)
         return _plant(fault, out, options.seed, json)

@@ -14,6 +14,7 @@ from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note
 from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
+from sightline.models import MODELS
 from sightline.report import write_study_page
 from sightline.train import (
     SHORT_NAMES,
@@ -45,6 +46,11 @@ def _options() -> dict[str, Any]:
     for name, field in TrainConfig.model_fields.items():
         if name not in {section for section, _ in SHORT_NAMES.values()}:
             fields[name] = (field.annotation, field)
+    annotation, named = fields["model"]
+    fields["model"] = (
+        annotation,
+        pydantic.Field(default=None, description=f"{named.description}: {', '.join(MODELS)}"),
+    )
     fields["imgsz"] = (str | tuple[int, int] | None, fields["imgsz"][1])
     return fields
 
@@ -116,6 +122,7 @@ def train(
 
 def settings_given(options: Any, assignments: tuple[str, ...], config: str | None) -> TrainConfig:
     """The settings of a run from options, KEY=VALUE texts and a file; ConfigError for what cannot be used."""
+    assignments = _with_data(assignments)
     values = settings_of(read_yaml(config), config) if config is not None else {}
     flags = options.model_dump(exclude_unset=True) if options is not None else {}
     values = merge_settings(values, parse_assignments(assignments, flags))
@@ -123,6 +130,14 @@ def settings_given(options: Any, assignments: tuple[str, ...], config: str | Non
         if (values.get(section) or {}).get(name) is None:
             raise ConfigError(f"--{key} must be given, got nothing", do="see 'sightline train --help'")
     return TrainConfig.load(values, where=config)
+
+
+def _with_data(assignments: tuple[str, ...]) -> tuple[str, ...]:
+    """The one word that is no KEY=VALUE is the data set, as it is for the other verbs."""
+    places = [text for text in assignments if "=" not in text]
+    if len(places) > 1:
+        raise ConfigError(f"one data set must be given, and settings as KEY=VALUE, got {' '.join(map(repr, places))}")
+    return tuple(f"data={text}" if text in places else text for text in assignments)
 
 
 def parse_assignments(assignments: Sequence[str], options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -135,10 +150,19 @@ def parse_assignments(assignments: Sequence[str], options: Mapping[str, Any] | N
         if key in given:
             raise ConfigError(f"a setting must be given once, got '{key}' twice")
         try:
-            given[key] = yaml.safe_load(value)
+            given[key] = _listed(key, yaml.safe_load(value))
         except yaml.YAMLError:
             raise ConfigError(f"the value of '{key}' must be a number, a word or a [list], got '{value}'") from None
     return settings_of(given)
+
+
+def _listed(key: str, value: Any) -> Any:
+    """A list where the setting is one and a word, or words with commas, are given: loggers=tensorboard,mlflow."""
+    section, name = SHORT_NAMES.get(key, (key.partition(".")[0], key.partition(".")[2]))
+    group = getattr(TrainConfig.model_fields.get(section), "annotation", None)
+    field = getattr(group, "model_fields", {}).get(name)
+    takes_several = field is not None and str(field.annotation).startswith("tuple[") and "..." in str(field.annotation)
+    return [part.strip() for part in value.split(",")] if takes_several and isinstance(value, str) else value
 
 
 def _interruptible(work: Callable[[], TrainResult], run: str, watcher: Watcher) -> TrainResult:

@@ -8,7 +8,15 @@ if TYPE_CHECKING:
     from sightline.data.class_masks import BACKGROUND_NAMES, ClassMask, examine_class_mask, read_class_mask
     from sightline.data.codes import CODES, finding, images_of_findings
     from sightline.data.description import DESCRIPTION_NAME, Description
-    from sightline.data.doors import FORMATS, dataset_files, detect_format, entry_lines, read_dataset, write_dataset
+    from sightline.data.doors import (
+        FORMATS,
+        dataset_files,
+        detect_format,
+        entry_lines,
+        read_dataset,
+        write_dataset,
+        written_formats,
+    )
     from sightline.data.formats import FORMAT_NAMES, WRITTEN_NAMES
     from sightline.data.formats.mot.sequence import read_mot_txt, write_mot_txt
     from sightline.data.image_names import ImageNames
@@ -46,6 +54,7 @@ __all__ = [
     "write_dataset",
     "write_mot_predictions",
     "write_mot_txt",
+    "written_formats",
 ]
 
 __getattr__, __dir__ = door(__name__)

@@ -16,6 +16,7 @@ from sightline.core.dataset import OBJECTS_SCHEMA, TASKS, Dataset, Task
 from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.core.findings import Finding
 from sightline.core.frames import mask_files, picture_file
+from sightline.core.plugins import open_registry
 from sightline.core.process import Progress
 from sightline.data import formats
 from sightline.data.codes import finding
@@ -30,7 +31,16 @@ from sightline.data.joining import join_splits, splits_of_folders
 from sightline.data.layout import JUNK_FOLDERS, absolute, list_files
 from sightline.data.unknown import describe_unknown
 
-__all__ = ["FORMATS", "Format", "dataset_files", "detect_format", "entry_lines", "read_dataset", "write_dataset"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "dataset_files",
+    "detect_format",
+    "entry_lines",
+    "read_dataset",
+    "write_dataset",
+    "written_formats",
+]
 
 
 _DATA_FILES = ("data.yaml", "data.yml", "dataset.yaml", "config.yaml")
@@ -80,7 +90,15 @@ def _load(name: str) -> Format:
     return Format(reader.LOOKED_FOR, reader.detect, reader.read, getattr(writer, "write", None), lines)
 
 
-FORMATS: Mapping[str, Format] = MappingProxyType({name: _load(name) for name in formats.FORMAT_NAMES})
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    open_registry("format", {name: _load(name) for name in formats.FORMAT_NAMES}, lambda entry: Format(**entry))
+)
+"""Every format by name; a plug-in's comes by `register_format`."""
+
+
+def written_formats() -> list[str]:
+    """The names of the formats that `write_dataset` takes."""
+    return [name for name, known in FORMATS.items() if known.write is not None]
 
 
 def read_dataset(path: str | Path, *, format: str | None = None, task: Task | None = None) -> Dataset:  # noqa: A002
@@ -141,7 +159,7 @@ def write_dataset(
     """
     write = FORMATS[format].write if format in FORMATS else None
     if write is None:
-        raise ConfigError(unknown_name("format to write", format, formats.WRITTEN_NAMES))
+        raise ConfigError(unknown_name("format to write", format, written_formats()))
     dataset = _without_groups(dataset)
     dataset, losses = _boxes_alone(dataset) if dataset.task == "detect" else (dataset, [])
     return [*losses, *write(dataset, absolute(Path(path)), copy_images=copy_images, progress=progress)]

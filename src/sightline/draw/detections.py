@@ -10,6 +10,7 @@ import supervision as sv
 
 from sightline.core.frames import SemanticMap
 from sightline.data import BACKGROUND_NAMES
+from sightline.draw.lettering import Tag, fit_text, text_width, write_tags, write_text
 
 __all__ = ["PALETTE", "Drawer", "class_colours", "palette_colour"]
 
@@ -20,6 +21,8 @@ PALETTE = sv.ColorPalette.from_hex([
 ])  # fmt: skip
 """Colours by class id or track id, repeated when there are more."""
 _REFERENCE_HEIGHT = 720.0  # the size the line widths below are meant for
+_SCALES = 0.55, 8.0
+_LETTER_PX = 17
 _TRACE_FRAMES = 40
 _TINT = 0.45
 _HATCH, _HATCH_STEP = (128, 128, 128), 8
@@ -33,20 +36,10 @@ class Drawer:
 
     def __init__(self, size_hw: tuple[int, int], class_names: Sequence[str]) -> None:
         self.class_names = tuple(class_names)
-        scale = float(np.clip(min(size_hw) / _REFERENCE_HEIGHT, 0.55, 3.0))
-        self._scale = scale
-        self._annotators = {
-            by: (
-                sv.BoxAnnotator(PALETTE, thickness=max(1, round(2 * scale + 0.3)), color_lookup=lookup),
-                sv.LabelAnnotator(
-                    PALETTE,
-                    color_lookup=lookup,
-                    text_color=sv.Color.BLACK,
-                    text_scale=max(0.36, 0.5 * scale),
-                    text_thickness=max(1, round(1.1 * scale)),
-                    text_padding=max(2, round(4 * scale)),
-                ),
-            )
+        scale = float(np.clip(min(size_hw) / _REFERENCE_HEIGHT, *_SCALES))
+        self._scale, self._letter_px = scale, round(_LETTER_PX * scale)
+        self._boxes = {
+            by: sv.BoxAnnotator(PALETTE, thickness=max(1, round(2 * scale + 0.3)), color_lookup=lookup)
             for by, lookup in (("class", sv.ColorLookup.CLASS), ("track", sv.ColorLookup.TRACK))
         }
         self._trace = sv.TraceAnnotator(
@@ -75,13 +68,21 @@ class Drawer:
         # The annotators think in BGR; a swapped copy is cheaper than swapped palettes are to explain.
         canvas: npt.NDArray[np.uint8] = np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), np.uint8)
         tracked = detections.tracker_id is not None and len(detections) > 0
-        boxes, labels = self._annotators["track" if tracked else "class"]
         if tracked:
             confirmed = np.flatnonzero(np.asarray(detections.tracker_id) >= 0)
             canvas = self._trace.annotate(canvas, detections.select(confirmed))
-        canvas = boxes.annotate(canvas, detections)
-        canvas = labels.annotate(canvas, detections, labels=self._captions(detections))
-        return np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB), np.uint8)
+        canvas = self._boxes["track" if tracked else "class"].annotate(canvas, detections)
+        drawn = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB), np.uint8)
+        boxes = np.asarray(detections.xyxy, np.float64)
+        ids = detections.tracker_id if tracked else detections.class_id
+        ids = np.zeros(len(boxes), np.int64) if ids is None else np.asarray(ids)
+        tags = [
+            Tag(text, (box[0], box[1], box[2], box[3]), palette_colour(int(i)))
+            for text, box, i in zip(self._captions(detections), boxes.tolist(), ids, strict=True)
+            if text
+        ]
+        write_tags(drawn, tags, boxes, letter_px=self._letter_px)
+        return drawn
 
     def _captions(self, detections: sv.Detections) -> list[str]:
         count = len(detections)
@@ -127,19 +128,19 @@ class Drawer:
 
     def _legend(self, drawn: Picture, shares: npt.NDArray[np.float64], names: Sequence[str], colours: Picture) -> None:
         present = [i for i in np.argsort(-shares, kind="stable").tolist() if shares[i] > 0]
-        step, font, size = round(24 * self._scale), cv2.FONT_HERSHEY_SIMPLEX, max(0.36, 0.5 * self._scale)
-        thickness = max(1, round(1.1 * self._scale))
-        for row, class_id in enumerate(present[: max(1, drawn.shape[0] // (2 * step))]):
-            text = f"{names[class_id]} {shares[class_id]:.1%}"
-            (width, height), base = cv2.getTextSize(text, font, size, thickness)
-            left, top = step // 3, step // 3 + row * step
-            bottom = top + step - 2
-            right = left + step + width + step // 3
+        size, step = self._letter_px, round(1.5 * self._letter_px)
+        margin = step // 3
+        for row, class_id in enumerate(present[: max(1, drawn.shape[0] // (3 * step))]):
+            share = f" {shares[class_id]:.1%}"
+            room = drawn.shape[1] - 2 * margin - step - margin
+            whole = names[class_id] + share
+            text = whole if text_width(whole, size) <= room else fit_text(names[class_id], room, size)
+            left, top = margin, margin + row * step
+            bottom, right = top + step - 2, left + step + text_width(text, size) + margin
             cv2.rectangle(drawn, (left, top), (right, bottom), (24, 24, 24), cv2.FILLED)
             swatch = tuple(int(c) for c in colours[class_id])
             cv2.rectangle(drawn, (left + 3, top + 3), (left + step - 5, bottom - 3), swatch, cv2.FILLED)
-            middle = (top + bottom + height - base // 2) // 2
-            cv2.putText(drawn, text, (left + step, middle), font, size, (245, 245, 245), thickness, cv2.LINE_AA)
+            write_text(drawn, text, (left + step, bottom - round(0.4 * size)), (245, 245, 245), size)
 
 
 def palette_colour(index: int) -> tuple[int, int, int]:

@@ -182,19 +182,32 @@ class Tag:
         return (text_width(self.text, LETTER_PX) + 2 * PADDING_PX) * TAG_PX
 
 
-def write_tags(picture: Picture, tags: Sequence[Tag], boxes_xyxy: Floats, taken: Sequence[Place] = ()) -> None:
+def write_tags(
+    picture: Picture,
+    tags: Sequence[Tag],
+    boxes_xyxy: Floats,
+    taken: Sequence[Place] = (),
+    *,
+    letter_px: int = LETTER_PX,
+) -> None:
     """Write the tags that find room, given all objects' boxes (N, 4) in the picture and the places that are `taken`.
 
     Small objects come first: their names have the fewest places.
     """
     taken = list(taken)
+    padding, height = _around(letter_px)
     for tag in sorted(tags, key=lambda t: _area(t.box_xyxy)):
-        text = fit_text(tag.text, round(picture.shape[1] * MAX_TAG_SHARE), LETTER_PX)
-        size = text_width(text, LETTER_PX) + 2 * PADDING_PX, TAG_PX
+        text = fit_text(tag.text, round(picture.shape[1] * MAX_TAG_SHARE), letter_px)
+        size = text_width(text, letter_px) + 2 * padding, height
         place = _best_place(tag.box_xyxy, size, picture.shape[:2], boxes_xyxy, np.array(taken).reshape(-1, 4))
         if place is not None:
-            _write(picture, text, place, tag.colour)
+            _write(picture, text, place, tag.colour, letter_px)
             taken.append(place)
+
+
+def _around(letter_px: int) -> tuple[int, int]:
+    """Room beside the letters of a tag and its height, in pixels, for letters of a size."""
+    return max(2, round(letter_px * PADDING_PX / LETTER_PX)), round(letter_px * TAG_PX / LETTER_PX)
 
 
 def write_corner(picture: Picture, text: str) -> None:
@@ -216,34 +229,30 @@ def _best_place(
     width, height = size_wh
     x1, y1, x2, y2 = (round(v) for v in box)
     left, right = x1 - 1, x2 + 1 - width
-    spots = [
-        (x, y)
-        for y in (y1 - height - 1, y2 + 2, y1 + 2, y2 - height - 1)
-        for x in dict.fromkeys((left, right, max(left, 0), min(right, picture_hw[1] - width)))
-    ]
-    best, least = None, MAX_HIDDEN
-    for order, (x, y) in enumerate(spots):
-        if x < 0 or y < 0 or x + width > picture_hw[1] or y + height > picture_hw[0]:
-            continue
-        place = float(x), float(y), float(x + width), float(y + height)
-        if len(taken) and _overlap(place, taken).max() > 0:
-            continue
-        hidden = _overlap(place, boxes)
-        share = float((hidden / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1.0)).max(initial=0.0))
-        if share + 0.002 * order < least:
-            best, least = place, share + 0.002 * order
-    return best
+    across = dict.fromkeys((left, right, max(left, 0), min(right, picture_hw[1] - width)))
+    spots = np.array([(x, y) for y in (y1 - height - 1, y2 + 2, y1 + 2, y2 - height - 1) for x in across], np.float64)
+    places = np.concatenate([spots, spots + size_wh], axis=1)
+    inside = (spots >= 0).all(axis=1) & (places[:, 2:] <= picture_hw[::-1]).all(axis=1)
+    free = inside & (_overlaps(places, taken).max(axis=1, initial=0.0) == 0)
+    areas = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1.0)
+    shares = (_overlaps(places, boxes) / areas).max(axis=1, initial=0.0) + 0.002 * np.arange(len(places))
+    best = int(np.where(free, shares, np.inf).argmin())
+    if not (free[best] and shares[best] < MAX_HIDDEN):
+        return None
+    left, top, right, bottom = places[best].tolist()
+    return left, top, right, bottom
 
 
-def _overlap(place: Sequence[float], boxes: Floats) -> Floats:
-    """Area that a place shares with each box."""
-    low = np.maximum(boxes[:, :2], place[:2])
-    high = np.minimum(boxes[:, 2:], place[2:])
-    return np.asarray(np.clip(high - low, 0, None).prod(axis=1), np.float64)
+def _overlaps(places: Floats, boxes: Floats) -> Floats:
+    """Area (S, N) that each place shares with each box."""
+    low = np.maximum(places[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(places[:, None, 2:], boxes[None, :, 2:])
+    return np.asarray(np.clip(high - low, 0, None).prod(axis=2), np.float64)
 
 
-def _write(picture: Picture, text: str, place: Sequence[float], colour: Colour) -> None:
+def _write(picture: Picture, text: str, place: Sequence[float], colour: Colour, letter_px: int = LETTER_PX) -> None:
     x1, y1, x2, y2 = (round(v) for v in place)
     cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), colour, cv2.FILLED)
     bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > _BRIGHT
-    write_text(picture, text, (x1 + PADDING_PX, y2 - 4), DARK if bright else LIGHT, LETTER_PX)
+    baseline = y2 - round(letter_px / 3)
+    write_text(picture, text, (x1 + _around(letter_px)[0], baseline), DARK if bright else LIGHT, letter_px)

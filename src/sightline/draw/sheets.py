@@ -16,6 +16,8 @@ __all__ = ["Cell", "Key", "Sheet", "class_key", "paint_sheet"]
 
 Key = tuple[tuple[tuple[int, int, int], str], ...]
 MAX_KEY = 24
+LEAST_PX = 160
+"""The largest picture of a sheet is at least so large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +44,10 @@ class Sheet:
 
 
 def paint_sheet(sheet: Sheet) -> Picture:
-    """The sheet as one picture."""
-    pictures = [(cell.picture, (cell.title, *cell.lines)) for cell in sheet.cells]
+    """The sheet as one picture; pictures too small to see (a network's input of 64 pixels) are enlarged alike."""
+    largest = max((max(cell.picture.shape[:2]) for cell in sheet.cells), default=LEAST_PX)
+    times = max(1, -(-LEAST_PX // largest))
+    pictures = [(cell.picture.repeat(times, 0).repeat(times, 1), (cell.title, *cell.lines)) for cell in sheet.cells]
     return lay_out(pictures, title=sheet.title, note=sheet.note, key=sheet.key, columns=sheet.columns)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
     from sightline.evaluate.inputs import fit_predictions
     from sightline.evaluate.intervals import RESAMPLES
+    from sightline.evaluate.registry import METRICS, with_added_metrics
     from sightline.evaluate.segmentation import (
         SemanticAccumulator,
         SemanticResult,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MAX_DETS",
     "MATCH_IOU",
+    "METRICS",
     "RESAMPLES",
     "DetectionArrays",
     "DetectionCurves",
@@ -62,6 +64,7 @@ __all__ = [
     "mean_defined",
     "score_detection_images",
     "summary",
+    "with_added_metrics",
 ]
 
 __getattr__, __dir__ = door(__name__)

@@ -333,7 +333,9 @@ def _limits(dataset: Dataset, predictions: Predictions) -> list[str]:
         if missing:
             limits.append(f"{missing} OF {len(dataset)} IMAGES WERE NOT PREDICTED AND COUNT AS EMPTY")
     if any(finding.code == "label-federated" for finding in dataset.findings):
-        limits.append("FEDERATED LABELS (LVIS) MEASURED AS COCO: DETECTIONS OF CLASSES NOBODY LOOKED FOR COUNT AS FALSE")
+        limits.append(
+            "FEDERATED LABELS (LVIS) MEASURED AS COCO: DETECTIONS OF CLASSES NOBODY LOOKED FOR COUNT AS FALSE"
+        )
     if predictions.meta.get(LEFT_OUT):
         limits.append(f"PREDICTIONS FOR {predictions.meta[LEFT_OUT]} OTHER IMAGES LEFT OUT")
     return limits

@@ -129,39 +129,48 @@ def _judged(matching: Matching) -> Any:
 def _weighted_ap(
     judged: Any, owner: IntArray, starts: IntArray, weights: IntArray, objects: FloatArray, recall_points: FloatArray
 ) -> FloatArray:
-    """COCO's AP (T, C) where image `i` occurs `weights[i]` times; 0 for a class without objects.
-
-    Down the scores recall only rises at true positives, so precision is carried upwards from the last detection and
-    each recall point takes what has been carried when recall falls below it.
-    """
+    """COCO's AP (T, C) where image `i` occurs `weights[i]` times; 0 for a class without objects."""
     levels, classes = len(judged), len(starts) - 1
     found = np.zeros((levels, classes))
     for level in range(levels):
         for c in range(classes):
-            if objects[c] == 0:
-                continue
-            tp, fp = 0, 0
-            for d in range(starts[c], starts[c + 1]):
-                if judged[level, d] == 1:
-                    tp += weights[owner[d]]
-                elif judged[level, d] == 0:
-                    fp += weights[owner[d]]
-            any_counted = tp + fp > 0
-            point = len(recall_points) - 1
-            while point > 0 and recall_points[point] > tp / objects[c]:
-                point -= 1
-            best, total = 0.0, 0.0
-            for d in range(starts[c + 1] - 1, starts[c] - 1, -1):
-                weight = weights[owner[d]]
-                if judged[level, d] < 0 or weight == 0:
-                    continue
-                best = max(best, tp / (tp + fp))
-                if judged[level, d] == 0:
-                    fp -= weight
-                    continue
-                tp -= weight
-                while point > 0 and recall_points[point] > tp / objects[c]:
-                    total += best
-                    point -= 1
-            found[level, c] = (total + best if any_counted else 0.0) / len(recall_points)
+            first, last = starts[c], starts[c + 1]
+            if objects[c] > 0:
+                found[level, c] = _class_ap(judged[level], owner, first, last, weights, objects[c], recall_points)
     return found
+
+
+@njit(cache=True)
+def _class_ap(
+    judged: Any, owner: IntArray, first: int, last: int, weights: IntArray, objects: float, recall_points: FloatArray
+) -> float:
+    """AP of the detections `first` to `last`, the best score first.
+
+    Down the scores recall only rises at true positives, so precision is carried upwards from the last detection and
+    each recall point takes what has been carried when recall falls below it.
+    """
+    tp, fp = 0, 0
+    for d in range(first, last):
+        if judged[d] == 1:
+            tp += weights[owner[d]]
+        elif judged[d] == 0:
+            fp += weights[owner[d]]
+    if tp == 0:
+        return 0.0
+    point = len(recall_points) - 1
+    while point > 0 and recall_points[point] > tp / objects:
+        point -= 1
+    best, total = 0.0, 0.0
+    for d in range(last - 1, first - 1, -1):
+        weight = weights[owner[d]]
+        if judged[d] < 0 or weight == 0:
+            continue
+        best = max(best, tp / (tp + fp))
+        if judged[d] == 0:
+            fp -= weight
+            continue
+        tp -= weight
+        while point > 0 and recall_points[point] > tp / objects:
+            total += best
+            point -= 1
+    return (total + best) / len(recall_points)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sightline.infer.pipeline import RunResult, StageTimer, run_pipeline
     from sightline.infer.predictor import Image, Outputs, Prediction, Predictor, StagedPredictor, given_images
     from sightline.infer.sinks import SINKS, FrameResult, RunInfo, Sink, VideoSettings, create_sinks
-    from sightline.infer.sources import Source, open_source
+    from sightline.infer.sources import Source, find_sources, open_source
 
 __all__ = [
     "BACKENDS",
@@ -32,6 +32,7 @@ __all__ = [
     "VideoSettings",
     "create_sinks",
     "embed_dataset",
+    "find_sources",
     "given_images",
     "open_predictor",
     "open_source",

@@ -85,7 +85,15 @@ def predict_dataset(
 
 
 def check_classes(predictor: Predictor, dataset: Dataset) -> None:
-    """ConfigError unless the predictor's class names are those of the data set, in the same order."""
+    """ConfigError unless the predictor's task and class names, in the same order, are those of the data set."""
+    maps = predictor.task == "semantic"
+    if maps != (dataset.task == "semantic"):
+        model, data = ("label maps", "boxes") if maps else ("boxes", "masks of classes")
+        do = "make masks of its labels with 'sightline convert --to masks'" if maps else None
+        if maps and not _has_outlines(dataset):
+            do = "a segmenter is measured on masks; these labels have none"
+        message = f"the model's task must be that of the data set, got a model of {model} for labels of {data}"
+        raise ConfigError(message, where=str(dataset.root), do=do or "measure a segmenter on it, or name data of boxes")
     if predictor.class_names != dataset.class_names:
         raise ConfigError(
             f"the model's classes must be those of the data set ({_listed(dataset.class_names)}), "
@@ -93,6 +101,10 @@ def check_classes(predictor: Predictor, dataset: Dataset) -> None:
             where=str(dataset.root),
             do="evaluate with the data the model was trained for",
         )
+
+
+def _has_outlines(dataset: Dataset) -> bool:
+    return any(dataset.objects[column].null_count() < dataset.objects.height for column in ("rle", "polygon"))
 
 
 def _listed(names: tuple[str, ...]) -> str:

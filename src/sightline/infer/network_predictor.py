@@ -9,7 +9,7 @@ import numpy.typing as npt
 import supervision as sv
 
 from sightline.core.dataset import Task
-from sightline.core.errors import ModelError
+from sightline.core.errors import ConfigError, ModelError
 from sightline.core.frames import SemanticMap
 from sightline.core.metadata import ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Geometry, Preprocess
@@ -38,7 +38,8 @@ class Network(Protocol):
 class NetworkPredictor:
     """A `StagedPredictor` made of a network and the metadata of its file.
 
-    `max_batch` bounds how many images meet the network at once, 1 for a file exported with a fixed batch.
+    `max_batch` bounds how many images meet the network at once, 1 for a file exported with a fixed batch. Of label maps
+    of two classes, `foreground_conf` is the least probability of the foreground; without it the likelier class wins.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class NetworkPredictor:
         *,
         where: str,
         max_batch: int | None = None,
+        foreground_conf: float | None = None,
     ) -> None:
         if metadata.task not in OUTPUT_NAMES:
             raise ModelError(f"task must be one of {', '.join(OUTPUT_NAMES)}, got '{metadata.task}'", where=where)
@@ -57,6 +59,7 @@ class NetworkPredictor:
         self.thresholds = thresholds
         self.where = where
         self.max_batch = max_batch
+        self.foreground_conf = foreground_conf
 
     @property
     def task(self) -> Task:
@@ -85,12 +88,51 @@ class NetworkPredictor:
             "preprocess": self.preprocess.model_dump(mode="json"),
             "backend": self.network.backend,
             **self.thresholds.model_dump(),
+            **({} if self.foreground_conf is None else {"foreground_conf": self.foreground_conf}),
             "operating_point": None if own is None else own.model_dump(),
         }
 
     def at(self, thresholds: OperatingPoint) -> "NetworkPredictor":
         """The same network at other thresholds, sharing its memory."""
-        return NetworkPredictor(self.network, self.metadata, thresholds, where=self.where, max_batch=self.max_batch)
+        return self._with(thresholds=thresholds)
+
+    def at_foreground(self, conf: float) -> "NetworkPredictor":
+        """The same network, calling pixels foreground from this probability on; ConfigError but for two classes."""
+        if self.task != "semantic" or len(self.class_names) != 2:
+            got = f"{len(self.class_names)} classes" if self.task == "semantic" else "a model of boxes"
+            do = "leave it out: of several classes the likeliest is taken" if self.task == "semantic" else None
+            message = f"a least probability of the foreground must be given for label maps of two classes, got {got}"
+            raise ConfigError(message, where=self.where, do=do)
+        if not 0 <= conf <= 1:
+            raise ConfigError(f"the least probability of the foreground must be in 0..1, got {conf:g}")
+        return self._with(foreground_conf=conf)
+
+    def resized(self, size_hw: tuple[int, int]) -> "NetworkPredictor":
+        """The same network fed at another size, which `meta` then says: not what the model was trained and judged at.
+
+        Only networks that take any size can be; the first picture shows it.
+        """
+        try:
+            preprocess = Preprocess.model_validate({**self.preprocess.model_dump(), "size_hw": size_hw})
+        except ValueError:
+            raise ConfigError(f"imgsz must be 1..16384 pixels, got {size_hw[0]} x {size_hw[1]}") from None
+        return self._with(metadata=self.metadata.model_copy(update={"preprocess": preprocess}))
+
+    def _with(
+        self,
+        *,
+        thresholds: OperatingPoint | None = None,
+        metadata: ModelMetadata | None = None,
+        foreground_conf: float | None = None,
+    ) -> "NetworkPredictor":
+        return NetworkPredictor(
+            self.network,
+            metadata or self.metadata,
+            thresholds or self.thresholds,
+            where=self.where,
+            max_batch=self.max_batch,
+            foreground_conf=self.foreground_conf if foreground_conf is None else foreground_conf,
+        )
 
     def __call__(self, images: Given | Sequence[Given]) -> list[Any]:
         """Predictions in image pixels, one for each image, in order; see `given_images` for what an image may be."""
@@ -127,7 +169,8 @@ class NetworkPredictor:
         """Detections above the thresholds, or the label map at image resolution."""
         if self.task == "semantic":
             maps = outputs["probabilities"]
-            return [SemanticMap(label_map(maps[i], g), self.class_names) for i, g in enumerate(geometries)]
+            conf = self.foreground_conf
+            return [SemanticMap(label_map(maps[i], g, conf), self.class_names) for i, g in enumerate(geometries)]
         boxes, scores = outputs["boxes_xyxy"], outputs["scores"]
         return [
             to_detections(select_detections(boxes[i], scores[i], self.thresholds, g), self.class_names)

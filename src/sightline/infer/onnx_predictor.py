@@ -90,7 +90,7 @@ def _metadata(session: Any, where: str) -> ModelMetadata:
         raise ModelError(
             "an ONNX file must carry Sightline's metadata (classes, preprocessing), got none",
             where=where,
-            do="write it with `sightline export`",
+            do="write it with 'sightline export'; of another tool's model, give the predictions to 'sightline eval'",
         )
     return ModelMetadata.from_json(text, where)
 

@@ -31,22 +31,24 @@ def open_predictor(
     conf: float | None = None,
     iou: float | None = None,
     max_det: int | None = None,
+    size_hw: tuple[int, int] | None = None,
     device: str = "auto",
     threads: int | None = None,
 ) -> NetworkPredictor:
     """The predictor of a weights file (`.safetensors`) or an exported one (`.onnx`).
 
     `conf`, `iou` and `max_det` default to the operating point stored in the artefact, else to those of
-    `OperatingPoint`; measure with `conf=0.001`. Raises ModelError for a file that is not ours, MissingExtraError where
-    torch is needed and absent, ConfigError for a number of threads no machine like this one gains from.
+    `OperatingPoint`; measure with `conf=0.001`. `size_hw` feeds the network of a weights file at another size than its
+    own, see `NetworkPredictor.resized`; ConfigError for an ONNX file of another size. Raises ModelError for a file that
+    is not ours, MissingExtraError where torch is needed and absent, ConfigError for a number of threads no machine like
+    this one gains from.
     """
     most = _THREADS_PER_CPU * (os.cpu_count() or 1)
     if threads is not None and not 1 <= threads <= most:
         raise ConfigError(f"threads must be in 1..{most} on this machine, got {threads}")
     suffix = Path(path).suffix.lower()
     if suffix not in BACKENDS:
-        known = ", ".join(BACKENDS)
-        raise ModelError(f"a model to run must end in {known}, got '{Path(path).name}'", where=str(path))
+        raise _of_another_kind(path)
     module_name, function_name = BACKENDS[suffix].split(":")
     try:
         module = importlib.import_module(module_name)
@@ -59,7 +61,33 @@ def open_predictor(
             do="run pip install 'sightline[train]', or export the model to ONNX and run that",
         ) from None
     given = {"conf": conf, "iou": iou, "max_det": max_det}
-    return cast("NetworkPredictor", getattr(module, function_name)(path, given, device, threads))
+    predictor = cast("NetworkPredictor", getattr(module, function_name)(path, given, device, threads))
+    if size_hw is None or size_hw == predictor.preprocess.size_hw:
+        return predictor
+    if suffix == ".onnx":
+        own = " x ".join(map(str, predictor.preprocess.size_hw))
+        message = f"an exported file must be run at its own size ({own}), got {size_hw[0]} x {size_hw[1]}"
+        raise ConfigError(message, where=str(path), do="run the weights (.safetensors), which take others")
+    return predictor.resized(size_hw)
+
+
+_OTHER_TOOLS = {
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".pkl", ".bin", ".torchscript"), "a pickled file of PyTorch's"),
+    **dict.fromkeys((".engine", ".trt"), "a TensorRT engine"),
+    **dict.fromkeys((".pb", ".h5", ".keras", ".tflite"), "a model of TensorFlow's"),
+}
+
+
+def _of_another_kind(path: str | Path) -> ModelError:
+    """What is given in place of a model of ours, and what helps there."""
+    name = Path(path).name
+    got = _OTHER_TOOLS.get(Path(path).suffix.lower())
+    message = f"a model to run must end in {', '.join(BACKENDS)}, got '{name}'"
+    if got is not None:
+        do = "train one here, or run it with its own tool and give what it found to 'sightline eval --predictions'"
+        return ModelError(f"{message}, {got}", where=str(path), do=do)
+    do = "give a file that 'sightline train' or 'sightline export' wrote, as runs/detect/run-1/weights/best.safetensors"
+    return ModelError(message, where=str(path), do=do)
 
 
 def embed_dataset(

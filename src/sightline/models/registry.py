@@ -9,6 +9,7 @@ from typing import Any
 import pydantic
 
 from sightline.core.errors import ConfigError, ModelError, unknown_name
+from sightline.core.plugins import open_registry
 from sightline.models.contract import Model
 from sightline.models.pretrained import resolve_weights
 from sightline.models.unet import UNet
@@ -52,17 +53,20 @@ def _sizes(
     return {name: partial(build_yolo, plan, scale, make_head, name) for name, scale in names.items()}
 
 
-MODELS: dict[str, Builder] = {
-    "unet": partial(build_unet, "unet"),
-    "unet-small": partial(build_unet, "unet-small", base_width=16),
-    **_sizes("yolo5", yolo5.plan, yolo5.SCALES, AnchorHead),
-    **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_HEAD),
-    **_sizes("yolo11", yolo11.plan, yolo11.SCALES),
-    **_sizes("yolo12", yolo12.plan, yolo12.SCALES),
-    **_sizes("vdxnet", vdxnet.plan, {"": vdxnet.SCALE}),
-    **_sizes("litefodnet", litefodnet.plan, {"": litefodnet.SCALE}, FULL_HEAD),
-}
-"""Every model by name. A plug-in adds its builder here; what it builds must pass `check_model`."""
+MODELS: dict[str, Builder] = open_registry(
+    "model",
+    {
+        "unet": partial(build_unet, "unet"),
+        "unet-small": partial(build_unet, "unet-small", base_width=16),
+        **_sizes("yolo5", yolo5.plan, yolo5.SCALES, AnchorHead),
+        **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_HEAD),
+        **_sizes("yolo11", yolo11.plan, yolo11.SCALES),
+        **_sizes("yolo12", yolo12.plan, yolo12.SCALES),
+        **_sizes("vdxnet", vdxnet.plan, {"": vdxnet.SCALE}),
+        **_sizes("litefodnet", litefodnet.plan, {"": litefodnet.SCALE}, FULL_HEAD),
+    },
+)
+"""Every model by name. A plug-in's builder comes by `register_model`; what it builds must pass `check_model`."""
 
 
 def list_models() -> list[str]:
@@ -89,7 +93,9 @@ def create(name: str, *, class_names: Sequence[str], weights: str | Path | None 
 def build(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -> Model:
     """As `create` with the builder's arguments only: what metadata of a file may ask for."""
     if name not in MODELS:
-        raise ModelError(unknown_name("model", name, MODELS))
+        is_file = Path(name).suffix in (".pt", ".pth", ".safetensors", ".onnx", ".yaml", ".yml")
+        do = "name the network, as yolo11n, and give what it starts from with weights=FILE.safetensors"
+        raise ModelError(unknown_name("model", name, MODELS), do=do if is_file else "a plug-in's needs --plugin FILE")
     builder = MODELS[name]
     return builder(_checked_names(class_names), **_checked_arguments(name, builder, arguments))
 

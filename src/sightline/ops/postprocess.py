@@ -136,12 +136,17 @@ def select_detections(
     return KeptDetections(inside[solid], candidate_scores[kept], class_ids[kept].astype(np.int64))
 
 
-def label_map(probabilities: NDArray[np.floating], geometry: Geometry) -> NDArray[np.uint8]:
+def label_map(
+    probabilities: NDArray[np.floating], geometry: Geometry, foreground_conf: float | None = None
+) -> NDArray[np.uint8]:
     """Class probabilities (C, H, W) at network size → class ids (H, W) at image size.
 
-    Probabilities are resized linearly and the greatest wins, so that edges are as fine as the image.
+    Probabilities are resized linearly and the greatest wins, so that edges are as fine as the image. Of two classes the
+    second wins from `foreground_conf` on, where one is given.
     """
     at_image = geometry.mask_to_image(probabilities, interpolation="linear")
+    if foreground_conf is not None:
+        return np.asarray(at_image[1] >= foreground_conf, np.uint8)
     winners: NDArray[np.uint8] = at_image.argmax(axis=0).astype(np.uint8)
     return winners
 

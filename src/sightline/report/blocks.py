@@ -124,7 +124,7 @@ class Pictures:
     """Pictures under a heading, with the key (colour, meaning) to what is drawn.
 
     `wide` gives each the full width, `small` puts many side by side, `strips` are shown at their own size, to be
-    scrolled sideways.
+    scrolled sideways. `columns` puts so many side by side, where a row belongs together; 0: as many as fit.
     """
 
     heading: str
@@ -134,6 +134,7 @@ class Pictures:
     wide: bool = False
     small: bool = False
     strips: bool = False
+    columns: int = 0
     kind: ClassVar[str] = "pictures"
 
 

@@ -101,7 +101,8 @@ def shown_pictures(cells: Iterable[Cell]) -> list[Picture]:
 def _block(sheet: Sheet) -> Pictures:
     key = [(f"#{red:02x}{green:02x}{blue:02x}", name) for (red, green, blue), name in sheet.key]
     wide, small = sheet.name.startswith("tracks-"), sheet.kind == "class"
-    return Pictures(sheet.title, shown_pictures(sheet.cells), sheet.note, key, wide=wide, small=small)
+    columns = sheet.columns if sheet.kind == "augment" else 0  # each row is one image
+    return Pictures(sheet.title, shown_pictures(sheet.cells), sheet.note, key, wide=wide, small=small, columns=columns)
 
 
 def _page(dataset: Dataset, parts: dict[str, list[Block]], about: str) -> str:

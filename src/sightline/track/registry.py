@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import supervision as sv
 
 from sightline.core.errors import ConfigError, unknown_name
+from sightline.core.plugins import open_registry
 from sightline.track.association import FrameAssociation
 from sightline.track.baseline import KalmanIouTracker, TrackerConfig
 
@@ -39,7 +40,7 @@ def kalman_iou(settings: Mapping[str, Any]) -> Tracker:
     return KalmanIouTracker(TrackerConfig.load(settings, where="tracker 'kalman-iou'"))
 
 
-TRACKERS: dict[str, Callable[[Mapping[str, Any]], Tracker]] = {"kalman-iou": kalman_iou}
+TRACKERS: dict[str, Callable[[Mapping[str, Any]], Tracker]] = open_registry("tracker", {"kalman-iou": kalman_iou})
 
 
 def create_tracker(name: str, **settings: Any) -> Tracker:

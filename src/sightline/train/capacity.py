@@ -22,6 +22,7 @@ import torch
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import SightlineError
+from sightline.core.plugins import given_files
 from sightline.core.preprocess import Preprocess
 from sightline.models import Model, cache_folder, create
 from sightline.train.config import TrainConfig
@@ -135,7 +136,10 @@ def measure_steps(config: TrainConfig, dataset: Dataset) -> list[StepCost]:
         "seconds": _MEASURE_SECONDS,
         "threads": torch.get_num_threads(),
     }
-    command = [sys.executable, "-c", "from sightline.train import capacity; capacity.print_costs()"]
+    # A network of a plug-in is none to another process before it has loaded the plug-in too.
+    code = "import sys; from sightline.core.plugins import load_all; load_all(sys.argv[1:]); "
+    code += "from sightline.train import capacity; capacity.print_costs()"
+    command = [sys.executable, "-c", code, *given_files()]
     done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True, check=False)
     costs = [StepCost(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
     if not costs:

@@ -1,6 +1,5 @@
 """One object for a model's whole life: trained, measured, run, followed over time, exported."""
 
-import glob
 import importlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -17,8 +16,23 @@ from sightline.core.division import Division
 from sightline.core.errors import ConfigError, MissingExtraError, ModelError
 from sightline.core.frames import Frame
 from sightline.data import read_dataset
-from sightline.evaluate import RESAMPLES, DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
-from sightline.infer import BACKENDS, NetworkPredictor, given_images, open_predictor, open_source, predict_dataset
+from sightline.evaluate import (
+    RESAMPLES,
+    DetectionResult,
+    SemanticResult,
+    evaluate_detection,
+    evaluate_semantic,
+    with_added_metrics,
+)
+from sightline.infer import (
+    BACKENDS,
+    NetworkPredictor,
+    find_sources,
+    given_images,
+    open_predictor,
+    open_source,
+    predict_dataset,
+)
 from sightline.media import as_rgb8
 from sightline.ops import EVALUATION
 from sightline.track import create_tracker, with_unconfirmed
@@ -32,8 +46,9 @@ _TRAIN_PACKAGES = ("torch", "torchvision", "onnx")
 class Model:
     """A model by its file (`best.safetensors`, `best.onnx`) or, to be trained, by its name (`yolo11n`, `unet-small`).
 
-    `conf`, `iou` and `max_det` default to the operating point the file carries. ModelError for a file that is not ours
-    and for a name that is none.
+    `conf`, `iou` and `max_det` default to the operating point the file carries; of label maps of two classes `conf` is
+    the least probability of the foreground. `size_hw` feeds weights at another size than their own.
+    ModelError for a file that is not ours and for a name that is none.
 
     Example:
         model = sightline.Model("yolo11n")
@@ -50,9 +65,11 @@ class Model:
         conf: float | None = None,
         iou: float | None = None,
         max_det: int | None = None,
+        size_hw: tuple[int, int] | None = None,
         device: str = "auto",
     ) -> None:
         self._settings: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "device": device}
+        self._settings["size_hw"] = size_hw
         self._predictor: NetworkPredictor | None = None
         self.file: Path | None = None
         self.name = str(source)
@@ -62,7 +79,9 @@ class Model:
             _needing_torch("sightline.workbench.learning").check_name(self.name)
 
     def _open(self, file: Path) -> None:
-        self._predictor, self.file = open_predictor(file, **self._settings), file
+        predictor, conf = open_predictor(file, **self._settings), self._settings["conf"]
+        of_maps = predictor.task == "semantic" and conf is not None
+        self._predictor, self.file = predictor.at_foreground(conf) if of_maps else predictor, file
         self.name = self._predictor.metadata.architecture
 
     def __repr__(self) -> str:
@@ -107,10 +126,11 @@ class Model:
         division = predictor.metadata.division
         dataset = data if isinstance(data, Dataset) else _part(read_dataset(data), split, division)
         if predictor.task == "semantic":
-            return evaluate_semantic(dataset, predict_dataset(predictor, dataset, batch=batch), resamples=RESAMPLES)
-        whole_curve = predictor.at(EVALUATION)
-        found = predict_dataset(whole_curve, dataset, batch=batch)
-        return evaluate_detection(dataset, found, conf=conf, resamples=RESAMPLES)
+            found = predict_dataset(predictor, dataset, batch=batch)
+            return with_added_metrics(evaluate_semantic(dataset, found, resamples=RESAMPLES), dataset, found)
+        found = predict_dataset(predictor.at(EVALUATION), dataset, batch=batch)
+        result = evaluate_detection(dataset, found, conf=conf, resamples=RESAMPLES)
+        return with_added_metrics(result, dataset, found)
 
     def predict(self, source: Any) -> list[Seen]:
         """What the model sees in each picture of `source`, in order.
@@ -171,13 +191,7 @@ def _frames(source: Any) -> Iterable[Frame]:
     if isinstance(source, (np.ndarray, Image.Image)):
         return _of_arrays(source)
     if isinstance(source, (str, Path)):
-        text = str(source)
-        if not Path(text).exists() and glob.has_magic(text):
-            found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - a pattern may be absolute
-            if not found:
-                raise ConfigError("a pattern must fit a file, got none", where=text)
-            return chain.from_iterable(map(open_source, found))
-        return open_source(text)
+        return chain.from_iterable(map(open_source, find_sources(source)))
     if not isinstance(source, Iterable):
         raise ConfigError(f"a source must be a picture, a path or a list of them, got {type(source).__name__}")
     return chain.from_iterable(map(_frames, source))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.core.errors import ConfigError, unknown_name
+from sightline.core.plugins import open_registry
 from sightline.infer.sinks.drawn import VideoSettings, VideoSink
 from sightline.infer.sinks.folders import PicturesSink, masks_sink, txt_sink
 from sightline.infer.sinks.protocol import Sink
@@ -22,7 +23,12 @@ class SinkKind:
     ending: str
 
 
-SINKS: dict[str, SinkKind] = {
+def _added(entry: tuple[Callable[[Path], Sink], str]) -> SinkKind:
+    create, ending = entry
+    return SinkKind(lambda path, _: create(path), ending)
+
+
+_OWN = {
     "video": SinkKind(VideoSink, ".mp4"),
     "pictures": SinkKind(lambda path, _: PicturesSink(path), "-pictures"),
     "jsonl": SinkKind(lambda path, _: jsonl_sink(path), ".jsonl"),
@@ -34,6 +40,7 @@ SINKS: dict[str, SinkKind] = {
     "parquet": SinkKind(lambda path, _: parquet_sink(path), ".parquet"),
     "association": SinkKind(lambda path, _: association_sink(path), "-association.jsonl"),
 }
+SINKS: dict[str, SinkKind] = open_registry("sink", _OWN, _added)
 
 
 def create_sinks(

@@ -9,9 +9,9 @@ from sightline.core.errors import DataError, SourceError
 from sightline.core.frames import Frame, picture_file
 from sightline.data import absolute, inside
 from sightline.data.formats.mot import read_seqinfo, sequence_frames
-from sightline.media import IMAGE_SUFFIXES, as_rgb8, image_size, read_image
+from sightline.media import IMAGE_SUFFIXES, as_rgb8, find_videos, image_size, read_image
 
-__all__ = ["ImageSource", "open_folder", "open_sequence"]
+__all__ = ["ImageSource", "look_through", "open_folder", "open_sequence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +78,55 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def open_folder(folder: Path) -> ImageSource:
-    """The images directly inside a folder, `img2` before `img10`; SourceError when there are none."""
-    files = sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=_natural)
-    paths = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+def open_folder(folder: Path, *, deep: bool = True) -> ImageSource:
+    """The images of a folder, `img2` before `img10`, those of its sub-folders (`deep`) after its own.
+
+    Sequences below it are left out, and so are videos. SourceError when there are no images.
+    """
+    paths, others = [], []
+    for place in _folders(folder) if deep else [folder]:
+        files = sorted((p for p in place.iterdir() if p.is_file() and not p.name.startswith(".")), key=_natural)
+        paths += [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+        films = set(find_videos(place))  # sources of their own
+        others += [p.name for p in files if p.suffix.lower() not in IMAGE_SUFFIXES and p not in films]
     if not paths:
+        do = f"name one of its videos, such as {found[0]}" if (found := find_videos(folder)) else None
         raise SourceError(
-            f"a folder to run on must hold images ({', '.join(sorted(IMAGE_SUFFIXES))}), got none", where=str(folder)
+            f"a folder to run on must hold images ({', '.join(sorted(IMAGE_SUFFIXES))}), got none",
+            where=str(folder),
+            do=do,
         )
-    return ImageSource(folder.name, paths, others=[p.name for p in files if p.suffix.lower() not in IMAGE_SUFFIXES])
+    return ImageSource(folder.name, paths, others=others)
+
+
+def look_through(folder: Path) -> list[Path]:
+    """What a folder has to run on: itself where it has images, then each video and sequence below it, in order.
+
+    A sequence stands for itself. SourceError when there is nothing; linked folders are not followed.
+    """
+    if (folder / "seqinfo.ini").is_file():
+        return [folder]
+    places = _folders(folder)
+    has_images = any(p.suffix.lower() in IMAGE_SUFFIXES for place in places for p in place.iterdir() if p.is_file())
+    videos = sorted((p for place in places for p in find_videos(place)), key=lambda p: (p.parent, _natural(p)))
+    sequences = [p for place in places for p in _below(place) if (p / "seqinfo.ini").is_file()]
+    if not (has_images or videos or sequences):
+        raise SourceError(
+            "a folder to run on must hold pictures, videos or sequences, here or in its sub-folders, got none",
+            where=str(folder),
+        )
+    return [*([folder] if has_images else []), *videos, *sequences]
+
+
+def _folders(folder: Path) -> list[Path]:
+    """A folder and those below it, without sequences and what lies in them."""
+    inner = [p for p in _below(folder) if not (p / "seqinfo.ini").is_file()]
+    return [folder, *(q for p in inner for q in _folders(p))]
+
+
+def _below(folder: Path) -> list[Path]:
+    found = (p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
+    return sorted(found, key=_natural)
 
 
 def open_sequence(folder: Path) -> ImageSource:
@@ -101,7 +141,7 @@ def open_sequence(folder: Path) -> ImageSource:
         info = read_seqinfo(info_path)
         pictures = folder / inside(folder, info.image_folder, str(info_path))
         if pictures.is_dir():
-            paths, times = open_folder(pictures).paths, None
+            paths, times = open_folder(pictures, deep=False).paths, None
         else:
             frames, _ = sequence_frames(folder, info, None, None, folder.parent, alone=True)
             paths, times = frames.paths, frames.times

@@ -1,5 +1,6 @@
 """What a source of frames offers, and from what the user typed to one."""
 
+import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,11 @@ from typing import Protocol, runtime_checkable
 
 from sightline.core.errors import SourceError
 from sightline.core.frames import Frame
-from sightline.infer.sources.images import ImageSource, open_folder, open_sequence
+from sightline.infer.sources.images import ImageSource, look_through, open_folder, open_sequence
 from sightline.infer.sources.video import TIMEOUT_S, open_camera, open_video
 from sightline.media import IMAGE_SUFFIXES
 
-__all__ = ["Noting", "Source", "open_source"]
+__all__ = ["Noting", "Source", "find_sources", "open_source"]
 
 
 @runtime_checkable
@@ -69,10 +70,30 @@ class Noting(Protocol):
         ...
 
 
+def find_sources(spec: str | Path | int) -> list[str]:
+    """What a place stands for, each for `open_source`: the files of a pattern such as `clips/*.mp4`, in order.
+
+    Of a folder itself, where it has pictures (in sub-folders too), then its videos and sequences, wherever below it.
+    What is neither stands for itself. SourceError for a pattern that fits nothing, and a folder with nothing to run on.
+    """
+    text = str(spec)
+    if "://" in text:
+        return [text]
+    if Path(text).is_dir():
+        return [str(place) for place in look_through(Path(text))]
+    if not glob.has_magic(text) or Path(text).exists():
+        return [text]
+    found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - patterns may be absolute
+    if not found:
+        raise SourceError("a pattern must fit files, got one that fits none", where=text)
+    return [str(place) for name in found for place in (look_through(Path(name)) if Path(name).is_dir() else [name])]
+
+
 def open_source(
     spec: str | Path | int, *, allow_network: bool = False, skip_damaged: bool = False, timeout_s: float = TIMEOUT_S
 ) -> Source:
-    """The source for an image, a folder of images, a MOTChallenge sequence folder, a video file or a camera number.
+    """The source for an image, a folder of images (sub-folders included), a MOTChallenge sequence folder, a video file
+    or a camera number.
 
     Addresses (`rtsp://…`, `https://…`) are opened only with `allow_network`, and must answer within `timeout_s`.
     With `skip_damaged` frames and pictures that cannot be decoded are left out and counted in the source's notes.

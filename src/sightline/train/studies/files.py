@@ -10,6 +10,7 @@ from typing import Any
 
 from sightline.core.errors import ConfigError, SightlineError
 from sightline.core.files import write_json_atomic, write_text_atomic
+from sightline.core.plugins import given_files
 from sightline.core.results import Result
 from sightline.core.runs import RunFolder, read_record
 from sightline.core.text import parse_json
@@ -125,6 +126,7 @@ def run_in_process(config: TrainConfig, folder: Path, threads: int) -> RunOutcom
     config.save(wanted)
     fresh = ["--config", str(wanted), "--runs", str(folder.parent.parent), "--name", folder.name]
     command = [sys.executable, "-m", "sightline", "train", *(["--resume", str(folder)] if folder.is_dir() else fresh)]
+    command += [word for file in given_files() for word in ("--plugin", file)]
     log = folder.with_suffix(".log")
     with log.open("a") as output:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
