@@ -107,10 +107,9 @@ def scan(asked: Index, index: Index, masks: Ints, pairing: Pairing, forest: Fore
         count = 0
         for mask in masks:
             if pairing.variant > 0 or value ^ mask >= value:
-                first, last = starts[value ^ mask], starts[(value ^ mask) + 1]
-                near[count : count + last - first] = index.hashes[first:last]
-                near_rows[count : count + last - first] = index.rows[first:last]
-                count += last - first
+                for found in range(starts[value ^ mask], starts[(value ^ mask) + 1]):
+                    near[count], near_rows[count] = index.hashes[found], index.rows[found]
+                    count += 1
         _look_up(parent, near_rows[:count], near_roots)
         stop, giant, is_ordered = count, -1, True
         for turn in range(end - begin):

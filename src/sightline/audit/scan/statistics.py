@@ -85,12 +85,21 @@ def _copy(picture: Bytes) -> Planes:
     small = np.empty((channels, rows, columns), dtype=np.float32)
     if rows == height and columns == width:
         for y in range(height):
-            small[:, y] = picture[y].T
+            for channel in range(channels):
+                for x in range(width):
+                    small[channel, y, x] = picture[y, x, channel]
         return small
+    # Elements one by one: to assign a part of an array, numba compiles the texts of its errors too, for seconds.
     shrunk = shrink_rows(picture.reshape(height, width * channels), rows)
+    plane = np.empty((width, rows), dtype=np.float32)
     for channel in range(channels):
-        plane = np.ascontiguousarray(shrunk[:, channel::channels].T)
-        small[channel] = shrink_rows(plane, columns).T
+        for x in range(width):
+            for y in range(rows):
+                plane[x, y] = shrunk[y, x * channels + channel]
+        narrow = shrink_rows(plane, columns)
+        for y in range(rows):
+            for x in range(columns):
+                small[channel, y, x] = narrow[x, y]
     return small
 
 
