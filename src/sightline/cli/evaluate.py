@@ -21,7 +21,7 @@ from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_
 from sightline.core.config import Config
 from sightline.core.division import Division
 from sightline.core.errors import ConfigError
-from sightline.core.files import refuse_overwriting, write_json_atomic
+from sightline.core.files import refuse_overwriting, write_sealed_json
 from sightline.core.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _write(folder: Path, dataset: "Dataset", result: "Result", found: Prediction
     tracking = isinstance(result, sightline.evaluate.TrackingResult)
     kind = "tracking" if tracking else "evaluation"
     of_split = "" if tracking else _other_split(folder, result)
-    write_json_atomic(folder / f"{kind}{of_split}.json", result)
+    write_sealed_json(folder / f"{kind}{of_split}.json", result)
     saved = folder / f"predictions{of_split}.parquet"
     if found is not None and not (source is not None and saved.exists() and saved.samefile(source)):
         found.save(saved)

@@ -7,7 +7,7 @@ import numpy as np
 from sightline.cli.console import Count, JsonFlag, emit_json, show_table
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.files import check_writable, refuse_overwriting, write_json_atomic
+from sightline.core.files import check_writable, refuse_overwriting, write_sealed_json
 from sightline.core.runs import RunFolder
 from sightline.data import dataset_files, read_dataset
 from sightline.deploy import export_onnx
@@ -45,7 +45,7 @@ def export(
     check_writable([target])
     result = export_onnx(model, target, images=_spread(dataset, images, data))
     if record is not None:
-        write_json_atomic(RunFolder.open(record).path / "export.json", result)
+        write_sealed_json(RunFolder.open(record).path / "export.json", result)
     if json:
         emit_json(result)
     else:

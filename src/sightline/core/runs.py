@@ -18,7 +18,8 @@ from typing import Any
 import pydantic
 
 from sightline.core.errors import ConfigError, value_sentence
-from sightline.core.files import check_regular, locked_folder, remove_leftovers, write_json_atomic
+from sightline.core.files import check_regular, locked_folder, remove_leftovers, write_sealed_json
+from sightline.core.seal import SEAL_KEY, check_seal
 from sightline.core.text import parse_json
 
 __all__ = ["RunFolder", "hardware", "package_versions", "provenance", "read_record"]
@@ -44,6 +45,7 @@ class _Record(pydantic.BaseModel):
     data: dict[str, Any] | None = None
     model: dict[str, Any] | str | None = None
     preprocess: dict[str, Any] | None = None
+    config_sha256: str | None = None
     chosen: dict[str, dict[str, Any]] | None = None
     resumed: list[dict[str, Any]] | None = None
     notes: list[str] | None = None
@@ -63,12 +65,15 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path)
     check_regular(file)
+    data = file.read_bytes()
+    check_seal(data, file, ConfigError, "Put it back as it was")
     try:
-        value = parse_json(file.read_bytes())
+        value = parse_json(data)
     except ValueError as error:
         raise ConfigError(f"must be JSON, got: {error}", where=str(file)) from None
     if not isinstance(value, dict):
         raise ConfigError(f"must be a JSON object, got a {type(value).__name__}", where=str(file))
+    value.pop(SEAL_KEY, None)
     try:
         _Record.model_validate(value, strict=True)
     except pydantic.ValidationError as error:
@@ -139,7 +144,7 @@ class RunFolder:
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Write `run.json`."""
-        write_json_atomic(self.path / "run.json", dict(facts), durable=True)
+        write_sealed_json(self.path / "run.json", dict(facts), durable=True)
 
 
 def provenance(

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from sightline.audit import beside_baseline
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError, InputError
-from sightline.core.files import write_json_atomic
+from sightline.core.files import file_sha256, write_sealed_json
 from sightline.core.metadata import OperatingPoint
 from sightline.core.process import stop_at_next_step
 from sightline.core.runs import RunFolder
@@ -333,7 +333,8 @@ def _fit(session: Session, state: dict[str, Any] | None) -> TrainResult:
 
 def _record(session: Session, outcome: dict[str, Any]) -> None:
     if session.learner.processes.is_first:
-        session.run.record({**session.facts, **outcome})
+        settings = {"config_sha256": file_sha256(session.run.path / "config.yaml")}
+        session.run.record({**session.facts, **settings, **outcome})
 
 
 def _finish(session: Session, seconds: float) -> TrainResult:
@@ -360,7 +361,7 @@ def _finish(session: Session, seconds: float) -> TrainResult:
         recorder.save_best(best, OperatingPoint(conf=evaluation.operating_point.conf))
     if session.learner.processes.is_first:
         predictions.save(run.path / "predictions.parquet")
-        write_json_atomic(run.path / "evaluation.json", evaluation)
+        write_sealed_json(run.path / "evaluation.json", evaluation)
     rows = recorder.rows
     speed = sum(r["images_per_s"] for r in rows[1:] or rows) / max(1, len(rows[1:] or rows))
     outcome = {

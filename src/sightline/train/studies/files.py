@@ -12,6 +12,7 @@ from sightline.core.errors import ConfigError, SightlineError
 from sightline.core.files import write_json_atomic, write_text_atomic
 from sightline.core.results import Result
 from sightline.core.runs import RunFolder, read_record
+from sightline.core.seal import SEAL_KEY, check_seal
 from sightline.core.text import parse_json
 from sightline.models import create
 from sightline.train.config import TrainConfig, nest_settings
@@ -70,7 +71,13 @@ def write_tables(result: Result, folder: Path, name: str) -> None:
 def read_rows(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.jsonl`; none where no epoch has ended."""
     path = run / "metrics.jsonl"
-    return [_object(line, path) for line in path.read_text(errors="replace").splitlines()] if path.is_file() else []
+    return [_object(line, path) for line in _text(path).splitlines()] if path.is_file() else []
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    check_seal(data, path, ConfigError, "Remove the folder, and the run is made again")
+    return data.decode(errors="replace")
 
 
 def _object(text: str, path: Path) -> dict[str, Any]:
@@ -80,6 +87,7 @@ def _object(text: str, path: Path) -> dict[str, Any]:
         raise ConfigError(f"must be JSON, got: {error}", where=str(path)) from None
     if not isinstance(value, dict):
         raise ConfigError(f"must be a JSON object, got a {type(value).__name__}", where=str(path))
+    value.pop(SEAL_KEY, None)
     return value
 
 
@@ -92,7 +100,7 @@ def read_outcome(run: Path) -> RunOutcome | None:
     if facts.get("status") != "finished":
         return None
     judged = run / "evaluation.json"
-    evaluation = _object(judged.read_text(errors="replace"), judged) if judged.is_file() else {}
+    evaluation = _object(_text(judged), judged) if judged.is_file() else {}
     metrics, seconds = evaluation.get("metrics"), facts.get("duration_s")
     if not isinstance(metrics, dict) or not isinstance(seconds, (int, float)):
         message = "a finished run must have its metrics and duration, got none: its files were altered"
