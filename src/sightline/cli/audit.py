@@ -105,9 +105,10 @@ def audit(
         emit_json(result)
     else:
         show_audit(result)
-    for target in (None if run is None else run.path / "audit.json", out):
-        if target is not None:
-            write_sealed_json(target, result)
+    if run is not None:
+        run.keep("audit.json", result)
+    if out is not None:
+        write_sealed_json(out, result)
     if html is not None:
         page = sightline.report.write_audit_page(dataset, result, html)
         note(f"written: {page.path} ({page.size_bytes / 1e6:.1f} MB, {page.pictures} pictures)")

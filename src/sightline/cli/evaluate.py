@@ -23,6 +23,7 @@ from sightline.core.division import Division
 from sightline.core.errors import ConfigError
 from sightline.core.files import refuse_overwriting, write_sealed_json
 from sightline.core.predictions import Predictions
+from sightline.core.runs import FINISHED_S, RunFolder
 
 if TYPE_CHECKING:
     from sightline.core.dataset import Dataset
@@ -119,6 +120,7 @@ def evaluate(
     divided = _divide(whole_set, options, predictor)
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
     if out is not None:
+        RunFolder(Path(out)).check_free()
         inputs = sightline.data.dataset_files(dataset, data)
         refuse_overwriting((Path(out) / name for name in _WRITTEN), inputs if model is None else [model, *inputs])
     if options.best_conf and (conf is not None or track is not None):
@@ -132,7 +134,9 @@ def evaluate(
         result, found = _of_predictions(dataset, predictions, options)
     result = _beside_baseline(result, divided, dataset, predictor)
     if out is not None:
-        _write(Path(out), dataset, result, found, predictions)
+        Path(out).mkdir(parents=True, exist_ok=True)
+        with RunFolder(Path(out)).held(FINISHED_S):
+            _write(Path(out), dataset, result, found, predictions)
     _show(result, json)
     return 0
 

@@ -22,7 +22,7 @@ from sightline.cli.console import (
 )
 from sightline.cli.evaluate import NetworkOptions
 from sightline.core.errors import ConfigError, SourceError, unknown_name
-from sightline.core.files import refuse_overwriting, write_sealed_json
+from sightline.core.files import refuse_overwriting
 from sightline.core.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _run_one(
             progress=bar,
         )
     for record in records:
-        write_sealed_json(record, result)
+        RunFolder(record.parent).keep(record.name, result)
     return result
 
 

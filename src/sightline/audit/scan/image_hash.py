@@ -141,7 +141,7 @@ def _threshold(low: Floats, out: Hashes) -> None:
 
 @njit(cache=True, nogil=True)
 def _order(values: Floats, ordered: Floats) -> None:
-    """The values in ascending order, by insertion: of 64 as fast as numba's sort, which takes two seconds to compile."""
+    """The values in ascending order, by insertion: of 64 as fast as numba's sort, which takes seconds to compile."""
     for place in range(len(values)):
         value, hole = values[place], place
         while hole > 0 and ordered[hole - 1] > value:

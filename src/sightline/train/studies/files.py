@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sightline.models
 from sightline.core.errors import ConfigError, SightlineError
 from sightline.core.files import write_json_atomic, write_text_atomic
 from sightline.core.results import Result
 from sightline.core.runs import RunFolder, read_record
 from sightline.core.seal import SEAL_KEY, check_seal
 from sightline.core.text import parse_json
-from sightline.models import create
 from sightline.train.config import TrainConfig, nest_settings
 
 __all__ = [
@@ -58,7 +58,7 @@ def merge_settings(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[s
 
 def task_of(config: TrainConfig) -> str:
     """The task of the model that a run of these settings trains: the name of the folder its own lies in."""
-    return create(config.model.name, class_names=("background", "object")).task
+    return sightline.models.create(config.model.name, class_names=("background", "object")).task
 
 
 def write_tables(result: Result, folder: Path, name: str) -> None:
