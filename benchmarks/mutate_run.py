@@ -38,7 +38,7 @@ from sightline.core.seal import SEAL_KEY
 
 OUTCOMES = ("refused", "same answer", "other, as edited", "SILENT", "TRACEBACK", "HANG")
 HANG_S = 120
-FLIPS = 40
+FLIPS = 24
 DEEP = "[" * 100_000
 WEIGHTS = "run/weights/best.safetensors"
 VALUES: tuple[Any, ...] = (None, "x", -1, 1e308, 2**80, [], {}, [[1]], {"a": "b"}, True)
@@ -75,20 +75,20 @@ def prepare(folder: Path) -> None:
     """The data set, a finished run with every file, and a copy of it that `--resume` goes on with."""
     os.chdir(folder)
     size = ["--height", "64", "--width", "64"]
-    call("synth", "data", "--images", "12", *size, "--seed", "2", "--format", "yolo", "--overwrite")
-    call("synth", "film", "--images", "2", *size, "--video-frames", "6")
+    must("synth", "data", "--images", "12", *size, "--seed", "2", "--format", "yolo", "--overwrite")
+    must("synth", "film", "--images", "2", *size, "--video-frames", "6")
     options = ["--model", "yolo11n", "--imgsz", "64", "--batch", "4", "--workers", "0", "--device", "cpu"]
-    call("train", "--data", "data", *options, "--epochs", "2", "--name", "done", "--precision", "fp32")
+    must("train", "--data", "data", *options, "--epochs", "2", "--name", "done", "--precision", "fp32")
     shutil.move("runs/detect/done", "run")
     shutil.copytree("run", "cut")
     write_sealed_json("cut/run.json", {**read_record("cut/run.json"), "status": "interrupted"})
     (folder / "data/sightline.yaml").write_text("name: made\n")
-    call("audit", "data", "--record", "run")
-    call("export", WEIGHTS, "--data", "data", "--record", "run", "--out", "model.onnx")
+    must("audit", "data", "--record", "run")
+    must("export", WEIGHTS, "--data", "data", "--record", "run", "--out", "model.onnx")
     film = str(next(Path("film").rglob("*.mp4")))
-    call("run", WEIGHTS, film, "--out", "found", "--record", "run", "--save", "jsonl", "--conf", "0")
+    must("run", WEIGHTS, film, "--out", "found", "--record", "run", "--save", "jsonl", "--conf", "0")
     images = str(next(p for p in Path("data").rglob("val") if "images" in p.parts))
-    call("run", WEIGHTS, images, "--out", "found", "--save", "jsonl", "parquet", "--conf", "0")
+    must("run", WEIGHTS, images, "--out", "found", "--save", "jsonl", "--save", "parquet", "--conf", "0")
     for suffix in (".jsonl", ".parquet"):
         shutil.copy(next(Path("found").glob(f"val*{suffix}")), f"predictions{suffix}")
 
@@ -116,7 +116,7 @@ CASES = (
 
 def call(*words: str) -> Answer:
     """A verb in this process; an answer whatever becomes of it."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(HANG_S)
     code: int | str = 0
@@ -132,8 +132,17 @@ def call(*words: str) -> Answer:
         err.write(f"\n{type(error).__name__}: {error}"[:400])
     finally:
         signal.alarm(0)
-    said = err.getvalue().strip().splitlines()
-    return Answer(code, said[-1] if said else "", out.getvalue())
+    out.seek(0)
+    err.seek(0)
+    said = err.read().strip().splitlines()
+    return Answer(code, said[-1] if said else "", out.read())
+
+
+def must(*words: str) -> None:
+    """A call that has to end well."""
+    given = call(*words)
+    if given.code not in (0, 1):
+        raise SystemExit(f"{words} ended with {given}")
 
 
 def _give_up(number: int, frame: object) -> None:
@@ -159,8 +168,7 @@ def harms(file: Path) -> Iterator[Harm]:
     for size in sorted({0, 1, len(data) // 3, len(data) // 2, len(data) - 200, len(data) - 1} & set(range(len(data)))):
         yield Harm(f"cut to {size} bytes", lambda f, size=size: f.write_bytes(data[:size]))
     for place in range(0, len(data), max(len(data) // FLIPS, 1)):
-        flipped = data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :]
-        yield Harm(f"bit {place % 8} of byte {place}", lambda f, flipped=flipped: f.write_bytes(flipped))
+        yield Harm(f"bit {place % 8} of byte {place}", lambda f, place=place: f.write_bytes(_flipped(data, place)))
     for name, raw in {
         "zeros": b"\0" * 64,
         "UTF-16": "a: ä".encode("utf-16"),
@@ -176,6 +184,10 @@ def harms(file: Path) -> Iterator[Harm]:
     by_suffix = {".json": _json, ".jsonl": _rows, ".yaml": _yaml, ".parquet": _parquet, ".ckpt": _state}
     if file.suffix in by_suffix:
         yield from by_suffix[file.suffix](file)
+
+
+def _flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :]
 
 
 def _places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -198,7 +210,7 @@ def _edited(whole: Any, place: tuple[Any, ...], *value: Any) -> Any:
     return made
 
 
-_EDITS = 60
+_EDITS = 30
 
 
 def _edits(whole: Any) -> Iterator[tuple[str, Any]]:
@@ -295,19 +307,22 @@ def judge(case: Case, harm: Harm, before: Answer, after: Answer) -> str:
 
 def measure(case: Case) -> tuple[Counter[str], list[str]]:
     """How often each outcome came of damaging this file, and a line for each that must not be."""
-    file, whole = Path(case.file), Path("kept")
-    top = Path(case.file).parts[0]
-    shutil.rmtree(whole, ignore_errors=True)
-    keep, put = (shutil.copytree, shutil.copytree) if Path(top).is_dir() else (shutil.copy2, shutil.copy2)
-    keep(top, whole)
+    top, file = Path(case.file).parts[0], Path(case.file)
+    kept = Path("kept") / top
+    _remove(Path("kept"))
+    _copy(Path(top), kept)
     before = answer(case)
     if before.code not in (0, 1):
         raise SystemExit(f"{case.words} ended with {before}")
+    _remove(Path(top))
+    _copy(kept, Path(top))
+    if (again := answer(case)) != before:
+        raise SystemExit(f"{case.words} answers differently each time: {_difference(before.text, again.text)}")
     counts: Counter[str] = Counter()
     wrong = []
-    for harm in [*harms(whole / file.relative_to(top) if whole.is_dir() else whole)]:
+    for harm in harms(Path("kept") / file):
         _remove(Path(top))
-        put(whole, top)
+        _copy(kept, Path(top))
         harm.apply(file)
         after = answer(case)
         outcome = judge(case, harm, before, after)
@@ -315,9 +330,21 @@ def measure(case: Case) -> tuple[Counter[str], list[str]]:
         if outcome.isupper():
             wrong.append(f"{outcome}: {case.file} ({harm.name}), {case.words[0]}: {after.code} {after.said[:200]}")
     _remove(Path(top))
-    put(whole, top)
-    _remove(whole)
+    _copy(kept, Path(top))
     return counts, wrong
+
+
+def _difference(one: str, other: str) -> str:
+    place = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), -1)
+    return f"{one[max(place - 80, 0) : place + 40]!r} and {other[max(place - 80, 0) : place + 40]!r}"
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 def _remove(path: Path) -> None:

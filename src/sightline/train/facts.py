@@ -39,7 +39,12 @@ def run_facts(
             "excluded": list(config.data.exclude),
         },
         "preprocess": model.preprocess.model_dump(mode="json"),
-        "precision": {"precision": arithmetic.precision, "device": arithmetic.device, "reason": arithmetic.reason},
+        "precision": {
+            "precision": arithmetic.precision,
+            "measured_in": arithmetic.measuring().precision,
+            "device": arithmetic.device,
+            "reason": arithmetic.reason,
+        },
         "threads": torch.get_num_threads(),
         "cached_in_memory": keeping.in_memory,
         "cache_folder": keeping.folder,

@@ -343,10 +343,10 @@ def _finish(session: Session, seconds: float) -> TrainResult:
     watcher = recorder.watcher
     weights = run.weights / "best.safetensors"
     best = load_model(weights)
-    plain_arithmetic = Arithmetic(session.learner.arithmetic.device, "fp32", "final evaluation")
-    as_module(best).to(plain_arithmetic.device)
+    measuring = session.learner.arithmetic.measuring()
+    as_module(best).to(measuring.device)
     watcher.phase("evaluating the best weights", len(validator.images))
-    predictions = validator.predict(best, plain_arithmetic, watcher.advance)
+    predictions = validator.predict(best, measuring, watcher.advance)
     evaluation: Evaluation = beside_baseline(
         validator.evaluate(predictions),
         session.images.dataset,
