@@ -25,7 +25,7 @@ __all__ = ["build_app", "main"]
 
 VERBS = {
     "demo": ("demo:demo", "Run the whole chain on generated data: the quickest look at everything."),
-    "doctor": ("doctor:doctor", "Check the environment: versions, torch and torchvision, codecs, CPU, threads."),
+    "doctor": ("doctor:doctor", "Check the environment: versions, torch, codecs, CPU, threads."),
     "audit": ("audit:audit", "Look through a data set for faults, with file and line."),
     "look": ("look:look", "Draw the labels on the images: random ones, each class, tracks, the places of findings."),
     "augment": ("augment:augment", "Measure what augmentation removes and shrinks on this data, by operation."),
@@ -48,7 +48,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 _EXTRA_OF = {
     "torch": "train",
-    "torchvision": "train",
     "onnx": "train",
     "onnxscript": "train",
     "optuna": "train",

@@ -83,6 +83,8 @@ def _check_file(where: str) -> bool:
     try:
         check_regular(where)
         return check_seal(Path(where).read_bytes(), where, ModelError, _AGAIN)
+    except FileNotFoundError:
+        raise ModelError("no such file", where=where) from None
     except OSError as error:
         raise ModelError(f"cannot read the file ({error.strerror})", where=where) from None
 

@@ -133,7 +133,8 @@ _MAY_CHANGE = ("data.path", "data.workers", "device", "logging", "checkpoint.sav
 
 def _check_settings(config: TrainConfig, state: dict[str, Any], run: RunFolder) -> None:
     """ConfigError where the settings are no longer those of the state that is gone on with."""
-    before, now = (_flat(settings) for settings in (state["settings"], config.model_dump(mode="json")))
+    began = TrainConfig.load(state["settings"], where=str(run.path / "weights" / "last.ckpt"))
+    before, now = (_flat(settings.model_dump(mode="json")) for settings in (began, config))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE):
             raise ConfigError(
