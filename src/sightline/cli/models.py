@@ -32,7 +32,7 @@ def models(
     class_names = tuple(f"class-{i}" for i in range(classes))
     results = []
     for each in [name] if name is not None else sightline.models.list_models():
-        model = sightline.models.create(each, class_names=class_names)
+        model = sightline.models.build_shapes(each, class_names, {})
         size_hw = (imgsz, imgsz) if imgsz is not None else None
         results.append(sightline.models.describe_model(model, size_hw))
     if json:

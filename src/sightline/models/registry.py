@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+import torch
 
 from sightline.core.errors import ConfigError, ModelError, unknown_name
+from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
 from sightline.models.detection_loss import AssignmentRule, DetectionGains
 from sightline.models.pretrained import resolve_weights
@@ -16,7 +18,7 @@ from sightline.models.unet import UNet
 from sightline.models.weights_file import load_tensors, read_weights
 from sightline.models.yolo11 import YOLO11, YOLO11_SCALES
 
-__all__ = ["MODELS", "Builder", "build", "create", "list_models"]
+__all__ = ["MODELS", "Builder", "build", "build_shapes", "create", "list_models"]
 
 Builder = Callable[..., Model]
 """`builder(class_names, *, imgsz=…, …)`: keyword arguments annotated and with defaults."""
@@ -69,6 +71,12 @@ def build(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -
         raise ModelError(unknown_name("model", name, MODELS))
     builder = MODELS[name]
     return builder(_checked_names(class_names), **_checked_arguments(name, builder, arguments))
+
+
+def build_shapes(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -> Model:
+    """As `build`, with tensors that have a shape and no memory: for counting, and for comparing with what is read."""
+    with torch.device("meta"), ShapesOnly():
+        return build(name, class_names, arguments)
 
 
 def _checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
