@@ -173,3 +173,12 @@ def test_a_record_of_other_things(cut_run: Path, tmp_path: Path, watcher: Any, t
     (run / "run.json").write_text(text)
     with pytest.raises(InputError, match=r"run\.json"):
         resume(run, watcher)
+
+
+def test_a_record_that_is_no_file(cut_run: Path, tmp_path: Path, watcher: Any) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(cut_run, run)
+    (run / "run.json").unlink()
+    (run / "run.json").mkdir()
+    with pytest.raises(ConfigError, match=r"run\.json: cannot read the file \(is a folder\)"):
+        resume(run, watcher)

@@ -46,6 +46,7 @@ VERBS = {
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|Insufficient memory", re.IGNORECASE)
 _EXTRA_OF = {
     "torch": "train",
     "onnx": "train",
@@ -99,6 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # The interpreter flushes stdout once more when it ends; what is left goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        told = " ".join(str(error).split())[:200] or "no more can be had"
+        do = "Give it more, or less work at once: --batch, --imgsz, --workers"
+        fail(str(InputError(f"the memory must suffice, got too little: {told}", do=do)), InputError.exit_code)
     except OSError as error:  # a place that takes no output, a full disk among them, is unusable input
         if error.errno not in (*_FULL, *_WRONG_PLACE):
             raise

@@ -115,6 +115,7 @@ def _check_interface(session: Any, metadata: ModelMetadata, where: str) -> int |
     """The file's fixed batch, None where it is free; ModelError unless names and shapes fit the metadata."""
     inputs = {i.name: i for i in session.get_inputs()}
     outputs = [o.name for o in session.get_outputs()]
+    types = sorted({o.type for o in session.get_outputs()})
     expected = list(OUTPUT_NAMES.get(metadata.task, ()))
     if list(inputs) != [INPUT_NAME] or outputs != expected:
         raise ModelError(
@@ -122,6 +123,8 @@ def _check_interface(session: Any, metadata: ModelMetadata, where: str) -> int |
             f"got {', '.join(inputs)} and {', '.join(outputs)}",
             where=where,
         )
+    if types != ["tensor(float)"]:
+        raise ModelError(f"outputs must be tensor(float), got {', '.join(types)}", where=where)
     shape, kind = inputs[INPUT_NAME].shape, inputs[INPUT_NAME].type
     preprocess = metadata.preprocess
     wanted = (preprocess.channel_count, *preprocess.size_hw)

@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 import torch
 
-from sightline.core.errors import ConfigError, ModelError, unknown_name
+from sightline.core.errors import ConfigError, ModelError, unknown_name, value_sentence
 from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
 from sightline.models.detection_loss import AssignmentRule, DetectionGains
@@ -70,7 +70,11 @@ def build(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -
     if name not in MODELS:
         raise ModelError(unknown_name("model", name, MODELS))
     builder = MODELS[name]
-    return builder(_checked_names(class_names), **_checked_arguments(name, builder, arguments))
+    checked = _checked_arguments(name, builder, arguments)
+    try:
+        return builder(_checked_names(class_names), **checked)
+    except pydantic.ValidationError as error:  # a size that no network input has
+        raise ConfigError(f"model '{name}' cannot be made: {value_sentence(error.errors()[0])}") from None
 
 
 def build_shapes(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -> Model:
