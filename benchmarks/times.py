@@ -61,7 +61,7 @@ def main() -> int:
         folder = Path(name)
         usual = dict(os.environ)
         seconds(("synth", "traffic", "--images", "200"), folder, usual)
-        seconds(("synth", "few", "--images", "12", "--height", "64", "--width", "64"), folder, usual)
+        seconds(("synth", "few", "--images", "12", "--height", "96", "--width", "96", "--seed", "2"), folder, usual)
         seconds(("train", "--data", "few", *_TRAINED), folder, usual)
         print("| wait | limit s | wall s | processor s | load |", "|---|---:|---:|---:|---:|", sep="\n")
         for what, wait in WAITS.items():

@@ -67,7 +67,7 @@ class ShapesOnly(TorchFunctionMode):
         return function(*arguments, **(named or {}))
 
 
-class _FlopCounter(TorchDispatchMode):
+class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up what torch's formulas say of each operation; torch's own counter also keeps a tally of every module."""
 
     total = 0
@@ -92,7 +92,7 @@ def describe_model(model: Model, size_hw: tuple[int, int] | None = None) -> Mode
     is_whole = any(p.device.type != "meta" for p in model.parameters())
     shadow = (copy.deepcopy(model).to("meta") if is_whole else model).eval()
     images = torch.empty(1, model.preprocess.channel_count, height, width, device="meta")
-    with _FlopCounter() as counter, ShapesOnly(), torch.no_grad():
+    with _FlopCounter() as counter, ShapesOnly(), torch.no_grad():  # type: ignore[no-untyped-call]
         Decoded(shadow)(images)
     flops = counter.total
     return ModelComplexity(
