@@ -84,23 +84,24 @@ def _copy(picture: Bytes) -> Planes:
     rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
     small = np.empty((channels, rows, columns), dtype=np.float32)
     if rows == height and columns == width:
-        for y in range(height):
-            for channel in range(channels):
-                for x in range(width):
-                    small[channel, y, x] = picture[y, x, channel]
+        for channel in range(channels):
+            _turn(picture[:, :, channel].T, small[channel])
         return small
-    # Elements one by one: to assign a part of an array, numba compiles the texts of its errors too, for seconds.
     shrunk = shrink_rows(picture.reshape(height, width * channels), rows)
     plane = np.empty((width, rows), dtype=np.float32)
     for channel in range(channels):
-        for x in range(width):
-            for y in range(rows):
-                plane[x, y] = shrunk[y, x * channels + channel]
-        narrow = shrink_rows(plane, columns)
-        for y in range(rows):
-            for x in range(columns):
-                small[channel, y, x] = narrow[x, y]
+        _turn(shrunk[:, channel::channels], plane)
+        _turn(shrink_rows(plane, columns), small[channel])
     return small
+
+
+@njit(cache=True, nogil=True)
+def _turn(values: npt.NDArray[Any], out: Planes) -> None:
+    """`out` becomes the transpose of the values. For an assigned slice numba compiles the texts of its errors too."""
+    height, width = out.shape
+    for y in range(height):
+        for x in range(width):
+            out[y, x] = values[x, y]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
