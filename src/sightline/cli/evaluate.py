@@ -1,6 +1,5 @@
 """`sightline eval`."""
 
-import json
 import re
 from functools import partial
 from pathlib import Path
@@ -21,9 +20,10 @@ from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_
 from sightline.core.config import Config
 from sightline.core.division import Division
 from sightline.core.errors import ConfigError
-from sightline.core.files import refuse_overwriting, write_sealed_json
+from sightline.core.files import check_regular, refuse_overwriting, write_sealed_json
 from sightline.core.predictions import Predictions
 from sightline.core.runs import FINISHED_S, RunFolder
+from sightline.core.text import parse_json
 
 if TYPE_CHECKING:
     from sightline.core.dataset import Dataset
@@ -254,7 +254,8 @@ def _other_split(folder: Path, result: "Result") -> str:
     """`-test` where the folder has the numbers of another split already, which must not be lost; else nothing."""
     split = str(result.conventions["split"])
     try:
-        earlier = json.loads((folder / "evaluation.json").read_bytes())["conventions"]["split"]
+        check_regular(folder / "evaluation.json")
+        earlier = parse_json((folder / "evaluation.json").read_bytes())["conventions"]["split"]
     except (OSError, ValueError, KeyError, TypeError):
         return ""
     return "" if earlier == split else f"-{re.sub(r'[^A-Za-z0-9_.-]+', '-', split)}"
