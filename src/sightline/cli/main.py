@@ -114,7 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _check_launch(words: Sequence[str]) -> None:
-    """ConfigError where `torchrun` started several processes of something that only one may do."""
+    """ConfigError where `torchrun` started several processes of what only one may do, or polars would get no thread."""
+    threads = os.environ.get("POLARS_MAX_THREADS", "1")
+    if not threads.isdecimal() or not 1 <= len(threads.lstrip("0")) <= 4:
+        raise ConfigError(f"the variable POLARS_MAX_THREADS must be a number from 1 to 9999, got '{threads:.40}'")
     world = read_launch().world
     if world > 1 and (words[:1] != ["train"] or "--augment-study" in words):
         raise ConfigError(
