@@ -216,6 +216,7 @@ PACKAGES = {
         "Model",
         "ModelComplexity",
         "Targets",
+        "build_shapes",
         "cache_folder",
         "count_parameters",
         "create",

@@ -38,6 +38,12 @@ def test_weights_that_are_not_ours(sightline, traffic, tmp_path):
     one_sentence(sightline("eval", "--data", traffic, "--model", "pickled.safetensors"), "pickled.safetensors")
 
 
+@pytest.mark.parametrize("threads", ["0", "-1", "many", "9" * 30])
+def test_a_number_of_threads_that_polars_cannot_have(sightline, traffic, monkeypatch, threads):
+    monkeypatch.setenv("POLARS_MAX_THREADS", threads)
+    one_sentence(sightline("audit", traffic), "POLARS_MAX_THREADS must be a number from 1")
+
+
 def test_an_onnx_file_without_our_metadata(sightline, traffic, tmp_path):
     shape = ["batch", 3, 64, 64]
     graph = helper.make_graph(

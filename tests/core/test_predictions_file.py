@@ -1,6 +1,7 @@
 """Predictions: what comes back from a file is what went in, and foreign or damaged files are refused."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +183,12 @@ def test_damaged_files_are_refused(tmp_path):
     path = tmp_path / "damaged.parquet"
     for size in (0, 3, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:size])
-        assert "must be a predictions file in Parquet" in refused(path)
+        assert re.search("must be a predictions file in Parquet|a file that was damaged", refused(path))
+    mark = data.index(b"sightline-file")
+    places = {*range(0, len(data), len(data) // 50)} - {*range(mark, mark + 30)}
+    for place in places:  # of the values themselves, too, which Parquet does not check
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        assert "must be as it was written, got a file that was damaged or edited since. Predict again" in refused(path)
     path.write_text("image_id,class_id\n1,2\n")
     assert "must be a predictions file in Parquet" in refused(path)
 

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from sightline.core.errors import ConfigError
-from sightline.core.runs import RunFolder, package_versions, provenance
+from sightline.core.runs import RunFolder, package_versions, provenance, read_record
 
 
 def test_named_run(tmp_path):
@@ -60,7 +61,35 @@ def test_sub_folders_and_record(tmp_path):
     assert run.weights.is_dir()
     assert run.figures == run.path / "figures"
     run.record({"best": np.float64("nan"), "seeds": {"torch": 0}})
-    assert json.loads((run.path / "run.json").read_text()) == {"best": None, "seeds": {"torch": 0}}
+    assert read_record(run.path / "run.json") == {"best": None, "seeds": {"torch": 0}}
+    edited = (run.path / "run.json").read_text().replace('"torch": 0', '"torch": 1')
+    (run.path / "run.json").write_text(edited)
+    with pytest.raises(ConfigError, match=r"run\.json: must be as it was written"):
+        read_record(run.path / "run.json")
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("sightline.core.runs._SHORT_S", 0.1)
+    run = RunFolder.create(tmp_path, "detect")
+    run.record({})
+    left = run.path / ".evaluation-abcd1234.json"
+    with run.held(), pytest.raises(ConfigError, match="one process at a time, got one that another process works on"):
+        RunFolder.open(run.path)
+    left.write_text("{")
+    with ThreadPoolExecutor(1) as pool:
+        with run.held():
+            assert not left.exists()
+            kept = pool.submit(run.keep, "video.json", {"frames": 3})  # what is done already waits for its turn
+            time.sleep(0.1)
+            assert not (run.path / "video.json").exists()
+        kept.result()
+    assert json.loads((run.path / "video.json").read_text())["frames"] == 3
+
+
+def test_no_file_of_a_folder_that_is_no_run_is_removed(tmp_path):
+    (tmp_path / ".local-settings").write_text("of the user")  # looks like what a killed process leaves behind
+    RunFolder(tmp_path).keep("evaluation.json", {})
+    assert (tmp_path / ".local-settings").exists()
 
 
 def git(folder: Path, *arguments: str) -> str:

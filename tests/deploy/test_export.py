@@ -14,6 +14,7 @@ from torch import nn
 
 from sightline.core.errors import ConfigError, DataError, ModelError, ParityError
 from sightline.core.metadata import METADATA_KEY, OperatingPoint
+from sightline.core.seal import SEAL_KEY, UNSEALED, seal_file
 from sightline.deploy import ExportResult, ParityTolerance, check_parity, export_onnx
 from sightline.infer import NetworkPredictor, open_predictor
 from sightline.infer.torch_predictor import predictor_from_model
@@ -125,14 +126,26 @@ def test_the_result_states_what_was_measured(exported: dict[str, ExportResult]) 
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param  # the batch is free
 
 
-def with_changed_weights(path: Path, target: Path, factor: float) -> Path:
-    """A copy whose convolution weights are scaled."""
+def with_changed_weights(path: Path, target: Path, factor: float, seal: str = UNSEALED) -> Path:
+    """A copy whose convolution weights are scaled, sealed anew."""
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         if len(tensor.dims) == 4:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), tensor.name))
+    onnx.helper.set_model_props(model, {p.key: seal if p.key == SEAL_KEY else p.value for p in model.metadata_props})
     onnx.save_model(model, str(target))
+    if seal == UNSEALED:
+        seal_file(target)
     return target
+
+
+@pytest.mark.parametrize("seal", ["sightline-file-sha256:" + "1" * 64, "none"])
+def test_a_file_that_was_altered_since_it_was_written_is_refused(
+    exported: dict[str, ExportResult], tmp_path: Path, seal: str
+) -> None:
+    path = with_changed_weights(Path(exported["unet-small"].path), tmp_path / "other.onnx", 1.02, seal)
+    with pytest.raises(ModelError, match=r"other\.onnx: must .* Export it again"):
+        open_predictor(path)
 
 
 @pytest.mark.parametrize("name", ["yolo11n", "unet-small"])

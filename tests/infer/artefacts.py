@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sightline.core.metadata import METADATA_KEY, ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Preprocess
+from sightline.core.seal import SEAL_KEY, UNSEALED, seal_file
 
 SIZE_HW = (64, 96)
 BOXES = np.array([[8, 8, 40, 40], [9, 9, 41, 41], [50, 10, 90, 60], [60, 20, 62, 22]], np.float32)
@@ -71,10 +72,11 @@ def write_onnx(path: Path, meta: ModelMetadata | None, *, batch: int | str = "ba
         ir_version=10,
     )
     if meta is not None:
-        entry = model.metadata_props.add()
-        entry.key, entry.value = METADATA_KEY, meta.to_json()
+        helper.set_model_props(model, {METADATA_KEY: meta.to_json(), SEAL_KEY: UNSEALED})
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, str(path))
+    if meta is not None:
+        seal_file(path)
     return path
 
 

@@ -24,6 +24,12 @@ META = {
 }
 
 
+@pytest.mark.parametrize("imgsz", [2**40, 8192])
+def test_a_size_that_no_network_input_has_is_refused(imgsz):
+    with pytest.raises(ConfigError, match=r"cannot be made: size_hw must be at least 1 and of at most 16777216 pixels"):
+        models.create("yolo11n", class_names=("car",), imgsz=imgsz)
+
+
 def small(**changes):
     torch.manual_seed(0)
     return models.create("unet", class_names=changes.pop("class_names", NAMES), imgsz=32, base_width=2, **changes)

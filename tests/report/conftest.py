@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sightline.core.dataset import Dataset, dataset_from_rows
-from sightline.core.files import write_json_atomic, write_text_atomic
+from sightline.core.files import write_sealed_json, write_text_atomic
 from sightline.core.predictions import predictions_from_rows
 from sightline.core.runs import provenance
 from sightline.data import read_dataset, split_dataset
@@ -178,18 +178,18 @@ def detect_run(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
     evaluation = evaluate_detection(part, predictions)
     folder = root / "runs" / "detect" / "mine"
     (folder / "figures").mkdir(parents=True)
-    write_json_atomic(folder / "run.json", run_facts("detect", "yolo11n", root / "data", dataset))
+    write_sealed_json(folder / "run.json", run_facts("detect", "yolo11n", root / "data", dataset))
     write_text_atomic(folder / "config.yaml", f"data: {HOSTILE}\nmodel: yolo11n\n")
     write_lines(folder / "metrics.jsonl", epoch_rows({"mAP50": 0.9, "mAP50-95": 0.6}))
     finding = {"code": "label-degenerate-box", "severity": "warning", "message": f"no area {HOSTILE}", "path": "a.xml"}
     finding |= {"line": 3, "image_id": None, "count": 2, "do": "fix it"}
     info = {**finding, "severity": "info", "code": "image-small"}
-    write_json_atomic(folder / "audit.json", {"images": 28, "findings": [info, finding]})
-    write_json_atomic(folder / "evaluation.json", evaluation.to_dict())
+    write_sealed_json(folder / "audit.json", {"images": 28, "findings": [info, finding]})
+    write_sealed_json(folder / "evaluation.json", evaluation.to_dict())
     predictions.save(folder / "predictions.parquet")
-    write_json_atomic(folder / "export.json", {"path": "best.onnx", "max_error": {"boxes_px": 1.5e-5}, "images": 16})
-    write_json_atomic(folder / "video.json", video_result())
-    write_json_atomic(folder / "tracking.json", tracking_result().to_dict())
+    write_sealed_json(folder / "export.json", {"path": "best.onnx", "max_error": {"boxes_px": 1.5e-5}, "images": 16})
+    write_sealed_json(folder / "video.json", video_result())
+    write_sealed_json(folder / "tracking.json", tracking_result().to_dict())
     panels = [draw_scene(rng, random_objects(rng, 5)) for _ in range(12)]
     Image.fromarray(np.concatenate(panels, axis=1)).save(folder / "figures" / "strip-1-valid03.jpg")
     return MadeRun(folder, root / "data", dataset)
@@ -225,11 +225,11 @@ def semantic_run(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
     folder = root / "runs" / "semantic" / "cracks"
     folder.mkdir(parents=True)
     evaluation = evaluate_semantic(part, predictions)
-    write_json_atomic(folder / "run.json", run_facts("semantic", "unet-small", root / "data", dataset))
+    write_sealed_json(folder / "run.json", run_facts("semantic", "unet-small", root / "data", dataset))
     write_text_atomic(
         folder / "config.yaml", "val_fraction: 0.5\nsplit_train: train\nsplit_val: val\nseed: 3\nmodel: unet-small\n"
     )
     write_lines(folder / "metrics.jsonl", epoch_rows({"foreground_dice": 0.7}))
-    write_json_atomic(folder / "evaluation.json", evaluation.to_dict())
+    write_sealed_json(folder / "evaluation.json", evaluation.to_dict())
     predictions.save(folder / "predictions.parquet")
     return MadeRun(folder, root / "data", dataset)

@@ -104,6 +104,23 @@ def test_a_state_that_cannot_be_gone_on_with(
     assert "this code" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("seed", [torch.zeros(3), "x", None])
+def test_settings_of_a_state_that_are_none(cut_run: Path, tmp_path: Path, watcher: Any, seed: Any) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(cut_run, run)
+    _state(lambda s: s["settings"].update(seed=seed))(run / "weights/last.ckpt")
+    with pytest.raises(ConfigError, match=r"last\.ckpt: 'seed'"):
+        resume(run, watcher)
+
+
+def test_a_number_of_a_state_that_was_flipped_is_noticed(cut_run: Path, tmp_path: Path) -> None:
+    data = bytearray((cut_run / "weights/last.ckpt").read_bytes())
+    data[len(data) // 2] ^= 1  # in the middle of the weights, where torch reads whatever there is
+    (tmp_path / "last.ckpt").write_bytes(data)
+    with pytest.raises(ConfigError, match=r"last\.ckpt: must be the state of this run, got a damaged file"):
+        read_state(tmp_path / "last.ckpt")
+
+
 def test_a_state_that_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").mkdir()
     with pytest.raises(ConfigError, match="must be the state of this run"):
@@ -155,4 +172,13 @@ def test_a_record_of_other_things(cut_run: Path, tmp_path: Path, watcher: Any, t
     shutil.copytree(cut_run, run)
     (run / "run.json").write_text(text)
     with pytest.raises(InputError, match=r"run\.json"):
+        resume(run, watcher)
+
+
+def test_a_record_that_is_no_file(cut_run: Path, tmp_path: Path, watcher: Any) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(cut_run, run)
+    (run / "run.json").unlink()
+    (run / "run.json").mkdir()
+    with pytest.raises(ConfigError, match=r"run\.json: cannot read the file \(is a folder\)"):
         resume(run, watcher)

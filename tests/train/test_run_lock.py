@@ -13,7 +13,7 @@ from sightline.core.files import locked_folder
 from sightline.core.runs import RunFolder
 from sightline.train import TrainConfig, resume, train
 
-ALIVE = r"one process at a time, got one that is being trained"
+ALIVE = r"one process at a time, got one that another process works on"
 
 
 def settings(data, **values):
@@ -47,7 +47,7 @@ def test_a_run_that_is_alive_is_refused_and_free_once_it_is_killed(alive, cracks
     command = [sys.executable, "-m", "sightline", "train", "--resume", str(run)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
-    assert "being trained" in done.stderr.strip().splitlines()[-1]
+    assert "another process works on" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
     with pytest.raises(ConfigError, match=ALIVE):
         train(settings(cracks), RunFolder(run), watcher)

@@ -65,6 +65,24 @@ def test_a_run_leaves_everything_behind(traffic, tmp_path, watcher):
     assert read_weights_meta(result.weights).division.model_dump() == {"val_fraction": 0.35, "seed": 7}
 
 
+def test_models_are_measured_in_fp32_whatever_they_are_trained_in(traffic, tmp_path, watcher, monkeypatch):
+    predict, seen = Validator.predict, []
+
+    def watched(validator, model, arithmetic, *arguments, **more):
+        seen.append(arithmetic.precision)
+        return predict(validator, model, arithmetic, *arguments, **more)
+
+    monkeypatch.setattr(Validator, "predict", watched)
+    run = RunFolder.create(tmp_path, "detect")
+    train(settings(traffic, epochs=1, pictures_every=0, precision="bf16"), run, watcher)
+    assert seen == ["fp32", "fp32"]  # behind the epoch, and of the best weights
+    row = json.loads((run.path / "metrics.jsonl").read_text())
+    judged = json.loads((run.path / "evaluation.json").read_text())
+    assert row["val/mAP50-95"] == judged["metrics"]["AP"]
+    facts = json.loads((run.path / "run.json").read_text())["precision"]
+    assert (facts["precision"], facts["measured_in"]) == ("bf16", "fp32")
+
+
 @pytest.mark.parametrize("found", [0, 3])
 def test_an_operating_point_is_kept_only_where_something_was_found(traffic, tmp_path, watcher, monkeypatch, found):
     def evaluate(validator, predictions):

@@ -12,8 +12,10 @@ from pydantic import Field
 
 from sightline.core.config import Config
 from sightline.core.errors import ConfigError, at, unknown_name, value_sentence
+from sightline.core.files import check_regular
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.results import Result
+from sightline.core.seal import SEAL_KEY, check_seal
 from sightline.core.text import parse_json
 from sightline.data import CODES
 
@@ -319,7 +321,10 @@ def read_audit(path: str | Path) -> AuditResult:
     """
     file = Path(path)
     try:
-        value = parse_json(file.read_text(encoding="utf-8"))
+        check_regular(file)
+        data = file.read_bytes()
+        check_seal(data, file, ConfigError, "Audit again")
+        value = parse_json(data)
     except OSError as error:
         raise ConfigError(f"cannot read the file ({error.strerror})", where=str(file)) from None
     except json.JSONDecodeError as error:
@@ -328,6 +333,7 @@ def read_audit(path: str | Path) -> AuditResult:
         raise ConfigError("must be JSON text, got something else", where=str(file)) from None
     if not isinstance(value, dict) or not isinstance(value.get("findings"), list):
         raise ConfigError("must be the result of `sightline audit --json`, got something else", where=str(file))
+    value.pop(SEAL_KEY, None)
     try:
         result: AuditResult = pydantic.TypeAdapter(AuditResult).validate_python(value)
     except pydantic.ValidationError as error:

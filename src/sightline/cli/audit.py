@@ -18,7 +18,7 @@ import sightline.report
 from sightline.audit import AuditOptions
 from sightline.cli.console import STDOUT, DataFormat, JsonFlag, Workers, emit_json, note, progress_bar, show_line
 from sightline.core.errors import ConfigError, at
-from sightline.core.files import check_writable, refuse_overwriting, write_json_atomic
+from sightline.core.files import check_writable, refuse_overwriting, write_sealed_json
 from sightline.core.findings import SEVERITIES, Finding, Severity, worst_severity
 from sightline.core.runs import RunFolder
 from sightline.core.text import printable
@@ -105,9 +105,10 @@ def audit(
         emit_json(result)
     else:
         show_audit(result)
-    for target in (None if run is None else run.path / "audit.json", out):
-        if target is not None:
-            write_json_atomic(target, result)
+    if run is not None:
+        run.keep("audit.json", result)
+    if out is not None:
+        write_sealed_json(out, result)
     if html is not None:
         page = sightline.report.write_audit_page(dataset, result, html)
         note(f"written: {page.path} ({page.size_bytes / 1e6:.1f} MB, {page.pictures} pictures)")

@@ -9,7 +9,6 @@ from sightline.audit import audit_dataset
 from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, progress_bar, show_table
 from sightline.cli.export import parity_images
 from sightline.core.errors import SightlineError
-from sightline.core.files import write_json_atomic
 from sightline.core.runs import RunFolder
 from sightline.data import read_dataset
 from sightline.deploy import export_onnx
@@ -130,7 +129,7 @@ class _Chain:
     def audit(self) -> None:
         """The labels and files are sound."""
         result = audit_dataset(read_dataset(self.data))
-        write_json_atomic(self.run.path / "audit.json", result)
+        self.run.keep("audit.json", result)
         serious = [f for f in result.findings if f.severity != "info"]
         self.outcome = f"{result.images} images read, {len(serious)} findings of severity warning or above"
 
@@ -150,13 +149,13 @@ class _Chain:
             found = predict_dataset(predictor, dataset, progress=bar)
         result = evaluate_detection(dataset, found, resamples=RESAMPLES)
         found.save(self.run.path / "predictions.parquet")
-        write_json_atomic(self.run.path / "evaluation.json", result)
+        self.run.keep("evaluation.json", result)
         self.outcome = f"mAP50 {result['AP50']:.3f}, mAP50-95 {result['AP']:.3f} on {len(dataset)} validation images"
 
     def export(self) -> None:
         """An ONNX file that gives the model's own answers."""
         result = export_onnx(self.weights, self.onnx, images=parity_images(str(self.data), 8))
-        write_json_atomic(self.run.path / "export.json", result)
+        self.run.keep("export.json", result)
         self.outcome = f"{self.onnx.name} agrees with the model on {result.parity.images} images"
 
     def video(self, made: SynthResult) -> None:
@@ -173,7 +172,7 @@ class _Chain:
                 list(sinks.values()),
                 progress=bar,
             )
-        write_json_atomic(self.run.path / "video.json", result)
+        self.run.keep("video.json", result)
         self.outcome = (
             f"{result.frames} frames at {result.fps:.1f} frames/s, {result.tracks} tracks: {result.outputs['video']}"
         )
@@ -183,7 +182,7 @@ class _Chain:
         sequence = _require(made.video).with_suffix("")
         found = {sequence.name: self.run.path / "video" / f"{sequence.name}.txt"}
         result: TrackingResult = evaluate_mot_files({sequence.name: sequence / "gt" / "gt.txt"}, found)
-        write_json_atomic(self.run.path / "tracking.json", result)
+        self.run.keep("tracking.json", result)
         self.outcome = f"HOTA {result['HOTA']:.3f}, MOTA {result['MOTA']:.3f}, IDF1 {result['IDF1']:.3f}"
 
     def report(self) -> None:

@@ -1,6 +1,5 @@
 """`sightline eval`."""
 
-import json
 import re
 from dataclasses import replace
 from functools import partial
@@ -22,8 +21,10 @@ from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_
 from sightline.core.config import Config
 from sightline.core.division import Division
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.core.files import check_writable, refuse_overwriting, write_json_atomic
+from sightline.core.files import check_regular, check_writable, refuse_overwriting, write_sealed_json
 from sightline.core.predictions import Predictions
+from sightline.core.runs import FINISHED_S, RunFolder
+from sightline.core.text import parse_json
 
 if TYPE_CHECKING:
     from sightline.core.dataset import Dataset
@@ -135,6 +136,7 @@ def evaluate(
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
     if out is not None:
         check_writable(Path(out) / name for name in _WRITTEN)
+        RunFolder(Path(out)).check_free()
         inputs = sightline.data.dataset_files(dataset, data)
         refuse_overwriting((Path(out) / name for name in _WRITTEN), inputs if model is None else [model, *inputs])
     if options.best_conf and (conf is not None or track is not None):
@@ -152,7 +154,9 @@ def evaluate(
     if found is not None:  # MOTChallenge text alone is measured without a table of predictions
         result = sightline.evaluate.with_added_metrics(result, dataset, found)
     if out is not None:
-        _write(Path(out), dataset, result, found, predictions)
+        Path(out).mkdir(parents=True, exist_ok=True)
+        with RunFolder(Path(out)).held(FINISHED_S):
+            _write(Path(out), dataset, result, found, predictions)
     _show(result, json)
     return 0
 
@@ -263,7 +267,7 @@ def _write(folder: Path, dataset: "Dataset", result: "Result", found: Prediction
     tracking = isinstance(result, sightline.evaluate.TrackingResult)
     kind = "tracking" if tracking else "evaluation"
     of_split = "" if tracking else _other_split(folder, result)
-    write_json_atomic(folder / f"{kind}{of_split}.json", result)
+    write_sealed_json(folder / f"{kind}{of_split}.json", result)
     saved = folder / f"predictions{of_split}.parquet"
     if found is not None and not (source is not None and saved.exists() and saved.samefile(source)):
         found.save(saved)
@@ -275,7 +279,8 @@ def _other_split(folder: Path, result: "Result") -> str:
     """`-test` where the folder has the numbers of another split already, which must not be lost; else nothing."""
     split = str(result.conventions["split"])
     try:
-        earlier = json.loads((folder / "evaluation.json").read_bytes())["conventions"]["split"]
+        check_regular(folder / "evaluation.json")
+        earlier = parse_json((folder / "evaluation.json").read_bytes())["conventions"]["split"]
     except (OSError, ValueError, KeyError, TypeError):
         return ""
     return "" if earlier == split else f"-{re.sub(r'[^A-Za-z0-9_.-]+', '-', split)}"

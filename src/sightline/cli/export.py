@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
+import sightline.data
+import sightline.deploy
 from sightline.cli.console import Count, JsonFlag, emit_json, show_table
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.files import check_writable, refuse_overwriting, write_json_atomic
+from sightline.core.files import check_writable, refuse_overwriting
 from sightline.core.runs import RunFolder
-from sightline.data import dataset_files, read_dataset
-from sightline.deploy import export_onnx
 
 __all__ = ["export", "parity_images"]
 
@@ -39,13 +39,14 @@ def export(
     record
         Folder of a run: the comparison is kept there as export.json, for its report.
     """
+    run = None if record is None else RunFolder.open(record)
     target = Path(out) if out is not None else Path(model).with_suffix(".onnx")
-    dataset = read_dataset(data)
-    refuse_overwriting([target], [model, *dataset_files(dataset, data)])
+    dataset = sightline.data.read_dataset(data)
+    refuse_overwriting([target], [model, *sightline.data.dataset_files(dataset, data)])
     check_writable([target])
-    result = export_onnx(model, target, images=_spread(dataset, images, data))
-    if record is not None:
-        write_json_atomic(RunFolder.open(record).path / "export.json", result)
+    result = sightline.deploy.export_onnx(model, target, images=_spread(dataset, images, data))
+    if run is not None:
+        run.keep("export.json", result)
     if json:
         emit_json(result)
     else:
@@ -56,7 +57,7 @@ def export(
 
 def parity_images(data: str, count: int) -> list[Path]:
     """`count` image files spread evenly over a data set."""
-    return _spread(read_dataset(data), count, data)
+    return _spread(sightline.data.read_dataset(data), count, data)
 
 
 def _spread(dataset: Dataset, count: int, data: str) -> list[Path]:

@@ -21,7 +21,7 @@ __all__ = ["build_app", "main"]
 
 VERBS = {
     "demo": ("demo:demo", "Run the whole chain on generated data: the quickest look at everything."),
-    "doctor": ("doctor:doctor", "Check the environment: versions, torch and torchvision, codecs, CPU, threads."),
+    "doctor": ("doctor:doctor", "Check the environment: versions, torch, codecs, CPU, threads."),
     "audit": ("audit:audit", "Look through a data set for faults, with file and line."),
     "look": ("look:look", "Draw the labels on the images: random ones, each class, tracks, the places of findings."),
     "augment": ("augment:augment", "Measure what augmentation removes and shrinks on this data, by operation."),
@@ -49,9 +49,9 @@ _WRONG_PLACE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
     *(errno.ENOENT, errno.EIO, errno.EOPNOTSUPP),  # of a place that goes, fails or takes no files
 )
+_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|Insufficient memory", re.IGNORECASE)
 _EXTRA_OF = {
     "torch": "train",
-    "torchvision": "train",
     "onnx": "train",
     "onnxscript": "train",
     "optuna": "train",
@@ -107,6 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # The interpreter flushes stdout once more when it ends; what is left goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        told = " ".join(str(error).split())[:200] or "no more can be had"
+        do = "Give it more, or less work at once: --batch, --imgsz, --workers"
+        fail(str(InputError(f"the memory must suffice, got too little: {told}", do=do)), InputError.exit_code)
     except OSError as error:  # a place that takes no output, a full disk among them, is unusable input
         if error.errno not in (*_FULL, *_WRONG_PLACE):
             raise
@@ -150,7 +156,10 @@ def _read(words: list[str], plugins: Sequence[str], app: cyclopts.App) -> list[s
 
 
 def _check_launch(words: Sequence[str]) -> None:
-    """ConfigError where `torchrun` started several processes of something that only one may do."""
+    """ConfigError where `torchrun` started several processes of what only one may do, or polars would get no thread."""
+    threads = os.environ.get("POLARS_MAX_THREADS", "1")
+    if not threads.isdecimal() or not 1 <= len(threads.lstrip("0")) <= 4:
+        raise ConfigError(f"the variable POLARS_MAX_THREADS must be a number from 1 to 9999, got '{threads:.40}'")
     world = read_launch().world
     if world > 1 and (words[:1] != ["train"] or "--augment-study" in words):
         raise ConfigError(

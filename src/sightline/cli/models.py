@@ -3,11 +3,10 @@
 from typing import Annotated
 
 import polars as pl
-import torch
 from cyclopts import Parameter, validators
 
+import sightline.models
 from sightline.cli.console import JsonFlag, emit_json, show_table
-from sightline.models import create, describe_model, list_models
 
 __all__ = ["models"]
 
@@ -32,11 +31,10 @@ def models(
     """
     class_names = tuple(f"class-{i}" for i in range(classes))
     results = []
-    for each in [name] if name is not None else list_models():
-        with torch.device("meta"):  # shapes are all that counts here
-            model = create(each, class_names=class_names)
+    for each in [name] if name is not None else sightline.models.list_models():
+        model = sightline.models.build_shapes(each, class_names, {})
         size_hw = (imgsz, imgsz) if imgsz is not None else None
-        results.append(describe_model(model, size_hw))
+        results.append(sightline.models.describe_model(model, size_hw))
     if json:
         emit_json({"models": results})
     else:

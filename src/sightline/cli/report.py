@@ -3,7 +3,9 @@
 from itertools import chain
 from pathlib import Path
 
-from sightline.audit import audit_dataset, read_audit
+import sightline.audit
+import sightline.data
+import sightline.report
 from sightline.cli.console import (
     DataFormat,
     DataPath,
@@ -16,8 +18,6 @@ from sightline.cli.console import (
 )
 from sightline.core.errors import DataError
 from sightline.core.files import check_writable, refuse_overwriting
-from sightline.data import dataset_files, read_dataset
-from sightline.report import CardText, write_card, write_report, write_template
 
 __all__ = ["card", "report"]
 
@@ -41,7 +41,7 @@ def report(run: str, *, out: str | None = None, data: str | None = None, json: J
     if out is not None:
         check_writable([out])
         refuse_overwriting([out], (file for file in Path(run).rglob("*") if file.name != "report.html"))
-    result = write_report(run, out, data=data)
+    result = sightline.report.write_report(run, out, data=data)
     if json:
         emit_json(result)
         return 0
@@ -74,23 +74,23 @@ def card(
     init
         Write such a file to fill in (card.yaml, or the one named with --describe) and nothing else.
     """
-    dataset = read_dataset(data, format=format)
+    dataset = sightline.data.read_dataset(data, format=format)
     if init:
         file = Path(describe or "card.yaml")
-        write_template(file, dataset.class_names)
+        sightline.report.write_template(file, dataset.class_names)
         note(f"written: {file}; fill it in and give it with --describe")
         return 0
     check_writable(Path(out) / name for name in _CARD)
-    text = CardText() if describe is None else CardText.read(describe)
+    text = sightline.report.CardText() if describe is None else sightline.report.CardText.read(describe)
     text.check_classes(dataset.class_names, where=describe)
     if audit is not None:
-        found = read_audit(audit)
+        found = sightline.audit.read_audit(audit)
     else:
         with progress_bar() as bar:
-            found = audit_dataset(dataset, workers=workers, progress=bar)
+            found = sightline.audit.audit_dataset(dataset, workers=workers, progress=bar)
     read = [file for file in (audit, describe) if file is not None]
-    refuse_overwriting((Path(out) / name for name in _CARD), chain(read, dataset_files(dataset, data)))
-    result = write_card(dataset, text, found, Path(out), workers=workers)
+    refuse_overwriting((Path(out) / name for name in _CARD), chain(read, sightline.data.dataset_files(dataset, data)))
+    result = sightline.report.write_card(dataset, text, found, Path(out), workers=workers)
     if json:
         emit_json(result)
         return 0

@@ -23,7 +23,7 @@ from sightline.cli.console import (
 )
 from sightline.cli.evaluate import NetworkOptions
 from sightline.core.errors import ConfigError, SourceError, unknown_name
-from sightline.core.files import check_writable, refuse_overwriting, write_json_atomic
+from sightline.core.files import check_writable, refuse_overwriting
 from sightline.core.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _run_one(
             progress=bar,
         )
     for record in records:
-        write_json_atomic(record, result)
+        RunFolder(record.parent).keep(record.name, result)
     return result
 
 

@@ -4,31 +4,24 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 import yaml
 from cyclopts import Parameter
 
+import sightline.report
+import sightline.train
+import sightline.train.studies
 from sightline.cli.console import Count, JsonFlag, TrainWatcher, emit_json, note, progress_bar, show_table
 from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
-from sightline.models import MODELS
-from sightline.report import write_study_page
-from sightline.train import (
-    SHORT_NAMES,
-    Ablation,
-    TrainConfig,
-    TrainResult,
-    Watcher,
-    join_processes,
-    resume,
-    run_ablation,
-)
-from sightline.train import train as train_run
-from sightline.train.studies import augment_study as augment_study_of
+from sightline.train import SHORT_NAMES, TrainConfig
 from sightline.train.studies import merge_settings, settings_of, task_of
+
+if TYPE_CHECKING:
+    from sightline.train import Ablation, TrainResult, Watcher
 
 __all__ = ["TrainOptions", "parse_assignments", "settings_given", "show_ablation", "train"]
 
@@ -46,11 +39,6 @@ def _options() -> dict[str, Any]:
     for name, field in TrainConfig.model_fields.items():
         if name not in {section for section, _ in SHORT_NAMES.values()}:
             fields[name] = (field.annotation, field)
-    annotation, named = fields["model"]
-    fields["model"] = (
-        annotation,
-        pydantic.Field(default=None, description=f"{named.description}: {', '.join(MODELS)}"),
-    )
     fields["imgsz"] = (str | tuple[int, int] | None, fields["imgsz"][1])
     return fields
 
@@ -96,24 +84,27 @@ def train(
     if augment_study:
         if resume_from is not None:
             raise ConfigError("--augment-study goes on where it was by itself and takes no --resume")
-        study = augment_study_of(settings_given(options, assignments, config), study_seeds or _STUDY_SEEDS)
+        settings = settings_given(options, assignments, config)
+        study = sightline.train.studies.augment_study(settings, study_seeds or _STUDY_SEEDS)
         show_ablation("Augmentation", study, Path(runs) / (name or _STUDY), jobs=jobs or 1, where=_STUDY, json=json)
         return 0
     if study_seeds is not None or jobs is not None:
         raise ConfigError("--study-seeds and --jobs belong to --augment-study, got them without it")
     command = ["sightline", *sys.argv[1:]]
-    processes = join_processes()
+    processes = sightline.train.join_processes()
     with processes.one_voice(), TrainWatcher(quiet=not processes.is_first) as watcher:
         if resume_from is not None:
             if assignments or options is not None or config is not None or name is not None or runs != _RUNS:
                 raise ConfigError("--resume continues a run with its own settings and takes no other options")
-            result = _interruptible(lambda: resume(resume_from, watcher, command, processes), resume_from, watcher)
+            result = _interruptible(
+                lambda: sightline.train.resume(resume_from, watcher, command, processes), resume_from, watcher
+            )
         else:
             settings = settings_given(options, assignments, config)
             run = processes.once(lambda: RunFolder.create(runs, task_of(settings), name))
             watcher.note(f"run folder: {run.path}")
             result = _interruptible(
-                lambda: train_run(settings, run, watcher, command, processes), str(run.path), watcher
+                lambda: sightline.train.train(settings, run, watcher, command, processes), str(run.path), watcher
             )
     if processes.is_first:
         _show(result, json)
@@ -165,7 +156,7 @@ def _listed(key: str, value: Any) -> Any:
     return [part.strip() for part in value.split(",")] if takes_several and isinstance(value, str) else value
 
 
-def _interruptible(work: Callable[[], TrainResult], run: str, watcher: Watcher) -> TrainResult:
+def _interruptible(work: "Callable[[], TrainResult]", run: str, watcher: "Watcher") -> "TrainResult":
     try:
         return work()
     except KeyboardInterrupt:
@@ -176,7 +167,7 @@ def _interruptible(work: Callable[[], TrainResult], run: str, watcher: Watcher) 
         raise
 
 
-def _show(result: TrainResult, as_json: bool) -> None:
+def _show(result: "TrainResult", as_json: bool) -> None:
     if as_json:
         emit_json(result)
         return
@@ -190,7 +181,7 @@ def _show(result: TrainResult, as_json: bool) -> None:
 
 def show_ablation(
     title: str,
-    ablation: Ablation,
+    ablation: "Ablation",
     target: Path,
     *,
     jobs: int,
@@ -201,7 +192,7 @@ def show_ablation(
     """Make the runs that are missing in `target`, write `ablation.html` beside their tables, and print the table."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with progress_bar() as bar:
-        result = run_ablation(
+        result = sightline.train.run_ablation(
             ablation,
             target,
             overrides=overrides,
@@ -210,7 +201,7 @@ def show_ablation(
             where=where,
             progress=bar,
         )
-    page = write_study_page(title, result, target / "ablation.html")
+    page = sightline.report.write_study_page(title, result, target / "ablation.html")
     if json:
         emit_json(result)
         return

@@ -19,7 +19,8 @@ __all__ = ["METADATA_KEY", "MODEL_SCHEMA_VERSION", "ModelMetadata", "OperatingPo
 
 METADATA_KEY = "sightline"
 """Name of the one entry that holds the JSON text, in safetensors and in ONNX."""
-MODEL_SCHEMA_VERSION = 2
+MODEL_SCHEMA_VERSION = 3
+"""1 had no digest of the metadata, 2 no seal of ONNX files."""
 _SEALED_SINCE = 2
 _MAX_BYTES = 4_000_000
 

@@ -12,7 +12,8 @@ import polars as pl
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.files import plain, write_bytes_atomic
+from sightline.core.files import check_regular, plain, write_bytes_atomic
+from sightline.core.seal import UNSEALED, check_seal, seal_bytes
 from sightline.core.tables import Rows, fit_table
 from sightline.core.text import parse_json
 
@@ -50,7 +51,7 @@ OF_UNUSED_TWINS = "predictions_of_unused_categories_left_out"
 """In `meta`: how many rows are of a category whose name another category has too, and which no object uses."""
 _AS_GIVEN = ("given_width", "given_height", "area")
 _NULLABLE = ("track_id", "rle", *_AS_GIVEN)
-_META_KEY, _IMAGES_KEY = "sightline", "sightline_images"
+_META_KEY, _IMAGES_KEY, _SEAL_KEY = "sightline", "sightline_images", "sightline_seal"
 
 
 @dataclass(frozen=True)
@@ -105,22 +106,25 @@ class Predictions:
         """
         written = io.BytesIO()  # in memory first: polars reports a full disk as an error of its computation
         self.table.write_parquet(written, metadata=self.file_metadata())
-        write_bytes_atomic(path, written.getvalue())
+        write_bytes_atomic(path, seal_bytes(written.getvalue()))
 
     def file_metadata(self) -> dict[str, str]:
-        """What the metadata of their Parquet file says; ValueError without `images`."""
+        """What the metadata of their Parquet file says, unsealed; ValueError without `images`."""
         if self.images is None:
             raise ValueError("predictions must name their images before they are saved: use Predictions.of(dataset)")
         images = json.dumps(self.images.to_dict(as_series=False))
-        return {_META_KEY: json.dumps(plain(self.meta)), _IMAGES_KEY: images}
+        return {_META_KEY: json.dumps(plain(self.meta)), _IMAGES_KEY: images, _SEAL_KEY: UNSEALED}
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictions":
         """Read what `save` wrote; DataError when the file is not such a file."""
         file = Path(path)
         try:
-            metadata = pl.read_parquet_metadata(file)
-            table = pl.read_parquet(file)
+            check_regular(file)
+            data = file.read_bytes()
+            check_seal(data, file, DataError, "Predict again")
+            metadata = pl.read_parquet_metadata(io.BytesIO(data))
+            table = pl.read_parquet(data)
         except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise DataError(
                 f"must be a predictions file in Parquet, got: {str(error).splitlines()[0]}", where=str(file)

@@ -90,6 +90,10 @@ class Geometry:
         return back if values.ndim == 3 else back[0]
 
 
+_MOST_PIXELS = 4096**2
+"""No network here works on more at once: a damaged or hostile file must not make us allocate what it only names."""
+
+
 class Preprocess(Config):
     """The one description of a network's input; `apply` makes it and says how to get back.
 
@@ -113,8 +117,9 @@ class Preprocess(Config):
             raise ValueError(f"mean and std must have {'1 value' if count == 1 else f'1 or {count} values'}")
         if min(self.std) <= 0:
             raise ValueError("std must be above 0")
-        if min(self.size_hw) < 1 or max(self.size_hw) > 16384:
-            raise ValueError("size_hw must be 1..16384")
+        height, width = self.size_hw
+        if min(height, width) < 1 or height * width > _MOST_PIXELS:
+            raise ValueError(f"size_hw must be at least 1 and of at most {_MOST_PIXELS} pixels, as 4096 x 4096")
         return self
 
     @property

@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,15 +20,21 @@ from typing import Any
 import pydantic
 
 from sightline.core.errors import ConfigError, value_sentence
-from sightline.core.files import check_regular, locked_folder, remove_leftovers, write_json_atomic
+from sightline.core.files import check_regular, locked_folder, remove_leftovers, write_sealed_json
+from sightline.core.seal import SEAL_KEY, check_seal
 from sightline.core.text import parse_json
 
-__all__ = ["RunFolder", "code_version", "hardware", "package_versions", "provenance", "read_record"]
+__all__ = ["FINISHED_S", "RunFolder", "code_version", "hardware", "package_versions", "provenance", "read_record"]
 
 _PACKAGES = (
     "sightline", "numpy", "polars", "numba", "opencv-python-headless", "pillow", "simplejpeg", "av", "hotcoco",
     "supervision", "onnxruntime", "onnx", "torch", "torchvision",
 )  # fmt: skip
+
+
+FINISHED_S = 60.0
+"""How long the results of finished work wait for a folder that another process works in: verbs write for seconds."""
+_SHORT_S, _LOOK_S = 1.0, 0.05
 
 
 class _Record(pydantic.BaseModel):
@@ -46,6 +53,7 @@ class _Record(pydantic.BaseModel):
     data: dict[str, Any] | None = None
     model: dict[str, Any] | str | None = None
     preprocess: dict[str, Any] | None = None
+    config_sha256: str | None = None
     chosen: dict[str, dict[str, Any]] | None = None
     resumed: list[dict[str, Any]] | None = None
     notes: list[str] | None = None
@@ -65,12 +73,15 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path)
     check_regular(file)
+    data = file.read_bytes()
+    check_seal(data, file, ConfigError, "Put it back as it was")
     try:
-        value = parse_json(file.read_bytes())
+        value = parse_json(data)
     except ValueError as error:
         raise ConfigError(f"must be JSON, got: {error}", where=str(file)) from None
     if not isinstance(value, dict):
         raise ConfigError(f"must be a JSON object, got a {type(value).__name__}", where=str(file))
+    value.pop(SEAL_KEY, None)
     try:
         _Record.model_validate(value, strict=True)
     except pydantic.ValidationError as error:
@@ -105,10 +116,12 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """An existing run; ConfigError where there is no run.json."""
+        """An existing run to keep a record in; ConfigError without a run.json, or while another process works there."""
         if not (Path(path) / "run.json").is_file():
             raise ConfigError("must be the folder of a run with its run.json, got none", where=str(path))
-        return cls(Path(path))
+        run = cls(Path(path))
+        run.check_free()
+        return run
 
     @property
     def weights(self) -> Path:
@@ -120,19 +133,44 @@ class RunFolder:
         """`figures/`, made when first asked for."""
         return self._folder("figures")
 
+    def check_free(self) -> None:
+        """ConfigError, before any work, while another process works in this folder; one that is not there is free."""
+        with self._locked(_SHORT_S):
+            pass
+
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Train here alone: files half written by a killed process are removed; ConfigError while another holds it."""
-        with locked_folder(self.path) as is_free:
-            if not is_free:
+    def held(self, patience_s: float = _SHORT_S) -> Iterator[None]:
+        """Work here alone; ConfigError while another process does, for longer than `patience_s`.
+
+        What a killed process left half written is removed first, where this is the folder of a run and not any other.
+        """
+        with self._locked(patience_s):
+            if any((self.path / name).is_file() for name in ("run.json", "config.yaml")):
+                for folder in (self.path, *(path for path in self.path.rglob("*") if path.is_dir())):
+                    remove_leftovers(folder)
+            yield
+
+    def keep(self, name: str, result: Any) -> None:
+        """Write what a verb found as a JSON file of this folder, made if needed, with nobody else at work in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.held(FINISHED_S):
+            write_sealed_json(self.path / name, result)
+
+    @contextmanager
+    def _locked(self, patience_s: float) -> Iterator[None]:
+        until = time.monotonic() + patience_s
+        while True:
+            with locked_folder(self.path) as is_free:
+                if is_free:
+                    yield
+                    return
+            if time.monotonic() > until:
                 raise ConfigError(
-                    "a run must be trained by one process at a time, got one that is being trained",
+                    "a run must be worked on by one process at a time, got one that another process works on",
                     where=str(self.path),
                     do="wait until it ends, or interrupt it",
                 )
-            for folder in (self.path, *(path for path in self.path.rglob("*") if path.is_dir())):
-                remove_leftovers(folder)
-            yield
+            time.sleep(_LOOK_S)
 
     def _folder(self, name: str) -> Path:
         folder = self.path / name
@@ -141,7 +179,7 @@ class RunFolder:
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Write `run.json`."""
-        write_json_atomic(self.path / "run.json", dict(facts), durable=True)
+        write_sealed_json(self.path / "run.json", dict(facts), durable=True)
 
 
 def provenance(

@@ -18,6 +18,7 @@ from sightline.core.errors import ConfigError, ModelError
 from sightline.core.files import atomic_path
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
 from sightline.core.results import Result
+from sightline.core.seal import SEAL_KEY, UNSEALED, seal_file
 from sightline.deploy.parity import ParityReport, ParityTolerance, check_parity
 from sightline.infer import OUTPUT_NAMES, Image, NetworkPredictor
 from sightline.infer.onnx_predictor import INPUT_NAME, open_onnx
@@ -164,7 +165,9 @@ def _write(model: Model, metadata: ModelMetadata, path: Path, opset: int, dynami
     if program is None:
         raise ModelError(f"the exporter made no program of '{metadata.architecture}'")
     proto = program.model_proto
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, metadata.to_json()
+    for key, text in ((METADATA_KEY, metadata.to_json()), (SEAL_KEY, UNSEALED)):
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, text
     onnx.checker.check_model(proto, full_check=True)
     onnx.save_model(proto, str(path))
+    seal_file(path)

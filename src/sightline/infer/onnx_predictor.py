@@ -10,7 +10,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from sightline.core.errors import ConfigError, ModelError
+from sightline.core.files import check_regular
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
+from sightline.core.seal import check_seal
 from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor, choose_thresholds
 
 __all__ = ["INPUT_NAME", "OnnxNetwork", "open_onnx"]
@@ -18,6 +20,8 @@ __all__ = ["INPUT_NAME", "OnnxNetwork", "open_onnx"]
 INPUT_NAME = "images"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _ERRORS_ONLY = 3
+_SEALED_SINCE = 3  # version of the metadata
+_AGAIN = "Export it again"
 
 
 class OnnxNetwork:
@@ -53,8 +57,11 @@ def open_onnx(
     without our metadata, or one whose input and outputs are not those its metadata describes.
     """
     where = str(path)
+    is_sealed = _check_file(where)
     session = _open_session(where, _provider(device), threads)
     metadata = _metadata(session, where)
+    if not is_sealed and metadata.schema_version >= _SEALED_SINCE:
+        raise ModelError("must carry the digest of its bytes, got a file that was altered", where=where, do=_AGAIN)
     max_batch = _check_interface(session, metadata, where)
     network = OnnxNetwork(session, OUTPUT_NAMES.get(metadata.task, ()), where)
     point = choose_thresholds(metadata, thresholds, where)
@@ -71,9 +78,18 @@ def _provider(device: str) -> str:
     return provider
 
 
+def _check_file(where: str) -> bool:
+    """Whether the file is sealed; ModelError where it is none, cannot be read, or is not what was sealed."""
+    try:
+        check_regular(where)
+        return check_seal(Path(where).read_bytes(), where, ModelError, _AGAIN)
+    except FileNotFoundError:
+        raise ModelError("no such file", where=where) from None
+    except OSError as error:
+        raise ModelError(f"cannot read the file ({error.strerror})", where=where) from None
+
+
 def _open_session(where: str, provider: str, threads: int | None) -> Any:
-    if not Path(where).is_file():
-        raise ModelError("no such file", where=where)
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     if threads is not None:
@@ -99,6 +115,7 @@ def _check_interface(session: Any, metadata: ModelMetadata, where: str) -> int |
     """The file's fixed batch, None where it is free; ModelError unless names and shapes fit the metadata."""
     inputs = {i.name: i for i in session.get_inputs()}
     outputs = [o.name for o in session.get_outputs()]
+    types = sorted({o.type for o in session.get_outputs()})
     expected = list(OUTPUT_NAMES.get(metadata.task, ()))
     if list(inputs) != [INPUT_NAME] or outputs != expected:
         raise ModelError(
@@ -106,6 +123,8 @@ def _check_interface(session: Any, metadata: ModelMetadata, where: str) -> int |
             f"got {', '.join(inputs)} and {', '.join(outputs)}",
             where=where,
         )
+    if types != ["tensor(float)"]:
+        raise ModelError(f"outputs must be tensor(float), got {', '.join(types)}", where=where)
     shape, kind = inputs[INPUT_NAME].shape, inputs[INPUT_NAME].type
     preprocess = metadata.preprocess
     wanted = (preprocess.channel_count, *preprocess.size_hw)

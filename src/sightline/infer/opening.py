@@ -21,7 +21,7 @@ BACKENDS: dict[str, str] = {
 }
 """Suffix of an artefact → `module:function` that opens it. Imported when first needed, so that torch stays optional."""
 
-_TRAIN_PACKAGES = ("torch", "torchvision")
+_TRAIN_PACKAGES = ("torch",)
 _THREADS_PER_CPU = 8  # generous; a runtime asked for tens of thousands of threads hangs while it starts them
 
 

@@ -1,13 +1,18 @@
 """Networks: registry, architectures, losses, weights and cost. Needs torch."""
 
-from sightline.models.blocks import fuse
-from sightline.models.complexity import ModelComplexity, count_parameters, describe_model
-from sightline.models.contract import IGNORE_INDEX, Decoded, Model, Targets
-from sightline.models.pretrained import cache_folder
-from sightline.models.registry import MODELS, create, list_models
-from sightline.models.sync_norm import synchronise_norms
-from sightline.models.weights import describe_weights, load_model, save_weights
-from sightline.models.weights_file import model_digest, read_weights_meta
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.models.blocks import fuse
+    from sightline.models.complexity import ModelComplexity, count_parameters, describe_model
+    from sightline.models.contract import IGNORE_INDEX, Decoded, Model, Targets
+    from sightline.models.pretrained import cache_folder
+    from sightline.models.registry import MODELS, build_shapes, create, list_models
+    from sightline.models.sync_norm import synchronise_norms
+    from sightline.models.weights import describe_weights, load_model, save_weights
+    from sightline.models.weights_file import model_digest, read_weights_meta
 
 __all__ = [
     "IGNORE_INDEX",
@@ -16,6 +21,7 @@ __all__ = [
     "Model",
     "ModelComplexity",
     "Targets",
+    "build_shapes",
     "cache_folder",
     "count_parameters",
     "create",
@@ -29,3 +35,5 @@ __all__ = [
     "save_weights",
     "synchronise_norms",
 ]
+
+__getattr__, __dir__ = door(__name__)

@@ -1,6 +1,7 @@
 """Building blocks that more than one network is made of, and how they are fused."""
 
 import copy
+from collections.abc import Iterator
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -78,10 +79,24 @@ def fuse(model: ModuleT) -> ModuleT:
     Same outputs up to rounding, fewer operations; for inference and export only (`save_weights` refuses it).
     """
     fused = copy.deepcopy(model).eval()
-    for module in list(fused.modules()):
-        for conv_name, bn_name in _CONV_BN_NAMES:
-            conv, bn = getattr(module, conv_name, None), getattr(module, bn_name, None)
-            if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
-                _fold(conv, bn)
-                setattr(module, bn_name, nn.Identity())
+    for module, names, (conv, bn) in list(_pairs(fused)):
+        _fold(conv, bn)
+        setattr(module, names[1], nn.Identity())
     return fused
+
+
+def count_fused_parameters(model: nn.Module) -> int:
+    """How many parameters `fuse` would leave: a bias in place of each normalisation's two, unless there is one."""
+    count = sum(p.numel() for p in model.parameters())
+    for _, _, (conv, bn) in _pairs(model):
+        count += (bn.num_features if conv.bias is None else 0) - sum(p.numel() for p in bn.parameters())
+    return count
+
+
+def _pairs(model: nn.Module) -> Iterator[tuple[nn.Module, tuple[str, str], tuple[nn.Conv2d, nn.BatchNorm2d]]]:
+    """Modules with a convolution and its normalisation, the names of both in the module, and both."""
+    for module in model.modules():
+        for names in _CONV_BN_NAMES:
+            conv, bn = (getattr(module, name, None) for name in names)
+            if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
+                yield module, names, (conv, bn)

@@ -6,14 +6,16 @@ from typing import Any
 
 import polars as pl
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from sightline.core.results import Result
-from sightline.models.blocks import fuse
+from sightline.models.blocks import count_fused_parameters
 from sightline.models.contract import Decoded, Model
 
-__all__ = ["ModelComplexity", "count_parameters", "describe_model"]
+__all__ = ["ModelComplexity", "ShapesOnly", "count_parameters", "describe_model"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,30 @@ def count_parameters(model: nn.Module, *, trainable_only: bool = False) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
 
 
+class ShapesOnly(TorchFunctionMode):
+    """Fills no tensors without memory, neither with random numbers nor ranges: torch would load its compiler for it."""
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        if function in {Tensor.normal_, Tensor.uniform_}:
+            return arguments[0]
+        if function is torch.arange:
+            return torch.empty_like(function(*arguments, **((named or {}) | {"device": "cpu"})), device="meta")
+        return function(*arguments, **(named or {}))
+
+
+class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up what torch's formulas say of each operation; torch's own counter also keeps a tally of every module."""
+
+    total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        named = named or {}
+        out = function(*arguments, **named)
+        formula = flop_registry.get(function._overloadpacket)
+        self.total += formula(*arguments, **named, out_val=out) if formula is not None else 0
+        return out
+
+
 def describe_model(model: Model, size_hw: tuple[int, int] | None = None) -> ModelComplexity:
     """Parameters, MACs and FLOPs of a model at `size_hw` (its own preprocessing's size where None).
 
@@ -63,12 +89,12 @@ def describe_model(model: Model, size_hw: tuple[int, int] | None = None) -> Mode
     """
     assert isinstance(model, nn.Module)
     height, width = size_hw or model.preprocess.size_hw
-    shadow = fuse(copy.deepcopy(model).to("meta"))  # normalisation is not counted, and slow to trace
+    is_whole = any(p.device.type != "meta" for p in model.parameters())
+    shadow = (copy.deepcopy(model).to("meta") if is_whole else model).eval()
     images = torch.empty(1, model.preprocess.channel_count, height, width, device="meta")
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with _FlopCounter() as counter, ShapesOnly(), torch.no_grad():  # type: ignore[no-untyped-call]
         Decoded(shadow)(images)
-    flops = counter.get_total_flops()
+    flops = counter.total
     return ModelComplexity(
         name=model.name,
         task=model.task,
@@ -77,7 +103,7 @@ def describe_model(model: Model, size_hw: tuple[int, int] | None = None) -> Mode
         width=width,
         parameters=count_parameters(model),
         trainable_parameters=count_parameters(model, trainable_only=True),
-        fused_parameters=count_parameters(shadow),
+        fused_parameters=count_fused_parameters(model),
         macs=flops // 2,
         flops=flops,
         weights_mb=sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 1e6,

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+import torch
 
-from sightline.core.errors import ConfigError, ModelError, unknown_name
+from sightline.core.errors import ConfigError, ModelError, unknown_name, value_sentence
 from sightline.core.plugins import open_registry
+from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
 from sightline.models.pretrained import resolve_weights
 from sightline.models.unet import UNet
@@ -20,7 +22,7 @@ from sightline.models.yolo.detector import FULL_HEAD, MakeHead, YoloDetector
 from sightline.models.yolo.head import DetectHead
 from sightline.models.yolo.plan import Plan, Scale
 
-__all__ = ["MODELS", "Builder", "build", "create", "list_models"]
+__all__ = ["MODELS", "Builder", "build", "build_shapes", "create", "list_models"]
 
 Builder = Callable[..., Model]
 """`builder(class_names, *, imgsz=…, …)`: keyword arguments annotated and with defaults."""
@@ -97,7 +99,17 @@ def build(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -
         do = "name the network, as yolo11n, and give what it starts from with weights=FILE.safetensors"
         raise ModelError(unknown_name("model", name, MODELS), do=do if is_file else "a plug-in's needs --plugin FILE")
     builder = MODELS[name]
-    return builder(_checked_names(class_names), **_checked_arguments(name, builder, arguments))
+    checked = _checked_arguments(name, builder, arguments)
+    try:
+        return builder(_checked_names(class_names), **checked)
+    except pydantic.ValidationError as error:  # a size that no network input has
+        raise ConfigError(f"model '{name}' cannot be made: {value_sentence(error.errors()[0])}") from None
+
+
+def build_shapes(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -> Model:
+    """As `build`, with tensors that have a shape and no memory: for counting, and for comparing with what is read."""
+    with torch.device("meta"), ShapesOnly():
+        return build(name, class_names, arguments)
 
 
 def _checked_names(class_names: Sequence[str]) -> tuple[str, ...]:

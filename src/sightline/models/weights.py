@@ -1,6 +1,6 @@
 """Saving a model with everything needed to trust and rebuild it, and rebuilding it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sightline.core.metadata import METADATA_KEY, ModelMetadata
 from sightline.core.process import Progress
 from sightline.models.contract import Model
 from sightline.models.pretrained import resolve_weights
-from sightline.models.registry import build
+from sightline.models.registry import build, build_shapes
 from sightline.models.weights_file import check_tensors, load_tensors, model_digest, read_weights
 
 __all__ = ["describe_weights", "load_model", "save_weights"]
@@ -56,8 +56,7 @@ def save_weights(path: str | Path, model: Model, meta: Mapping[str, Any] | None 
     if target.suffix != ".safetensors":
         raise ConfigError(f"weights must be written to a .safetensors file, got '{target.name}'", where=str(path))
     described = describe_weights(model, meta)
-    with torch.device("meta"):
-        fresh = build(model.name, model.class_names, model.arguments)
+    fresh = build_shapes(model.name, model.class_names, model.arguments)
     own = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     if own != {key: tuple(tensor.shape) for key, tensor in fresh.state_dict().items()}:
         raise ModelError(
@@ -79,19 +78,18 @@ def load_model(weights: str | Path, *, progress: Progress | None = None) -> Mode
     """
     path = resolve_weights(weights, progress=progress)
     meta, tensors = read_weights(path)
-    with torch.device("meta"):
-        # Shapes first: a file must not make us allocate what its tensors do not fill.
-        check_tensors(_rebuild(meta, path), tensors, str(path))
+    # Shapes first: a file must not make us allocate what its tensors do not fill.
+    check_tensors(_rebuild(meta, path, build_shapes), tensors, str(path))
     with torch.random.fork_rng(devices=[]):
-        model = _rebuild(meta, path)
+        model = _rebuild(meta, path, build)
     load_tensors(model, tensors, str(path))
     model.preprocess = meta.preprocess
     return model.eval()
 
 
-def _rebuild(meta: ModelMetadata, path: Path) -> Model:
+def _rebuild(meta: ModelMetadata, path: Path, making: Callable[..., Model]) -> Model:
     try:
-        model = build(meta.architecture, meta.class_names, meta.arguments)
+        model = making(meta.architecture, meta.class_names, meta.arguments)
     except InputError as error:
         raise ModelError(f"metadata is unusable: {error.what}", where=str(path)) from None
     same_channels = model.preprocess.channel_count == meta.preprocess.channel_count

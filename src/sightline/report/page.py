@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.core.errors import SightlineError
-from sightline.core.files import write_text_atomic
+from sightline.core.files import locked_folder, write_text_atomic
 from sightline.report.accuracy import accuracy_section, accuracy_tiles
 from sightline.report.blocks import Section, Tile
 from sightline.report.data_card import data_section
@@ -46,15 +46,16 @@ def write_report(
     `data` is where the data set lies now, if no longer where the run says. What the run did not measure is said so.
     Raises DataError when there is no run, or a file of it is damaged.
     """
-    record = read_run(run_folder)
-    sections = build_sections(record, data)
-    target = Path(out) if out is not None else record.folder / "report.html"
-    with reading(record.folder, "run.json", "evaluation.json", "audit.json"):
-        page = render_page(record, sections)
-    try:
-        write_text_atomic(target, page)
-    except OSError as error:
-        raise SightlineError(f"cannot write the report ({error.strerror})", where=str(target)) from None
+    with locked_folder(run_folder):  # no verb changes it meanwhile; that of a run in training is of what is there now
+        record = read_run(run_folder)
+        sections = build_sections(record, data)
+        target = Path(out) if out is not None else record.folder / "report.html"
+        with reading(record.folder, "run.json", "evaluation.json", "audit.json"):
+            page = render_page(record, sections)
+        try:
+            write_text_atomic(target, page)
+        except OSError as error:
+            raise SightlineError(f"cannot write the report ({error.strerror})", where=str(target)) from None
     return ReportResult(target, len(page.encode()), {s.anchor: bool(s.blocks) for s in sections})
 
 

@@ -1,5 +1,6 @@
 """What a run folder holds, read once: each part or its absence, never a made-up value."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from sightline.core.errors import DataError, InputError, at
 from sightline.core.files import check_regular
 from sightline.core.predictions import Predictions
 from sightline.core.runs import read_record
+from sightline.core.seal import SEAL_KEY, check_seal
 from sightline.core.text import parse_json
 from sightline.data import read_dataset
 from sightline.data.splits import exclude_images
@@ -23,6 +25,7 @@ from sightline.data.splits import exclude_images
 __all__ = ["DataNow", "RunRecord", "evaluated_part", "read_data_now", "read_run", "reading"]
 
 
+_AGAIN = "Make the file again with the verb that wrote it"
 _LARGEST = 1e30  # no number of a run is near it; beyond, sums over epochs may leave what a float holds
 _OTHER_THAN_WRITTEN = (
     ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, pl.exceptions.PolarsError,
@@ -37,8 +40,7 @@ def reading(folder: Path, *names: str) -> Iterator[None]:
     except _OTHER_THAN_WRITTEN as error:
         got = f"{type(error).__name__}: {' '.join(str(error).split())}"
         message = f"must hold what sightline writes there, got something else ({got:.160})"
-        do = "Make the file again with the verb that wrote it"
-        raise DataError(message, where=str(folder / " or ".join(names)), do=do) from error
+        raise DataError(message, where=str(folder / " or ".join(names)), do=_AGAIN) from error
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ def read_run(folder: str | Path) -> RunRecord:
     return RunRecord(
         folder=path,
         run=run,
-        config=_text(path / "config.yaml"),
-        epochs=_rows(path / "metrics.jsonl"),
+        config=_settings(path / "config.yaml", run.get("config_sha256")),
+        epochs=_epochs(path / "metrics.jsonl", run),
         audit=_object(path / "audit.json"),
         evaluation=_object(path / "evaluation.json"),
         others={p.name: value for p in sorted(path.glob("evaluation-*.json")) if (value := _object(p)) is not None},
@@ -119,10 +121,30 @@ def read_run(folder: str | Path) -> RunRecord:
     )
 
 
+def _settings(path: Path, digest: object) -> str | None:
+    """The text of `config.yaml`, which must be what the run used: its page shows the settings beside the numbers."""
+    text = _text(path)
+    if text is not None and digest is not None and hashlib.sha256(text.encode()).hexdigest() != digest:
+        message = "must be the settings of the run, got a file that was damaged or edited since"
+        raise DataError(message, where=str(path), do="Put it back as it was")
+    return text
+
+
+def _epochs(path: Path, run: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The rows of `metrics.jsonl`; a finished run has one for each of its epochs."""
+    rows = _rows(path)
+    done = run.get("epochs_done")
+    if path.exists() and run.get("status") == "finished" and done is not None and len(rows) != done:
+        raise DataError(f"must have a row for each of {done} epochs, got {len(rows)}", where=str(path), do=_AGAIN)
+    return rows
+
+
 def _text(path: Path) -> str | None:
     try:
         check_regular(path)
-        return path.read_text(encoding="utf-8")
+        data = path.read_bytes()
+        check_seal(data, path, DataError, _AGAIN)
+        return data.decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -162,6 +184,7 @@ def _parse(text: str, path: Path, lines_before: int) -> dict[str, Any]:
         raise DataError(f"must be JSON, got: {error}", where=at(path, lines_before + 1)) from None
     if not isinstance(value, dict):
         raise DataError(f"must be a JSON object, got a {type(value).__name__}", where=at(path, lines_before + 1))
+    value.pop(SEAL_KEY, None)
     return value
 
 

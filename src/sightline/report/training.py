@@ -94,9 +94,9 @@ def _facts(record: RunRecord) -> list[tuple[str, Any]]:
         rows.insert(0, ("chosen by", str(metric)))
     precision = record.run.get("precision")
     if isinstance(precision, dict):
-        rows.append(
-            ("arithmetic", f"{precision.get('precision')} on {precision.get('device')}: {precision.get('reason')}")
-        )
+        text = f"{precision.get('precision')} on {precision.get('device')}: {precision.get('reason')}"
+        measured = precision.get("measured_in")  # absent in runs that measured in the precision of training
+        rows.append(("arithmetic", f"{text}; measured in {measured}" if measured else text))
     for note in record.run.get("notes") or ():
         rows.append(("note", str(note)))
     return rows

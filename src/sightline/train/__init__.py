@@ -1,12 +1,17 @@
 """Training: settings, augmentation, the training loop, studies of many runs. Needs torch."""
 
-from sightline.train.config import SHORT_NAMES, Augmentation, TrainConfig
-from sightline.train.distributed import join_processes
-from sightline.train.profile import Profile, profile_training
-from sightline.train.recorder import Watcher
-from sightline.train.run import TrainResult, resume, train
-from sightline.train.studies.ablation import Ablation, AblationResult, run_ablation
-from sightline.train.studies.tuning import SearchResult, Tuning, run_tuning
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.train.config import SHORT_NAMES, Augmentation, TrainConfig
+    from sightline.train.distributed import join_processes
+    from sightline.train.profile import Profile, profile_training
+    from sightline.train.recorder import Watcher
+    from sightline.train.run import TrainResult, resume, train
+    from sightline.train.studies.ablation import Ablation, AblationResult, run_ablation
+    from sightline.train.studies.tuning import SearchResult, Tuning, run_tuning
 
 __all__ = [
     "SHORT_NAMES",
@@ -26,3 +31,5 @@ __all__ = [
     "run_tuning",
     "train",
 ]
+
+__getattr__, __dir__ = door(__name__)

@@ -97,7 +97,7 @@ class DataConfig(Config):
 class ModelConfig(Config):
     """Which network, and what it starts from."""
 
-    name: str = Field(description="name of a registered model, see 'sightline models'")
+    name: str = Field(description="name of a model, such as yolo11n or unet-small; 'sightline models' lists them")
     weights: str | None = Field(default=None, description="weights to start from: a .safetensors path or URL")
     imgsz: tuple[int, int] | None = Field(
         default=None,

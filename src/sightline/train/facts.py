@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder, provenance, read_record
 from sightline.train.capacity import copies_note
 from sightline.train.config import TrainConfig
@@ -39,7 +40,12 @@ def run_facts(
             "excluded": list(config.data.exclude),
         },
         "preprocess": model.preprocess.model_dump(mode="json"),
-        "precision": {"precision": arithmetic.precision, "device": arithmetic.device, "reason": arithmetic.reason},
+        "precision": {
+            "precision": arithmetic.precision,
+            "measured_in": arithmetic.measuring().precision,
+            "device": arithmetic.device,
+            "reason": arithmetic.reason,
+        },
         "threads": torch.get_num_threads(),
         "cached_in_memory": keeping.in_memory,
         "cache_folder": keeping.folder,
@@ -81,4 +87,7 @@ def cache_notes(images: NetworkImages, workers: int) -> list[str]:
 def earlier_record(run: RunFolder) -> dict[str, Any]:
     """The `run.json` of a run that is gone on with, empty where it was cut before; ConfigError where it is damaged."""
     path = run.path / "run.json"
-    return read_record(path) if path.exists() else {}
+    try:
+        return read_record(path) if path.exists() else {}
+    except OSError as error:
+        raise ConfigError(f"cannot read the file ({error.strerror})", where=str(path)) from None

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sightline.core.errors import MissingExtraError
-from sightline.core.files import plain, write_text_atomic
+from sightline.core.files import plain, write_bytes_atomic, write_text_atomic
+from sightline.core.seal import SEAL_KEY, UNSEALED, seal_bytes
 
 __all__ = ["LOGGERS", "RunLogger", "open_loggers", "write_rows"]
 
@@ -104,8 +105,9 @@ def _load(module: str, package: str) -> Any:
 
 def write_rows(run: Path, rows: list[dict[str, float]]) -> None:
     """Write `metrics.jsonl` and `results.csv` of a run's folder: a row for each epoch."""
-    lines = "".join(json.dumps(plain(row)) + "\n" for row in rows)
-    write_text_atomic(run / "metrics.jsonl", lines)
+    sealed = [*rows[:-1], {**rows[-1], SEAL_KEY: UNSEALED}]  # the last row holds the seal of all
+    lines = "".join(json.dumps(plain(row)) + "\n" for row in sealed)
+    write_bytes_atomic(run / "metrics.jsonl", seal_bytes(lines.encode()))
     table = io.StringIO()
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(table, columns, lineterminator="\n")

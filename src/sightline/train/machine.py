@@ -114,6 +114,10 @@ class Arithmetic:
     precision: Literal["fp32", "bf16", "fp16"]
     reason: str
 
+    def measuring(self) -> "Arithmetic":
+        """That in which a model is validated: fp32, as `sightline eval` runs it, so that its numbers are one."""
+        return Arithmetic(self.device, "fp32", "models are measured in fp32")
+
     def autocast(self) -> AbstractContextManager[object]:
         """A context in which the network runs in this precision."""
         if self.precision == "fp32":

@@ -121,7 +121,8 @@ class Recorder:
         judged = self.learner.judged
         self.watcher.phase("validating", len(self.validator.images))
         observer = LossObserver(judged, self.processes)
-        predictions = self.validator.predict(judged, self.learner.arithmetic, self.watcher.advance, observe=observer)
+        measuring = self.learner.arithmetic.measuring()
+        predictions = self.validator.predict(judged, measuring, self.watcher.advance, observe=observer)
         evaluation = self.validator.evaluate(predictions)
         numbers = headline(evaluation)
         row |= _validation_columns(evaluation, numbers, observer)
@@ -168,6 +169,7 @@ class Recorder:
             "epoch": self.best_epoch,
             self.metric: self.best_value,
             "precision": self.learner.arithmetic.precision,
+            "measured_in": self.learner.arithmetic.measuring().precision,
             "steps": self.learner.steps,
             "val_fraction": self.config.data.val_fraction,
             "seed": self.config.seed,

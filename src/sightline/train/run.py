@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from sightline.audit import beside_baseline
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError, InputError
-from sightline.core.files import write_json_atomic
+from sightline.core.files import file_sha256, write_sealed_json
 from sightline.core.metadata import OperatingPoint
 from sightline.core.process import stop_at_next_step
 from sightline.core.runs import RunFolder
@@ -133,7 +133,8 @@ _MAY_CHANGE = ("data.path", "data.workers", "device", "logging", "checkpoint.sav
 
 def _check_settings(config: TrainConfig, state: dict[str, Any], run: RunFolder) -> None:
     """ConfigError where the settings are no longer those of the state that is gone on with."""
-    before, now = (_flat(settings) for settings in (state["settings"], config.model_dump(mode="json")))
+    began = TrainConfig.load(state["settings"], where=str(run.path / "weights" / "last.ckpt"))
+    before, now = (_flat(settings.model_dump(mode="json")) for settings in (began, config))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE):
             raise ConfigError(
@@ -333,7 +334,8 @@ def _fit(session: Session, state: dict[str, Any] | None) -> TrainResult:
 
 def _record(session: Session, outcome: dict[str, Any]) -> None:
     if session.learner.processes.is_first:
-        session.run.record({**session.facts, **outcome})
+        settings = {"config_sha256": file_sha256(session.run.path / "config.yaml")}
+        session.run.record({**session.facts, **settings, **outcome})
 
 
 def _finish(session: Session, seconds: float) -> TrainResult:
@@ -342,10 +344,10 @@ def _finish(session: Session, seconds: float) -> TrainResult:
     watcher = recorder.watcher
     weights = run.weights / "best.safetensors"
     best = load_model(weights)
-    plain_arithmetic = Arithmetic(session.learner.arithmetic.device, "fp32", "final evaluation")
-    as_module(best).to(plain_arithmetic.device)
+    measuring = session.learner.arithmetic.measuring()
+    as_module(best).to(measuring.device)
     watcher.phase("evaluating the best weights", len(validator.images))
-    predictions = validator.predict(best, plain_arithmetic, watcher.advance)
+    predictions = validator.predict(best, measuring, watcher.advance)
     evaluation: Evaluation = beside_baseline(
         validator.evaluate(predictions, RESAMPLES),
         session.images.dataset,
@@ -361,7 +363,7 @@ def _finish(session: Session, seconds: float) -> TrainResult:
         recorder.save_best(best, OperatingPoint(conf=evaluation.operating_point.conf))
     if session.learner.processes.is_first:
         predictions.save(run.path / "predictions.parquet")
-        write_json_atomic(run.path / "evaluation.json", evaluation)
+        write_sealed_json(run.path / "evaluation.json", evaluation)
     rows = recorder.rows
     speed = sum(r["images_per_s"] for r in rows[1:] or rows) / max(1, len(rows[1:] or rows))
     outcome = {

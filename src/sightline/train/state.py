@@ -5,6 +5,7 @@ import os
 import random
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,9 @@ def read_state(path: Path) -> dict[str, Any]:
     """What `save_state` wrote; ConfigError for another file, or one that an earlier version wrote."""
     try:
         check_regular(path)
+        with zipfile.ZipFile(path) as parts:  # torch reads numbers of other bytes than were written without a word
+            if parts.testzip() is not None:
+                raise ValueError("checksum")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # noqa: BLE001 - a damaged pickle can raise anything; torch's own words advise to run its code
         raise _unusable(path, "a damaged file, or one that runs code when it is opened") from None

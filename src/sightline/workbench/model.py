@@ -40,7 +40,7 @@ from sightline.workbench.pictures import Seen
 
 __all__ = ["Model"]
 
-_TRAIN_PACKAGES = ("torch", "torchvision", "onnx")
+_TRAIN_PACKAGES = ("torch", "onnx")
 
 
 class Model:

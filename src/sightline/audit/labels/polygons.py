@@ -267,5 +267,5 @@ def _rle_boxes(raw: Bytes, starts: Ints, heights: Ints) -> Floats:
         if problem == 0 and len(runs) > 1 and heights[k] > 0:
             box = box_of(runs, heights[k])
             if box[2] > box[0]:
-                boxes[k] = box
+                boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3] = box[0], box[1], box[2], box[3]
     return boxes

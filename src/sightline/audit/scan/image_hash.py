@@ -127,16 +127,27 @@ def _dct_basis() -> Floats:
 @njit(cache=True, nogil=True)
 def _threshold(low: Floats, out: Hashes) -> None:
     """Each block of coefficients (N, 8, 8), under each symmetry, against its median."""
-    values = np.empty(64)
+    values, ordered = np.empty(64), np.empty(64)
     for image in range(len(low)):
         for symmetry in range(out.shape[1]):
             _turn(low[image], symmetry, values)
-            ordered = np.sort(values)
+            _order(values, ordered)
             median = (ordered[31] + ordered[32]) / 2
             bits = np.uint64(0)
             for place in range(64):
                 bits = (bits << np.uint64(1)) | np.uint64(values[place] > median)
             out[image, symmetry] = bits
+
+
+@njit(cache=True, nogil=True)
+def _order(values: Floats, ordered: Floats) -> None:
+    """The values in ascending order, by insertion: of 64 as fast as numba's sort, which takes seconds to compile."""
+    for place in range(len(values)):
+        value, hole = values[place], place
+        while hole > 0 and ordered[hole - 1] > value:
+            ordered[hole] = ordered[hole - 1]
+            hole -= 1
+        ordered[hole] = value
 
 
 @njit(cache=True, nogil=True)

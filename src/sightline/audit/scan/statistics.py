@@ -84,14 +84,24 @@ def _copy(picture: Bytes) -> Planes:
     rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
     small = np.empty((channels, rows, columns), dtype=np.float32)
     if rows == height and columns == width:
-        for y in range(height):
-            small[:, y] = picture[y].T
+        for channel in range(channels):
+            _turn(picture[:, :, channel].T, small[channel])
         return small
     shrunk = shrink_rows(picture.reshape(height, width * channels), rows)
+    plane = np.empty((width, rows), dtype=np.float32)
     for channel in range(channels):
-        plane = np.ascontiguousarray(shrunk[:, channel::channels].T)
-        small[channel] = shrink_rows(plane, columns).T
+        _turn(shrunk[:, channel::channels], plane)
+        _turn(shrink_rows(plane, columns), small[channel])
     return small
+
+
+@njit(cache=True, nogil=True)
+def _turn(values: npt.NDArray[Any], out: Planes) -> None:
+    """`out` becomes the transpose of the values. For an assigned slice numba compiles the texts of its errors too."""
+    height, width = out.shape
+    for y in range(height):
+        for x in range(width):
+            out[y, x] = values[x, y]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})

@@ -18,6 +18,7 @@ from sightline.core.predictions import (
     Predictions,
     predictions_from_rows,
 )
+from sightline.core.seal import seal_file
 from sightline.core.tables import fit_table
 from sightline.data.formats.mot import mot_text
 from sightline.infer.dataset import result_rows
@@ -70,6 +71,7 @@ class ParquetSink:
         except pl.exceptions.PolarsError as error:  # as which polars reports a full disk
             raise OSError(errno.EIO, str(error).splitlines()[0], str(self.path)) from None
         shutil.rmtree(self._folder)
+        seal_file(self._pending.temporary)
         self._pending.commit()
         self._info = None
 

@@ -1,9 +1,14 @@
 """Studies of many runs: ablation, search, and what augmentation does."""
 
-from sightline.train.studies.ablation import augment_study
-from sightline.train.studies.augment_audit import AugmentAudit, AugmentAuditOptions, audit_augmentation
-from sightline.train.studies.augment_pictures import augmented_sheets
-from sightline.train.studies.files import merge_settings, settings_of, task_of
+from typing import TYPE_CHECKING
+
+from sightline.core.lazy import door
+
+if TYPE_CHECKING:
+    from sightline.train.studies.ablation import augment_study
+    from sightline.train.studies.augment_audit import AugmentAudit, AugmentAuditOptions, audit_augmentation
+    from sightline.train.studies.augment_pictures import augmented_sheets
+    from sightline.train.studies.files import merge_settings, settings_of, task_of
 
 __all__ = [
     "AugmentAudit",
@@ -15,3 +20,5 @@ __all__ = [
     "settings_of",
     "task_of",
 ]
+
+__getattr__, __dir__ = door(__name__)

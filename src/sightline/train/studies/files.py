@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sightline.models
 from sightline.core.errors import ConfigError, SightlineError
 from sightline.core.files import write_json_atomic, write_text_atomic
 from sightline.core.plugins import given_files
 from sightline.core.results import Result
 from sightline.core.runs import RunFolder, read_record
+from sightline.core.seal import SEAL_KEY, check_seal
 from sightline.core.text import parse_json
-from sightline.models import create
 from sightline.train.config import TrainConfig, nest_settings
 
 __all__ = [
@@ -58,7 +59,7 @@ def merge_settings(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[s
 
 def task_of(config: TrainConfig) -> str:
     """The task of the model that a run of these settings trains: the name of the folder its own lies in."""
-    return create(config.model.name, class_names=("background", "object")).task
+    return sightline.models.create(config.model.name, class_names=("background", "object")).task
 
 
 def write_tables(result: Result, folder: Path, name: str) -> None:
@@ -71,7 +72,13 @@ def write_tables(result: Result, folder: Path, name: str) -> None:
 def read_rows(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.jsonl`; none where no epoch has ended."""
     path = run / "metrics.jsonl"
-    return [_object(line, path) for line in path.read_text(errors="replace").splitlines()] if path.is_file() else []
+    return [_object(line, path) for line in _text(path).splitlines()] if path.is_file() else []
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    check_seal(data, path, ConfigError, "Remove the folder, and the run is made again")
+    return data.decode(errors="replace")
 
 
 def _object(text: str, path: Path) -> dict[str, Any]:
@@ -81,6 +88,7 @@ def _object(text: str, path: Path) -> dict[str, Any]:
         raise ConfigError(f"must be JSON, got: {error}", where=str(path)) from None
     if not isinstance(value, dict):
         raise ConfigError(f"must be a JSON object, got a {type(value).__name__}", where=str(path))
+    value.pop(SEAL_KEY, None)
     return value
 
 
@@ -93,7 +101,7 @@ def read_outcome(run: Path) -> RunOutcome | None:
     if facts.get("status") != "finished":
         return None
     judged = run / "evaluation.json"
-    evaluation = _object(judged.read_text(errors="replace"), judged) if judged.is_file() else {}
+    evaluation = _object(_text(judged), judged) if judged.is_file() else {}
     metrics, seconds = evaluation.get("metrics"), facts.get("duration_s")
     if not isinstance(metrics, dict) or not isinstance(seconds, (int, float)):
         message = "a finished run must have its metrics and duration, got none: its files were altered"
