@@ -24,7 +24,7 @@ from sightline.core.predictions import Predictions
 from sightline.synth import generate
 
 TASKS = {"detect": ("traffic", "yolo11n"), "semantic": ("cracks", "unet-small")}
-# Relative, of the loss; absolute, of the metric: of seven validation images one detection more moves it by two hundredths.
+# Relative, of the loss; absolute, of the metric: on seven validation images one detection moves it by two hundredths.
 TOLERANCE = {"first epoch": 0.01, "train": 0.02, "val": 0.03}
 CONTROL_FACTOR = 3.0
 SETTINGS = ("--imgsz", "96", "--batch", "8", "--epochs", "4", "--precision", "fp32", "--pictures-every", "0")

@@ -26,10 +26,8 @@ from torch import Tensor
 from sightline.cli.console import TrainWatcher
 from sightline.core.runs import RunFolder
 from sightline.data import read_dataset, write_dataset
-from sightline.models import MODELS
-from sightline.models.detection_loss import AssignmentRule, DetectionGains
+from sightline.models import MODELS, Model, create
 from sightline.models.unet import UNet
-from sightline.models.yolo.detector import YoloDetector
 from sightline.synth import generate
 from sightline.train import TrainConfig, train
 
@@ -48,14 +46,6 @@ class Blind(UNet):
         return super().forward(torch.zeros_like(images))
 
 
-class CutTrunk(YOLO11):
-    """Its author cut the head off from the rest, which then never learns."""
-
-    def _build(self, *arguments: Any) -> None:
-        super()._build(*arguments)
-        self.head.register_forward_pre_hook(lambda _, inputs: ([level.detach() for level in inputs[0]],))
-
-
 def build_faulty_unet(
     kind: type[UNet], name: str, class_names: tuple[str, ...], *, imgsz: tuple[int, int], base_width: int = 16
 ) -> UNet:
@@ -63,9 +53,10 @@ def build_faulty_unet(
     return kind(name, class_names, imgsz=imgsz, base_width=base_width)
 
 
-def build_cut_trunk(class_names: tuple[str, ...], *, imgsz: tuple[int, int]) -> CutTrunk:
-    """The detector above, as large as yolo11n."""
-    model = CutTrunk("n", class_names, imgsz=imgsz, rule=AssignmentRule(), gains=DetectionGains())
+def build_cut_trunk(class_names: tuple[str, ...], *, imgsz: tuple[int, int]) -> Model:
+    """As large as yolo11n; its author cut the head off from the rest, which then never learns."""
+    model = create("yolo11n", class_names=class_names, imgsz=imgsz)
+    model.head.register_forward_pre_hook(lambda _, inputs: ([level.detach() for level in inputs[0]],))
     model.name = "cut-trunk"
     return model
 

@@ -213,6 +213,7 @@ PACKAGES = {
         "Decoded",
         "IGNORE_INDEX",
         "MODELS",
+        "STATED_CLASSES",
         "Model",
         "ModelComplexity",
         "Targets",
@@ -228,6 +229,7 @@ PACKAGES = {
         "model_digest",
         "read_weights_meta",
         "save_weights",
+        "stated_costs",
         "synchronise_norms",
     ],
     "ops": [

@@ -36,3 +36,11 @@ def test_description_leaves_the_model_alone_and_tabulates():
     assert described.to_dict()["fused_parameters"] < described.parameters
     assert "torch.utils.flop_counter" in described.to_markdown()
     assert isinstance(model(torch.zeros(1, 3, 64, 64)), tuple)
+
+
+def test_the_stated_costs_are_what_counting_gives():
+    stated = models.stated_costs()
+    assert list(stated) == models.list_models()
+    names = tuple(f"class-{i}" for i in range(models.STATED_CLASSES))
+    for name, costs in stated.items():
+        assert models.describe_model(models.build_shapes(name, names, {})) == costs

@@ -1,12 +1,16 @@
 """`sightline models`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
 from cyclopts import Parameter, validators
 
 import sightline.models
 from sightline.cli.console import JsonFlag, emit_json, show_table
+from sightline.core.plugins import list_plugins
+
+if TYPE_CHECKING:
+    from sightline.models import ModelComplexity
 
 __all__ = ["models"]
 
@@ -29,15 +33,21 @@ def models(
     classes
         Number of classes the model is built for.
     """
-    class_names = tuple(f"class-{i}" for i in range(classes))
-    results = []
-    for each in [name] if name is not None else sightline.models.list_models():
-        model = sightline.models.build_shapes(each, class_names, {})
-        size_hw = (imgsz, imgsz) if imgsz is not None else None
-        results.append(sightline.models.describe_model(model, size_hw))
+    stated = sightline.models.stated_costs() if imgsz is None and classes == sightline.models.STATED_CLASSES else {}
+    added = any(kind == "model" for plugin in list_plugins() for kind, _ in plugin.adds)
+    if name is not None:
+        names = [name]
+    else:
+        names = list(stated) if stated and not added else sightline.models.list_models()
+    results = [stated.get(each) or _counted(each, imgsz, classes) for each in names]
     if json:
         emit_json({"models": results})
     else:
         table = pl.concat([result.to_frame() for result in results])
         show_table(f"for {classes} classes; one MAC is two FLOPs", table.columns, table.rows())
     return 0
+
+
+def _counted(name: str, imgsz: int | None, classes: int) -> "ModelComplexity":
+    model = sightline.models.build_shapes(name, tuple(f"class-{i}" for i in range(classes)), {})
+    return sightline.models.describe_model(model, None if imgsz is None else (imgsz, imgsz))

@@ -6,8 +6,9 @@ from sightline.core.lazy import door
 
 if TYPE_CHECKING:
     from sightline.models.blocks import fuse
-    from sightline.models.complexity import ModelComplexity, count_parameters, describe_model
+    from sightline.models.complexity import count_parameters, describe_model
     from sightline.models.contract import IGNORE_INDEX, Decoded, Model, Targets
+    from sightline.models.costs import STATED_CLASSES, ModelComplexity, stated_costs
     from sightline.models.pretrained import cache_folder
     from sightline.models.registry import MODELS, build_shapes, create, list_models
     from sightline.models.sync_norm import synchronise_norms
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IGNORE_INDEX",
     "MODELS",
+    "STATED_CLASSES",
     "Decoded",
     "Model",
     "ModelComplexity",
@@ -33,6 +35,7 @@ __all__ = [
     "model_digest",
     "read_weights_meta",
     "save_weights",
+    "stated_costs",
     "synchronise_norms",
 ]
 

@@ -1,54 +1,19 @@
 """Size and cost of a model: parameters, multiply-accumulates and floating-point operations at one input size."""
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from sightline.core.results import Result
 from sightline.models.blocks import count_fused_parameters
 from sightline.models.contract import Decoded, Model
+from sightline.models.costs import ModelComplexity
 
-__all__ = ["ModelComplexity", "ShapesOnly", "count_parameters", "describe_model"]
-
-
-@dataclass(frozen=True)
-class ModelComplexity(Result):
-    """Cost of one image through a model, its decoding included."""
-
-    name: str
-    task: str
-    classes: int
-    height: int
-    width: int
-    parameters: int
-    trainable_parameters: int
-    fused_parameters: int
-    macs: int
-    flops: int
-    weights_mb: float
-    conventions: dict[str, Any]
-
-    def to_frame(self) -> pl.DataFrame:
-        """One row: name, task, input size, parameters, GMACs, GFLOPs and the weights' size in megabytes."""
-        return pl.DataFrame(
-            {
-                "model": [self.name],
-                "task": [self.task],
-                "input": [f"{self.height}x{self.width}"],
-                "parameters": [self.parameters],
-                "fused": [self.fused_parameters],
-                "GMACs": [self.macs / 1e9],
-                "GFLOPs": [self.flops / 1e9],
-                "MB": [self.weights_mb],
-            }
-        )
+__all__ = ["ShapesOnly", "count_parameters", "describe_model"]
 
 
 def count_parameters(model: nn.Module, *, trainable_only: bool = False) -> int:
@@ -110,6 +75,6 @@ def describe_model(model: Model, size_hw: tuple[int, int] | None = None) -> Mode
         conventions={
             "flops": "2 per multiply-accumulate of convolutions and matrix products; nothing else counted",
             "batch": 1,
-            "counter": f"torch.utils.flop_counter, torch {torch.__version__}",
+            "counter": "the formulas of torch.utils.flop_counter",
         },
     )
