@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sightline.audit import audit_dataset
 from sightline.core.findings import Finding
@@ -193,3 +194,22 @@ def test_an_area_below_0_is_said(coco) -> None:
     (only,) = found(coco([{"bbox": [2, 2, 9, 9], "area": -5}]), "label-wrong-area")
     assert (only.entry, only.path) == (0, "labels.json")
     assert read_dataset(coco([{"bbox": [2, 2, 9, 9], "area": -5}])).objects["area"].to_list() == [81]
+
+
+def test_what_all_pictures_share_is_said_once(tmp_path: Path) -> None:
+    for k in range(12):
+        for split in ("train", "val"):
+            put_gray(tmp_path, split, k)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a]\n")
+    (gray,) = [f for f in audit_dataset(read_dataset(tmp_path)).findings if f.code == "image-gray"]
+    assert gray.count == 24
+    assert gray.message.startswith("24 of 24 images: the image has one channel")
+    assert len(gray.facts["images"]) == 24
+
+
+def put_gray(root: Path, split: str, number: int) -> None:
+    pixels = np.random.default_rng([number, len(split)]).integers(0, 256, (40, 50), dtype=np.uint8)
+    (root / "images" / split).mkdir(parents=True, exist_ok=True)
+    (root / "labels" / split).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(root / f"images/{split}/{number}.png")
+    (root / f"labels/{split}/{number}.txt").write_text("0 0.5 0.5 0.5 0.5\n")

@@ -269,7 +269,26 @@ def _scan_rows(
     images = pl.DataFrame(table, schema=SCAN_SCHEMA, orient="row")
     hashes = pl.Series("hash", hash_thumbnails(thumbnails_of(images)), dtype=pl.UInt64)
     images = images.with_columns(hash=pl.when(pl.col("thumbnail").is_not_null()).then(hashes))
-    return images, [*(f for r in reports for f in r.findings), *_unused_range(reports)]
+    found = [f for r in reports for f in r.findings]
+    return images, [*_said_once(found, len(reports)), *_unused_range(reports)]
+
+
+_OF_THE_CAMERA = ("image-gray", "image-alpha", "image-cmyk", "image-16-bit")
+_FEWEST_SAID_ONCE = 10  # fewer are as soon read one by one
+
+
+def _said_once(found: list[Finding], images: int) -> list[Finding]:
+    """The findings, with what more than half of the images share as one finding: it is how the set was taken."""
+    kept, whole = found, []
+    for code in _OF_THE_CAMERA:
+        alike = [f for f in found if f.code == code]
+        if len(alike) < _FEWEST_SAID_ONCE or 2 * len(alike) <= images:
+            continue
+        message = f"{len(alike)} of {images} images: {alike[0].message}"
+        paths = sorted(f.path for f in alike if f.path is not None)
+        whole.append(finding(code, message, path=paths[0], count=len(alike), facts={"images": paths}))
+        kept = [f for f in kept if f.code != code]
+    return [*kept, *whole]
 
 
 def _unused_range(reports: Sequence[FileReport]) -> list[Finding]:
