@@ -124,7 +124,9 @@ def test_eval_of_predictions_equal_to_the_labels_is_perfect(sightline, traffic, 
     result = json.loads(done.stdout)
     assert result["metrics"]["AP"] == pytest.approx(1.0)
     assert result["operating_point"]["recall"] == 1.0
-    assert json.loads((tmp_path / "o" / "evaluation.json").read_text()) == result
+    written = json.loads((tmp_path / "o" / "evaluation.json").read_text())
+    assert written.pop("seal").startswith("sightline-file-sha256:")
+    assert written == result
     assert len(Predictions.load(tmp_path / "o" / "predictions.parquet")) == rows.height
 
 

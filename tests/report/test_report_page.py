@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sightline.core.errors import DataError, InputError, SightlineError
-from sightline.core.files import write_json_atomic
+from sightline.core.files import write_sealed_json
 from sightline.core.predictions import Predictions
 from sightline.report import write_report
 from sightline.report.accuracy import accuracy_section
@@ -176,7 +176,7 @@ def test_the_baseline_stands_beside_the_headline(detect_run, tmp_path):
     evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     baseline = {"metric": "AP50", "model": 0.4321, "value": 0.1234, "what": "one box per class"}
     evaluation["conventions"]["baseline"] = baseline
-    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    write_sealed_json(folder / "evaluation.json", evaluation)
     text = Page(write_report(folder).path.read_text(encoding="utf-8")).sections["accuracy"]
     assert "AP50 beside a predictor that never looks at the pictures" in text
     assert "0.4321" in text
@@ -296,7 +296,7 @@ def test_losses_that_span_decades_have_a_logarithmic_axis(detect_run, tmp_path):
         rows = [{"epoch": e, "train/box": 2.0 / e, "train/dfl": smallest, "lr": 10.0**-e} for e in range(1, 6)]
         folder = tmp_path / f"run{smallest}"
         folder.mkdir()
-        write_json_atomic(folder / "run.json", {"task": "detect"})
+        write_sealed_json(folder / "run.json", {"task": "detect"})
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         blocks = training_section(read_run(folder)).blocks
         return next(texts_of("".join(b.charts)) for b in blocks if b.kind == "charts")
@@ -360,7 +360,7 @@ def test_many_classes_still_fit(detect_run, tmp_path):
     evaluation["confusion"] = [[(r * c) % 7 for c in range(81)] for r in range(81)]
     curves = evaluation["curves"]
     curves["class_names"], curves["precision"] = names, [curves["precision"][0]] * 80
-    write_json_atomic(folder / "evaluation.json", evaluation)
+    write_sealed_json(folder / "evaluation.json", evaluation)
     blocks = accuracy_section(read_run(folder)).blocks
     assert "The most frequent confusions" in [getattr(block, "caption", "") for block in blocks]
     assert "matrix" not in [block.kind for block in blocks]
@@ -379,7 +379,7 @@ def test_an_evaluation_without_objects(detect_run, tmp_path):
     curves["precision"] = [[None] * 101] * 3
     for key in ("mean_precision", "pooled_f1", "pooled_precision", "pooled_recall"):
         curves[key] = [None] * 101
-    write_json_atomic(folder / "evaluation.json", evaluation)
+    write_sealed_json(folder / "evaluation.json", evaluation)
     record = read_run(folder)
     assert [block.kind for block in accuracy_section(record).blocks].count("charts") == 0
     assert [tile.label for tile in headline(record)] == ["HOTA", "Slowest stage, p95"]
@@ -400,7 +400,7 @@ def test_remarks_that_repeat_are_cut_and_counted(detect_run, tmp_path):
     remark = {"code": "label-tiny", "severity": "info", "message": "small", "count": 1, "do": ""}
     fault = {**remark, "code": "label-malformed", "severity": "error", "message": "broken"}
     shutil.copytree(detect_run.folder, tmp_path / "run")
-    write_json_atomic(tmp_path / "run" / "audit.json", {"images": 1, "findings": [remark] * 9 + [fault] * 5})
+    write_sealed_json(tmp_path / "run" / "audit.json", {"images": 1, "findings": [remark] * 9 + [fault] * 5})
     page = write_report(tmp_path / "run").path.read_text()
     assert (page.count("label-tiny"), page.count("label-malformed")) == (3, 5)
     assert "14 in all; 6 more in audit.json" in page
@@ -412,11 +412,11 @@ def test_every_split_that_was_measured_is_shown(detect_run, tmp_path):
     other = json.loads((folder / "evaluation.json").read_text())
     other["conventions"] |= {"split": "test", "images": 77}
     other["warnings"] = ["class ids look one too high"]
-    write_json_atomic(folder / "evaluation-test.json", other)
+    write_sealed_json(folder / "evaluation-test.json", other)
     section = accuracy_section(read_run(folder))
     table = next(block for block in section.blocks if getattr(block, "caption", "") == "Splits")
     assert [row[0] for row in table.rows] == [other["conventions"]["split"] if i else "val" for i in range(2)]
     assert table.rows[1][1].value == 77
-    write_json_atomic(folder / "evaluation.json", other)
+    write_sealed_json(folder / "evaluation.json", other)
     notes = [block.text for block in accuracy_section(read_run(folder)).blocks if hasattr(block, "text")]
     assert "class ids look one too high" in notes
