@@ -114,7 +114,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that is not among the known ones, with the nearest or all of them."""
-    names = sorted(known)
+    names = sorted(set(known))
     near = nearest(name, names)
     hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(names)}"
     return f"unknown {kind} '{name}' ({hint})"
