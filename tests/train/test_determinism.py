@@ -17,7 +17,7 @@ def left_behind(run):
     """Weights, averaged weights and the rows without their times."""
     state = torch.load(run / "weights" / "last.ckpt", weights_only=True)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    timeless = [{k: v for k, v in row.items() if k not in {"seconds", "images_per_s"}} for row in rows]
+    timeless = [{k: v for k, v in row.items() if k not in {"seconds", "images_per_s", "seal"}} for row in rows]
     tensors = {
         **state["learner"]["weights"],
         **{f"average.{k}": v for k, v in state["learner"]["average"]["weights"].items()},

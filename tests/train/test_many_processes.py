@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sightline.core.files import write_sealed_json
 from sightline.core.predictions import Predictions
 from sightline.core.process import Launch, read_launch
 from sightline.core.runs import RunFolder
@@ -70,7 +71,7 @@ def test_two_processes_train_validate_and_resume_as_one(cracks, tmp_path, watche
     assert len(list((two / "figures").iterdir())) == len(list((one / "figures").iterdir()))
     # A run of two goes on in one: weights, optimiser and place do not depend on how many there were.
     record["status"] = "interrupted"
-    (two / "run.json").write_text(json.dumps(record))
+    write_sealed_json(two / "run.json", record)
     longer = TrainConfig.load({"data": str(cracks), **SETTINGS, "epochs": 3})
     longer.save(two / "config.yaml")
     state = torch.load(two / "weights" / "last.ckpt", weights_only=True)
