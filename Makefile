@@ -28,8 +28,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setup 2/3: one build of OpenCV"
 	$(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt opencv-python-headless
-	@echo "setup 3/3: what was installed"
-	$(BIN)/sightline doctor
+	@echo "setup 3/3: compiling what an audit needs, and what was installed"
+	$(BIN)/sightline doctor --compile
 	touch $@
 
 demo: $(STAMP)

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from sightline.audit.splits import hold_out
+import sightline.audit.splits
 from sightline.core.config import read_yaml
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError, InputError, at
@@ -229,9 +229,9 @@ def _as_used(dataset: Dataset, record: RunRecord) -> Dataset:
     """Training leaves out what `exclude` names and divides data without splits; both stand in the run's settings."""
     kept = exclude_images(dataset, tuple(map(str, record.part.get("excluded") or ())))
     settings = record.settings
-    if "val_fraction" not in settings:
+    if "val_fraction" not in settings or kept.splits:
         return kept
-    divided, _ = hold_out(
+    divided, _ = sightline.audit.splits.hold_out(
         kept,
         train=str(settings["split_train"]),
         val=str(settings["split_val"]),

@@ -91,53 +91,59 @@ _ALLOWED_TAGS = {"svg", "g", "path", "rect", "text", "line", "circle", "defs", "
 _SVG_NAMESPACE = "{http://www.w3.org/2000/svg}"
 
 
-def _styled(chart: Any, title: str, subtitle: str, height: int, above: int) -> Any:
-    """The chart of one width for all: no frame, thin grid, muted axes, title at the left."""
-    axis = {
-        "labelColor": MUTED,
-        "titleColor": MUTED,
-        "gridColor": GRID,
-        "domainColor": GRID,
-        "tickColor": GRID,
-        "labelFontSize": 11,
-        "titleFontSize": 11,
-        "titleFontWeight": "normal",
-        "titlePadding": 6,
-        "labelLimit": 104,
-    }
-    return (
-        chart.properties(width=_WIDTH, height=height, title=alt.TitleParams(title, subtitle=subtitle))
-        .configure(
-            background="transparent",
-            font="sans-serif",
-            padding={"left": 10, "right": 4, "top": 4, "bottom": 4},
-            autosize=alt.AutoSizeParams(type="fit", contains="padding"),
-        )
-        .configure_view(stroke=None)
-        .configure_axis(**axis)
-        .configure_title(
-            color=INK,
-            fontSize=13,
-            fontWeight=600,
-            anchor="start",
-            frame="bounds",
-            offset=8,
-            subtitleColor=MUTED,
-            subtitleFontSize=11,
-            subtitlePadding=4,
-        )
-        .configure_legend(
-            labelColor=INK,
-            titleColor=MUTED,
-            labelFontSize=11,
-            orient="top",
-            title=None,
-            columns=3,
-            labelLimit=74,
-            columnPadding=6,
-            offset=4 + above,
-        )
-    )
+_AXIS = {
+    "labelColor": MUTED,
+    "titleColor": MUTED,
+    "gridColor": GRID,
+    "domainColor": GRID,
+    "tickColor": GRID,
+    "labelFontSize": 11,
+    "titleFontSize": 11,
+    "titleFontWeight": "normal",
+    "titlePadding": 6,
+    "labelLimit": 104,
+}
+_TITLE = {
+    "color": INK,
+    "fontSize": 13,
+    "fontWeight": 600,
+    "anchor": "start",
+    "frame": "bounds",
+    "offset": 8,
+    "subtitleColor": MUTED,
+    "subtitleFontSize": 11,
+    "subtitlePadding": 4,
+}
+_LEGEND = {
+    "labelColor": INK,
+    "titleColor": MUTED,
+    "labelFontSize": 11,
+    "orient": "top",
+    "title": None,
+    "columns": 3,
+    "labelLimit": 74,
+    "columnPadding": 6,
+}
+_CONFIG = {
+    "background": "transparent",
+    "font": "sans-serif",
+    "padding": {"left": 10, "right": 4, "top": 4, "bottom": 4},
+    "autosize": {"type": "fit", "contains": "padding"},
+    "axis": _AXIS,
+    "title": _TITLE,
+}
+
+
+def _styled(chart: Any, title: str, subtitle: str, height: int, above: int) -> dict[str, Any]:
+    """The chart of one width for all, as a specification: no frame, thin grid, muted axes, title at the left.
+
+    The look is added to the finished specification: altair would check it key by key for every chart.
+    """
+    spec: dict[str, Any] = chart.properties(width=_WIDTH, height=height).to_dict(validate=False)
+    spec["title"] = {"text": title, "subtitle": subtitle}
+    view = {**spec.get("config", {}).get("view", {}), "stroke": None}
+    spec["config"] = {**_CONFIG, "view": view, "legend": {**_LEGEND, "offset": 4 + above}}
+    return spec
 
 
 def to_svg(
@@ -149,7 +155,7 @@ def to_svg(
     what goes upwards; beside the title it needs no turned letters. `above` is room over the plot.
     """
     text = vl_convert.vegalite_to_svg(
-        _styled(chart, title, subtitle, height, above).to_dict(validate=False),
+        _styled(chart, title, subtitle, height, above),
         vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2]),
     )
     for colour, variable in _VARIABLES.items():
