@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sightline.audit import audit_dataset
+from sightline.audit.quarantine import quarantined_images
 from sightline.core.findings import Finding
 from sightline.data import read_dataset
 
@@ -205,6 +206,8 @@ def test_what_all_pictures_share_is_said_once(tmp_path: Path) -> None:
     assert gray.count == 24
     assert gray.message.startswith("24 of 24 images: the image has one channel")
     assert len(gray.facts["images"]) == 24
+    left_out, general = quarantined_images(read_dataset(tmp_path), (gray,))
+    assert (len(left_out), general) == (24, ())
 
 
 def put_gray(root: Path, split: str, number: int) -> None:

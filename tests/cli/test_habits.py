@@ -35,6 +35,7 @@ def segmenter(tmp_path):
         ("segment predict m s", "run m s"),
         ("detect val d", "eval d"),
         ("checks", "doctor"),
+        ("test d", "eval --split test d"),
         ("run m s", "run m s"),
     ],
 )
@@ -61,7 +62,7 @@ def test_a_verb_there_is_not_names_what_to_type(sightline, typed, said):
 OPTIONS = {
     "model": Option(),
     "out": Option(),
-    "save": Option(takes_several=True),
+    "save": Option(takes_several=True, choices=frozenset({"csv", "txt"})),
     "tracker-settings": Option(takes_several=True, is_own=False),
     "conf": Option(is_own=False),
     "track": Option(is_flag=True, is_own=False, has_negative=True),
@@ -76,7 +77,11 @@ OPTIONS = {
         ("run m s max_frames=3 --max_frames 4", "run m s --max-frames 3 --max-frames 4"),
         ("run m s track=True", "run m s --track"),
         ("run m s track=false", "run m s --no-track"),
-        ("run m s save=[csv,txt]", "run m s --save csv txt"),
+        ("run m s save=[csv,txt]", "run m s --save csv --save txt"),
+        ("run m --save csv txt s", "run m --save csv --save txt s"),
+        ("run m --save-txt s", "run m --save txt s"),
+        ("run m --save-txt True s vid_stride=1", "run m --save txt s"),
+        ("run m s --out a=1", "run m s --out a=1"),
         ("run m s save=True save_txt=True", "run m s --save txt"),
         ("run m s --save-txt --conf-thres 0.2", "run m s --save txt --conf 0.2"),
         ("run m s --conf-thres=0.2", "run m s --conf=0.2"),
@@ -95,6 +100,45 @@ def test_a_file_whose_name_is_a_pair_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "conf=1").touch()
     assert in_our_words(["run", "m", "conf=1"], OPTIONS, has_settings=False)[0] == ["run", "m", "conf=1"]
+
+
+def test_the_task_and_the_mode_may_be_pairs():
+    assert our_verb(["task=detect", "mode=train", "d"], VERBS)[0] == ["train", "d"]
+    assert our_verb(["mode=predict", "m", "mode=x"], VERBS)[0] == ["run", "m", "mode=x"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "ours"),
+    [
+        ("train d amp=False", ["train", "d", "--precision", "fp32"]),
+        ("train d amp=True pretrained=False", ["train", "d"]),
+        ("train d --cos-lr False", ["train", "d"]),
+        ("train d exclude=a,b", ["train", "d", "--exclude", "a", "--exclude", "b"]),
+        ("train d --exclude a=1", ["train", "d", "--exclude", "a=1"]),
+        ("train d mosaic=0.5", ["train", "d", "augment.mosaic=0.5"]),
+    ],
+)
+def test_switches_of_other_tools_keep_their_sense(typed, ours):
+    options = {"precision": Option(is_own=False), "weights": Option(is_own=False), "schedule": Option(is_own=False),
+               "exclude": Option(takes_several=True), "augment.mosaic": Option(is_own=False)}  # fmt: skip
+    assert in_our_words(typed.split(), options, has_settings=True)[0] == ours
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("train d pretrained=True", "must be given a value here"),
+        ("train d resume=True", "must be given the folder of a run"),
+        ("eval d conf_thres=0.1", "The whole curve is always measured"),
+        ("eval d name=x", "name included"),
+        ("eval d exclude=False", "must be given names"),
+    ],
+)
+def test_what_would_become_something_else_is_said(typed, said):
+    options = {"weights": Option(is_own=False), "resume": Option(), "exclude": Option(takes_several=True)}
+    with pytest.raises(ConfigError) as error:
+        in_our_words(typed.split(), options, has_settings=typed.startswith("train"))
+    assert said in error.value.sentence()
 
 
 def test_settings_stay_settings_under_our_names():

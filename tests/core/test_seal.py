@@ -40,5 +40,13 @@ def test_a_file_is_sealed_as_its_bytes_are(tmp_path) -> None:
             sealing()
 
 
+def test_line_ends_that_an_editor_changed_are_no_edit() -> None:
+    sealed = seal_bytes(b'{\n "a": 1,\n "seal": "' + UNSEALED.encode() + b'"\n}\n')
+    for changed in (sealed.replace(b"\n", b"\r\n"), sealed + b"\n", sealed.rstrip()):
+        assert check_seal(changed, "f", DataError, "again")
+    with pytest.raises(DataError, match="damaged or edited"):
+        check_seal(sealed.replace(b"1,", b"1 ,").replace(b"\n", b"\r\n"), "f", DataError, "again")
+
+
 def test_what_carries_no_seal_is_not_judged() -> None:
     assert not is_sealed(b'{"AP50": 0.5}')

@@ -230,6 +230,16 @@ def test_a_folder_for_each_class(tmp_path: Path, save_image, save_mask) -> None:
     assert read_dataset(tmp_path / "set").digest() != before
     found = [(f.code, f.path) for f in audit_dataset(read_dataset(tmp_path / "set")).findings]
     assert ("mask-size-mismatch", "masks/*/b.png") in found
+    (tmp_path / "set/masks/car/b.png").unlink()
+    before = read_dataset(tmp_path / "set").digest()
+    (tmp_path / "set/masks/car/z.png").rename(tmp_path / "set/masks/car/c.png")
+    (tmp_path / "set/masks/road/c.png").unlink()
+    with_car = read_dataset(tmp_path / "set").digest()
+    (tmp_path / "set/masks/car/c.png").rename(tmp_path / "set/masks/road/c.png")
+    assert len({before, with_car, read_dataset(tmp_path / "set").digest()}) == 3, "the class is in the folder alone"
+    save_mask("set/masks/car/a.png", np.maximum(car, road))  # 1 would be left out beside 255
+    with pytest.raises(DataError, match="must have two values, got 0, 1, 255"):
+        read_class_mask(data.image_path("masks/*/a.png"), data)
     assert "pair-order-differs" not in {code for code, _ in found}
     (tmp_path / "set/sightline.yaml").write_text("format: masks\nimages: images\nmasks: masks\nthreshold: 9\n")
     with pytest.raises(DataError, match="Leave 'threshold' out"):

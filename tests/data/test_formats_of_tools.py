@@ -18,6 +18,8 @@ from PIL import Image
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError
 from sightline.data import FORMATS, detect_format, read_class_mask, read_dataset, write_dataset
+from sightline.data.formats.supervisely import _bitmap
+from sightline.ops import rle
 
 WIDTH, HEIGHT = 200, 100
 
@@ -355,6 +357,33 @@ def test_datumaro(tmp_path: Path) -> None:
     assert [(f.code, f.message) for f in data.findings] == [
         ("label-unsupported-shape", "a label has no area that can be read"),
     ]
+
+
+def test_datumaro_subsets_may_have_pictures_of_one_name(tmp_path: Path) -> None:
+    for subset in ("train", "val"):
+        (tmp_path / "images" / subset).mkdir(parents=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / f"images/{subset}/1.png")
+        parts = [{"type": "bbox", "label_id": 0, "bbox": [x, 1, 9, 9], "group": 7} for x in (1, 20)]
+        item = {"id": "1", "image": {"path": "1.png", "size": [48, 64]}, "annotations": parts}
+        names = {"label": {"labels": [{"name": "cat"}]}}
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / f"annotations/{subset}.json").write_text(json.dumps({"categories": names, "items": [item]}))
+    data = read_dataset(tmp_path)
+    assert dict(data.images.select("path", "split").rows()) == {
+        "images/train/1.png": "train",
+        "images/val/1.png": "val",
+    }
+    assert [f.code for f in data.findings] == ["label-unsupported-shape"] * 2
+    assert "in several parts" in data.findings[0].message
+
+
+def test_a_bitmap_of_supervisely_may_be_the_transparency() -> None:
+    picture = np.zeros((4, 4, 4), np.uint8)
+    picture[..., :3], picture[1:3, 1:3, 3] = 200, 255
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    data = base64.b64encode(zlib.compress(file.getvalue())).decode()
+    assert rle.area(_bitmap({"data": data, "origin": [2, 3]}, (20, 20))) == 4
 
 
 def test_supervisely(tmp_path: Path) -> None:

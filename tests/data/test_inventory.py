@@ -44,13 +44,13 @@ def test_folders_and_loose_pictures_beside_splits(tmp_path: Path, save_image) ->
 
 
 def test_names_of_split_folders_that_leave_no_doubt(tmp_path: Path, save_image) -> None:
-    names = ("train2017/a", "dev/b", "eval/c", "holdout/d", "folds/e")
+    names = ("train2017/a", "dev/b", "eval/c", "holdout/d", "folds/e", "test-dev/f")
     for name in names:
         save_image(f"images/{name}.jpg")
         write_label(tmp_path, f"labels/{name}.txt")
     dataset = read_dataset(tmp_path)
     splits = {path.split("/")[1]: split for path, split in dataset.images.select("path", "split").iter_rows()}
-    assert splits == {"train2017": "train", "dev": "val", "eval": "test", "holdout": "test"}
+    assert splits == {"train2017": "train", "dev": "val", "eval": "test", "holdout": "test", "test-dev": "test"}
     assert listed(dataset) == {"images/folds/e.jpg": 1}
     counted(dataset, tmp_path)
 

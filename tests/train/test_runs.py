@@ -128,7 +128,9 @@ def test_a_resumed_run_equals_one_that_was_never_cut(traffic, tmp_path, watcher,
     left, right = (torch.load(r.run / "weights" / "last.ckpt", weights_only=True) for r in (whole, resumed))
     for part in ("weights", "optimizer", "average", "place"):
         assert_same(left["learner"][part], right["learner"][part])
-    assert len((cut.path / "metrics.jsonl").read_text().splitlines()) == 3
+    lines = (cut.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    assert all(type(json.loads(line)["epoch"]) is int for line in lines), "the report takes no other"
     pictures = [{p.name: p.read_bytes() for p in (r.run / "figures").rglob("*.jpg")} for r in (whole, resumed)]
     assert pictures[0] == pictures[1]
     assert len(pictures[0]) == 2 * (1 + 3), "of two images a strip and three panels"

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from sightline.audit.result import AuditResult
+from sightline.audit.scan.one_pass import OF_THE_CAMERA
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.files import write_text_atomic
@@ -65,7 +66,10 @@ def quarantined_images(
     general = []
     for f, image_id in zip(findings, images_of_findings(findings, dataset.images), strict=True):
         left_out = f.path is not None and f.count == 1 and PurePosixPath(f.path).suffix.lower() in IMAGE_SUFFIXES
-        if image_id is not None:
+        if f.code in OF_THE_CAMERA and f.count > 1:  # said once of the images it names
+            for path in f.facts["images"]:
+                codes[path].add(f.code)
+        elif image_id is not None:
             codes[path_of[image_id]].add(f.code)
         elif left_out and f.path is not None:
             codes[f.path].add(f.code)

@@ -323,7 +323,7 @@ def read_audit(path: str | Path) -> AuditResult:
     try:
         check_regular(file)
         data = file.read_bytes()
-        check_seal(data, file, ConfigError, "Audit again")
+        check_seal(data, file, ConfigError, "Audit again, or take its key 'seal' out if you changed it on purpose")
         value = parse_json(data)
     except OSError as error:
         raise ConfigError(f"cannot read the file ({error.strerror})", where=str(file)) from None

@@ -153,11 +153,11 @@ def evaluate(
         result = replace(result, conventions=result.conventions | {"model_file": model})
     if found is not None:  # MOTChallenge text alone is measured without a table of predictions
         result = sightline.evaluate.with_added_metrics(result, dataset, found)
+    _show(result, json)  # first: what was measured is not lost where it cannot be kept
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         with RunFolder(Path(out)).held(FINISHED_S):
             _write(Path(out), dataset, result, found, predictions)
-    _show(result, json)
     return 0
 
 

@@ -15,8 +15,9 @@ __all__ = ["Option", "in_our_words", "our_verb", "take_plugins"]
 _VERBS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("predict", "infer", "inference"), ("run",)),
     "track": ("run", "--track"),
-    **dict.fromkeys(("val", "validate", "evaluate", "test"), ("eval",)),
-    **dict.fromkeys(("fit", "finetune"), ("train",)),
+    **dict.fromkeys(("val", "validate", "evaluate"), ("eval",)),
+    "test": ("eval", "--split", "test"),
+    "fit": ("train",),
     "checks": ("doctor",),
 }
 """Verbs of other tools that one of ours is."""
@@ -28,6 +29,7 @@ _INSTEAD = {
     "classify": "there are detectors and segmenters, no classifiers: sightline models lists them",
     "pose": "keypoints are read, looked at and converted, not learnt: sightline audit DATA",
     "obb": "oriented boxes are read, looked at and converted, not learnt: sightline audit DATA",
+    "finetune": "sightline train DATA --model NAME --weights FILE",
     "benchmark": "where the time of training goes: sightline profile --data DATA --model NAME; "
     "of running: sightline run MODEL SOURCE prints the milliseconds of each stage",
     "help": "sightline --help, or sightline VERB --help",
@@ -47,26 +49,42 @@ _RATES = "the size is part of the model, chosen when it was trained: sightline t
 _KEPT = "--out FOLDER keeps the predictions; sightline run --save coco writes them as COCO results"
 _AS_TRAINED = "what is written has a free batch and 32-bit weights, and agrees with the model"
 _NO_DRAWING = "lines and letters follow the size of the picture"
-_OPTIONS: dict[str, dict[str, str | tuple[str, ...]]] = {
+_ONE_FOLDER = "--out FOLDER is the folder, name included: --out runs/exp"
+
+
+class _Switch(NamedTuple):
+    """The words that a switch of another tool is, on and off."""
+
+    on: tuple[str, ...]
+    off: tuple[str, ...] = ()
+
+
+_OPTIONS: dict[str, dict[str, str | _Switch]] = {
     "train": {
         **dict.fromkeys(("lr0", "learning-rate", "base-lr"), "--lr"),
         **dict.fromkeys(("img", "img-size", "image-size", "size"), "--imgsz"),
         "batch-size": "--batch", "project": "--runs", "output-dir": "--runs", "num-workers": "--workers",
-        "cfg": "--config", "hyp": "--config", "pretrained": "--weights", "amp": "--precision",
+        "cfg": "--config", "hyp": "--config", "pretrained": "--weights",
         "lrf": "--final-lr-ratio",
         "num-epochs": "--epochs",
-        "cos-lr": ("--schedule", "cosine"),
+        "cos-lr": _Switch(("--schedule", "cosine")),
+        "amp": _Switch((), ("--precision", "fp32")),
         "exist-ok": f"{_BY_ITSELF}; --name names it",
         "single-cls": "class names come from the data: sightline convert, or classes in a sightline.yaml",
         "save-period": "the best weights and the last state are kept: --save-every-s says how often",
         "degrees": "--augment.rotate",
         "fliplr": "--augment.flip-lr",
         "flipud": "--augment.flip-ud",
+        **{name: f"--augment.{name}" for name in ("mosaic", "mixup", "scale", "translate", "shear", "copy-paste")},
+        "val": "every epoch is validated",
+        "plots": "sightline report RUN draws them",
+        "save": "the best weights and the last state are always kept",
         **{name: f"--loss.{name} scales a term of the loss by its name" for name in ("box", "cls", "dfl")},
     },
     "eval": {
-        "weights": "--model", "conf-thres": "--conf", "device-id": "--device", "batch-size": "--batch",
-        "project": "--out", "name": "--out", "save-dir": "--out",
+        "weights": "--model", "device-id": "--device", "batch-size": "--batch",
+        "project": "--out", "name": _ONE_FOLDER, "save-dir": "--out",
+        "conf-thres": "the whole curve is always measured; --conf is the operating point of precision and recall",
         "imgsz": _RATES,
         **dict.fromkeys(("save-json", "save-txt", "save-hybrid"), _KEPT),
         "iou": "AP is a mean over IoU 0.50 to 0.95; suppression is the model's own",
@@ -76,14 +94,14 @@ _OPTIONS: dict[str, dict[str, str | tuple[str, ...]]] = {
     "run": {
         "weights": "--model", "conf-thres": "--conf", "confidence": "--conf", "threshold": "--conf",
         "iou-thres": "--iou", "max-detections": "--max-det", "img": "--imgsz", "img-size": "--imgsz",
-        "project": "--out", "name": "--out", "save-dir": "--out", "output": "--out", "batch-size": "--batch",
-        "save-txt": ("--save", "txt"),
-        "save-csv": ("--save", "csv"),
-        "save-json": ("--save", "coco"),
-        "save-masks": ("--save", "masks"),
-        "save-video": ("--save", "video"),
-        "save-frames": ("--save", "pictures"),
-        "save-img": ("--save", "pictures"),
+        "project": "--out", "name": _ONE_FOLDER, "save-dir": "--out", "output": "--out", "batch-size": "--batch",
+        "save-txt": _Switch(("--save", "txt")),
+        "save-csv": _Switch(("--save", "csv")),
+        "save-json": _Switch(("--save", "coco")),
+        "save-masks": _Switch(("--save", "masks")),
+        "save-video": _Switch(("--save", "video")),
+        "save-frames": _Switch(("--save", "pictures")),
+        "save-img": _Switch(("--save", "pictures")),
         "save-conf": "--save txt has the score of each box, always, as its last number",
         "show": "there is no window (OpenCV without one is installed): --save video or pictures, and look at those",
         "view-img": "there is no window (OpenCV without one is installed): --save video or pictures, and look at those",
@@ -105,17 +123,23 @@ _OPTIONS: dict[str, dict[str, str | tuple[str, ...]]] = {
 """By verb: another name of an option; the words that a flag is; or a sentence on what to do instead."""
 
 
+_AS_IT_IS = {("export", "format"): "onnx", ("run", "vid-stride"): "1"}
+"""What other tools are told to do and is done here anyway."""
 _OF_EVERY_VERB = ("help", "version")
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 class Option(NamedTuple):
-    """An option of a verb: a flag or not, with several values, the verb's own or a setting, with a `--no-` or not."""
+    """An option of a verb: a flag or not, with several values, the verb's own or a setting, with a `--no-` or not.
+
+    Of `choices` as many as follow it are its values, so that the next word can be something else.
+    """
 
     is_flag: bool = False
     takes_several: bool = False
     is_own: bool = True
     has_negative: bool = False
+    choices: frozenset[str] = frozenset()
 
 
 def take_plugins(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -140,6 +164,7 @@ def take_plugins(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def our_verb(words: Sequence[str], verbs: Iterable[str]) -> tuple[list[str], bool]:
     """The words with a verb of ours in front, and whether they had another; ConfigError where there is none."""
+    words = [*(w.removeprefix("mode=") for w in words[:2] if not w.startswith("task=")), *words[2:]]
     verb, *rest = words
     known = {*verbs, *_VERBS}
     if verb in _TASKS and rest and rest[0] in known:
@@ -173,13 +198,18 @@ def in_our_words(words: Sequence[str], options: Mapping[str, Option], *, has_set
             break
         if word.startswith("--"):
             new = reader.option(word)
-            written += new
-            option = options.get(new[-1][2:], Option(is_flag=True)) if new else Option(is_flag=True)
-            pairs = new[-1:] == ["--tracker-settings"]
-            if not (
-                option.is_flag or option.takes_several or "=" in word
-            ):  # its value is none of the words that are looked at
-                written, at = [*written, *rest[at : at + 1]], at + 1
+            if len(new) != 1 and "=" not in word and rest[at : at + 1] and rest[at].lower() in (*_YES, *_NO):
+                new, at = reader.option(f"{word}={rest[at]}"), at + 1
+            option = options.get(new[0][2:], Option(is_flag=True)) if len(new) == 1 else Option(is_flag=True)
+            pairs = new == ["--tracker-settings"]
+            count = 0
+            while rest[at + count : at + count + 1] and rest[at + count] in option.choices:
+                count += 1
+            if not count and not (option.is_flag or "=" in word) and not "".join(rest[at : at + 1]).startswith("--"):
+                count = 1  # its value is none of the words that are looked at
+            values = rest[at : at + count]
+            at += count
+            written += [w for value in values for w in (*new, value)] if option.choices and values else [*new, *values]
         else:
             written += reader.pair(word) if not pairs and _is_pair(word) else [word]
     return written, reader.renames
@@ -196,7 +226,7 @@ class _Reader:
         self,
         verb: str,
         options: Mapping[str, Option],
-        renamed: Mapping[str, str | tuple[str, ...]],
+        renamed: Mapping[str, str | _Switch],
         has_settings: bool,
     ) -> None:
         self.renames = False
@@ -219,6 +249,10 @@ class _Reader:
         key, _, value = word.partition("=")
         name = key.replace("_", "-")
         option = self._options.get(name)
+        if name == "resume" and option is not None and value.lower() in _YES:
+            raise ConfigError(
+                "--resume must be given the folder of a run", do="sightline train --resume runs/detect/run-1"
+            )
         if option is not None and (option.is_own or not self._has_settings):
             return _with_value(name, option, value)
         if self._has_settings and name not in self._renamed:
@@ -243,9 +277,15 @@ class _Reader:
             )
         self.renames = True
         off = value.lower() in _NO
-        if isinstance(new, tuple):
-            return [] if off else list(new)
+        if isinstance(new, _Switch):
+            return list(new.off if off else new.on)
+        if _AS_IT_IS.get((self._verb, name)) == value.lower():
+            return []
         if new.startswith("--") and " " not in new:
+            if value.lower() in (*_YES[:1], *_NO[:1]) and not self._options[new[2:]].is_flag:
+                if off:
+                    return []
+                raise ConfigError(f"'{name}' must be given a value here, got '{value}'", do=f"it is {new} of ours")
             return [new]
         if off:
             return []
@@ -255,7 +295,9 @@ class _Reader:
 def _with_value(name: str, option: Option, value: str) -> list[str]:
     if option.takes_several:
         values = [part.strip() for part in value.strip("[]()").split(",") if part.strip()]
-        return [] if [v.lower() for v in values] == ["true"] else [f"--{name}", *values]
+        if [v.lower() for v in values] == ["false"]:
+            raise ConfigError(f"--{name} must be given names, got '{value}'", do="leave it out for what is usual")
+        return [] if [v.lower() for v in values] == ["true"] else [w for v in values for w in (f"--{name}", v)]
     if option.is_flag and value.lower() in _YES:
         return [f"--{name}"]
     if option.is_flag and value.lower() in _NO:

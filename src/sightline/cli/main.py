@@ -127,8 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _read(words: list[str], plugins: Sequence[str], app: cyclopts.App) -> list[str]:
     """Load the plug-ins, and put what was typed into the words of a verb; help needs neither."""
-    if not words or not {"--help", "-h", "--version"}.isdisjoint(words) or words[0].startswith("-"):
+    if not words or words[0].startswith("-"):
         return words
+    if not {"--help", "-h", "--version"}.isdisjoint(words):
+        return our_verb(words, VERBS)[0]
     words, renamed = our_verb(words, VERBS)
     verb = words[0]
     if verb == "doctor":  # lists the installed ones, broken or not
@@ -143,6 +145,7 @@ def _read(words: list[str], plugins: Sequence[str], app: cyclopts.App) -> list[s
             takes_several=argument.token_count()[1],
             is_own=not argument.keys,
             has_negative=f"--no-{name[2:]}" in argument.names,
+            choices=frozenset(sightline.infer.SINKS) if (verb, name) == ("run", "--save") else frozenset(),
         )
         for argument in arguments
         for name in argument.names

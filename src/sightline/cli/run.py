@@ -80,7 +80,7 @@ def run(
     source: str,
     *sources: str,
     out: str = "outputs",
-    save: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
+    save: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     options: Annotated[RunOptions, Parameter(name="*")] = RunOptions(),  # noqa: B008 - frozen
     json: JsonFlag = False,
 ) -> int:

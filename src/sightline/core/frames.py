@@ -105,11 +105,14 @@ def mask_files(path: str | Path) -> list[Path]:
 
 
 def mask_sha256(path: str | Path) -> str:
-    """SHA-256 (hex) of the file of an image or mask; of a mask in several files over their digests.
+    """SHA-256 (hex) of the file of an image or mask; of a mask in several files over their folders and digests.
 
     OSError where there is none or it cannot be read.
     """
-    digests = [file_sha256(file) for file in mask_files(path)]
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if digests else file_sha256(path)
+    mask = Path(path)
+    files = mask_files(mask)
+    if files == [mask] or not files:
+        return file_sha256(mask)
+    place = mask.parts.index(EACH_CLASS)  # a file that moves to another class makes another mask
+    lines = [f"{file.parts[place]} {file_sha256(file)}" for file in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

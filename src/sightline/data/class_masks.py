@@ -96,8 +96,15 @@ def _stacked(path: Path, dataset: Dataset) -> NDArray[np.uint8]:
     return ids
 
 
+_FEW_VALUES = 8  # soft edges have many more
+_LOSSY = frozenset({".jpg", ".jpeg", ".jfif", ".webp"})
+
+
 def _layers(path: Path, dataset: Dataset) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Each class with its pixels (H, W): what is brighter than half of the file's brightest, be it 1, 255 or JPEG."""
+    """Each class with its pixels (H, W): what is brighter than half of the file's brightest, be it 1, 255 or JPEG.
+
+    DataError for a file of a few values, such as 0, 1 and 255: half of the brightest would leave out what counts.
+    """
     folder = path.parts.index(EACH_CLASS)
     slots = {name: i for i, name in enumerate(dataset.class_names)}
     layers: list[tuple[int, NDArray[np.bool_]]] = []
@@ -108,6 +115,13 @@ def _layers(path: Path, dataset: Dataset) -> list[tuple[int, NDArray[np.bool_]]]
             got = f"{layers[0][1].shape}, {flat.shape}"
             raise DataError(f"the masks of one image must be of one size, got {got}", where=str(file))
         class_id = slots.get(file.parts[folder], 0)
+        values = np.unique(flat)
+        if 2 < len(values) <= _FEW_VALUES and file.suffix.lower() not in _LOSSY:
+            shown = ", ".join(map(str, values.tolist()))
+            do = "Save it with 0 and 1, or 0 and 255"
+            raise DataError(
+                f"a mask in the folder of a class must have two values, got {shown}", where=str(file), do=do
+            )
         where = np.asarray(flat > flat.max() // 2)
         layers.append((class_id, where if class_id else np.zeros_like(where)))  # the background is what no class has
     if not layers:

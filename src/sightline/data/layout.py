@@ -43,14 +43,11 @@ _SPLIT_WORDS = {
     "val": "val",
     "valid": "val",
     "validation": "val",
-    "dev": "val",
     "test": "test",
     "testing": "test",
-    "eval": "test",
-    "evaluation": "test",
-    "holdout": "test",
 }
-"""Words of names and their splits; "dev" and "eval" mean what they do in Hugging Face's folders of images."""
+_OTHER_SPLIT_WORDS = {"dev": "val", "eval": "test", "evaluation": "test", "holdout": "test"}
+"""What these mean in Hugging Face's folders of images, where no word of the first kind is beside them: `test-dev`."""
 
 
 def list_files(folder: Path, suffixes: Iterable[str], *, recursive: bool = False) -> list[Path]:
@@ -105,7 +102,9 @@ def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
 def split_of(name: str) -> str | None:
     """The split a folder or file name speaks of: train, val or test ("instances_train2017" → "train"), else None."""
     words = re.split(r"[^a-z]+", name.lower())
-    found = {_SPLIT_WORDS[w] for w in words if w in _SPLIT_WORDS}
+    found = {_SPLIT_WORDS[w] for w in words if w in _SPLIT_WORDS} or {
+        _OTHER_SPLIT_WORDS[w] for w in words if w in _OTHER_SPLIT_WORDS
+    }
     return found.pop() if len(found) == 1 else None
 
 

@@ -48,7 +48,11 @@ def intervals_of(dataset: Dataset, resamples: int, build: Callable[[], Measure])
         values = np.array([one[metric] for one in drawn])
         if not np.isnan(values).all():
             low, high = np.nanpercentile(values, _ENDS)
-            intervals[metric] = (float(low), float(high))
+            # Nothing found, or all of it, in every draw: that says how little the draws can tell, not how sure it is.
+            if low < high:
+                intervals[metric] = (float(low), float(high))
+    if not intervals:
+        return {}, {"intervals": "not measured: no draw differs from another"}
     return intervals, {"intervals": f"95 %, percentile bootstrap of {count} {kind}, {resamples} draws, seed 0"}
 
 

@@ -55,6 +55,7 @@ COLOUR_BASE = 1 << 24
 _LARGEST_ROOM = 1 << 24
 _LARGE_PIXELS = 1 << 24
 _WHITE_8, _WHITE_16 = 255, 65535
+_LEAST_OF_255 = 2.0  # a picture of 0..255 as dark as this shows nothing; a resize overshoots 1 by less
 
 Array: TypeAlias = npt.NDArray[Any]
 Palette: TypeAlias = Mapping[tuple[int, int, int], int]
@@ -311,7 +312,8 @@ def _as_uint16(values: Array, where: str) -> Array:
 def _of_floats(values: Array, where: str) -> Array:
     """Floats on one of the scales that say where white is; any other would be a guess, different for each picture."""
     low, high = float(values.min()), float(values.max())
-    if not 0 <= low <= high <= _WHITE_16:  # also what is no number
+    beyond = 1 < high < _LEAST_OF_255  # a 0..1 that something overshot would be read as black
+    if not 0 <= low <= high <= _WHITE_16 or beyond:  # also what is no number
         message = f"pixels of 32-bit floats must be 0..1, 0..255 or 0..65535, got {low:g}..{high:g}"
         raise DataError(message, where=where, do="Save it with 8 or 16 bits, scaled alike for the whole data set")
     scale, dtype = (_WHITE_16, np.uint16) if high <= 1 else (1, np.uint8 if high <= _WHITE_8 else np.uint16)

@@ -169,7 +169,10 @@ def _epoch(row: dict[str, Any], where: str) -> dict[str, Any]:
     wrong = [
         name for name, value in row.items() if type(value) not in {int, float, type(None)} or abs(value or 0) > _LARGEST
     ]
-    if wrong or not isinstance(row.get("epoch"), int):
+    epoch = row.get("epoch")
+    if isinstance(epoch, float) and epoch.is_integer():  # as runs that earlier versions resumed have it
+        row["epoch"] = epoch = int(epoch)
+    if wrong or not isinstance(epoch, int):
         name = wrong[0] if wrong else "epoch"
         raise DataError(f"'{name:.60}' of an epoch must be a number, got {row.get(name)!r:.60}", where=where)
     return row

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from sightline.core.config import Config
 from sightline.core.errors import unknown_name
@@ -126,10 +126,17 @@ class ModelConfig(Config):
         return value
 
 
+def _lower(value: Any) -> Any:
+    """Names in any case: other tools write SGD and AdamW."""
+    return value.lower() if isinstance(value, str) else value
+
+
 class OptimizerConfig(Config):
     """How the weights follow the gradients."""
 
-    name: Literal["adamw", "sgd", "muon"] = Field(default="adamw", description="how weights are updated")
+    name: Annotated[Literal["adamw", "sgd", "muon"], BeforeValidator(_lower)] = Field(
+        default="adamw", description="how weights are updated"
+    )
     lr: float | None = Field(default=None, gt=0, le=10, description="peak learning rate")
     momentum: float = Field(default=0.937, ge=0, lt=1, description="of SGD and Muon; AdamW's first beta")
     weight_decay: float | None = Field(default=None, ge=0, le=1, description="on weights, not on biases and norms")

@@ -26,7 +26,7 @@ _CLASS_TERMS = ("cls", "ce", "bce")
 class _Record(pydantic.BaseModel):
     """What a state says of the epochs so far."""
 
-    rows: list[dict[str, float]]
+    rows: list[dict[str, int | float]]
     metric: str
     best_value: float
     best_epoch: int

@@ -168,8 +168,8 @@ def _add_earlier(session: "Session", earlier: dict[str, Any]) -> None:
             where=session.config.data.path,
             do="start a new run",
         )
-    this_time = {key: facts[key] for key in ("command", "started", "git")}
-    facts |= {key: earlier[key] for key in ("command", "started") if key in earlier}
+    this_time = {key: facts[key] for key in ("command", "started", "code", "git")}
+    facts |= {key: earlier[key] for key in ("command", "started", "code", "git") if key in earlier}
     facts["chosen"] = earlier.get("chosen", {}) | facts["chosen"]
     facts["resumed"] = [*earlier.get("resumed", []), this_time]
 

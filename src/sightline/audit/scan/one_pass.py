@@ -273,21 +273,21 @@ def _scan_rows(
     return images, [*_said_once(found, len(reports)), *_unused_range(reports)]
 
 
-_OF_THE_CAMERA = ("image-gray", "image-alpha", "image-cmyk", "image-16-bit")
+OF_THE_CAMERA = ("image-gray", "image-alpha", "image-cmyk", "image-16-bit")
 _FEWEST_SAID_ONCE = 10  # fewer are as soon read one by one
 
 
 def _said_once(found: list[Finding], images: int) -> list[Finding]:
     """The findings, with what more than half of the images share as one finding: it is how the set was taken."""
     kept, whole = found, []
-    for code in _OF_THE_CAMERA:
-        alike = [f for f in found if f.code == code]
+    for code, said in sorted({(f.code, f.message) for f in found if f.code in OF_THE_CAMERA}):
+        alike = [f for f in found if (f.code, f.message) == (code, said)]
         if len(alike) < _FEWEST_SAID_ONCE or 2 * len(alike) <= images:
             continue
-        message = f"{len(alike)} of {images} images: {alike[0].message}"
         paths = sorted(f.path for f in alike if f.path is not None)
+        message = f"{len(alike)} of {images} images: {said}"
         whole.append(finding(code, message, path=paths[0], count=len(alike), facts={"images": paths}))
-        kept = [f for f in kept if f.code != code]
+        kept = [f for f in kept if (f.code, f.message) != (code, said)]
     return [*kept, *whole]
 
 

@@ -42,7 +42,7 @@ def _read_file(found: NamedObjects, file: Path) -> None:
     names = _names(value, file)
     found.class_names += [name for name in names if name not in found.class_names]
     for item in items:
-        _read_item(item, names, found, split_of(file.stem))
+        _read_item(item, names, found, file.stem)
 
 
 def _names(value: dict[str, Any], file: Path) -> list[str]:
@@ -55,7 +55,7 @@ def _names(value: dict[str, Any], file: Path) -> list[str]:
     return [str(name) for name in names]
 
 
-def _read_item(item: Any, names: list[str], found: NamedObjects, split: str | None) -> None:
+def _read_item(item: Any, names: list[str], found: NamedObjects, subset: str) -> None:
     picture = item.get("image") if isinstance(item, dict) else None
     given = picture.get("path") if isinstance(picture, dict) else None
     name = given or (item.get("id") if isinstance(item, dict) else None)
@@ -64,9 +64,18 @@ def _read_item(item: Any, names: list[str], found: NamedObjects, split: str | No
         return
     size = picture.get("size") if isinstance(picture, dict) else None
     stated = (size[1], size[0]) if isinstance(size, list) and len(size) == 2 else (None, None)
-    image, _ = found.picture(name, stated_wh=stated, split=split)
-    annotations = item.get("annotations")
-    for annotation in annotations if isinstance(annotations, list) else ():
+    # Pictures lie in a folder of their subset, whose names need not be unique beyond it.
+    own = f"images/{subset}/{name}"
+    place = own if not absolute(found.root / own).parts.count("..") and (found.root / own).is_file() else name
+    image, _ = found.picture(place, stated_wh=stated, split=split_of(subset))
+    given_list = item.get("annotations")
+    annotations = given_list if isinstance(given_list, list) else []
+    groups = [a["group"] for a in annotations if isinstance(a, dict) and a.get("group") not in (None, 0)]
+    shared = {str(group) for group in groups if groups.count(group) > 1}
+    if shared:
+        message = f"{len(shared)} objects in several parts ('group'): each part is read as an object of its own"
+        found.report("label-unsupported-shape", message, None, image)
+    for annotation in annotations:
         _read_annotation(annotation, names, image, found)
 
 

@@ -7,18 +7,20 @@ The split is that of the folder's name, else of the image's tag (train, val, tes
 
 import base64
 import binascii
+import io
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.data.formats.shared.named import NamedObjects, open_named, read_json
 from sightline.data.formats.shared.shapes import rle_of_crop
 from sightline.data.layout import absolute, list_files, list_images, read_head, relative, split_of
-from sightline.media import decode_mask
+from sightline.media import decode_mask, parse_header
 from sightline.ops import rle
 
 __all__ = ["LOOKED_FOR", "detect", "read"]
@@ -148,4 +150,10 @@ def _bitmap(value: dict[str, Any], size_hw: tuple[int, int]) -> bytes:
     if packed.unconsumed_tail:
         raise ValueError("its bitmap is too large")
     left, top = (int(v) for v in value["origin"])
-    return rle_of_crop(np.asarray(decode_mask(data, "the bitmap") > 0), left, top, size_hw)
+    header = parse_header(io.BytesIO(data), "the bitmap")
+    if header.alpha and header.channels in {"rgba", "gray-alpha"}:
+        with Image.open(io.BytesIO(data)) as picture:  # the tool's own writer puts the mask where the transparency is
+            inside = np.asarray(picture.convert("RGBA").getchannel("A")) > 0
+    else:
+        inside = np.asarray(decode_mask(data, "the bitmap") > 0)
+    return rle_of_crop(inside, left, top, size_hw)
