@@ -9,21 +9,30 @@ __all__ = ["parse_json", "printable", "well_formed"]
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 _HALF_PAIR_BYTES = re.compile(_HALF_PAIR.pattern.encode())
 
+_BEYOND = 2**63  # tables and charts hold no greater integers
+
 
 def parse_json(text: str | bytes) -> Any:
     """What a JSON text holds, halves of surrogate pairs written out; ValueError for whatever cannot be parsed.
 
-    That is text that is no JSON or no UTF-8, integers of thousands of digits, and brackets nested without end.
+    That is text that is no JSON or no UTF-8, integers beyond 64 bits, and brackets nested without end.
 
     >>> parse_json('["a", "\\\\ud800"]')
     ['a', '\\\\ud800']
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_whole_number)
     except RecursionError:
         raise ValueError("brackets nested thousands deep") from None
     found = _HALF_PAIR.search(text) if isinstance(text, str) else _HALF_PAIR_BYTES.search(text)
     return value if found is None else well_formed(value)
+
+
+def _whole_number(digits: str) -> int:
+    value = int(digits)
+    if not -_BEYOND <= value < _BEYOND:
+        raise ValueError(f"an integer of {len(digits)} digits, which 64 bits do not hold")
+    return value
 
 
 def well_formed(value: Any) -> Any:
