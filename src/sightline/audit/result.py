@@ -324,7 +324,7 @@ def read_audit(path: str | Path) -> AuditResult:
         check_regular(file)
         data = file.read_bytes()
         check_seal(data, file, ConfigError, "Audit again, or take its key 'seal' out if you changed it on purpose")
-        value = parse_json(data)
+        value = parse_json(data, bounded=True)
     except OSError as error:
         raise ConfigError(f"cannot read the file ({error.strerror})", where=str(file)) from None
     except json.JSONDecodeError as error:

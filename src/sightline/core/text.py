@@ -12,16 +12,17 @@ _HALF_PAIR_BYTES = re.compile(_HALF_PAIR.pattern.encode())
 _BEYOND = 2**63  # tables and charts hold no greater integers
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, bounded: bool = False) -> Any:
     """What a JSON text holds, halves of surrogate pairs written out; ValueError for whatever cannot be parsed.
 
-    That is text that is no JSON or no UTF-8, integers beyond 64 bits, and brackets nested without end.
+    That is text that is no JSON or no UTF-8, integers of thousands of digits, and brackets nested without end. With
+    `bounded` (for files of our own) also integers beyond 64 bits, which no table holds; in labels they are one entry's.
 
     >>> parse_json('["a", "\\\\ud800"]')
     ['a', '\\\\ud800']
     """
     try:
-        value = json.loads(text, parse_int=_whole_number)
+        value = json.loads(text, parse_int=_whole_number if bounded else None)
     except RecursionError:
         raise ValueError("brackets nested thousands deep") from None
     found = _HALF_PAIR.search(text) if isinstance(text, str) else _HALF_PAIR_BYTES.search(text)

@@ -180,7 +180,7 @@ def _epoch(row: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _parse(text: str, path: Path, lines_before: int) -> dict[str, Any]:
     try:
-        value = parse_json(text)
+        value = parse_json(text, bounded=True)
     except json.JSONDecodeError as error:
         raise DataError(f"must be JSON, got: {error.msg}", where=at(path, lines_before + error.lineno)) from None
     except ValueError as error:

@@ -267,7 +267,9 @@ class _Listing:
             path = relative(file, self.root)
             if path not in listed:
                 free[file.name].append(path)
-        names = [PurePosixPath(row["path"]).name for row in self._missing]
+        if not free:
+            return []
+        names = [row["path"].rpartition("/")[2] for row in self._missing]
         wanted = Counter(names)
         sure = [(row, free[name]) for row, name in zip(self._missing, names, strict=True) if wanted[name] == 1]
         return [(row, paths[0]) for row, paths in sure if len(paths) == 1 and self._is_same(row, paths[0])]
