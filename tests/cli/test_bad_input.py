@@ -104,3 +104,13 @@ def test_a_path_of_no_format_is_described_in_five_lines(sightline, tmp_path):
 def test_a_broken_settings_file_names_file_and_key(sightline, tmp_path):
     (tmp_path / "settings.yaml").write_text("model: yolo11n\ndata: x\nepoch: 3\n")
     one_sentence(sightline("train", "--config", "settings.yaml"), "settings.yaml", "'epoch'", "epochs")
+
+
+def test_a_library_that_does_not_fit_into_memory_is_one_sentence(sightline, monkeypatch):
+    def too_large(path, **settings):
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("sightline.data.read_dataset", too_large)
+    done = sightline("audit", "d")
+    assert done.returncode == 2
+    assert "the memory must suffice, got too little: libtorch_cpu.so: failed to map segment" in done.stderr

@@ -49,7 +49,10 @@ _WRONG_PLACE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
     *(errno.ENOENT, errno.EIO, errno.EOPNOTSUPP),  # of a place that goes, fails or takes no files
 )
-_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|Insufficient memory", re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    r"not enough memory|can(no|')t allocate memory|out of memory|Insufficient memory|failed to map segment",
+    re.IGNORECASE,
+)
 _EXTRA_OF = {
     "torch": "train",
     "onnx": "train",
@@ -94,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except cyclopts.CycloptsError as error:
         fail(_usage_sentence(error, words), InputError.exit_code)
     except ImportError as error:
+        if _NO_MEMORY.search(str(error)):  # a library that does not fit
+            _fail_for_memory(error)
         missing = _missing_module(error)
         if missing not in _EXTRA_OF:
             raise
@@ -110,9 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
             raise
-        told = " ".join(str(error).split())[:200] or "no more can be had"
-        do = "Give it more, or less work at once: --batch, --imgsz, --workers"
-        fail(str(InputError(f"the memory must suffice, got too little: {told}", do=do)), InputError.exit_code)
+        _fail_for_memory(error)
     except OSError as error:  # a place that takes no output, a full disk among them, is unusable input
         if error.errno not in (*_FULL, *_WRONG_PLACE):
             raise
@@ -123,6 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         fail(str(at_fault), at_fault.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail_for_memory(error: BaseException) -> NoReturn:
+    told = " ".join(str(error).split())[:200] or "no more can be had"
+    do = "Give it more, or less work at once: --batch, --imgsz, --workers"
+    fail(str(InputError(f"the memory must suffice, got too little: {told}", do=do)), InputError.exit_code)
 
 
 def _read(words: list[str], plugins: Sequence[str], app: cyclopts.App) -> list[str]:
