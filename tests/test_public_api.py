@@ -312,7 +312,7 @@ PACKAGES = {
         "run_tuning",
         "train",
     ],
-    "workbench": ["Model", "Seen", "Shown", "evaluate_boxes", "show"],
+    "workbench": ["Model", "Seen", "Shown", "evaluate_boxes", "show", "with_context"],
 }
 
 

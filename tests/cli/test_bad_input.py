@@ -106,11 +106,19 @@ def test_a_broken_settings_file_names_file_and_key(sightline, tmp_path):
     one_sentence(sightline("train", "--config", "settings.yaml"), "settings.yaml", "'epoch'", "epochs")
 
 
-def test_a_library_that_does_not_fit_into_memory_is_one_sentence(sightline, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        MemoryError("Unable to allocate 3 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_what_does_not_fit_into_memory_is_one_sentence(sightline, monkeypatch, error):
     def too_large(path, **settings):
-        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+        raise error
 
     monkeypatch.setattr("sightline.data.read_dataset", too_large)
     done = sightline("audit", "d")
     assert done.returncode == 2
-    assert "the memory must suffice, got too little: libtorch_cpu.so: failed to map segment" in done.stderr
+    assert f"the memory must suffice, got too little: {error}" in done.stderr

@@ -10,7 +10,7 @@ import sys
 import pytest
 import supervision as sv
 
-from sightline import __version__
+from sightline import Model, __version__
 from sightline.cli import evaluate as cli_evaluate
 from sightline.cli import main as cli_main
 from sightline.core.predictions import Predictions, predictions_from_rows
@@ -157,7 +157,9 @@ def test_eval_of_mot_results_equal_to_the_ground_truth_is_perfect(sightline, tra
     assert json.loads(done.stdout)["combined"]["metrics"]["HOTA"] == pytest.approx(1.0)
     refused = sightline("eval", "--data", sequence, "--predictions", "traffic.txt", "--best-conf")
     assert refused.returncode == 2
-    assert "--best-conf, --conf and --iou-type must be left out where tracks are measured" in refused.stderr
+    assert (
+        "--best-conf, --conf, --iou-type and --resamples must be left out where tracks are measured" in refused.stderr
+    )
 
 
 def test_models_counts_parameters(sightline):
@@ -197,7 +199,7 @@ def test_options_that_would_be_ignored_are_refused(sightline, traffic, tmp_path)
     sequence = traffic / "video" / "traffic"
     done = sightline("eval", "--data", sequence, "--predictions", sequence / "gt" / "gt.txt", "--conf", "0.5")
     assert done.returncode == 2
-    assert "--conf and --iou-type must be left out" in done.stderr
+    assert "--conf, --iou-type and --resamples must be left out" in done.stderr
     assert sightline("synth", "c", "--scene", "cracks", "--images", "4", "--height", "64").returncode == 0
     done = sightline("eval", "--data", "c", "--predictions", "p.parquet", "--iou-type", "segm")
     assert done.returncode == 2
@@ -275,4 +277,25 @@ def test_rules_for_tracks_are_refused_for_boxes(sightline, traffic, tmp_path):
     (tmp_path / "traffic.txt").write_text((sequence / "gt" / "gt.txt").read_text())
     done = sightline("eval", "--data", sequence, "--predictions", "traffic.txt", "--iou-type", "segm")
     assert done.returncode == 2
-    assert "--iou-type must be left out" in done.stderr
+    assert "--iou-type and --resamples must be left out" in done.stderr
+
+
+def test_resamples_are_refused_where_tracks_are_measured(sightline, traffic):
+    sequence = traffic / "video" / "traffic"
+    done = sightline("eval", sequence, "--predictions", sequence / "gt" / "gt.txt", "--resamples", 10)
+    assert done.returncode == 2
+    assert "--iou-type and --resamples must be left out where tracks are measured" in done.stderr
+
+
+def test_an_evaluation_names_its_model_and_a_predictor_that_never_looks(sightline, traffic, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    names = read_dataset(traffic).class_names
+    save_weights(weights, create("yolo11n", class_names=names, imgsz=64))
+    done = sightline("eval", traffic, "--model", weights, "--resamples", 20, "--json")
+    assert done.returncode == 0, done.stderr
+    conventions = json.loads(done.stdout)["conventions"]
+    assert conventions["model_file"] == str(weights)
+    assert conventions["code"].startswith("sightline ")
+    assert conventions["baseline"]["metric"] == "AP50"
+    ours = Model(weights).val(traffic)
+    assert (ours.conventions["model_file"], ours.conventions["baseline"]) == (str(weights), conventions["baseline"])

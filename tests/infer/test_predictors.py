@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import polars as pl
 import pytest
 import supervision as sv
@@ -17,6 +18,7 @@ from sightline.core.errors import ConfigError, DataError, InputError, ModelError
 from sightline.core.frames import SemanticMap
 from sightline.core.metadata import OperatingPoint
 from sightline.core.preprocess import Preprocess
+from sightline.core.seal import SEAL_KEY, UNSEALED, seal_file
 from sightline.infer import NetworkPredictor, open_predictor, predict_dataset, track_dataset
 from sightline.ops import rle
 from sightline.testing import check_predictor
@@ -327,3 +329,17 @@ def test_a_network_with_the_wrong_number_of_outputs_is_refused() -> None:
     predictor = NetworkPredictor(OneOutput(), metadata(), OperatingPoint(), where="here")
     with pytest.raises(ModelError, match="here: a detect network must return boxes_xyxy, scores"):
         predictor([WHITE])
+
+
+def test_outputs_of_text_are_refused_when_the_file_is_opened(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "m.onnx", metadata("detect"))
+    model = onnx.load_model(path)
+    node = next(node for node in model.graph.node if "scores" in node.output)
+    node.output[list(node.output).index("scores")] = "numbers"
+    model.graph.node.append(onnx.helper.make_node("Cast", ["numbers"], ["scores"], to=onnx.TensorProto.STRING))
+    next(o for o in model.graph.output if o.name == "scores").type.tensor_type.elem_type = onnx.TensorProto.STRING
+    next(p for p in model.metadata_props if p.key == SEAL_KEY).value = UNSEALED
+    onnx.save_model(model, str(path))
+    seal_file(path)
+    with pytest.raises(ModelError, match=r"outputs must be tensor\(float\), got tensor\(.*string"):
+        open_predictor(path)

@@ -12,7 +12,9 @@ import polars as pl
 import pytest
 
 from sightline.core.errors import InputError
+from sightline.core.files import file_sha256, write_sealed_json
 from sightline.core.predictions import Predictions
+from sightline.core.runs import read_record
 from sightline.report import write_report
 from sightline.report.origin import recompute_section
 from sightline.report.records import read_data_now
@@ -122,6 +124,18 @@ def test_rows_that_are_missing_are_said(detect_run, tmp_path) -> None:
     rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(rows[:-1]))
     with pytest.raises(InputError, match=rf"metrics\.jsonl: must have a row for each of {len(rows)} epochs"):
+        write_report(folder, tmp_path / "page.html", data=detect_run.data)
+
+
+def test_settings_that_were_edited_are_said(detect_run, tmp_path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(detect_run.folder, folder)
+    (folder / "config.yaml").write_text("schedule:\n  epochs: 3\n")
+    record = read_record(folder / "run.json")
+    write_sealed_json(folder / "run.json", record | {"config_sha256": file_sha256(folder / "config.yaml")})
+    write_report(folder, tmp_path / "page.html", data=detect_run.data)
+    (folder / "config.yaml").write_text("schedule:\n  epochs: 4\n")
+    with pytest.raises(InputError, match=r"config\.yaml: must be"):
         write_report(folder, tmp_path / "page.html", data=detect_run.data)
 
 

@@ -19,6 +19,7 @@ from sightline.report import write_report
 from sightline.synth import SynthResult, generate
 from sightline.track import create_tracker
 from sightline.train import Augmentation, TrainConfig, train
+from sightline.workbench import with_context
 
 __all__ = ["demo"]
 
@@ -143,11 +144,13 @@ class _Chain:
 
     def evaluate(self) -> None:
         """The weights, read back from their file, on the validation split."""
-        dataset = read_dataset(self.data).split("val")
+        whole = read_dataset(self.data)
+        dataset = whole.split("val")
         predictor = open_predictor(self.weights, conf=EVALUATION.conf)
         with progress_bar() as bar:
             found = predict_dataset(predictor, dataset, progress=bar)
         result = evaluate_detection(dataset, found, resamples=RESAMPLES)
+        result = with_context(result, whole, dataset, predictor)
         found.save(self.run.path / "predictions.parquet")
         self.run.keep("evaluation.json", result)
         self.outcome = f"mAP50 {result['AP50']:.3f}, mAP50-95 {result['AP']:.3f} on {len(dataset)} validation images"

@@ -1,7 +1,6 @@
 """`sightline eval`."""
 
 import re
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from pydantic import Field, field_validator
 
-import sightline.audit
 import sightline.audit.splits
 import sightline.data
 import sightline.data.splits
@@ -17,6 +15,7 @@ import sightline.evaluate
 import sightline.infer
 import sightline.ops
 import sightline.track
+import sightline.workbench
 from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table, warn
 from sightline.core.config import Config
 from sightline.core.division import Division
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["NetworkOptions", "evaluate"]
 
 _RULES: Literal["mot15"] = "mot15"
+_NOT_OF_TRACKS = "--max-dets, --best-conf, --conf, --iou-type and --resamples"
 
 
 class NetworkOptions(Config):
@@ -148,9 +148,7 @@ def evaluate(
     else:
         assert predictions is not None
         result, found = _of_predictions(dataset, predictions, options)
-    result = _beside_baseline(result, divided, dataset, predictor)
-    if model is not None:
-        result = replace(result, conventions=result.conventions | {"model_file": model})
+    result = sightline.workbench.with_context(result, divided, dataset, predictor)
     if found is not None:  # MOTChallenge text alone is measured without a table of predictions
         result = sightline.evaluate.with_added_metrics(result, dataset, found)
     _show(result, json)  # first: what was measured is not lost where it cannot be kept
@@ -172,7 +170,7 @@ def _of_model(
     dataset: "Dataset", predictor: "NetworkPredictor", options: EvaluateOptions
 ) -> "tuple[Result, Predictions | None]":
     if options.track is not None:
-        _refuse_beside_tracks("--iou-type and --max-dets", _of_boxes(options))
+        _refuse_beside_tracks("--iou-type, --max-dets and --resamples", _of_images(options))
         tracker = partial(sightline.track.create_tracker, options.track)
         with progress_bar() as bar:
             found = sightline.infer.track_dataset(predictor, tracker, dataset, batch=options.batch, progress=bar)
@@ -197,27 +195,16 @@ def _divide(dataset: "Dataset", options: EvaluateOptions, predictor: "NetworkPre
     return divided
 
 
-def _beside_baseline(
-    result: "Result", divided: "Dataset", dataset: "Dataset", predictor: "NetworkPredictor | None"
-) -> "Result":
-    """The result beside a predictor that never looks, fitted on the training split where the data has one."""
-    if isinstance(result, sightline.evaluate.TrackingResult) or "train" not in divided.splits:
-        return result
-    size_hw = None if predictor is None else predictor.preprocess.size_hw
-    steps = None if predictor is None else predictor.metadata.training.get("steps")
-    return sightline.audit.beside_baseline(result, divided.split("train"), dataset, size_hw=size_hw, steps=steps)
-
-
 def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> "tuple[Result, Predictions | None]":
     file = Path(path)
-    beside = options.conf is not None or options.best_conf or _of_boxes(options)
+    beside = options.conf is not None or options.best_conf or _of_images(options)
     if (file.is_dir() and dataset.task == "track") or file.suffix == ".txt":
-        _refuse_beside_tracks("--max-dets, --best-conf, --conf and --iou-type", beside)
+        _refuse_beside_tracks(_NOT_OF_TRACKS, beside)
         rules = options.preprocessing or _RULES
         return sightline.evaluate.evaluate_mot_results(dataset, file, preprocessing=rules), None
     found = sightline.evaluate.fit_predictions(dataset, sightline.data.read_predictions(file, dataset))
     if dataset.task == "track" and not found.table["track_id"].null_count():
-        _refuse_beside_tracks("--max-dets, --best-conf, --conf and --iou-type", beside)
+        _refuse_beside_tracks(_NOT_OF_TRACKS, beside)
         return _measure_tracks(dataset, found, options), found
     _refuse_without_tracks(options)
     return _measure(dataset, found, options), found
@@ -226,6 +213,11 @@ def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> 
 def _of_boxes(options: EvaluateOptions) -> bool:
     """Whether something is given that only COCO's numbers know."""
     return options.iou_type != "bbox" or options.max_dets != ()
+
+
+def _of_images(options: EvaluateOptions) -> bool:
+    """Whether something is given that tracks do not know: they go over images, which cannot be drawn one by one."""
+    return _of_boxes(options) or "resamples" in options.model_fields_set
 
 
 def _refuse_beside_tracks(options: str, given: bool) -> None:

@@ -120,13 +120,14 @@ _OPTIONS: dict[str, dict[str, str | _Switch]] = {
         **dict.fromkeys(("half", "int8", "dynamic", "simplify", "opset"), _AS_TRAINED),
     },
 }  # fmt: skip
-"""By verb: another name of an option; the words that a flag is; or a sentence on what to do instead."""
+"""By verb: another name of an option; the words that a switch is; or a sentence on what to do instead."""
 
 
 _AS_IT_IS = {("export", "format"): "onnx", ("run", "vid-stride"): "1"}
 """What other tools are told to do and is done here anyway."""
 _OF_EVERY_VERB = ("help", "version")
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+_WORDS = ("true", "yes", "on", "false", "no", "off")  # 0 and 1 are numbers where an option takes one
 
 
 class Option(NamedTuple):
@@ -282,7 +283,7 @@ class _Reader:
         if _AS_IT_IS.get((self._verb, name)) == value.lower():
             return []
         if new.startswith("--") and " " not in new:
-            if value.lower() in (*_YES[:1], *_NO[:1]) and not self._options[new[2:]].is_flag:
+            if value.lower() in _WORDS and not self._options[new[2:]].is_flag:
                 if off:
                     return []
                 raise ConfigError(f"'{name}' must be given a value here, got '{value}'", do=f"it is {new} of ours")

@@ -201,7 +201,7 @@ def provenance(
 @lru_cache(1)
 def code_version() -> str:
     """The version of Sightline, and of a source checkout its commit and whether files differ from it."""
-    said = f"sightline {importlib.metadata.version('sightline')}"
+    said = f"sightline {package_versions(('sightline',))['sightline'] or 'not installed'}"
     checkout = Path(__file__).parents[3]
     state = _git_state(checkout) if (checkout / ".git").exists() else None
     if state is None:

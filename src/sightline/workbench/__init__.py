@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from sightline.core.lazy import door
 
 if TYPE_CHECKING:
-    from sightline.workbench.evaluation import evaluate_boxes
+    from sightline.workbench.evaluation import evaluate_boxes, with_context
     from sightline.workbench.model import Model
     from sightline.workbench.pictures import Seen, Shown, show
 
-__all__ = ["Model", "Seen", "Shown", "evaluate_boxes", "show"]
+__all__ = ["Model", "Seen", "Shown", "evaluate_boxes", "show", "with_context"]
 
 __getattr__, __dir__ = door(__name__)

@@ -1,23 +1,43 @@
 """COCO's numbers of boxes that are in memory already, without files or a data set."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from dataclasses import replace
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import supervision as sv
 
-from sightline.core.dataset import dataset_from_rows
+from sightline.audit import beside_baseline
+from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.predictions import PREDICTIONS_SCHEMA, predictions_from_rows
-from sightline.evaluate import DetectionResult, evaluate_detection
+from sightline.evaluate import DetectionResult, SemanticResult, TrackingResult, evaluate_detection
+from sightline.infer import NetworkPredictor
 
-__all__ = ["evaluate_boxes"]
+__all__ = ["evaluate_boxes", "with_context"]
 
 Boxes: TypeAlias = sv.Detections | npt.ArrayLike
 """Of one image: `sv.Detections`, or rows x1, y1, x2, y2, class of ground truth and x1, y1, x2, y2, score, class of
 predictions, in pixels."""
+
+Measured = TypeVar("Measured", bound=DetectionResult | SemanticResult | TrackingResult)
+
+
+def with_context(result: Measured, whole: Dataset, measured: Dataset, predictor: NetworkPredictor | None) -> Measured:
+    """The result with its model's file, beside what a predictor reaches that never looks at the pictures.
+
+    That one is fitted on the split `train` of `whole`, where it has one; tracks have none.
+    """
+    if predictor is not None:
+        result = replace(result, conventions={**result.conventions, "model_file": predictor.where})
+    if isinstance(result, TrackingResult) or "train" not in whole.splits:
+        return result
+    size_hw = None if predictor is None else predictor.preprocess.size_hw
+    steps = None if predictor is None else predictor.metadata.training.get("steps")
+    beside = beside_baseline(result, whole.split("train"), measured, size_hw=size_hw, steps=steps)
+    return cast("Measured", beside)
 
 
 def evaluate_boxes(

@@ -36,6 +36,7 @@ from sightline.infer import (
 from sightline.media import as_rgb8
 from sightline.ops import EVALUATION
 from sightline.track import create_tracker, with_unconfirmed
+from sightline.workbench.evaluation import with_context
 from sightline.workbench.pictures import Seen
 
 __all__ = ["Model"]
@@ -124,13 +125,16 @@ class Model:
         """The numbers `sightline eval` gives: on a split ("all" for everything) of a data set, or on a part of one."""
         predictor = self.predictor
         division = predictor.metadata.division
-        dataset = data if isinstance(data, Dataset) else _part(read_dataset(data), split, division)
+        whole = data if isinstance(data, Dataset) else _divided(read_dataset(data), split, division)
+        dataset = whole if isinstance(data, Dataset) or split == "all" else whole.split(split)
+        result: DetectionResult | SemanticResult
         if predictor.task == "semantic":
             found = predict_dataset(predictor, dataset, batch=batch)
-            return with_added_metrics(evaluate_semantic(dataset, found, resamples=RESAMPLES), dataset, found)
-        found = predict_dataset(predictor.at(EVALUATION), dataset, batch=batch)
-        result = evaluate_detection(dataset, found, conf=conf, resamples=RESAMPLES)
-        return with_added_metrics(result, dataset, found)
+            result = evaluate_semantic(dataset, found, resamples=RESAMPLES)
+        else:
+            found = predict_dataset(predictor.at(EVALUATION), dataset, batch=batch)
+            result = evaluate_detection(dataset, found, conf=conf, resamples=RESAMPLES)
+        return with_added_metrics(with_context(result, whole, dataset, predictor), dataset, found)
 
     def predict(self, source: Any) -> list[Seen]:
         """What the model sees in each picture of `source`, in order.
@@ -180,11 +184,10 @@ def _needing_torch(module: str) -> Any:
         raise MissingExtraError(message, do="run pip install 'sightline[train]'") from None
 
 
-def _part(dataset: Dataset, split: str, division: Division) -> Dataset:
+def _divided(dataset: Dataset, split: str, division: Division) -> Dataset:
     if split == "all":
         return dataset
-    divided, _ = hold_out(dataset, train="train", val="val", fraction=division.val_fraction, seed=division.seed)
-    return divided.split(split)
+    return hold_out(dataset, train="train", val="val", fraction=division.val_fraction, seed=division.seed)[0]
 
 
 def _frames(source: Any) -> Iterable[Frame]:

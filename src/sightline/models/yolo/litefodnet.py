@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sightline.models.blocks import ConvBnAct
-from sightline.models.yolo.plan import Row, Scale
+from sightline.models.yolo.plan import Row, Scale, neck
 from sightline.models.yolo.yolo8 import c2f
 
 __all__ = ["SCALE", "plan"]
@@ -101,7 +101,7 @@ def plan(scale: Scale) -> tuple[Row, ...]:
     """The rows; only the published size is known."""
     c64, c128, c256, c512, c1024 = (scale.channels(base) for base in (64, 128, 256, 512, 1024))
     down = partial(ConvBnAct, kernel=3, stride=2)
-    one, two, neck = partial(c2f, repeats=1), partial(c2f, repeats=2), partial(c2f, repeats=1, shortcut=False)
+    one, two, merge = partial(c2f, repeats=1), partial(c2f, repeats=2), partial(c2f, repeats=1, shortcut=False)
     return (
         Row("stem", down, c64),
         Row("down2", down, c128),
@@ -113,10 +113,5 @@ def plan(scale: Scale) -> tuple[Row, ...]:
         Row("down5", scr, c1024),
         Row("stage5", one, c1024),
         Row("pool5", _calibrated_pool, c1024),
-        Row("top4", neck, c512, ("^pool5", "stage4")),
-        Row("out3", _fine_level, c256, ("^top4", "stage3")),
-        Row("up4", down, c256, ("out3",)),
-        Row("out4", neck, c512, ("up4", "top4")),
-        Row("up5", scr, c512, ("out4",)),
-        Row("out5", neck, c1024, ("up5", "pool5")),
+        *neck("pool5", (c256, c512, c1024), (merge, _fine_level, merge, merge), (down, scr)),
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["LEVELS", "Plan", "Row", "Scale", "add_rows", "run_rows"]
+__all__ = ["LEVELS", "Plan", "Row", "Scale", "add_rows", "neck", "run_rows"]
 
 LEVELS = ("out3", "out4", "out5")
 """The rows every table ends in: what the head reads, at strides 8, 16 and 32."""
@@ -33,6 +33,10 @@ class Scale:
         return max(round(base * self.depth), 1)
 
 
+Make = Callable[[int, int], nn.Module]
+"""Makes a block of so many input and output channels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One block: `make(in_channels, channels)` reads the row above, or `sources` side by side; ^ before one doubles it.
@@ -41,9 +45,28 @@ class Row:
     """
 
     name: str
-    make: Callable[[int, int], nn.Module]
+    make: Make
     channels: int
     sources: tuple[str, ...] = ()
+
+
+def neck(
+    deepest: str, widths: tuple[int, int, int], merges: tuple[Make, Make, Make, Make], downs: tuple[Make, Make]
+) -> tuple[Row, ...]:
+    """The two ways through the levels, down to stride 8 and up again: every table's last rows.
+
+    `widths` are those of the levels, the finest first; `merges` join two levels (top4, out3, out4, out5), `downs` halve
+    the size (up4, up5). Source: Liu et al. 2018, path aggregation.
+    """
+    fine, middle, coarse = widths
+    return (
+        Row("top4", merges[0], middle, (f"^{deepest}", "stage4")),
+        Row("out3", merges[1], fine, ("^top4", "stage3")),
+        Row("up4", downs[0], fine, ("out3",)),
+        Row("out4", merges[2], middle, ("up4", "top4")),
+        Row("up5", downs[1], middle, ("out4",)),
+        Row("out5", merges[3], coarse, ("up5", deepest)),
+    )
 
 
 Plan = Callable[[Scale], Sequence[Row]]

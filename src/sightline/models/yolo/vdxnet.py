@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sightline.models.blocks import ConvBnAct
 from sightline.models.yolo.blocks import C2PSA
-from sightline.models.yolo.plan import Row, Scale
+from sightline.models.yolo.plan import Row, Scale, neck
 
 __all__ = ["SCALE", "plan"]
 
@@ -88,10 +88,5 @@ def plan(scale: Scale) -> tuple[Row, ...]:
         Row("stage5", usual, c1024),
         Row("pool5", LiteFPP, c1024),
         Row("attend5", partial(C2PSA, repeats=1), c1024),
-        Row("top4", usual, c512, ("^attend5", "stage4")),
-        Row("out3", wide, c256, ("^top4", "stage3")),
-        Row("up4", down, c256, ("out3",)),
-        Row("out4", usual, c512, ("up4", "top4")),
-        Row("up5", crdown, c512, ("out4",)),
-        Row("out5", usual, c1024, ("up5", "attend5")),
+        *neck("attend5", (c256, c512, c1024), (usual, wide, usual, usual), (down, crdown)),
     )

@@ -8,7 +8,7 @@ from functools import partial
 
 from sightline.models.blocks import ConvBnAct
 from sightline.models.yolo.blocks import C2PSA, SPPF, C3k2
-from sightline.models.yolo.plan import Row, Scale
+from sightline.models.yolo.plan import Row, Scale, neck
 
 __all__ = ["SCALES", "plan"]
 
@@ -41,10 +41,5 @@ def plan(scale: Scale) -> tuple[Row, ...]:
         Row("stage5", late, c1024),
         Row("pool5", SPPF, c1024),
         Row("attend5", partial(C2PSA, repeats=repeats), c1024),
-        Row("top4", middle, c512, ("^attend5", "stage4")),
-        Row("out3", middle, c256, ("^top4", "stage3")),
-        Row("up4", down, c256, ("out3",)),
-        Row("out4", middle, c512, ("up4", "top4")),
-        Row("up5", down, c512, ("out4",)),
-        Row("out5", late, c1024, ("up5", "attend5")),
+        *neck("attend5", (c256, c512, c1024), (middle, middle, middle, late), (down, down)),
     )

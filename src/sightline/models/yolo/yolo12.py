@@ -10,17 +10,11 @@ from torch import nn
 
 from sightline.models.blocks import ConvBnAct
 from sightline.models.yolo.blocks import A2C2f, AreaBlock, C3k, C3k2
-from sightline.models.yolo.plan import Row, Scale
+from sightline.models.yolo.plan import Row, Scale, neck
+from sightline.models.yolo.yolo11 import SCALES
 
 __all__ = ["SCALES", "plan"]
 
-SCALES = {
-    "n": Scale(0.5, 0.25, 1024),
-    "s": Scale(0.5, 0.5, 1024),
-    "m": Scale(0.5, 1.0, 512, deep=True),
-    "l": Scale(1.0, 1.0, 512, deep=True),
-    "x": Scale(1.0, 1.5, 512, deep=True),
-}
 _AREAS = 4  # at stride 16, where attention over all cells would cost the most
 
 
@@ -32,7 +26,8 @@ def plan(scale: Scale) -> tuple[Row, ...]:
     ratio = 1.5 if large else 2.0
     down = partial(ConvBnAct, kernel=3, stride=2)
     early = partial(C3k2, repeats=few, deep=scale.deep, expansion=0.25)
-    neck = partial(A2C2f, inner=[C3k] * few)
+    late = partial(C3k2, repeats=few, deep=True)
+    merge = partial(A2C2f, inner=[C3k] * few)
 
     def attending(areas: int) -> partial[A2C2f]:
         def pair(channels: int) -> nn.Module:
@@ -50,10 +45,5 @@ def plan(scale: Scale) -> tuple[Row, ...]:
         Row("stage4", attending(_AREAS), c512),
         Row("down5", down, c1024),
         Row("stage5", attending(1), c1024),
-        Row("top4", neck, c512, ("^stage5", "stage4")),
-        Row("out3", neck, c256, ("^top4", "stage3")),
-        Row("up4", down, c256, ("out3",)),
-        Row("out4", neck, c512, ("up4", "top4")),
-        Row("up5", down, c512, ("out4",)),
-        Row("out5", partial(C3k2, repeats=few, deep=True), c1024, ("up5", "stage5")),
+        *neck("stage5", (c256, c512, c1024), (merge, merge, merge, late), (down, down)),
     )

@@ -10,7 +10,7 @@ from torch import nn
 
 from sightline.models.blocks import ConvBnAct
 from sightline.models.yolo.blocks import SPPF, Bottleneck, C2f
-from sightline.models.yolo.plan import Row, Scale
+from sightline.models.yolo.plan import Row, Scale, neck
 
 __all__ = ["SCALES", "c2f", "plan"]
 
@@ -33,7 +33,7 @@ def plan(scale: Scale) -> tuple[Row, ...]:
     c64, c128, c256, c512, c1024 = (scale.channels(base) for base in (64, 128, 256, 512, 1024))
     few, many = scale.repeats(3), scale.repeats(6)
     down = partial(ConvBnAct, kernel=3, stride=2)
-    neck = partial(c2f, repeats=few, shortcut=False)
+    merge = partial(c2f, repeats=few, shortcut=False)
     return (
         Row("stem", down, c64),
         Row("down2", down, c128),
@@ -45,10 +45,5 @@ def plan(scale: Scale) -> tuple[Row, ...]:
         Row("down5", down, c1024),
         Row("stage5", partial(c2f, repeats=few), c1024),
         Row("pool5", SPPF, c1024),
-        Row("top4", neck, c512, ("^pool5", "stage4")),
-        Row("out3", neck, c256, ("^top4", "stage3")),
-        Row("up4", down, c256, ("out3",)),
-        Row("out4", neck, c512, ("up4", "top4")),
-        Row("up5", down, c512, ("out4",)),
-        Row("out5", neck, c1024, ("up5", "pool5")),
+        *neck("pool5", (c256, c512, c1024), (merge,) * 4, (down, down)),
     )
