@@ -14,7 +14,6 @@ from sightline.data import read_dataset
 from sightline.deploy import export_onnx
 from sightline.evaluate import RESAMPLES, TrackingResult, evaluate_detection, evaluate_mot_files
 from sightline.infer import create_sinks, open_predictor, open_source, predict_dataset, run_pipeline
-from sightline.ops.postprocess import EVALUATION
 from sightline.report import write_report
 from sightline.synth import SynthResult, generate
 from sightline.track import create_tracker
@@ -146,7 +145,7 @@ class _Chain:
         """The weights, read back from their file, on the validation split."""
         whole = read_dataset(self.data)
         dataset = whole.split("val")
-        predictor = open_predictor(self.weights, conf=EVALUATION.conf)
+        predictor = open_predictor(self.weights).for_evaluation()
         with progress_bar() as bar:
             found = predict_dataset(predictor, dataset, progress=bar)
         result = evaluate_detection(dataset, found, resamples=RESAMPLES)

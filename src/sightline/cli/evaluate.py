@@ -161,9 +161,10 @@ def evaluate(
 
 def _opened(model: str, options: EvaluateOptions) -> "NetworkPredictor":
     """The model, with the whole curve kept where detections are measured."""
-    whole = {} if options.track is not None else sightline.ops.EVALUATION.model_dump()
-    settings = {"conf": options.conf} | whole
-    return sightline.infer.open_predictor(model, **settings, device=options.device, threads=options.threads)
+    track = options.track is not None
+    conf = options.conf if track else None
+    opened = sightline.infer.open_predictor(model, conf=conf, device=options.device, threads=options.threads)
+    return opened if track else opened.for_evaluation()
 
 
 def _of_model(

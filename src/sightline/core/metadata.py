@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
 
@@ -15,7 +15,7 @@ from sightline.core.files import plain
 from sightline.core.preprocess import Preprocess
 from sightline.core.text import parse_json
 
-__all__ = ["METADATA_KEY", "MODEL_SCHEMA_VERSION", "ModelMetadata", "OperatingPoint"]
+__all__ = ["METADATA_KEY", "MODEL_SCHEMA_VERSION", "SUPPRESSIONS", "ModelMetadata", "OperatingPoint", "Suppression"]
 
 METADATA_KEY = "sightline"
 """Name of the one entry that holds the JSON text, in safetensors and in ONNX."""
@@ -23,14 +23,35 @@ MODEL_SCHEMA_VERSION = 3
 """1 had no digest of the metadata, 2 no seal of ONNX files."""
 _SEALED_SINCE = 2
 _MAX_BYTES = 4_000_000
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+
+
+Suppression = Literal["nms", "agnostic", "diou", "soft-linear", "soft-gaussian", "none"]
+SUPPRESSIONS: tuple[Suppression, ...] = get_args(Suppression)
+"""How one object is kept once: greedily by class, over all classes, by DIoU; by decaying scores; not at all."""
 
 
 class OperatingPoint(Config):
-    """Thresholds a model is run with: least score, greatest IoU two kept boxes of a class have, most detections."""
+    """What a model's detections are chosen with, see `sightline.ops.postprocess.select_detections`."""
 
     conf: float = pydantic.Field(default=0.25, ge=0, le=1)
+    """Least score."""
     iou: float = pydantic.Field(default=0.7, ge=0, le=1)
+    """Greatest IoU two kept boxes of a class have; of `soft-linear` the IoU from which scores decay."""
     max_det: int = pydantic.Field(default=300, ge=1, le=100_000)
+    """Most detections of an image."""
+    suppression: Suppression = "nms"
+    sigma: float = pydantic.Field(default=0.5, gt=0, le=100)
+    """Of `soft-gaussian`: the smaller, the faster scores decay."""
+    conf_by_size: tuple[Share, Share, Share] | None = None
+    """Least scores of small, medium and large boxes (COCO's areas 32² and 96² in image pixels) where `conf` is not for
+    all; none below it."""
+
+    @pydantic.model_validator(mode="after")
+    def _no_size_below_conf(self) -> Self:
+        if self.conf_by_size is not None and min(self.conf_by_size) < self.conf:
+            raise ValueError("conf_by_size must be at least conf, which is the least score of all")
+        return self
 
 
 class ModelMetadata(Config):

@@ -80,7 +80,9 @@ def check_parity(
         raise ParityError("preprocessing must be the model's, got another in the exported file")
     if candidate.class_names != reference.class_names:
         raise ParityError(f"classes must be {reference.class_names}, got {candidate.class_names}")
-    tally = _Tally(limits, OperatingPoint.load({k: reference.meta[k] for k in ("conf", "iou", "max_det")}))
+    tally = _Tally(
+        limits, OperatingPoint.load({k: v for k, v in reference.meta.items() if k in OperatingPoint.model_fields})
+    )
     for start in range(0, len(images), batch):
         prepared = reference.prepare(images[start : start + batch])
         outputs = reference.run(prepared.pixels), candidate.run(prepared.pixels)
@@ -184,6 +186,8 @@ class _Tally:
         if len(other.scores) >= self.point.max_det:
             excused |= scores <= other.scores.min() + rounding
         rivals = own.classes[alone][:, None] == other.classes
+        if self.point.suppression == "agnostic":
+            rivals[:] = True
         rivals &= other.scores >= scores[:, None] - rounding
         rivals &= iou_matrix(own.boxes[alone], other.boxes) >= self.point.iou - _IOU_ROUNDING
         excused |= rivals.any(axis=1)

@@ -14,7 +14,7 @@ from sightline.core.frames import SemanticMap
 from sightline.core.metadata import ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.infer.predictor import Batch, Given, Image, Outputs, Prediction, given_images
-from sightline.ops.postprocess import KeptDetections, label_map, select_detections
+from sightline.ops.postprocess import KeptDetections, evaluation_point, label_map, select_detections
 
 __all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "to_detections"]
 
@@ -95,6 +95,10 @@ class NetworkPredictor:
     def at(self, thresholds: OperatingPoint) -> "NetworkPredictor":
         """The same network at other thresholds, sharing its memory."""
         return self._with(thresholds=thresholds)
+
+    def for_evaluation(self) -> "NetworkPredictor":
+        """The same network with the whole curve of its detections kept, as average precision is measured with."""
+        return self.at(evaluation_point(self.metadata.operating_point))
 
     def at_foreground(self, conf: float) -> "NetworkPredictor":
         """The same network, calling pixels foreground from this probability on; ConfigError but for two classes."""

@@ -9,9 +9,20 @@ from torch import Tensor, nn
 from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.frames import IGNORE_INDEX
+from sightline.core.metadata import OperatingPoint
 from sightline.core.preprocess import Preprocess
 
-__all__ = ["IGNORE_INDEX", "Decoded", "Model", "Targets", "Total", "check_imgsz", "check_targets", "own_share"]
+__all__ = [
+    "IGNORE_INDEX",
+    "Decoded",
+    "Model",
+    "Targets",
+    "Total",
+    "check_imgsz",
+    "check_targets",
+    "own_point",
+    "own_share",
+]
 
 Targets = Mapping[str, Tensor]
 """Ground truth of one batch, in network pixels.
@@ -113,6 +124,15 @@ class Decoded(nn.Module):
     def forward(self, images: Tensor) -> Any:
         """Decoded outputs for images (B, C, H, W)."""
         return self.model.decode(self.model(images))
+
+
+def own_point(model: Model) -> OperatingPoint | None:
+    """The thresholds a model states as its own (`operating_point`), None where the usual ones hold.
+
+    A network that gives each object once states `suppression="none"`; training, evaluation and files follow it.
+    """
+    point: OperatingPoint | None = getattr(model, "operating_point", None)
+    return point
 
 
 def check_imgsz(imgsz: int | tuple[int, int], multiple: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from sightline.core.errors import ConfigError, InputError, ModelError, unknown_n
 from sightline.core.files import write_bytes_atomic
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
 from sightline.core.process import Progress
-from sightline.models.contract import Model
+from sightline.models.contract import Model, own_point
 from sightline.models.pretrained import resolve_weights
 from sightline.models.registry import build, build_shapes
 from sightline.models.weights_file import check_tensors, load_tensors, model_digest, read_weights
@@ -40,6 +40,7 @@ def describe_weights(model: Model, meta: Mapping[str, Any] | None = None) -> Mod
             "class_names": model.class_names,
             "preprocess": model.preprocess,
             "model_digest": model_digest(model.state_dict()),
+            "operating_point": own_point(model),
             **given,
         },
         where="weights metadata",

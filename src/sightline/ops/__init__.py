@@ -20,11 +20,11 @@ if TYPE_CHECKING:
         xyxy_to_xywh,
     )
     from sightline.ops.confusion import confusion_matrix
-    from sightline.ops.postprocess import EVALUATION, nms
+    from sightline.ops.postprocess import evaluation_point
     from sightline.ops.rle import RleError
+    from sightline.ops.suppression import nms, soft_nms
 
 __all__ = [
-    "EVALUATION",
     "RleError",
     "assign",
     "box_area",
@@ -33,10 +33,12 @@ __all__ = [
     "confusion_matrix",
     "cxcywh_to_xyxy",
     "diou_matrix",
+    "evaluation_point",
     "giou_matrix",
     "iou_matrix",
     "nms",
     "rle",
+    "soft_nms",
     "xywh_to_xyxy",
     "xyxy_to_cxcywh",
     "xyxy_to_xywh",

@@ -9,7 +9,7 @@ import pydantic
 from sightline.core.metadata import OperatingPoint
 from sightline.core.process import StopRequest
 from sightline.core.runs import RunFolder
-from sightline.models import Model, save_weights
+from sightline.models import Model, own_point, save_weights
 from sightline.train.data.images import Batch, SeededBatches
 from sightline.train.loggers import RunLogger, open_loggers, write_rows
 from sightline.train.loop import Learner
@@ -174,7 +174,7 @@ class Recorder:
             "val_fraction": self.config.data.val_fraction,
             "seed": self.config.seed,
         }
-        meta = {"data_digest": self.data_digest, "operating_point": point, "training": training}
+        meta = {"data_digest": self.data_digest, "operating_point": point or own_point(model), "training": training}
         save_weights(self.run.weights / "best.safetensors", model, meta)
 
     def _judge(self) -> None:

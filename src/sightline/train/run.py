@@ -25,7 +25,7 @@ from sightline.core.metadata import OperatingPoint
 from sightline.core.process import stop_at_next_step
 from sightline.core.runs import RunFolder
 from sightline.evaluate import RESAMPLES, DetectionResult
-from sightline.models import Model, create, load_model
+from sightline.models import Model, create, load_model, own_point
 from sightline.train.augment.policy import check_policy
 from sightline.train.capacity import (
     Choice,
@@ -360,7 +360,8 @@ def _finish(session: Session, seconds: float) -> TrainResult:
         watcher.note(f"warning: {line}")
     # Where nothing was found right there is no best threshold; the model then runs at the usual one.
     if isinstance(evaluation, DetectionResult) and evaluation.operating_point.true_positives:
-        recorder.save_best(best, OperatingPoint(conf=evaluation.operating_point.conf))
+        point = own_point(best) or OperatingPoint()
+        recorder.save_best(best, point.model_copy(update={"conf": evaluation.operating_point.conf}))
     if session.learner.processes.is_first:
         predictions.save(run.path / "predictions.parquet")
         write_sealed_json(run.path / "evaluation.json", evaluation)

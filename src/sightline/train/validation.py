@@ -11,8 +11,8 @@ from sightline.core.dataset import Dataset
 from sightline.core.metadata import OperatingPoint
 from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
-from sightline.models import Model
-from sightline.ops.postprocess import EVALUATION, detection_rows, label_map, select_detections, semantic_rows
+from sightline.models import Model, own_point
+from sightline.ops.postprocess import detection_rows, evaluation_point, label_map, select_detections, semantic_rows
 from sightline.train.data.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
 from sightline.train.data.store import Keeping
 from sightline.train.distributed import ALONE, Processes
@@ -47,14 +47,16 @@ class Validator:
         model: Model,
         arithmetic: Arithmetic,
         progress: Callable[[int], None] = lambda done: None,
-        thresholds: OperatingPoint = EVALUATION,
+        thresholds: OperatingPoint | None = None,
         observe: Callable[[Any, Any, Batch], None] = lambda raw, decoded, batch: None,
     ) -> Predictions:
         """Predictions of every validation image, in image pixels. `model` must be in evaluation mode.
 
-        `observe` is given the raw and decoded outputs of each batch beside it. Of several processes each predicts its
-        share of the images, every image once, and gets the predictions of all.
+        `thresholds` are those of `evaluation_point` unless given; `observe` is given the raw and decoded outputs of
+        each batch beside it. Of several processes each predicts its share of the images, every image once, and gets the
+        predictions of all.
         """
+        thresholds = thresholds or evaluation_point(own_point(model))
         image_ids = self.dataset.images["image_id"].to_list()
         tables: dict[int, pl.DataFrame] = {}
         for index, loaded in enumerate(self.loader, start=1):

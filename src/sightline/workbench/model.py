@@ -34,7 +34,6 @@ from sightline.infer import (
     predict_dataset,
 )
 from sightline.media import as_rgb8
-from sightline.ops import EVALUATION
 from sightline.track import create_tracker, with_unconfirmed
 from sightline.workbench.evaluation import with_context
 from sightline.workbench.pictures import Seen
@@ -132,7 +131,7 @@ class Model:
             found = predict_dataset(predictor, dataset, batch=batch)
             result = evaluate_semantic(dataset, found, resamples=RESAMPLES)
         else:
-            found = predict_dataset(predictor.at(EVALUATION), dataset, batch=batch)
+            found = predict_dataset(predictor.for_evaluation(), dataset, batch=batch)
             result = evaluate_detection(dataset, found, conf=conf, resamples=RESAMPLES)
         return with_added_metrics(with_context(result, whole, dataset, predictor), dataset, found)
 
