@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import sightline.core.metadata as metadata_module
 import sightline.models as models
 from sightline.core.errors import ConfigError, ModelError
-from sightline.core.metadata import METADATA_KEY
+from sightline.core.metadata import METADATA_KEY, OperatingPoint
 from sightline.core.preprocess import Preprocess
 
 NAMES = ["background", "crack"]
@@ -68,7 +68,7 @@ def test_a_model_comes_back_with_its_outputs_and_metadata(saved):
         assert torch.equal(loaded(images), model.eval()(images))
     meta = models.read_weights_meta(saved)
     assert meta.model_digest == models.model_digest(model.state_dict())
-    assert meta.operating_point.model_dump(exclude_unset=True) == META["operating_point"]
+    assert meta.operating_point == OperatingPoint(**META["operating_point"])
     assert (meta.data_digest, meta.licence, meta.training) == ("sha256:abc", "CC-BY-4.0", META["training"])
     assert meta.preprocess == model.preprocess
 
