@@ -164,6 +164,19 @@ def test_a_file_of_the_usual_form_is_never_parsed(tmp_path: Path, monkeypatch: p
             read_dataset(file, format="coco")
 
 
+def test_memory_given_back_while_reading_is_read_again(tmp_path: Path) -> None:
+    """A large file whose last entry is odd is parsed whole, after most of its text has been let go of; lines too."""
+    entries = [annotation(number) | {"note": "x" * 150} for number in range(40_000)]
+    entries[5]["category_id"] = 77
+    file = tmp_path / "labels.json"
+    for last in ([], [ODD[0]]):
+        file.write_text(json.dumps(document([*entries, *last]), indent=0))
+        dataset = read_dataset(file, format="coco")
+        assert len(dataset.objects) == len(entries) - 1
+        (found,) = (f for f in dataset.findings if f.code == "label-unknown-class")
+        assert '"id": 5,' in "".join(file.read_text().splitlines()[found.line - 1 : found.line + 3])
+
+
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 def test_what_the_scan_leaves_to_the_parser(tmp_path: Path, both, odd: Any) -> None:
     file = tmp_path / "labels.json"

@@ -29,6 +29,7 @@ __all__ = ["read_annotations"]
 _COLUMNS = tuple(
     c for c in OBJECTS_SCHEMA if c not in {"occlusion", "truncation", "track_id", "label_path", "entry", "reported"}
 )  # COCO has none of these
+_OUTLINES = ("polygon", "keypoints")
 _VISIBILITIES = (0, 1, 2)
 _DENSE = 16
 _LEFT_OUT = "label-left-out"
@@ -55,7 +56,9 @@ def read_annotations(
     problems += [p for part in read for p in part.unusable] + [p for part in read for p in part.damaged]
     kept, ids = _joined([p.kept for p in read], np.int64), _joined([p.ids for p in read], np.int64)
     bad_ids, index = _joined([p.bad_ids for p in read], np.bool_), _joined([p.index for p in read], np.int64)
-    objects = pl.concat([p.table for p in read], rechunk=True) if read else _empty()
+    objects = pl.concat([p.table for p in read]) if read else _empty()
+    # Outlines, by far the most of it, stay in their parts: laid together they would for a moment need twice the memory.
+    objects = objects.with_columns(c.rechunk() for c in objects.iter_columns() if c.name not in _OUTLINES)
     problems = _summed_up(problems)
     del parts, read
     if bad_ids.any() or (np.diff(np.sort(ids)) == 0).any():

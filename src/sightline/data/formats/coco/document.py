@@ -6,9 +6,7 @@ form or no JSON at all; both give the same.
 """
 
 import codecs
-import gzip
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,23 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.core.errors import DataError, at
-from sightline.core.files import check_regular
 from sightline.core.findings import Finding
 from sightline.core.text import parse_json
 from sightline.data.codes import finding
-from sightline.data.formats.coco.entries import decode_json
+from sightline.data.formats.coco.entries import ImageEntry, decode_json
 from sightline.data.formats.coco.scan import Part, scan_part
+from sightline.data.formats.coco.text import PACKED, SCAN_FROM, label_bytes, let_go, read_utf8
 from sightline.data.json.places import JsonPlaces, Spans, find_values, guess_values
 from sightline.data.json.scan import MAX_DEPTH, Bytes, skip_blank, skip_value
 
-__all__ = ["Document", "Problem", "entry_lines", "has_json_name", "is_sound", "label_bytes"]
-
-SCAN_FROM = 1 << 20
-"""Bytes from which on a file is scanned. Below, Python's parser is done before the kernels are loaded."""
-
-_CHUNK = 1 << 24
-_MOST_UNPACKED = 1 << 33  # ten times the largest public label file
-_PACKED = ".gz"
+__all__ = ["Document", "Problem", "entry_lines", "has_json_name", "is_sound"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +48,7 @@ class Document:
     def __init__(self, file: Path, split: str | None) -> None:
         self.file, self.split = file, split
         self.name = file.name  # becomes relative to the data set's root once that is known
-        self._data = _read_utf8(file)
+        self._data = read_utf8(file)
         self._spans = self._list_spans() if len(self._data) >= SCAN_FROM else None
         self._content: dict[str, Any] | None = None
         self._places: JsonPlaces | None = None
@@ -121,7 +112,7 @@ class Document:
     def scan(self) -> Iterator[tuple[Part, Bytes] | None]:
         """The annotations in parts, with the text their places are in; None, and no more, where they are irregular.
 
-        The text is let go of behind the last part.
+        The text of a part is let go of when the next one is asked for.
         """
         if self._spans is None:
             yield None
@@ -129,24 +120,26 @@ class Document:
         if "annotations" not in self._spans:
             return
         start, end = self._spans["annotations"]
-        text = self._data
+        text, self._places = self._data, None  # places are of a text that is whole
         place = skip_blank(text, start + 1)
         with ThreadPoolExecutor(1) as pool:  # the next part is scanned while the last one is worked on
             coming = pool.submit(scan_part, text, place) if place < end - 1 else None
             while coming is not None:
                 scanned = coming.result()
                 if scanned is None or scanned[1] >= end:
+                    self._data = read_utf8(self.file)  # whole again, for those who look at every entry
                     yield None
                     return
                 part, place = scanned
                 coming = pool.submit(scan_part, text, place) if place < end - 1 else None
                 yield part, text
+                let_go(text, place)
         self._data = self._data[:0].copy()
 
     def lines(self, section: str, indices: Iterable[int]) -> dict[int, int]:
         """The 1-based lines of items of a list."""
         if self._places is None:  # a scanned text has been let go of
-            self._places = JsonPlaces(self._data if len(self._data) else _read_utf8(self.file))
+            self._places = JsonPlaces(self._data if len(self._data) else read_utf8(self.file))
         return self._places.lines(section, indices)
 
     def findings(self, section: str, problems: list[Problem]) -> list[Finding]:
@@ -171,7 +164,8 @@ class Document:
     def _items(self, section: str) -> list[Any]:
         if self._spans is not None and section != "annotations":
             try:
-                items: list[Any] = decode_json(self._data[slice(*self._spans[section])].tobytes())
+                text = self._data[slice(*self._spans[section])].tobytes()
+                items: list[Any] = decode_json(text, ImageEntry if section == "images" else None)
                 return items
             except (ValueError, RecursionError):
                 pass  # the whole file is refused, with the line
@@ -200,21 +194,7 @@ def _is_integer(text: str) -> bool:
 
 def has_json_name(file: Path) -> bool:
     """Whether a file is called JSON, or JSON packed with gzip."""
-    return file.name.lower().endswith((".json", f".json{_PACKED}"))
-
-
-def label_bytes(file: Path) -> bytes:
-    """The bytes of a label file, unpacked where it is a `.gz`; OSError where that cannot be done."""
-    if file.suffix.lower() != _PACKED:
-        return file.read_bytes()
-    try:
-        with gzip.open(file) as stream:
-            content = stream.read(_MOST_UNPACKED + 1)
-    except (EOFError, zlib.error) as error:
-        raise OSError(f"it cannot be unpacked: {error}") from None
-    if len(content) > _MOST_UNPACKED:
-        raise OSError(f"unpacked it has more than {_MOST_UNPACKED:,} bytes")
-    return content
+    return file.name.lower().endswith((".json", f".json{PACKED}"))
 
 
 def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
@@ -226,7 +206,7 @@ def entry_lines(file: Path, indices: Iterable[int]) -> dict[int, int]:
 def is_sound(file: Path) -> bool:
     """Whether a file is JSON in UTF-8 with anything in it."""
     try:
-        data = _read_utf8(file)
+        data = read_utf8(file)
         if len(data) < SCAN_FROM:
             return bool(decode_json(data.tobytes()))
     except (DataError, ValueError, RecursionError):
@@ -234,24 +214,6 @@ def is_sound(file: Path) -> bool:
     start = skip_blank(data, 0)
     end = skip_value(data, start, np.empty(MAX_DEPTH, dtype=np.uint8))
     return end > start and skip_blank(data, end) == len(data)
-
-
-def _read_utf8(file: Path) -> Bytes:
-    """The bytes of a UTF-8 file without byte-order mark; DataError when it cannot be read."""
-    try:
-        check_regular(file)
-        content = label_bytes(file)
-    except OSError as error:
-        raise DataError(f"cannot read the file ({error.strerror or error})", where=str(file)) from None
-    data = np.frombuffer(content, dtype=np.uint8)
-    if not content.isascii():
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            for start in range(0, len(content), _CHUNK):
-                decoder.decode(content[start : start + _CHUNK], final=start + _CHUNK >= len(content))
-        except UnicodeDecodeError as error:
-            raise DataError(f"must be UTF-8 text, got byte {error.object[error.start]:#04x}", where=str(file)) from None
-    return data[len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0 :]
 
 
 def _parse(data: Bytes, file: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ a scan, where only what is of the usual form arrives. What follows does not know
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ __all__ = [
     "Codes",
     "Entries",
     "Floats",
+    "ImageEntry",
     "Ints",
     "decode_json",
     "parsed_entries",
@@ -110,10 +111,27 @@ def scanned_entries(part: scanned.Part, text: Bytes, first: int) -> Entries:
     )
 
 
-def decode_json(text: bytes) -> Any:
-    """What a JSON text of sound UTF-8 holds; ValueError where it is none."""
+class ImageEntry(TypedDict, total=False):
+    """What is read of an image; the addresses and dates beside it would need more memory than the file."""
+
+    id: Any
+    file_name: Any
+    coco_url: Any
+    width: Any
+    height: Any
+    neg_category_ids: Any
+    not_exhaustive_category_ids: Any
+
+
+def decode_json(text: bytes, entry: type | None = None) -> Any:
+    """What a JSON text of sound UTF-8 holds; ValueError where it is none.
+
+    Of a list of objects with the keys of `entry` the other keys may be left out.
+    """
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(text) if entry is None else msgspec.json.decode(text, type=list[entry])  # type: ignore[valid-type]
+    except msgspec.ValidationError:  # not a list of objects alone
+        return decode_json(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # NaN among the values, or half a surrogate pair
         return parse_json(text)
 

@@ -19,7 +19,8 @@ from sightline.core.dataset import IMAGES_SCHEMA
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
-from sightline.data.formats.coco.document import Document, Problem, has_json_name, is_sound, label_bytes
+from sightline.data.formats.coco.document import Document, Problem, has_json_name, is_sound
+from sightline.data.formats.coco.text import label_bytes
 from sightline.data.formats.shared.image_tables import float_rows, integers
 from sightline.data.layout import folders_up_to, inside, list_images, read_head, relative, split_of, subfolder
 from sightline.media import MAX_SIDE, read_header
@@ -166,7 +167,8 @@ class _Listing:
                 message = f"images[{i}] must have an id of its own and a file_name, got {got}"
                 problems.append(Problem(code, i, message))
                 continue
-            path = prefix + name if _PLAIN.fullmatch(name) else self._path_of(name, prefix)
+            plain = _PLAIN.fullmatch(name) is not None
+            path = prefix + name if plain else self._path_of(name, prefix)
             if path is None:
                 message = f"images[{i}] (id {number}) must name a file, got {name!r:.60}"
                 problems.append(Problem("label-malformed", i, message))
@@ -181,7 +183,7 @@ class _Listing:
                 "named": name,
                 "entry": (document, i, number),
             }
-            if not _PLAIN.fullmatch(name) and posixpath.normpath(name.strip().replace("\\", "/")) not in path:
+            if not plain and posixpath.normpath(name.strip().replace("\\", "/")) not in path:
                 self._restated.append(row)
             problem = self._add(row, i)
             by_id[number] = self._by_path[path]
