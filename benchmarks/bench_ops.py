@@ -1,17 +1,18 @@
-"""Boxes, suppression and run-length masks: ours beside pycocotools and torchvision, one thread each.
+"""Boxes, suppression, fusion and run-length masks: ours beside pycocotools, torchvision and others, one thread each.
 
 The results are compared before the times are printed. Run: python benchmarks/bench_ops.py [--quick] [--out FILE]
 """
 
 from typing import Any
 
+import ensemble_boxes
 import numpy as np
 import pycocotools.mask as coco_mask
 import torch
 import torchvision
 
 from interleave import Work, arguments, interleave, publish
-from sightline.ops import iou_matrix, nms, rle, xywh_to_xyxy
+from sightline.ops import fuse_boxes, iou_matrix, nms, rle, soft_nms, xywh_to_xyxy
 
 SIZE_HW = (480, 640)
 
@@ -107,15 +108,80 @@ def box_cases(rng: np.random.Generator, count: int) -> dict[str, tuple[str, Work
     }
 
 
+def suppression_cases(rng: np.random.Generator, count: int) -> dict[str, tuple[str, Work, Work]]:
+    """One class and no cap: the most that suppression can be asked for."""
+    boxes = xywh_to_xyxy(random_boxes(rng, count) * [1, 1, 0.3, 0.3])
+    scores, one_class = rng.random(count), np.zeros(count, np.int64)
+    boxes_torch, scores_torch = torch.from_numpy(boxes), torch.from_numpy(scores)
+    check(
+        "NMS of one class",
+        np.array_equal(
+            nms(boxes, scores, one_class, 0.5, count), torchvision.ops.nms(boxes_torch, scores_torch, 0.5).numpy()
+        ),
+    )
+    ours, theirs = soft_nms(boxes, scores, one_class, iou_threshold=None, max_det=count), plain_soft_nms(boxes, scores)
+    check("Soft-NMS", np.array_equal(ours[0], theirs[0]) and np.allclose(ours[1], theirs[1]))
+    return {
+        f"NMS, {count} boxes, 1 class, all kept": (
+            "torchvision",
+            lambda: nms(boxes, scores, one_class, 0.5, count),
+            lambda: torchvision.ops.nms(boxes_torch, scores_torch, 0.5),
+        ),
+        f"Soft-NMS (Gaussian), {count} boxes": (
+            "NumPy loop",
+            lambda: soft_nms(boxes, scores, one_class, iou_threshold=None, max_det=count),
+            lambda: plain_soft_nms(boxes, scores),
+        ),
+    }
+
+
+def plain_soft_nms(
+    boxes: np.ndarray, scores: np.ndarray, sigma: float = 0.5, conf: float = 0.001
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian Soft-NMS as one writes it in NumPy: a loop over what is taken."""
+    scores, waiting, taken = scores.copy(), np.arange(len(boxes)), []
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    while len(waiting):
+        best = waiting[scores[waiting].argmax()]
+        taken.append(best)
+        waiting = waiting[waiting != best]
+        low = np.maximum(boxes[waiting, :2], boxes[best, :2])
+        high = np.minimum(boxes[waiting, 2:], boxes[best, 2:])
+        common = np.clip(high - low, 0, None).prod(axis=1)
+        iou = common / (area[waiting] + area[best] - common)
+        scores[waiting] *= np.exp(-(iou**2) / sigma)
+        waiting = waiting[scores[waiting] >= conf]
+    return np.array(taken), scores[taken]
+
+
+def fusion_cases(rng: np.random.Generator, count: int) -> dict[str, tuple[str, Work, Work]]:
+    """Three models of so many boxes each, twenty classes."""
+    corner = rng.uniform(0, 0.8, (3, count, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.02, 0.12, (3, count, 2))], axis=2)
+    scores, class_ids, models = rng.random((3, count)), rng.integers(0, 20, (3, count)), np.repeat(range(3), count)
+
+    def ours() -> Any:
+        return fuse_boxes(boxes.reshape(-1, 4), scores, class_ids, weights=[1, 1, 1], models=models)
+
+    def theirs() -> Any:
+        return ensemble_boxes.weighted_boxes_fusion(boxes, scores, class_ids)
+
+    check("fusion", all(np.allclose(a, b, atol=1e-6) for a, b in zip(ours(), theirs(), strict=True)))
+    return {f"weighted boxes fusion, 3 x {count} boxes": ("ensemble-boxes", ours, theirs)}
+
+
 def main() -> None:
     options = arguments(__doc__.splitlines()[0])
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     cases = mask_cases(rng, 60 if options.quick else 300) | box_cases(rng, 400 if options.quick else 2000)
+    for count in (300,) if options.quick else (1000, 10_000):
+        cases |= suppression_cases(rng, count)
+    cases |= fusion_cases(rng, 100 if options.quick else 1000)
     rows: list[dict[str, Any]] = []
     for what, (peer, ours, theirs) in cases.items():
         rows.append(interleave(ours, theirs, repeats=options.repeats) | {"what": what, "peer": peer})
-    publish(rows, ["pycocotools", "torch", "torchvision", "numpy", "numba"], options.out)
+    publish(rows, ["pycocotools", "torch", "torchvision", "ensemble-boxes", "numpy", "numba"], options.out)
 
 
 if __name__ == "__main__":

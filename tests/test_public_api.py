@@ -243,6 +243,7 @@ PACKAGES = {
         "cxcywh_to_xyxy",
         "diou_matrix",
         "evaluation_point",
+        "fuse_boxes",
         "giou_matrix",
         "iou_matrix",
         "nms",

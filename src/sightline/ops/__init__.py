@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         xyxy_to_xywh,
     )
     from sightline.ops.confusion import confusion_matrix
+    from sightline.ops.fusion import fuse_boxes
     from sightline.ops.postprocess import evaluation_point
     from sightline.ops.rle import RleError
     from sightline.ops.suppression import nms, soft_nms
@@ -34,6 +35,7 @@ __all__ = [
     "cxcywh_to_xyxy",
     "diou_matrix",
     "evaluation_point",
+    "fuse_boxes",
     "giou_matrix",
     "iou_matrix",
     "nms",
