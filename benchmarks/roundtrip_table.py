@@ -22,7 +22,7 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.results import markdown_table
 from sightline.data import FORMATS, read_dataset, write_dataset
-from sightline.testing import check_written, mask_iou, match_images, match_objects
+from sightline.testing.formats import check_written, mask_iou, match_images, match_objects
 
 PLACES = {"coco128": "coco128_lightly/derived_coco_instances", "coco_nuts": "coco_nuts"}
 COLUMNS = {

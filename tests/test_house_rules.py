@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -363,3 +364,17 @@ def test_doors_name_what_they_give():
         if module.split(".")[1] not in BY_MODULE
     ]
     assert not missing
+
+
+def test_benchmarks_import_what_there_is():
+    missing = []
+    for file in sorted((SOURCE.parent / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sightline"):
+                module = importlib.import_module(str(node.module))
+                missing += [f"{file.name}: {node.module}.{a.name}" for a in node.names if not _holds(module, a.name)]
+    assert not missing
+
+
+def _holds(module, name: str) -> bool:
+    return hasattr(module, name) or importlib.util.find_spec(f"{module.__name__}.{name}") is not None
