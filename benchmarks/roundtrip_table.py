@@ -21,7 +21,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.core.results import markdown_table
-from sightline.data import FORMATS, read_dataset, write_dataset
+from sightline.data import read_dataset, write_dataset, written_formats
 from sightline.testing.formats import check_written, mask_iou, match_images, match_objects
 
 PLACES = {"coco128": "coco128_lightly/derived_coco_instances", "coco_nuts": "coco_nuts"}
@@ -43,7 +43,7 @@ def main() -> None:
     root = parser.parse_args().data_root
     for name, place in PLACES.items():
         before = read_dataset(root / place)
-        rows = [row_of(before, target) for target in FORMATS]
+        rows = [row_of(before, target) for target in written_formats()]
         print(f"\n## {name}: {len(before)} images, {before.objects.height} objects\n")
         print(markdown_table(pl.DataFrame(rows, schema=COLUMNS, orient="row")))
 

@@ -149,6 +149,7 @@ PACKAGES = {
     "infer": [
         "BACKENDS",
         "FrameResult",
+        "FusedPredictor",
         "Image",
         "NetworkPredictor",
         "OUTPUT_NAMES",
@@ -162,6 +163,8 @@ PACKAGES = {
         "Source",
         "StageTimer",
         "StagedPredictor",
+        "TiledPredictor",
+        "Tiling",
         "VideoSettings",
         "create_sinks",
         "embed_dataset",

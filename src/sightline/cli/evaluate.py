@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from pydantic import Field, field_validator
+from pydantic import Field
 
 import sightline.audit.splits
 import sightline.data
@@ -17,7 +17,7 @@ import sightline.ops
 import sightline.track
 import sightline.workbench
 from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table, warn
-from sightline.core.config import Config
+from sightline.cli.network import NetworkOptions, assembled
 from sightline.core.division import Division
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.files import check_regular, check_writable, refuse_overwriting, write_sealed_json
@@ -32,27 +32,10 @@ if TYPE_CHECKING:
 
     Result = DetectionResult | SemanticResult | TrackingResult
 
-__all__ = ["NetworkOptions", "evaluate"]
+__all__ = ["evaluate"]
 
 _RULES: Literal["mot15"] = "mot15"
 _NOT_OF_TRACKS = "--max-dets, --best-conf, --conf, --iou-type and --resamples"
-
-
-class NetworkOptions(Config):
-    """Where a network runs."""
-
-    device: str = Field(
-        default="auto",
-        description="Where a torch model runs: auto, cpu, cuda, or the number of a CUDA device.",
-    )
-    threads: int | None = Field(default=None, ge=1, description="Threads the network may use.")
-
-    @field_validator("device")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|\d+", value):
-            raise ValueError("must be auto, cpu, cuda or the number of a CUDA device")
-        return value
 
 
 class EvaluateOptions(NetworkOptions, Division):
@@ -128,8 +111,8 @@ def evaluate(
     if model is not None and options.iou_type == "segm":
         do = "leave it out, or give masks that were found elsewhere with --predictions"
         raise ConfigError("--iou-type segm is for predictions with masks of objects, got a model", where=model, do=do)
-    if predictions is not None and options.model_fields_set & {"batch", "device", "threads"}:
-        raise ConfigError("--batch, --device and --threads are for a model to run, got --predictions")
+    if predictions is not None and options.model_fields_set & {"batch", *NetworkOptions.model_fields}:
+        raise ConfigError("--batch, --device, --threads, --tile and --also are for a model to run, got --predictions")
     whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
     predictor = None if model is None else _opened(model, options)
     divided = _divide(whole_set, options, predictor)
@@ -170,15 +153,16 @@ def _opened(model: str, options: EvaluateOptions) -> "NetworkPredictor":
 def _of_model(
     dataset: "Dataset", predictor: "NetworkPredictor", options: EvaluateOptions
 ) -> "tuple[Result, Predictions | None]":
+    runs = assembled(predictor, options, lambda other: _opened(other, options))
     if options.track is not None:
         _refuse_beside_tracks("--iou-type, --max-dets and --resamples", _of_images(options))
         tracker = partial(sightline.track.create_tracker, options.track)
         with progress_bar() as bar:
-            found = sightline.infer.track_dataset(predictor, tracker, dataset, batch=options.batch, progress=bar)
+            found = sightline.infer.track_dataset(runs, tracker, dataset, batch=options.batch, progress=bar)
         return _measure_tracks(dataset, found, options), found
     _refuse_without_tracks(options)
     with progress_bar() as bar:
-        found = sightline.infer.predict_dataset(predictor, dataset, batch=options.batch, progress=bar)
+        found = sightline.infer.predict_dataset(runs, dataset, batch=options.batch, progress=bar)
     return _measure(dataset, found, options), found
 
 

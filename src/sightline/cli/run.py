@@ -1,6 +1,5 @@
 """`sightline run`."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,13 +20,14 @@ from sightline.cli.console import (
     show_table,
     warn,
 )
-from sightline.cli.evaluate import NetworkOptions
+from sightline.cli.network import NetworkOptions, assembled, read_size
 from sightline.core.errors import ConfigError, SourceError, unknown_name
 from sightline.core.files import check_writable, refuse_overwriting
+from sightline.core.metadata import Suppression
 from sightline.core.runs import RunFolder
 
 if TYPE_CHECKING:
-    from sightline.infer import NetworkPredictor, RunResult
+    from sightline.infer import NetworkPredictor, Predictor, RunResult
 
 __all__ = ["run"]
 
@@ -57,6 +57,11 @@ class RunOptions(NetworkOptions):
     )
     iou: float | None = Field(default=None, description="Greatest IoU two kept boxes of a class may have.")
     max_det: int | None = Field(default=None, ge=1, description="Most detections per frame.")
+    suppression: Suppression | None = Field(
+        default=None,
+        description="How one object is kept once: nms by class, agnostic over classes, diou (boxes with other centres "
+        "stay), soft-linear and soft-gaussian (scores decay), none. The model's own without it.",
+    )
     classes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = Field(
         default=(), description="Keep detections of these classes only, by name or id."
     )
@@ -107,7 +112,7 @@ def run(
     for kind in save:
         if kind not in sightline.infer.SINKS:
             raise ConfigError(unknown_name("output", kind, sightline.infer.SINKS))
-    size_hw = None if options.imgsz is None else _size(options.imgsz)
+    size_hw = None if options.imgsz is None else read_size(options.imgsz, "--imgsz")
     if options.tracker not in sightline.track.TRACKERS:
         raise ConfigError(unknown_name("tracker", options.tracker, sightline.track.TRACKERS))
     places = [place for spec in (source, *sources) for place in sightline.infer.sources.find_sources(spec)]
@@ -115,7 +120,7 @@ def run(
         raise ConfigError(f"--record must be given with one source, got {len(places)}")
     check_writable([Path(out) / "video.json"])
     keep = RunFolder.open(options.record) if options.record is not None else None
-    predictor = _opened(model, options, size_hw)
+    predictor = assembled(_opened(model, options, size_hw), options, lambda other: _opened(other, options, size_hw))
     results: list[RunResult] = []
     failed: list[str] = []
     for place, stem in zip(places, _stems(places), strict=True):
@@ -146,27 +151,21 @@ def _opened(model: str, options: RunOptions, size_hw: tuple[int, int] | None) ->
         conf=options.conf,
         iou=options.iou,
         max_det=options.max_det,
+        suppression=options.suppression,
         size_hw=size_hw,
         device=options.device,
         threads=options.threads,
     )
     if predictor.task != "semantic":
         return predictor
-    if (options.iou, options.max_det) != (None, None):
-        raise ConfigError("--iou and --max-det are for detections, got a model of label maps", where=model)
+    if (options.iou, options.max_det, options.suppression) != (None, None, None):
+        message = "--iou, --max-det and --suppression are for detections, got a model of label maps"
+        raise ConfigError(message, where=model)
     return predictor if options.conf is None else predictor.at_foreground(options.conf)
 
 
-def _size(text: str) -> tuple[int, int]:
-    """`320`, `320x480` or `320,480` as (height, width)."""
-    sides = re.fullmatch(r"(\d{1,5})(?:[x,](\d{1,5}))?", text.lower().replace(" ", ""))
-    if sides is None:
-        raise ConfigError(f"--imgsz must be one side or HEIGHTxWIDTH in pixels, got '{text}'")
-    return int(sides[1]), int(sides[2] or sides[1])
-
-
 def _run_one(
-    predictor: "NetworkPredictor",
+    predictor: "Predictor",
     place: str,
     stem: str,
     records: list[Path],

@@ -15,12 +15,22 @@ from sightline.core.files import plain
 from sightline.core.preprocess import Preprocess
 from sightline.core.text import parse_json
 
-__all__ = ["METADATA_KEY", "MODEL_SCHEMA_VERSION", "SUPPRESSIONS", "ModelMetadata", "OperatingPoint", "Suppression"]
+__all__ = [
+    "METADATA_KEY",
+    "MODEL_SCHEMA_VERSION",
+    "SUPPRESSIONS",
+    "TYPICAL_OBJECT",
+    "ModelMetadata",
+    "OperatingPoint",
+    "Suppression",
+]
 
 METADATA_KEY = "sightline"
 """Name of the one entry that holds the JSON text, in safetensors and in ONNX."""
 MODEL_SCHEMA_VERSION = 3
 """1 had no digest of the metadata, 2 no seal of ONNX files."""
+TYPICAL_OBJECT = "typical_object_px"
+"""In `ModelMetadata.training`: the median side (root of the area) of the objects learnt, in pixels of their images."""
 _SEALED_SINCE = 2
 _MAX_BYTES = 4_000_000
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]

@@ -336,6 +336,8 @@ def _limits(dataset: Dataset, predictions: Predictions) -> list[str]:
         limits.append(
             "FEDERATED LABELS (LVIS) MEASURED AS COCO: DETECTIONS OF CLASSES NOBODY LOOKED FOR COUNT AS FALSE"
         )
+    if candidates := predictions.meta.get("candidates_left_out"):
+        limits.append(f"{candidates} CANDIDATES OF THE LOWEST SCORES NEVER MET SUPPRESSION")
     if predictions.meta.get(LEFT_OUT):
         limits.append(f"PREDICTIONS FOR {predictions.meta[LEFT_OUT]} OTHER IMAGES LEFT OUT")
     return limits

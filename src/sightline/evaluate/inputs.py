@@ -19,7 +19,7 @@ from sightline.data import ImageNames
 
 __all__ = ["describe_inputs", "fit_predictions"]
 
-_SETTINGS = ("model_digest", "backend", "conf", "iou", "max_det")
+_SETTINGS = ("model_digest", "backend", "conf", "iou", "max_det", "suppression", "tiles", "candidates_left_out")
 _MATCHED = "matched_label_digest"
 """In `meta`: the labels of the data set whose ids the predictions have been given."""
 

@@ -6,18 +6,21 @@ from sightline.core.lazy import door
 
 if TYPE_CHECKING:
     from sightline.infer.dataset import predict_dataset, track_dataset
+    from sightline.infer.fused import FusedPredictor
     from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor
     from sightline.infer.opening import BACKENDS, embed_dataset, open_predictor
     from sightline.infer.pipeline import RunResult, StageTimer, run_pipeline
     from sightline.infer.predictor import Image, Outputs, Prediction, Predictor, StagedPredictor, given_images
     from sightline.infer.sinks import SINKS, FrameResult, RunInfo, Sink, VideoSettings, create_sinks
     from sightline.infer.sources import Source, find_sources, open_source
+    from sightline.infer.tiled import TiledPredictor, Tiling
 
 __all__ = [
     "BACKENDS",
     "OUTPUT_NAMES",
     "SINKS",
     "FrameResult",
+    "FusedPredictor",
     "Image",
     "NetworkPredictor",
     "Outputs",
@@ -29,6 +32,8 @@ __all__ = [
     "Source",
     "StageTimer",
     "StagedPredictor",
+    "TiledPredictor",
+    "Tiling",
     "VideoSettings",
     "create_sinks",
     "embed_dataset",

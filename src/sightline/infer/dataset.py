@@ -13,7 +13,7 @@ from sightline.core.errors import ConfigError
 from sightline.core.frames import SemanticMap
 from sightline.core.predictions import PREDICTIONS_SCHEMA, Predictions, predictions_from_rows
 from sightline.core.process import Progress
-from sightline.infer.predictor import Image, Predictor, StagedPredictor
+from sightline.infer.predictor import LEFT_OUT, Image, Predictor, meta_of
 from sightline.media import read_image
 from sightline.ops.postprocess import semantic_rows
 from sightline.track import NO_TRACK, Tracker, sequence_frames, track_predictions
@@ -64,7 +64,7 @@ def predict_dataset(
     check_classes(predictor, dataset)
     paths = [dataset.image_path(p) for p in dataset.images["path"]]
     image_ids = dataset.images["image_id"].to_list()
-    tables = [pl.DataFrame(schema=PREDICTIONS_SCHEMA)]
+    tables, left_out = [pl.DataFrame(schema=PREDICTIONS_SCHEMA)], 0
     with ThreadPoolExecutor(workers) as pool:
         starts = range(0, len(paths), batch)
         upcoming = [pool.submit(read_image, path) for path in paths[:batch]]
@@ -75,10 +75,10 @@ def predict_dataset(
             predictions: list[Any] = list(predictor(images))
             for image_id, prediction in zip(image_ids[start:following], predictions, strict=True):
                 tables.append(result_rows(image_id, prediction))
+            left_out += sum(p.metadata.get(LEFT_OUT, 0) for p in predictions if isinstance(p, sv.Detections))
             if progress is not None:
                 progress(min(following, len(paths)), len(paths), "predicting")
-    meta = predictor.meta if isinstance(predictor, StagedPredictor) else {"task": predictor.task}
-    meta = {**meta, "class_names": list(predictor.class_names), "images": len(paths)}
+    meta = {**meta_of(predictor), "class_names": list(predictor.class_names), "images": len(paths), LEFT_OUT: left_out}
     digests = dataset.file_digests({*dataset.images["path"], *dataset.images["mask_path"].drop_nulls()}, workers)
     meta |= {"data_digest": dataset.digest(known=digests), "label_digest": dataset.label_digest()}
     return predictions_from_rows(pl.concat(tables), meta).of(dataset, digests)

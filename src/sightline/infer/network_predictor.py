@@ -13,7 +13,7 @@ from sightline.core.errors import ConfigError, ModelError
 from sightline.core.frames import SemanticMap
 from sightline.core.metadata import ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Geometry, Preprocess
-from sightline.infer.predictor import Batch, Given, Image, Outputs, Prediction, given_images
+from sightline.infer.predictor import LEFT_OUT, Batch, Given, Image, Outputs, Prediction, given_images
 from sightline.ops.postprocess import KeptDetections, evaluation_point, label_map, select_detections
 
 __all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "to_detections"]
@@ -205,10 +205,11 @@ def to_detections(kept: KeptDetections, class_names: Sequence[str]) -> sv.Detect
         confidence=kept.scores,
         class_id=kept.class_ids,
         data={"class_name": names},
+        metadata={LEFT_OUT: kept.left_out} if kept.left_out else {},
     )
 
 
-def choose_thresholds(metadata: ModelMetadata, given: Mapping[str, float | None], where: str) -> OperatingPoint:
+def choose_thresholds(metadata: ModelMetadata, given: Mapping[str, Any], where: str) -> OperatingPoint:
     """What the caller gave and is not None, else the artefact's operating point, else the defaults of its type."""
     given = {name: value for name, value in given.items() if value is not None}
     own = metadata.operating_point.model_dump() if metadata.operating_point is not None else {}

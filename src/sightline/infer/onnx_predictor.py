@@ -47,7 +47,7 @@ class OnnxNetwork:
 
 def open_onnx(
     path: str | Path,
-    thresholds: Mapping[str, float | None] = MappingProxyType({}),
+    thresholds: Mapping[str, Any] = MappingProxyType({}),
     device: str = "auto",
     threads: int | None = None,
 ) -> NetworkPredictor:

@@ -21,10 +21,11 @@ from sightline.core.frames import Frame, SemanticMap
 from sightline.core.process import Progress, StopRequest, stop_at_next_step
 from sightline.core.results import Result
 from sightline.draw import Drawer
-from sightline.infer.predictor import Prediction, Predictor, StagedPredictor
+from sightline.infer.predictor import LEFT_OUT, Prediction, Predictor, StagedPredictor, meta_of
 from sightline.infer.prefetch import prefetch
 from sightline.infer.sinks import FrameResult, RunInfo, Sink
 from sightline.infer.sources import Noting, Source
+from sightline.ops.postprocess import CANDIDATE_LIMIT
 from sightline.track import NO_TRACK, FrameAssociation, Tracker, with_unconfirmed
 
 __all__ = ["LATENCY_SCHEMA", "STAGES", "RunResult", "StageTimer", "run_pipeline"]
@@ -228,7 +229,7 @@ class _Run:
         self.classes = None if classes is None else np.array(sorted(classes), np.int64)
         self.follower = None if tracker is None else _Follower(tracker)
         self.timer = StageTimer()
-        self.frames = self.detections = self.unconfirmed = self.left_out = 0
+        self.frames = self.detections = self.unconfirmed = self.left_out = self.unmet = 0
         self.by_class: Counter[str] = Counter()
         self.track_ids: set[int] = set()
         self.drawer: Drawer | None = None
@@ -241,7 +242,7 @@ class _Run:
             frame_count=source.frame_count,
             media_path=source.media_path,
             tracked=tracker is not None,
-            meta=predictor.meta if isinstance(predictor, StagedPredictor) else {"task": predictor.task},
+            meta=meta_of(predictor),
         )
 
     def all_frames(
@@ -291,6 +292,8 @@ class _Run:
 
     def _one(self, frame: Frame, prediction: Prediction) -> None:
         association = None
+        if isinstance(prediction, sv.Detections):
+            self.unmet += prediction.metadata.get(LEFT_OUT, 0)
         if self.classes is not None and isinstance(prediction, sv.Detections) and prediction.class_id is not None:
             prediction = prediction.select(np.flatnonzero(np.isin(prediction.class_id, self.classes)))
         if self.follower is not None and isinstance(prediction, sv.Detections):
@@ -327,6 +330,15 @@ class _Run:
         self.detections += len(ids)
         self.by_class.update(names[int(i)] for i in ids)
 
+    def _notes(self) -> Iterator[str]:
+        for part in (self.source, self.predictor, *self.sinks):
+            yield from part.notes if isinstance(part, Noting) else ()
+        if self.unmet:
+            yield (
+                f"{self.unmet} candidates of the lowest scores were left out before suppression, which meets "
+                f"{CANDIDATE_LIMIT} of a frame at most: a higher --conf leaves fewer"
+            )
+
     def result(self, wall_s: float, interrupted: bool, reason: str) -> RunResult:
         predicted_by = {k: v for k, v in self.info.meta.items() if k not in ("preprocess", "class_names")}
         return RunResult(
@@ -345,5 +357,5 @@ class _Run:
             latency=self.timer.summary(),
             conventions={**predicted_by, "latency": "milliseconds per frame, first frame included, decoding overlaps"},
             reason=reason,
-            notes=tuple(note for part in (self.source, *self.sinks) if isinstance(part, Noting) for note in part.notes),
+            notes=tuple(self._notes()),
         )

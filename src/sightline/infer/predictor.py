@@ -17,7 +17,18 @@ from sightline.core.frames import SemanticMap
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.media import pillow_pixels, read_image
 
-__all__ = ["Batch", "Given", "Image", "Outputs", "Prediction", "Predictor", "StagedPredictor", "given_images"]
+__all__ = [
+    "LEFT_OUT",
+    "Batch",
+    "Given",
+    "Image",
+    "Outputs",
+    "Prediction",
+    "Predictor",
+    "StagedPredictor",
+    "given_images",
+    "meta_of",
+]
 
 Image: TypeAlias = npt.NDArray[Any]
 """RGB (H, W, 3) or gray (H, W), uint8 or uint16, upright, any size."""
@@ -25,6 +36,8 @@ Given: TypeAlias = Image | Pillow.Image | str | PathLike[str]
 """What a caller may hand over for one image: an array, a Pillow picture, or the path of a file."""
 Prediction: TypeAlias = sv.Detections | SemanticMap
 """Of one image, in its own pixels: detections by descending score with `data["class_name"]`, or a class per pixel."""
+LEFT_OUT = "candidates_left_out"
+"""In the metadata of detections: how many candidates suppression never met, see `CANDIDATE_LIMIT`; only where any."""
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 """What a network returns for a batch: `boxes_xyxy` (B, A, 4) in network pixels and `scores` (B, A, C), or
 `probabilities` (B, C, H, W)."""
@@ -85,6 +98,12 @@ class StagedPredictor(Predictor, Protocol):
     def finish(self, outputs: Outputs, geometries: Sequence[Geometry]) -> list[Prediction]:
         """Postprocessing, back into the pixels of each image."""
         ...
+
+
+def meta_of(predictor: Predictor) -> dict[str, Any]:
+    """What made the predictions, as far as the predictor says it."""
+    meta: dict[str, Any] = getattr(predictor, "meta", {"task": predictor.task})
+    return meta
 
 
 def given_images(images: Given | Iterable[Given]) -> list[Image]:

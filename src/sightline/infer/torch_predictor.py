@@ -42,7 +42,7 @@ class TorchNetwork:
 
 def open_torch(
     path: str | Path,
-    thresholds: Mapping[str, float | None] = MappingProxyType({}),
+    thresholds: Mapping[str, Any] = MappingProxyType({}),
     device: str = "auto",
     threads: int | None = None,
 ) -> NetworkPredictor:

@@ -2,11 +2,13 @@
 
 import math
 import time
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
+import polars as pl
 import pydantic
 
-from sightline.core.metadata import OperatingPoint
+from sightline.core.dataset import Dataset
+from sightline.core.metadata import TYPICAL_OBJECT, OperatingPoint
 from sightline.core.process import StopRequest
 from sightline.core.runs import RunFolder
 from sightline.models import Model, own_point, save_weights
@@ -18,7 +20,7 @@ from sightline.train.state import fitting, random_state, restore_random_state, s
 from sightline.train.strips import draw_strips, strip_columns
 from sightline.train.validation import Evaluation, LossObserver, Validator, by_class, headline, watched
 
-__all__ = ["Recorder", "Watcher"]
+__all__ = ["Learnt", "Recorder", "Watcher"]
 
 _CLASS_TERMS = ("cls", "ce", "bce")
 
@@ -50,6 +52,20 @@ class Watcher(Protocol):
         """An epoch ended with these numbers."""
 
 
+class Learnt(NamedTuple):
+    """What the weights say of the data they learnt from."""
+
+    data_digest: str
+    typical_object_px: float | None
+
+    @classmethod
+    def of(cls, whole: Dataset, train: Dataset) -> Self:
+        """From the whole data set and its training split."""
+        sides = ((pl.col("x2") - pl.col("x1")) * (pl.col("y2") - pl.col("y1"))).sqrt()
+        typical = train.usable_objects.select(sides.median()).item()
+        return cls(whole.digest(), None if typical is None else round(typical, 1))
+
+
 class Recorder:
     """Keeps everything a run leaves behind; with the learner's, its state makes `last.ckpt`, from which a run goes on.
 
@@ -62,12 +78,12 @@ class Recorder:
         learner: Learner,
         validator: Validator,
         batches: SeededBatches,
-        data_digest: str,
+        learnt: Learnt,
         watcher: Watcher,
     ) -> None:
         self.run, self.learner, self.validator, self.watcher = run, learner, validator, watcher
         self.processes, self.config = learner.processes, learner.config
-        self.data_digest = data_digest
+        self.learnt = learnt
         self._batches = batches
         self.metric = ""
         self.rows: list[dict[str, float]] = []
@@ -173,8 +189,10 @@ class Recorder:
             "steps": self.learner.steps,
             "val_fraction": self.config.data.val_fraction,
             "seed": self.config.seed,
+            TYPICAL_OBJECT: self.learnt.typical_object_px,
         }
-        meta = {"data_digest": self.data_digest, "operating_point": point or own_point(model), "training": training}
+        point = point or own_point(model)
+        meta = {"data_digest": self.learnt.data_digest, "operating_point": point, "training": training}
         save_weights(self.run.weights / "best.safetensors", model, meta)
 
     def _judge(self) -> None:

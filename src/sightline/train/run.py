@@ -45,7 +45,7 @@ from sightline.train.distributed import ALONE, Processes
 from sightline.train.facts import cache_notes, describe_labels, earlier_record, run_facts
 from sightline.train.loop import Learner, as_module, check_loss_factors, train_epochs
 from sightline.train.machine import Arithmetic, choose_arithmetic, keep_freed_memory, peak_memory, usable_cores
-from sightline.train.recorder import Recorder, Watcher
+from sightline.train.recorder import Learnt, Recorder, Watcher
 from sightline.train.state import deterministic_operations, read_state
 from sightline.train.validation import Evaluation, Validator
 
@@ -220,15 +220,15 @@ def prepare_session(
 
     names = data.train.images["path"].to_list()
     learner = Learner(model, config, arithmetic, len(batches), names, processes)
-    digest = data.whole.digest()
-    recorder = Recorder(run, learner, validator, batches, digest, watcher)
+    learnt = Learnt.of(data.whole, data.train)
+    recorder = Recorder(run, learner, validator, batches, learnt, watcher)
     if keeping.in_memory or keeping.folder is not None:
         _fill_stores(images, validator, watcher)
     workers = _resolve_workers(learner, images, choices)
     chosen = [f"{name} {choice.value}: {choice.reason}" for name, choice in choices.items()]
     said = [*chosen, *cache_notes(images, workers)]
     _note_all(watcher, said)
-    facts = run_facts(learner, data, digest, keeping, command) | {"keeps_freed_memory": keeps}
+    facts = run_facts(learner, data, learnt.data_digest, keeping, command) | {"keeps_freed_memory": keeps}
     facts["notes"] += said
     facts["chosen"] = dict(choices)
     loader = build_loader(images, batches, workers, pin_memory=arithmetic.device == "cuda")

@@ -1,0 +1,72 @@
+"""Options of the verbs that run a network, and what they make of a model: tiles, and several models as one."""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from pydantic import Field, field_validator
+
+import sightline.infer
+from sightline.core.config import Config
+from sightline.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sightline.infer import NetworkPredictor, Predictor
+
+__all__ = ["NetworkOptions", "assembled", "read_size"]
+
+
+class NetworkOptions(Config):
+    """Where a network runs."""
+
+    device: str = Field(
+        default="auto",
+        description="Where a torch model runs: auto, cpu, cuda, or the number of a CUDA device.",
+    )
+    threads: int | None = Field(default=None, ge=1, description="Threads the network may use.")
+
+    also: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = Field(
+        default=(), description="More models of the same classes, whose boxes are fused with the first one's (WBF)."
+    )
+    tile: str | None = Field(
+        default=None,
+        description="Look for objects in overlapping tiles of so many pixels, one side or HEIGHTxWIDTH; auto chooses "
+        "them from the size of the objects that were learnt.",
+    )
+    overlap: float = Field(default=0.2, ge=0, le=0.9, description="Least share of a tile that its neighbour sees too.")
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|\d+", value):
+            raise ValueError("must be auto, cpu, cuda or the number of a CUDA device")
+        return value
+
+
+def read_size(text: str, option: str) -> tuple[int, int]:
+    """`320`, `320x480` or `320,480` as (height, width)."""
+    sides = re.fullmatch(r"(\d{1,5})(?:[x,](\d{1,5}))?", text.lower().replace(" ", ""))
+    if sides is None:
+        raise ConfigError(f"{option} must be one side or HEIGHTxWIDTH in pixels, got '{text}'")
+    return int(sides[1]), int(sides[2] or sides[1])
+
+
+def assembled(
+    predictor: "NetworkPredictor", options: NetworkOptions, opened: Callable[[str], "NetworkPredictor"]
+) -> "Predictor":
+    """What runs: the model itself, in tiles, or fused with others, which `opened` opens."""
+    if options.tile is None and "overlap" in options.model_fields_set:
+        raise ConfigError("--overlap must be given with --tile, got it alone")
+    members: list[NetworkPredictor | sightline.infer.TiledPredictor] = [predictor, *map(opened, options.also)]
+    if options.tile is not None:
+        tile_hw = None if options.tile == "auto" else read_size(options.tile, "--tile")
+        tiling = sightline.infer.Tiling.load({"tile_hw": tile_hw, "overlap": options.overlap}, where="--tile")
+        members = [
+            sightline.infer.TiledPredictor(m, tiling)
+            for m in members
+            if isinstance(m, sightline.infer.NetworkPredictor)
+        ]
+    if len(members) == 1:
+        return members[0]
+    return sightline.infer.FusedPredictor(members, max_det=predictor.thresholds.max_det)

@@ -1,0 +1,92 @@
+"""Large images in overlapping tiles: where they lie, and which of their detections are one object."""
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import NDArray
+
+from sightline.core.kernels import njit
+from sightline.ops.boxes import FloatArray
+from sightline.ops.suppression import IntArray, checked_boxes
+
+__all__ = ["keep_at_seams", "tile_boxes", "touches_inner_edge"]
+
+
+def tile_boxes(size_hw: tuple[int, int], tile_hw: tuple[int, int], overlap: float) -> IntArray:
+    """Tiles (T, 4) as x1, y1, x2, y2 that cover an image, neighbours sharing at least `overlap` of a tile (0 to < 1).
+
+    They lie at equal distances, the last one ending where the image ends; where a tile is larger than the image it is
+    cut to it. Row by row.
+
+    >>> tile_boxes((100, 250), (100, 100), 0.2).tolist()
+    [[0, 0, 100, 100], [75, 0, 175, 100], [150, 0, 250, 100]]
+    """
+    (ys, height), (xs, width) = (_starts(s, t, overlap) for s, t in zip(size_hw, tile_hw, strict=True))
+    corners = [(x, y, x + width, y + height) for y in ys for x in xs]
+    return np.array(corners, dtype=np.int64)
+
+
+def _starts(length: int, tile: int, overlap: float) -> tuple[list[int], int]:
+    if tile >= length:
+        return [0], length
+    step = max(1, int(tile * (1 - overlap)))
+    count = -(-(length - tile) // step) + 1
+    return np.linspace(0, length - tile, count).round().astype(int).tolist(), tile
+
+
+def touches_inner_edge(
+    boxes_xyxy: FloatArray, tile_xyxy: IntArray, size_hw: tuple[int, int], margin: float = 1.0
+) -> NDArray[np.bool_]:
+    """Which boxes (N, 4) end within `margin` pixels of an edge of their tile that is none of the image: cut objects."""
+    height, width = size_hw
+    inner = np.array([tile_xyxy[0] > 0, tile_xyxy[1] > 0, tile_xyxy[2] < width, tile_xyxy[3] < height])
+    near = np.abs(boxes_xyxy - tile_xyxy) <= margin
+    touching: NDArray[np.bool_] = (near & inner).any(axis=1)
+    return touching
+
+
+def keep_at_seams(
+    boxes_xyxy: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    class_ids: npt.ArrayLike,
+    *,
+    tiles: npt.ArrayLike,
+    cut: npt.ArrayLike,
+    threshold: float = 0.5,
+) -> IntArray:
+    """Indices (K,) of the detections that stay, by descending score, of boxes (N, 4) in image pixels found in `tiles`
+    (N,), each number a pass over a part of the image.
+
+    Whole objects come before those that a tile's edge has `cut` (N,), the better scored before the worse; one that
+    covers, or is covered by, more than `threshold` of the smaller of itself and a box that stays (intersection over
+    smaller), of its class and of another tile, is the same object seen again. Within a tile nothing is suppressed.
+    """
+    boxes, score_array, classes = checked_boxes(boxes_xyxy, scores, class_ids)
+    parts = np.asarray(cut, dtype=np.bool_).reshape(-1)
+    order = np.lexsort((-score_array, parts, classes))
+    tile_array = np.asarray(tiles, dtype=np.int64).reshape(-1)
+    stays = _first_seen(boxes[order], classes[order], tile_array[order], float(threshold))
+    kept = order[stays]
+    return kept[np.lexsort((kept, -score_array[kept]))]
+
+
+@njit(cache=True)
+def _first_seen(boxes: FloatArray, classes: IntArray, tiles: IntArray, threshold: float) -> npt.NDArray[np.bool_]:
+    stays = np.ones(len(boxes), dtype=np.bool_)
+    for i in range(len(boxes)):
+        j = i + 1
+        while stays[i] and j < len(boxes) and classes[j] == classes[i]:
+            if tiles[j] != tiles[i] and _over_smaller(boxes, i, j) > threshold:
+                stays[j] = False
+            j += 1
+    return stays
+
+
+@njit(cache=True)
+def _over_smaller(boxes: FloatArray, i: int, j: int) -> float:
+    width = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
+    height = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
+    if width <= 0.0 or height <= 0.0:
+        return 0.0
+    area_i = (boxes[i, 2] - boxes[i, 0]) * (boxes[i, 3] - boxes[i, 1])
+    area_j = (boxes[j, 2] - boxes[j, 0]) * (boxes[j, 3] - boxes[j, 1])
+    return float(width * height / min(area_i, area_j))
