@@ -61,6 +61,8 @@ def test_a_verb_there_is_not_names_what_to_type(sightline, typed, said):
 
 OPTIONS = {
     "model": Option(),
+    "also": Option(is_own=False),
+    "suppression": Option(is_own=False),
     "out": Option(),
     "save": Option(takes_several=True, choices=frozenset({"csv", "txt"})),
     "tracker-settings": Option(takes_several=True, is_own=False),
@@ -84,6 +86,10 @@ OPTIONS = {
         ("run m s --out a=1", "run m s --out a=1"),
         ("run m s save=True save_txt=True", "run m s --save txt"),
         ("run m s --save-txt --conf-thres 0.2", "run m s --save txt --conf 0.2"),
+        (
+            "run --model a --model b --model=c s --agnostic-nms",
+            "run a --also b --also=c s --suppression agnostic",
+        ),
         ("run m s --conf-thres=0.2", "run m s --conf=0.2"),
         ("run m s --tracker-settings conf=1 max_age_s=2", "run m s --tracker-settings conf=1 max_age_s=2"),
         ("run m s save_txt=False show=False", "run m s"),

@@ -164,3 +164,26 @@ def test_a_device_is_a_name_or_a_number(sightline, tmp_path, device):
     done = sightline("run", "model.safetensors", "x.mp4", "--device", device)
     assert done.returncode == 2
     assert ("--device" in done.stderr) == (device == "gpu")
+
+
+def test_tiles_and_several_models(sightline, tmp_path):
+    detector = str(write_onnx(tmp_path / "detector.onnx", metadata()))
+    pictures = stills(tmp_path / "pictures")
+    out = tmp_path / "out"
+    done = sightline(
+        "run", "--model", detector, "--model", detector, str(pictures), "--out", str(out), "--save", "jsonl"
+    )
+    assert done.returncode == 0, done.stderr
+    video = json.loads((out / "video.json").read_text())
+    assert len(video["conventions"]["fused"]["models"]) == 2
+    done = sightline("run", detector, str(pictures), "--out", str(out), "--tile", "640", "--save", "jsonl")
+    assert "were looked at whole" in done.stderr
+    for words, said in (
+        (["--tile", "auto"], "Give --tile with a size"),
+        (["--tile", "4"], "at least 32 pixels"),
+        (["--tile", "big"], "must be one side or HEIGHTxWIDTH"),
+        (["--overlap", "0.5"], "must be given with --tile"),
+        (["--also", str(write_onnx(tmp_path / "other.onnx", metadata(class_names=("a", "b"))))], "the same classes"),
+    ):
+        refused = sightline("run", detector, str(pictures), "--out", str(out), *words)
+        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr

@@ -111,7 +111,7 @@ _OPTIONS: dict[str, dict[str, str | _Switch]] = {
         "vid-stride": "a tracker needs every frame; --max-frames ends early",
         "half": "arithmetic is that of the file: 32-bit",
         **dict.fromkeys(("line-width", "line-thickness", "hide-labels", "hide-conf"), _NO_DRAWING),
-        "agnostic-nms": "suppression is by class; --iou says from which overlap on",
+        "agnostic-nms": _Switch(("--suppression", "agnostic")),
     },
     "export": {
         "weights": "--model", "output": "--out",
@@ -199,6 +199,7 @@ def in_our_words(words: Sequence[str], options: Mapping[str, Option], *, has_set
             break
         if word.startswith("--"):
             new = reader.option(word)
+            new[0] = reader.again(new[0])
             if len(new) != 1 and "=" not in word and rest[at : at + 1] and rest[at].lower() in (*_YES, *_NO):
                 new, at = reader.option(f"{word}={rest[at]}"), at + 1
             option = options.get(new[0][2:], Option(is_flag=True)) if len(new) == 1 else Option(is_flag=True)
@@ -213,7 +214,20 @@ def in_our_words(words: Sequence[str], options: Mapping[str, Option], *, has_set
             written += [w for value in values for w in (*new, value)] if option.choices and values else [*new, *values]
         else:
             written += reader.pair(word) if not pairs and _is_pair(word) else [word]
-    return written, reader.renames
+    return _model_first(written), reader.renames
+
+
+def _model_first(words: list[str]) -> list[str]:
+    """`run --model M SOURCE` as `run M SOURCE`: where the first of two places is named, the second cannot stand bare."""
+    verb, rest = words[0], words[1:]
+    if verb != "run" or any(word.partition("=")[0] == "--source" for word in rest):
+        return words
+    for at, word in enumerate(rest):
+        if word.startswith("--model="):
+            return [verb, word.partition("=")[2], *rest[:at], *rest[at + 1 :]]
+        if word == "--model" and at + 1 < len(rest):
+            return [verb, rest[at + 1], *rest[:at], *rest[at + 2 :]]
+    return words
 
 
 def _is_pair(word: str) -> bool:
@@ -231,6 +245,7 @@ class _Reader:
         has_settings: bool,
     ) -> None:
         self.renames = False
+        self._models = 0
         self._verb, self._options, self._renamed, self._has_settings = verb, options, renamed, has_settings
 
     def option(self, word: str) -> list[str]:
@@ -244,6 +259,13 @@ class _Reader:
             return [word]  # of freely named values
         new = self._instead(name, value)
         return [f"{new[0]}={value}"] if sign and len(new) == 1 else new
+
+    def again(self, word: str) -> str:
+        """`--model` for the first model, `--also` for those that are named in the same way after it."""
+        if word.partition("=")[0] != "--model" or "also" not in self._options:
+            return word
+        self._models += 1
+        return word if self._models == 1 else word.replace("--model", "--also", 1)
 
     def pair(self, word: str) -> list[str]:
         """The words of `name=value`."""

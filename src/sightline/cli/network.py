@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 import sightline.infer
@@ -26,7 +25,7 @@ class NetworkOptions(Config):
     )
     threads: int | None = Field(default=None, ge=1, description="Threads the network may use.")
 
-    also: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = Field(
+    also: tuple[str, ...] = Field(
         default=(), description="More models of the same classes, whose boxes are fused with the first one's (WBF)."
     )
     tile: str | None = Field(
