@@ -75,7 +75,7 @@ OPTIONS = {
 @pytest.mark.parametrize(
     ("typed", "ours"),
     [
-        ("run model=m.onnx s conf=0.3", "run --model m.onnx s --conf 0.3"),
+        ("run model=m.onnx s conf=0.3", "run m.onnx s --conf 0.3"),
         ("run m s max_frames=3 --max_frames 4", "run m s --max-frames 3 --max-frames 4"),
         ("run m s track=True", "run m s --track"),
         ("run m s track=false", "run m s --no-track"),

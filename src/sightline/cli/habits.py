@@ -218,7 +218,7 @@ def in_our_words(words: Sequence[str], options: Mapping[str, Option], *, has_set
 
 
 def _model_first(words: list[str]) -> list[str]:
-    """`run --model M SOURCE` as `run M SOURCE`: where the first of two places is named, the second cannot stand bare."""
+    """`run --model M SOURCE` as `run M SOURCE`: beside a place that is named the next one cannot stand bare."""
     verb, rest = words[0], words[1:]
     if verb != "run" or any(word.partition("=")[0] == "--source" for word in rest):
         return words
