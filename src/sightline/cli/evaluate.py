@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from pydantic import Field
 
-import sightline.audit.splits
 import sightline.data
 import sightline.data.splits
 import sightline.evaluate
@@ -17,7 +16,7 @@ import sightline.ops
 import sightline.track
 import sightline.workbench
 from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table, warn
-from sightline.cli.network import NetworkOptions, assembled
+from sightline.cli.network import NetworkOptions, assembled, with_splits
 from sightline.core.division import Division
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.files import check_regular, check_writable, refuse_overwriting, write_sealed_json
@@ -115,7 +114,7 @@ def evaluate(
         raise ConfigError("--batch, --device, --threads, --tile and --also are for a model to run, got --predictions")
     whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
     predictor = None if model is None else _opened(model, options)
-    divided = _divide(whole_set, options, predictor)
+    divided = with_splits(whole_set, options.split, options, predictor)
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
     if out is not None:
         check_writable(Path(out) / name for name in _WRITTEN)
@@ -164,20 +163,6 @@ def _of_model(
     with progress_bar() as bar:
         found = sightline.infer.predict_dataset(runs, dataset, batch=options.batch, progress=bar)
     return _measure(dataset, found, options), found
-
-
-def _divide(dataset: "Dataset", options: EvaluateOptions, predictor: "NetworkPredictor | None") -> "Dataset":
-    """The data set with its splits, or with the share held out that training would hold out."""
-    if options.split == "all" or (not dataset.splits and dataset.task == "track"):
-        return dataset
-    trained = Division() if predictor is None else predictor.metadata.division
-    chosen = trained.model_copy(update=options.model_dump(include=set(Division.model_fields), exclude_unset=True))
-    divided, said = sightline.audit.splits.hold_out(
-        dataset, train="train", val="val", fraction=chosen.val_fraction, seed=chosen.seed
-    )
-    for line in said:
-        note(line)
-    return divided
 
 
 def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> "tuple[Result, Predictions | None]":

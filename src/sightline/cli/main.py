@@ -36,6 +36,7 @@ VERBS = {
     "ablate": ("study:ablate", "Train variants of one setting with several seeds and compare them."),
     "tune": ("study:tune", "Search for good settings with Optuna; what is fixed stays fixed."),
     "eval": ("evaluate:evaluate", "Measure a model, or a predictions file, on a data set."),
+    "thresholds": ("thresholds:thresholds", "Find the thresholds a detector is best run with, on validation images."),
     "export": ("export:export", "Write an ONNX file, only if it behaves like the model."),
     "run": ("run:run", "Run a model on images, a video or a camera, with tracking."),
     "report": ("report:report", "Write one offline HTML page of a run."),

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
+import sightline.audit.splits
 import sightline.infer
+from sightline.cli.console import note
 from sightline.core.config import Config
+from sightline.core.division import Division
 from sightline.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sightline.core.dataset import Dataset
     from sightline.infer import NetworkPredictor, Predictor
 
-__all__ = ["NetworkOptions", "assembled", "read_size"]
+__all__ = ["NetworkOptions", "assembled", "read_size", "with_splits"]
 
 
 class NetworkOptions(Config):
@@ -69,3 +73,17 @@ def assembled(
     if len(members) == 1:
         return members[0]
     return sightline.infer.FusedPredictor(members, max_det=predictor.thresholds.max_det)
+
+
+def with_splits(dataset: "Dataset", split: str, given: Division, predictor: "NetworkPredictor | None") -> "Dataset":
+    """The data set with its splits, or with the share held out that training held out; what is given wins."""
+    if split == "all" or (not dataset.splits and dataset.task == "track"):
+        return dataset
+    trained = Division() if predictor is None else predictor.metadata.division
+    chosen = trained.model_copy(update=given.model_dump(include=set(Division.model_fields), exclude_unset=True))
+    divided, said = sightline.audit.splits.hold_out(
+        dataset, train="train", val="val", fraction=chosen.val_fraction, seed=chosen.seed
+    )
+    for line in said:
+        note(line)
+    return divided

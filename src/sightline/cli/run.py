@@ -23,7 +23,7 @@ from sightline.cli.console import (
 from sightline.cli.network import NetworkOptions, assembled, read_size
 from sightline.core.errors import ConfigError, SourceError, unknown_name
 from sightline.core.files import check_writable, refuse_overwriting
-from sightline.core.metadata import Suppression
+from sightline.core.operating_point import Suppression
 from sightline.core.runs import RunFolder
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Self
 
 import pydantic
 
@@ -12,17 +12,16 @@ from sightline.core.dataset import Task
 from sightline.core.division import Division
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.files import plain
+from sightline.core.operating_point import OperatingPoint
 from sightline.core.preprocess import Preprocess
 from sightline.core.text import parse_json
 
 __all__ = [
     "METADATA_KEY",
     "MODEL_SCHEMA_VERSION",
-    "SUPPRESSIONS",
     "TYPICAL_OBJECT",
     "ModelMetadata",
     "OperatingPoint",
-    "Suppression",
 ]
 
 METADATA_KEY = "sightline"
@@ -33,35 +32,6 @@ TYPICAL_OBJECT = "typical_object_px"
 """In `ModelMetadata.training`: the median side (root of the area) of the objects learnt, in pixels of their images."""
 _SEALED_SINCE = 2
 _MAX_BYTES = 4_000_000
-Share = Annotated[float, pydantic.Field(ge=0, le=1)]
-
-
-Suppression = Literal["nms", "agnostic", "diou", "soft-linear", "soft-gaussian", "none"]
-SUPPRESSIONS: tuple[Suppression, ...] = get_args(Suppression)
-"""How one object is kept once: greedily by class, over all classes, by DIoU; by decaying scores; not at all."""
-
-
-class OperatingPoint(Config):
-    """What a model's detections are chosen with, see `sightline.ops.postprocess.select_detections`."""
-
-    conf: float = pydantic.Field(default=0.25, ge=0, le=1)
-    """Least score."""
-    iou: float = pydantic.Field(default=0.7, ge=0, le=1)
-    """Greatest IoU two kept boxes of a class have; of `soft-linear` the IoU from which scores decay."""
-    max_det: int = pydantic.Field(default=300, ge=1, le=100_000)
-    """Most detections of an image."""
-    suppression: Suppression = "nms"
-    sigma: float = pydantic.Field(default=0.5, gt=0, le=100)
-    """Of `soft-gaussian`: the smaller, the faster scores decay."""
-    conf_by_size: tuple[Share, Share, Share] | None = None
-    """Least scores of small, medium and large boxes (COCO's areas 32² and 96² in image pixels) where `conf` is not for
-    all; none below it."""
-
-    @pydantic.model_validator(mode="after")
-    def _no_size_below_conf(self) -> Self:
-        if self.conf_by_size is not None and min(self.conf_by_size) < self.conf:
-            raise ValueError("conf_by_size must be at least conf, which is the least score of all")
-        return self
 
 
 class ModelMetadata(Config):

@@ -16,7 +16,7 @@ from torch import nn
 
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.files import atomic_path
-from sightline.core.metadata import METADATA_KEY, ModelMetadata
+from sightline.core.metadata import METADATA_KEY, MODEL_SCHEMA_VERSION, ModelMetadata
 from sightline.core.results import Result
 from sightline.core.seal import SEAL_KEY, UNSEALED, seal_file
 from sightline.deploy.parity import ParityReport, ParityTolerance, check_parity
@@ -165,9 +165,29 @@ def _write(model: Model, metadata: ModelMetadata, path: Path, opset: int, dynami
     if program is None:
         raise ModelError(f"the exporter made no program of '{metadata.architecture}'")
     proto = program.model_proto
+    onnx.checker.check_model(proto, full_check=True)
+    _save(proto, metadata, path)
+
+
+def restate_onnx(path: str | Path, metadata: ModelMetadata) -> None:
+    """Write another description of the same network into a file that `export_onnx` wrote, in one step.
+
+    ModelError for a file that is not ours, and where the description is of another network.
+    """
+    own = open_onnx(path).metadata
+    if metadata.model_digest != own.model_digest:
+        raise ModelError("the description must be of this network, got one of another", where=str(path))
+    proto = onnx.load(str(path))
+    kept = [(e.key, e.value) for e in proto.metadata_props if e.key not in (METADATA_KEY, SEAL_KEY)]
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, dict(kept))
+    with atomic_path(Path(path)) as temporary:
+        _save(proto, metadata.model_copy(update={"schema_version": MODEL_SCHEMA_VERSION}), temporary)
+
+
+def _save(proto: onnx.ModelProto, metadata: ModelMetadata, path: Path) -> None:
     for key, text in ((METADATA_KEY, metadata.to_json()), (SEAL_KEY, UNSEALED)):
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, text
-    onnx.checker.check_model(proto, full_check=True)
     onnx.save_model(proto, str(path))
     seal_file(path)

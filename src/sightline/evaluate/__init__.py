@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         mean_defined,
         summary,
     )
+    from sightline.evaluate.sizes import SIZES, best_conf_by_size
     from sightline.evaluate.tracking import (
         TrackingResult,
         TrackingScores,
@@ -40,6 +41,7 @@ __all__ = [
     "MATCH_IOU",
     "METRICS",
     "RESAMPLES",
+    "SIZES",
     "DetectionArrays",
     "DetectionCurves",
     "DetectionImage",
@@ -51,6 +53,7 @@ __all__ = [
     "TrackingScores",
     "average_precision",
     "best_and_worst",
+    "best_conf_by_size",
     "class_ratios",
     "detection_arrays",
     "evaluate_detection",

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from sightline.infer.predictor import Image, Outputs, Prediction, Predictor, StagedPredictor, given_images
     from sightline.infer.sinks import SINKS, FrameResult, RunInfo, Sink, VideoSettings, create_sinks
     from sightline.infer.sources import Source, find_sources, open_source
+    from sightline.infer.threshold_search import Criterion, ThresholdGrid, ThresholdsResult, search_thresholds
     from sightline.infer.tiled import TiledPredictor, Tiling
 
 __all__ = [
     "BACKENDS",
     "OUTPUT_NAMES",
     "SINKS",
+    "Criterion",
     "FrameResult",
     "FusedPredictor",
     "Image",
@@ -32,6 +34,8 @@ __all__ = [
     "Source",
     "StageTimer",
     "StagedPredictor",
+    "ThresholdGrid",
+    "ThresholdsResult",
     "TiledPredictor",
     "Tiling",
     "VideoSettings",
@@ -43,6 +47,7 @@ __all__ = [
     "open_source",
     "predict_dataset",
     "run_pipeline",
+    "search_thresholds",
     "track_dataset",
 ]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, MissingExtraError, ModelError
-from sightline.core.metadata import Suppression
+from sightline.core.operating_point import Suppression
 from sightline.core.process import Progress
 from sightline.infer.network_predictor import NetworkPredictor
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sightline.models.registry import MODELS, build_shapes, create, list_models
     from sightline.models.sync_norm import synchronise_norms
     from sightline.models.weights import describe_weights, load_model, save_weights
-    from sightline.models.weights_file import model_digest, read_weights_meta
+    from sightline.models.weights_file import model_digest, read_weights_meta, restate_weights
 
 __all__ = [
     "IGNORE_INDEX",
@@ -35,6 +35,7 @@ __all__ = [
     "model_digest",
     "own_point",
     "read_weights_meta",
+    "restate_weights",
     "save_weights",
     "stated_costs",
     "synchronise_norms",

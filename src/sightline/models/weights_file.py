@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sightline.core.errors import ModelError
-from sightline.core.metadata import METADATA_KEY, ModelMetadata
+from sightline.core.files import write_bytes_atomic
+from sightline.core.metadata import METADATA_KEY, MODEL_SCHEMA_VERSION, ModelMetadata
 from sightline.core.text import parse_json
 from sightline.models.contract import Model
 
-__all__ = ["check_tensors", "load_tensors", "model_digest", "read_weights", "read_weights_meta"]
+__all__ = ["check_tensors", "load_tensors", "model_digest", "read_weights", "read_weights_meta", "restate_weights"]
 
 _MAX_HEADER_BYTES = 32_000_000
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
@@ -63,6 +64,18 @@ def read_weights(path: str | Path) -> tuple[ModelMetadata, dict[str, Tensor]]:
             do="the file was damaged or altered; fetch or train it again",
         )
     return meta, tensors
+
+
+def restate_weights(path: str | Path, metadata: ModelMetadata) -> None:
+    """Write another description of the same tensors into a weights file, in one step.
+
+    ModelError for a file that is not ours, and where the description is of other tensors.
+    """
+    _, tensors = read_weights(Path(path))
+    if metadata.model_digest != model_digest(tensors):
+        raise ModelError("the description must be of these tensors, got one of others", where=str(path))
+    described = metadata.model_copy(update={"schema_version": MODEL_SCHEMA_VERSION})
+    write_bytes_atomic(Path(path), save(tensors, metadata={METADATA_KEY: described.to_json()}))
 
 
 def load_tensors(model: Model, tensors: Mapping[str, Tensor], where: str, skip: tuple[str, ...] = ()) -> None:

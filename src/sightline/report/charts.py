@@ -1,5 +1,6 @@
 """The report's charts: rows in, inline SVG out. Each shows one thing, small enough to read on a phone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "span_chart",
     "stacked_bars",
     "stepped_chart",
+    "surface_map",
 ]
 
 Rows = Sequence[Mapping[str, Any]]
@@ -236,6 +238,37 @@ def _squares(cells: Rows, scales_xy: tuple[Any, Any], titles_xy: tuple[str | Non
             opacity=alt.Opacity("share:Q", scale=shades, legend=None),
         )
     )
+
+
+def surface_map(
+    name: str, title: str, cells: Sequence[tuple[float, float, float | None]], *, titles_xy: tuple[str, str]
+) -> Markup:
+    """A value over two settings: cells of x, y and value with the value written in them, the greatest outlined."""
+    known = [value for _, _, value in cells if value is not None and math.isfinite(value)]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    rows = [
+        {
+            "x": f"{x:g}",
+            "y": f"{y:g}",
+            "text": f"{value:.3f}",
+            "share": (value - low) / (high - low) if high > low else 1.0,
+            "best": value == high,
+        }
+        for x, y, value in cells
+        if value is not None and math.isfinite(value)
+    ]
+    x, y = ([f"{v:g}" for v in sorted(set(values))] for values in ([c[0] for c in cells], [c[1] for c in cells]))
+    sides = (alt.Scale(domain=x, padding=0.04), alt.Scale(domain=y[::-1], padding=0.04))
+    base = alt.Chart(_data(rows)).encode(
+        x=alt.X("x:O", title=titles_xy[0], scale=sides[0], axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("y:O", title=titles_xy[1], scale=sides[1]),
+    )
+    shades = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 0.6]), legend=None)
+    squares = base.mark_rect(color=SERIES[0]).encode(opacity=shades)
+    frame = base.transform_filter("datum.best").mark_rect(filled=False, stroke=INK, strokeWidth=2)
+    words = base.mark_text(color=INK, fontSize=11).encode(text="text:N")
+    described = f"{title}: from {low:.3f} to {high:.3f}"
+    return to_svg(squares + frame + words, name, title, described, height=80 + 30 * len(y))
 
 
 def latency_chart(name: str, title: str, rows: Rows) -> Markup:

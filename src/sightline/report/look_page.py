@@ -22,7 +22,7 @@ from sightline.data import absolute
 from sightline.draw.look import Cell, Sheet, paint_sheet
 from sightline.report.blocks import Block, Charts, Pairs, Picture, Pictures, Section, Table, jpeg_uri
 from sightline.report.blocks import Cell as TableCell
-from sightline.report.charts import curve_chart
+from sightline.report.charts import curve_chart, surface_map
 from sightline.report.numbers import TASK_TITLES, Number
 from sightline.report.rendering import render_template
 
@@ -167,6 +167,9 @@ def write_study_page(name: str, result: Result, out: str | Path) -> Path:
     charts = _courses(table)
     if charts:
         blocks.append(Charts(charts, "Mean over the seeds, epoch by epoch."))
+    surfaces = _surfaces(table)
+    if surfaces:
+        blocks.append(Charts(surfaces, "The darker, the better; the best point of each surface is outlined."))
     rows = [[_cell(value, source) for value in row] for row in table.iter_rows()]
     blocks.append(Table(table.columns, rows))
     conventions = {k: v for k, v in result.conventions.items() if k != "description"}
@@ -197,6 +200,18 @@ def _courses(table: pl.DataFrame) -> list[Any]:
             for (variant,), rows in part.group_by("variant", maintain_order=True)
         }
         charts.append(curve_chart(str(metric), str(metric), series, x_title="epoch", y_title=str(metric)))
+    return charts
+
+
+def _surfaces(table: pl.DataFrame) -> list[Any]:
+    """Of a search for thresholds: a map over confidence and IoU for each suppression, number of boxes and metric."""
+    if not {"suppression", "conf", "iou", "max_det"} <= set(table.columns):
+        return []
+    charts = []
+    for metric in ("F1", "AP50"):
+        for (suppression, most), part in table.group_by("suppression", "max_det", maintain_order=True):
+            name, cells = f"{metric}, {suppression}, {most} boxes", part.select("conf", "iou", metric).rows()
+            charts.append(surface_map(name, name, cells, titles_xy=("least score", "IoU of suppression")))
     return charts
 
 
