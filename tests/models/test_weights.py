@@ -251,3 +251,15 @@ def test_truncated_files_are_refused(saved, kept):
     saved.write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(ModelError, match="truncated"):
         models.load_model(saved)
+
+
+def test_another_description_of_the_same_tensors(saved):
+    own = models.read_weights_meta(saved)
+    point = OperatingPoint(conf=0.125, suppression="diou")
+    models.restate_weights(saved, own.model_copy(update={"operating_point": point}))
+    assert models.read_weights_meta(saved).operating_point == point
+    assert models.model_digest(models.load_model(saved).state_dict()) == own.model_digest
+    before = saved.read_bytes()
+    with pytest.raises(ModelError, match="of these tensors"):
+        models.restate_weights(saved, own.model_copy(update={"model_digest": "sha256:0"}))
+    assert saved.read_bytes() == before

@@ -277,8 +277,8 @@ def write_sealed_json(path: str | Path, value: Any, *, durable: bool = False) ->
 def plain(value: Any) -> Any:
     """`value` as plain JSON types; NaN and ±inf as None.
 
-    Dataclasses become their fields, or what their `to_dict` gives; tables a list of rows; numpy scalars and arrays,
-    paths, tuples and sets (sorted) what they are in JSON.
+    Dataclasses and settings become their fields, or what their `to_dict` gives; tables a list of rows; numpy scalars,
+    arrays, paths, tuples and sets (sorted) what they are in JSON.
 
     >>> import numpy as np
     >>> plain({"box": (np.float32(0.5), math.nan), "file": Path("a") / "b"})
@@ -303,6 +303,8 @@ def plain(value: Any) -> Any:
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if hasattr(value, "iter_rows"):  # a polars table, without loading polars for those who have none
         return [plain(row) for row in value.iter_rows(named=True)]
+    if hasattr(value, "model_dump"):  # settings
+        return plain(value.model_dump(mode="json"))
     return value
 
 
