@@ -39,7 +39,8 @@ def test_path_that_matches_nothing_lists_what_was_looked_for(tmp_path: Path) -> 
             "kitti",
         ),
         ({"boxes.csv": "filename,width,height,class,left,top"}, "the columns filename,width", "csv-boxes"),
-        ({"set.zip": "PK"}, "1 .zip", "unpack it: unzip set.zip -d data"),
+        ({"set.zip": "PK"}, "1 .zip", "name it in place of its folder: "),
+        ({"set.7z": "7z"}, "1 .7z", "unpack it: 7z x set.7z"),
         ({"train/cat/a.jpg": "", "train/dog/b.jpg": ""}, "2 .jpg", "classification: 2 pictures sorted into"),
         ({"images/a.jpg": "", "more/b.jpg": ""}, "2 .jpg", "there are 2 pictures and no labels"),
         ({"a.json": '{"imgHeight": 9, "imgWidth": 9, "objects": []}'}, "the keys imgHeight", "cityscapes"),
@@ -175,11 +176,9 @@ def test_a_split_is_a_name_that_a_file_can_have(made_dataset, split: str) -> Non
         )
 
 
-@pytest.mark.parametrize(
-    ("name", "command"), [("my set.zip", "unzip "), ("a.tar.gz", "tar -xf "), ("b.TGZ", "tar -xf "), ("c.7z", "7z x ")]
-)
+@pytest.mark.parametrize(("name", "command"), [("my set.7z", "7z x "), ("a.RAR", "unrar x ")])
 def test_an_archive_is_refused_with_the_command_that_unpacks_it(tmp_path: Path, name: str, command: str) -> None:
-    (tmp_path / name).write_bytes(b"PK")
+    (tmp_path / name).write_bytes(b"7z")
     with pytest.raises(DataError, match="must be unpacked to be read, got an archive") as raised:
         read_dataset(tmp_path / name)
     assert command in str(raised.value)

@@ -19,6 +19,7 @@ from sightline.core.frames import mask_files, picture_file
 from sightline.core.plugins import open_registry
 from sightline.core.process import Progress
 from sightline.data import formats
+from sightline.data.archives import UNREAD_ARCHIVES, archive_suffix, unpacked
 from sightline.data.codes import finding
 from sightline.data.description import DESCRIPTION_NAME, Description, apply_description
 from sightline.data.formats.instance_files import read as instance_files
@@ -46,18 +47,6 @@ __all__ = [
 _DATA_FILES = ("data.yaml", "data.yml", "dataset.yaml", "config.yaml")
 _SHOWN = 8  # data sets named in the message that there are several
 _LOOKED_AT = 100  # folders of a folder that are looked into for them
-
-
-_UNTAR = "mkdir {target} && tar -xf {archive} -C {target}"
-_UNPACK = {
-    ".zip": "unzip {archive} -d {target}",
-    **dict.fromkeys(
-        (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"), "mkdir {target} && tar -xf {archive} -C {target}"
-    ),
-    ".7z": "7z x {archive} -o{target}",
-    ".rar": "unrar x {archive} {target}/",
-}
-"""Endings of archives, and how each is unpacked."""
 
 
 class Writer(Protocol):
@@ -102,7 +91,8 @@ def written_formats() -> list[str]:
 
 
 def read_dataset(path: str | Path, *, format: str | None = None, task: Task | None = None) -> Dataset:  # noqa: A002
-    """The data set at a path: a folder, a COCO file, a data YAML or a `sightline.yaml`; the format is found out.
+    """The data set at a path: a folder, a COCO file, a data YAML or a `sightline.yaml`, or any of these in a zip or tar
+    file (unpacked once, into the user's cache); the format is found out.
 
     `task` overrides the task the labels suggest, as "detect" for instances of which only the boxes matter. Raises
     DataError when the path matches no format (naming what was looked for) or its labels cannot be read as a whole, and
@@ -116,6 +106,8 @@ def read_dataset(path: str | Path, *, format: str | None = None, task: Task | No
     place = Path(path)
     if not place.exists():
         raise DataError("a data set must exist, got no such file or folder", where=str(path))
+    if place.is_file() and archive_suffix(place):
+        place = unpacked(place)
     _refuse_archive(place)
     if format is not None and format not in FORMATS:
         raise ConfigError(unknown_name("format", format, FORMATS))
@@ -135,10 +127,10 @@ def read_dataset(path: str | Path, *, format: str | None = None, task: Task | No
 
 def _refuse_archive(path: Path) -> None:
     """DataError with the command that unpacks it, into a folder of its own, for a data set that is still packed."""
-    suffix = next((s for s in _UNPACK if path.name.lower().endswith(s)), None)
+    suffix = next((s for s in UNREAD_ARCHIVES if path.name.lower().endswith(s)), None)
     if suffix is not None and path.is_file():
         target = path.with_name(path.name[: -len(suffix)] or "data")
-        command = _UNPACK[suffix].format(archive=shlex.quote(str(path)), target=shlex.quote(str(target)))
+        command = UNREAD_ARCHIVES[suffix].format(archive=shlex.quote(str(path)), target=shlex.quote(str(target)))
         raise DataError("a data set must be unpacked to be read, got an archive", where=str(path), do=f"Run: {command}")
 
 

@@ -106,8 +106,9 @@ def _nearest(counts: Counter[str], lines: dict[str, list[tuple[str, str]]], file
     if counts[".zip"] or counts[".tar"] or counts[".gz"] or counts[".7z"]:
         archive = next(f for f in sorted(files) if _suffix(f) in {".zip", ".tar", ".gz", ".7z"})
         name = PurePath(archive).name
-        tool = f"unzip {name} -d data" if _suffix(archive) == ".zip" else f"tar -xf {name}"
-        return "an archive, which is not read in place", f"Unpack it: {tool}"
+        if _suffix(archive) == ".7z":
+            return "an archive that needs another program", f"Unpack it: 7z x {name}"
+        return "an archive, which is read where it is named itself", f"Name it in place of its folder: {archive}"
     for _, head in lines.get(".json", ()):
         for pattern, name, do in _JSON_KINDS:
             if re.search(pattern, head, re.DOTALL):
