@@ -35,6 +35,7 @@ _NOT_DECODED = {
     ".fits": "FITS",
 }
 """What pictures may come as and is not decoded. An array, an icon or a volume is one only beside pictures that are."""
+_EXTRAS = ("HEIC", "DICOM")
 _ONLY_BESIDE = frozenset({".npy", ".npz", ".ico", ".svg", ".raw", ".hdr"})
 _LOSSY = frozenset({".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".jp2"})  # masks are seldom stored so
 _LABEL_FOLDERS = frozenset(
@@ -219,7 +220,7 @@ def _notes(
             continue
         if kind is not None:
             label = "; its label is good" if path in good else ""
-            extra = ", or install sightline[heic]" if kind == "HEIC" else ""
+            extra = f", or install sightline[{kind.lower()}]" if kind in _EXTRAS else ""
             message = f"the file is {kind}, which is not decoded: convert it to PNG or JPEG{extra}{label}"
             yield finding("image-unreadable", message, path=path)
             continue

@@ -12,9 +12,11 @@ from PIL import Image, UnidentifiedImageError
 
 from sightline.core.errors import DataError
 from sightline.core.frames import split_frame_path
+from sightline.media.dicom import DICOM, DICOM_SUFFIXES, is_dicom, open_dicom
 from sightline.media.video_index import frame_size
 
 __all__ = [
+    "DICOM",
     "HEIC",
     "IMAGE_SUFFIXES",
     "MAX_FILE_BYTES",
@@ -38,9 +40,10 @@ MAX_FILE_BYTES = 2**31
 HEIC = find_spec("pi_heif") is not None
 """Whether HEIC pictures can be decoded: libheif comes with the extra `heic`."""
 _HEIC_SUFFIXES = (".heic", ".heif")
+_HEAD = 132  # bytes that tell every format
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".avif", ".jp2"}
-    | {*(_HEIC_SUFFIXES if HEIC else ())}
+    | {*(_HEIC_SUFFIXES if HEIC else ()), *(DICOM_SUFFIXES if DICOM else ())}
 )
 """What names of image files end in, in lower case: the one list, for data sets and for `run`."""
 PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -289,6 +292,8 @@ def _what_else(stream: BinaryIO) -> tuple[str, str | None]:
         return "a page of HTML or XML: the download brought an error page", "Download the picture again"
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         return "a HEIC picture, which is not decoded", "Install sightline[heic], or convert it to JPEG or PNG"
+    if is_dicom(head):
+        return "a DICOM picture, which is not decoded", "Install sightline[dicom], or convert it to PNG"
     if head[:2] == b"PK":
         return "a zip archive", "Unpack it"
     return "no known image format (JPEG, PNG, BMP, TIFF, WebP, …)", None
@@ -297,8 +302,10 @@ def _what_else(stream: BinaryIO) -> tuple[str, str | None]:
 def open_picture(stream: BinaryIO) -> Image.Image:
     """The picture in a stream, opened and not yet decoded, whatever the format; raises what its decoder raises."""
     stream.seek(0)
-    head = stream.read(32)
+    head = stream.read(_HEAD)
     stream.seek(0)
+    if DICOM and is_dicom(head):
+        return open_dicom(stream)
     if HEIC and head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head:
         from pi_heif.as_plugin import HeifImageFile  # not registered with Pillow, which would be for everybody
 

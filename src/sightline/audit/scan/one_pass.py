@@ -50,6 +50,7 @@ _KIND_SUFFIXES = {
     "avif": {".avif"},
     "jpeg2000": {".jp2"},
     "heif": {".heic", ".heif"},
+    "dicom": {".dcm", ".dicom"},
 }
 _JPEG_START, _JPEG_END, _PNG_END = b"\xff\xd8", b"\xff\xd9", b"IEND\xaeB`\x82"
 _WHITE, _USED_SHARE = 65535, 0.25  # cameras of 10, 12 or 14 bits reach a 64th to a quarter of it
