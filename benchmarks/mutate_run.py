@@ -88,11 +88,13 @@ def prepare(folder: Path) -> None:
     film = str(next(Path("film").rglob("*.mp4")))
     must("run", WEIGHTS, film, "--out", "found", "--record", "run", "--save", "jsonl", "--conf", "0")
     images = str(next(p for p in Path("data").rglob("val") if "images" in p.parts))
+    shutil.copytree(images, "frames")
     must("run", WEIGHTS, images, "--out", "found", "--save", "jsonl", "--save", "parquet", "--conf", "0")
     for suffix in (".jsonl", ".parquet"):
         shutil.copy(next(Path("found").glob(f"val*{suffix}")), f"predictions{suffix}")
 
 
+_ROWS = ("--save", "jsonl", "--conf", "0")
 CASES = (
     *(
         Case(f"run/{name}", ("report", "run"), ("run/report.html",))
@@ -107,6 +109,9 @@ CASES = (
     Case("predictions.jsonl", ("eval", "--data", "data", "--predictions", "predictions.jsonl", "--json"), (), True),
     Case(WEIGHTS, ("eval", "--data", "data", "--model", WEIGHTS, "--json")),
     Case("model.onnx", ("eval", "--data", "data", "--model", "model.onnx", "--json")),
+    Case(WEIGHTS, ("run", WEIGHTS, "frames", "--out", "ran", *_ROWS), ("ran/frames.jsonl",)),
+    Case("model.onnx", ("run", "model.onnx", "frames", "--out", "ran", *_ROWS), ("ran/frames.jsonl",)),
+    Case(WEIGHTS, ("export", WEIGHTS, "--data", "data", "--images", "1", "--out", "again.onnx", "--json")),
     Case("cut/weights/last.ckpt", ("train", "--resume", "cut"), ("cut/evaluation.json", "cut/metrics.jsonl")),
     Case("cut/run.json", ("train", "--resume", "cut"), ("cut/evaluation.json", "cut/metrics.jsonl")),
     Case("cut/config.yaml", ("train", "--resume", "cut"), ("cut/evaluation.json", "cut/metrics.jsonl")),
