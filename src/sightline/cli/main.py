@@ -34,6 +34,7 @@ VERBS = {
     "train": ("train:train", "Train a model; Ctrl-C leaves a run that --resume continues."),
     "profile": ("study:profile", "Say where the time of training goes: loader, host, forward, backward, optimiser."),
     "ablate": ("study:ablate", "Train variants of one setting with several seeds and compare them."),
+    "bench": ("bench:bench", "Train several models on one data set, measure all alike, and compare quality with cost."),
     "tune": ("study:tune", "Search for good settings with Optuna; what is fixed stays fixed."),
     "eval": ("evaluate:evaluate", "Measure a model, or a predictions file, on a data set."),
     "thresholds": ("thresholds:thresholds", "Find the thresholds a detector is best run with, on validation images."),

@@ -15,6 +15,7 @@ __all__ = [
     "heat_map",
     "latency_chart",
     "many_curves_chart",
+    "pareto_chart",
     "position_map",
     "span_chart",
     "stacked_bars",
@@ -238,6 +239,26 @@ def _squares(cells: Rows, scales_xy: tuple[Any, Any], titles_xy: tuple[str | Non
             opacity=alt.Opacity("share:Q", scale=shades, legend=None),
         )
     )
+
+
+def pareto_chart(
+    name: str, title: str, points: Sequence[tuple[str, float, float]], *, titles_xy: tuple[str, str]
+) -> Markup:
+    """Named points of cost (x, less is better) and quality (y, more), and a line through the best of each cost."""
+    best, front = -math.inf, []
+    for _, x, y in sorted(points, key=lambda point: (point[1], -point[2])):
+        if y > best:
+            best = y
+            front.append({"x": x, "y": y})
+    rows = [{"name": label, "x": x, "y": y} for label, x, y in points]
+    x_axis = alt.X("x:Q", title=titles_xy[0], scale=alt.Scale(zero=True, nice=True))
+    y_axis = alt.Y("y:Q", title=titles_xy[1], scale=alt.Scale(zero=False, nice=True, padding=16))
+    line = alt.Chart(_data(front)).mark_line(color=MUTED, interpolate="step-after").encode(x=x_axis, y=y_axis)
+    base = alt.Chart(_data(rows)).encode(x=x_axis, y=y_axis)
+    dots = base.mark_point(filled=True, size=70, opacity=1, color=SERIES[0])
+    words = base.mark_text(align="left", dx=7, dy=-7, color=INK, fontSize=11).encode(text="name:N")
+    described = ", ".join(f"{label}: {y:.3f} at {x:.1f}" for label, x, y in points)
+    return to_svg(line + dots + words, name, title, described, height=300)
 
 
 def surface_map(

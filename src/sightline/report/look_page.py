@@ -22,7 +22,7 @@ from sightline.data import absolute
 from sightline.draw.look import Cell, Sheet, paint_sheet
 from sightline.report.blocks import Block, Charts, Pairs, Picture, Pictures, Section, Table, jpeg_uri
 from sightline.report.blocks import Cell as TableCell
-from sightline.report.charts import curve_chart, surface_map
+from sightline.report.charts import curve_chart, pareto_chart, surface_map
 from sightline.report.numbers import TASK_TITLES, Number
 from sightline.report.rendering import render_template
 
@@ -167,6 +167,9 @@ def write_study_page(name: str, result: Result, out: str | Path) -> Path:
     charts = _courses(table)
     if charts:
         blocks.append(Charts(charts, "Mean over the seeds, epoch by epoch."))
+    if {"model", "ms"} <= set(table.columns):
+        said = "Up is better, left is faster: no model is both than one on the line."
+        blocks.append(Charts([_quality_and_cost(table)], said))
     surfaces = _surfaces(table)
     if surfaces:
         blocks.append(Charts(surfaces, "The darker, the better; the best point of each surface is outlined."))
@@ -201,6 +204,15 @@ def _courses(table: pl.DataFrame) -> list[Any]:
         }
         charts.append(curve_chart(str(metric), str(metric), series, x_title="epoch", y_title=str(metric)))
     return charts
+
+
+def _quality_and_cost(table: pl.DataFrame) -> Any:
+    """Each model by its time and its first metric, which the table's fourth column begins."""
+    metric = next(name for name in ("AP", "mean_iou") if name in table.columns)
+    points = table.drop_nulls([metric, "ms"]).select("model", "ms", metric).rows()
+    return pareto_chart(
+        f"{metric} and time", f"{metric} over time", points, titles_xy=("milliseconds an image", metric)
+    )
 
 
 def _surfaces(table: pl.DataFrame) -> list[Any]:

@@ -19,7 +19,7 @@ from sightline.core.results import Result
 from sightline.train.config import TrainConfig
 from sightline.train.studies.files import RunOutcome, merge_settings, run_in_process, settings_of, task_of, write_tables
 
-__all__ = ["Ablation", "AblationResult", "augment_study", "run_ablation"]
+__all__ = ["Ablation", "AblationResult", "augment_study", "run_ablation", "seed_interval"]
 
 CONFIDENCE = 0.95
 _Key = tuple[str, int]  # variant and seed
@@ -183,17 +183,17 @@ def _compare(values: pl.DataFrame, variants: Sequence[str]) -> pl.DataFrame:
         }
         reference = by_variant[variants[0]]
         for variant, by_seed in by_variant.items():
-            mean, low, high = _interval(list(by_seed.values()))
+            mean, low, high = seed_interval(list(by_seed.values()))
             shared = [by_seed[s] - reference[s] for s in by_seed if s in reference]
-            difference = (None, None, None) if variant == variants[0] else _interval(shared)
+            difference = (None, None, None) if variant == variants[0] else seed_interval(shared)
             rows.append((metric, epoch, variant, len(by_seed), mean, low, high, *difference))
     columns = ("metric", "epoch", "variant", "n", "mean", "low", "high")
     schema = [*columns, "difference", "difference_low", "difference_high"]
     return pl.DataFrame(rows, schema=schema, orient="row", infer_schema_length=None)
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and the ends of its 95 % interval, which takes two values at least."""
+def seed_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean and the ends of its 95 % interval (Student's t), which takes two values at least."""
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean()) if len(array) else float("nan")
     if len(array) < 2:

@@ -1,0 +1,63 @@
+"""`sightline bench`: models side by side, trained here or taken from files."""
+
+import json
+
+import pytest
+from tests.cli.test_thresholds import labelled
+from tests.infer.artefacts import metadata, write_onnx
+
+
+def test_files_are_measured_alike(sightline, tmp_path):
+    data, out = labelled(tmp_path / "data"), tmp_path / "out"
+    good = write_onnx(tmp_path / "good.onnx", metadata())
+    moved = write_onnx(tmp_path / "moved.onnx", metadata(), shift_px=9)
+    done = sightline("bench", data, "--models", f"{moved},{good}", "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    table = json.loads(done.stdout)["table"]
+    assert [row["model"] for row in table] == ["good", "moved"], "the best first"
+    assert table[0]["AP"] == 1.0 > table[1]["AP"]
+    assert all(row["ms"] >= row["network_ms"] > 0 for row in table)
+    assert "<svg" in (out / "bench.html").read_text()
+
+
+def test_what_cannot_be_compared_is_one_sentence(sightline, tmp_path):
+    data = labelled(tmp_path / "data")
+    detector, maps = write_onnx(tmp_path / "d.onnx", metadata()), write_onnx(tmp_path / "m.onnx", metadata("semantic"))
+    for words, said in (
+        (("--models", f"{detector},{maps}"), "must be of one task"),
+        (("--models", "yolo11q"), "nearest: yolo11"),
+        (("--models", f"{detector},{detector}"), "each once"),
+        (("--models", str(detector), "--budget", "soon"), "must be a time such as 90s"),
+        (("--models", str(detector), "--budget", "1m", "--epochs", "3"), "got both"),
+        (("--models", str(tmp_path / "none.onnx")), "No such file"),
+    ):
+        done = sightline("bench", data, *words, "--out", str(tmp_path / "out"))
+        assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+@pytest.mark.slow
+def test_models_are_trained_once_within_their_budget(sightline, tmp_path):
+    assert (
+        sightline("synth", str(tmp_path / "data"), "--images", "12", "--height", "64", "--width", "64").returncode == 0
+    )
+    words = (
+        "bench",
+        str(tmp_path / "data"),
+        "--models",
+        "yolo11n,yolo8n",
+        "--seeds",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+    )
+    settings = ("imgsz=64", "batch=4", "workers=0", "device=cpu")
+    done = sightline(*words, "--budget", "20s", *settings, "--json")
+    assert done.returncode == 0, done.stderr
+    first = json.loads(done.stdout)
+    assert {row["n"] for row in first["table"]} == {2}
+    assert {row["parameters"] for row in first["table"]} > set()
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("best.safetensors")}
+    assert len(made) == 4
+    again = json.loads(sightline(*words, "--budget", "20s", *settings, "--json").stdout)
+    assert [r["AP"] for r in again["runs"]] == [r["AP"] for r in first["runs"]]
+    assert made == {path: path.stat().st_mtime_ns for path in made}
