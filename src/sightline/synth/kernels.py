@@ -31,7 +31,8 @@ def add_scaled(total: FloatImage, field: FloatImage, amount: np.float32) -> None
 
 def ramp(values: FloatImage, low: np.float32, high: np.float32) -> FloatImage:
     """Return the cubic ramp from 0 at `low` to 1 at `high` of `values` (H, W)."""
-    t = np.clip((values - low) * (np.float32(1.0) / (high - low)), np.float32(0.0), np.float32(1.0))
+    with np.errstate(over="ignore"):  # far beyond a narrow ramp, which is 0 or 1 there
+        t = np.clip((values - low) * (np.float32(1.0) / (high - low)), np.float32(0.0), np.float32(1.0))
     return np.asarray(t * t * (np.float32(3.0) - np.float32(2.0) * t), np.float32)
 
 
