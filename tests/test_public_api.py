@@ -111,6 +111,7 @@ PACKAGES = {
         "show_tones",
         "text_width",
         "tint",
+        "tint_found",
         "tint_judged",
         "view_whole",
         "write_tags",
@@ -136,6 +137,7 @@ PACKAGES = {
         "class_ratios",
         "detection_arrays",
         "evaluate_detection",
+        "evaluate_instances",
         "evaluate_mot_files",
         "evaluate_mot_results",
         "evaluate_semantic",
@@ -221,6 +223,7 @@ PACKAGES = {
     "models": [
         "Decoded",
         "IGNORE_INDEX",
+        "MASK_STRIDE",
         "MODELS",
         "STATED_CLASSES",
         "Model",

@@ -1,5 +1,6 @@
 """Objects of augmented images: masks on few maps, shares that are counted, tiles and pastes that know content."""
 
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,7 +257,8 @@ def test_masks_of_a_data_set_are_those_of_its_outlines(traffic: Path) -> None:
     for row in range(len(store)):
         masks, geometry = store.load(row)["masks"], store.geometries[row]
         x1, y1, x2, y2 = geometry.content_xyxy
-        outlines = store.objects.table.filter(row=row).select("rle", "polygon").rows()
+        own = dataset.usable_objects.filter(image_id=dataset.images["image_id"][row]).sort("object_id")
+        outlines = own.select("rle", "polygon").rows()
         for i, (counts, rings) in enumerate(outlines):
             drawn = decode(counts or from_polygons(rings, geometry.source_hw), geometry.source_hw)
             assert np.array_equal(masks.mask(i), geometry.mask_to_network(drawn.astype(np.uint8), 0) > 0)
@@ -280,6 +282,20 @@ def test_objects_without_an_outline_have_their_box_and_too_many_are_refused(traf
     monkeypatch.setattr("sightline.train.data.objects._MOST_OBJECTS", 0)
     with pytest.raises(DataError, match="at most 0 objects"):
         store.load(row)
+
+
+def test_a_forked_loader_makes_masks(traffic: Path) -> None:
+    """It has none of the threads that polars would wait for, for ever."""
+    images = NetworkImages(read_dataset(traffic), Preprocess(size_hw=(96, 96)), Augmentation(rotate=5))
+    here = images[0, 1]["masks"]
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    loader = multiprocessing.get_context("fork").Process(target=lambda: sender.send(images[0, 1]["masks"].maps.sum()))
+    loader.start()
+    try:
+        assert receiver.poll(20), "the loader waits"
+        assert receiver.recv() == here.maps.sum()
+    finally:
+        loader.kill()
 
 
 def test_masks_are_made_where_the_policy_uses_them(traffic: Path) -> None:

@@ -45,7 +45,11 @@ class EvaluateOptions(NetworkOptions, Division):
         description='Split to measure on; "all" for everything. '
         "Without splits in the data a share is held out as in training.",
     )
-    iou_type: Literal["bbox", "segm"] = Field(default="bbox", description="Boxes or masks, for predictions with masks.")
+    iou_type: Literal["bbox", "segm"] | None = Field(
+        default=None,
+        description="Boxes or masks alone, for what has masks; without it masks with the boxes' numbers beside them of "
+        "models with masks, else boxes.",
+    )
     max_dets: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = Field(
         default=(),
         description="Most detections of an image and class for AR and, the last, AP: three numbers, or the "
@@ -107,13 +111,13 @@ def evaluate(
         raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
     if track is not None and track not in sightline.track.TRACKERS:
         raise ConfigError(unknown_name("tracker", track, sightline.track.TRACKERS))
-    if model is not None and options.iou_type == "segm":
-        do = "leave it out, or give masks that were found elsewhere with --predictions"
-        raise ConfigError("--iou-type segm is for predictions with masks of objects, got a model", where=model, do=do)
     if predictions is not None and options.model_fields_set & {"batch", *NetworkOptions.model_fields}:
         raise ConfigError("--batch, --device, --threads, --tile and --also are for a model to run, got --predictions")
     whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
     predictor = None if model is None else _opened(model, options)
+    if predictor is not None and options.iou_type == "segm" and predictor.task != "instance":
+        do = "leave it out, or give masks that were found elsewhere with --predictions"
+        raise ConfigError("--iou-type segm is for what has masks of objects, got a model without", where=model, do=do)
     divided = with_splits(whole_set, options.split, options, predictor)
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
     if out is not None:
@@ -182,7 +186,7 @@ def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> 
 
 def _of_boxes(options: EvaluateOptions) -> bool:
     """Whether something is given that only COCO's numbers know."""
-    return options.iou_type != "bbox" or options.max_dets != ()
+    return options.iou_type is not None or options.max_dets != ()
 
 
 def _of_images(options: EvaluateOptions) -> bool:
@@ -210,13 +214,11 @@ def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -
     first, second, last = (
         options.max_dets if len(options.max_dets) == 3 else (*usual[:2], *options.max_dets, usual[2])[:3]
     )
+    limits, draws = (first, second, last), options.resamples
+    if options.iou_type is None and found.meta.get("task") == "instance":
+        return sightline.evaluate.evaluate_instances(dataset, found, max_dets=limits, conf=conf, resamples=draws)
     return sightline.evaluate.evaluate_detection(
-        dataset,
-        found,
-        iou_type=options.iou_type,
-        max_dets=(first, second, last),
-        conf=conf,
-        resamples=options.resamples,
+        dataset, found, iou_type=options.iou_type or "bbox", max_dets=limits, conf=conf, resamples=draws
     )
 
 

@@ -63,6 +63,8 @@ class ExportResult(Result):
                 "box difference, pixels": parity.max_box_px,
                 "score difference": parity.max_score_difference,
             }
+            if parity.least_mask_iou is not None:
+                values["least IoU of two masks"] = parity.least_mask_iou
         else:
             values["share of equal pixels"] = parity.label_agreement
         values["megabytes"] = self.file_bytes / 1e6
@@ -126,7 +128,7 @@ def _comparable(predictor: NetworkPredictor, pictures: Sequence[Image]) -> Netwo
     point = predictor.thresholds
     for conf in (max(point.conf, LEAST_CONF), *LOWER_CONFS):
         lowered = predictor.at(point.model_copy(update={"conf": conf}))
-        if predictor.task != "detect" or any(len(found) for found in lowered(pictures)):
+        if predictor.task == "semantic" or any(len(found) for found in lowered(pictures)):
             break
     return lowered
 

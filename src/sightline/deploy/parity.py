@@ -20,6 +20,7 @@ from sightline.ops.boxes import iou_matrix
 __all__ = ["ParityReport", "ParityTolerance", "check_parity"]
 
 _BORDERLINE_FREE = 2  # one pair that changed places, whatever the share
+_MASK_FREE = 2  # pixels: of a mask of ten, one is ten percent
 _IOU_ROUNDING = 1e-3  # final boxes are those of the image, suppression looked at those of the network
 
 
@@ -32,6 +33,15 @@ class ParityTolerance(Config):
         default=0.01, ge=0, le=1, description="detections on one side only that rounding explains, of all"
     )
     label_agreement: float = Field(default=0.9999, ge=0, le=1, description="least share of equal pixels of a label map")
+    relative: float = Field(
+        default=1e-3, ge=0, description="any coefficient or prototype, as a share of the greatest magnitude among them"
+    )
+    mask_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="pixels of an object's mask that differ, of its pixels; two are always free",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class ParityReport:
     max_box_px: float
     max_score_difference: float
     label_agreement: float | None
+    least_mask_iou: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -68,8 +79,9 @@ def check_parity(
     """Compare two predictors on images, in batches of `batch`; the greatest differences found.
 
     Compared are the raw outputs on identical network input, then the final detections (same count, equal classes, boxes
-    and scores within tolerance, paired one to one) or label maps. Raises ParityError at the first image that exceeds
-    the tolerance and where no image has a detection to compare, DataError when there is no image.
+    and scores within tolerance, paired one to one, and the masks of pairs) or label maps. Raises ParityError at the
+    first image that exceeds the tolerance and where no image has a detection to compare, DataError when there is no
+    image.
     """
     if not images:
         raise DataError(
@@ -91,7 +103,7 @@ def check_parity(
         for offset, (expected, got) in enumerate(zip(*answers, strict=True)):
             tally.final(expected, got, start + offset)
     tally.check_borderline()
-    if reference.task == "detect" and not tally.detections:
+    if reference.task != "semantic" and not tally.detections:
         raise ParityError(
             f"detections must be compared, got none from the model on {len(images)} images at a least score of "
             f"{tally.point.conf:g}",
@@ -122,6 +134,7 @@ class _Tally:
         self.detections = self.borderline = 0
         self.max_box_px = self.max_score = 0.0
         self.agreement: float | None = None
+        self.mask_iou: float | None = None
 
     def raw(self, expected: Outputs, got: Outputs, first_image: int) -> None:
         for name, reference in expected.items():
@@ -136,6 +149,8 @@ class _Tally:
             self.max_abs[name] = max(self.max_abs.get(name, 0.0), worst)
             self.max_rel[name] = max(self.max_rel.get(name, 0.0), worst / scale if scale else 0.0)
             limit = self.limits.box_px if name == "boxes_xyxy" else self.limits.score
+            if name in ("coefficients", "prototypes"):
+                limit = self.limits.relative * scale
             if not worst <= limit:
                 self._fail(f"output '{name}' must be within {limit:g}, got a difference of {worst:.4g}", first_image)
 
@@ -160,6 +175,9 @@ class _Tally:
         if len(rows):
             self.max_box_px = max(self.max_box_px, float(distance[rows, columns].max()))
             self.max_score = max(self.max_score, float(score_gap[rows, columns].max()))
+        if expected.mask is not None and got.mask is not None:
+            for row, column in zip(rows, columns, strict=True):
+                self._masks(expected.mask[int(row)], got.mask[int(column)], image)
         for own, other, paired in ((sides[0], sides[1], rows), (sides[1], sides[0], columns)):
             alone = np.setdiff1d(np.arange(len(own.scores)), paired)
             excused = self._decided_by_rounding(own, other, alone)
@@ -173,6 +191,15 @@ class _Tally:
                     f"{own.classes[worst]} with score {own.scores[worst]:.3f}",
                     image,
                 )
+
+    def _masks(self, expected: npt.NDArray[np.bool_], got: npt.NDArray[np.bool_], image: int) -> None:
+        """Masks of a pair: at their edges a pixel may lie on one side or the other by rounding."""
+        different, together = int((expected != got).sum()), int((expected | got).sum())
+        if different > max(_MASK_FREE, self.limits.mask_share * together):
+            limit = f"{self.limits.mask_share:.1%} of its {together} pixels"
+            self._fail(f"a mask may differ in {limit}, got {different}", image)
+        overlap = 1.0 - different / together if together else 1.0
+        self.mask_iou = overlap if self.mask_iou is None else min(self.mask_iou, overlap)
 
     def _decided_by_rounding(self, own: "_Side", other: "_Side", alone: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which detections without a partner owe it to a threshold that the measured difference of scores can cross.
@@ -215,4 +242,5 @@ class _Tally:
             max_box_px=self.max_box_px,
             max_score_difference=self.max_score,
             label_agreement=self.agreement,
+            least_mask_iou=self.mask_iou,
         )

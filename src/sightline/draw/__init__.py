@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         draw_judged,
         error_parts,
         judge,
+        tint_found,
         tint_judged,
     )
     from sightline.draw.lettering import CAPTION_PX, GROUND, Tag, draw_caption, lay_out, text_width, write_tags
@@ -48,6 +49,7 @@ __all__ = [
     "show_tones",
     "text_width",
     "tint",
+    "tint_found",
     "tint_judged",
     "view_whole",
     "write_tags",

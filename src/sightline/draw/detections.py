@@ -1,4 +1,4 @@
-"""Drawing predictions: boxes, labels and traces by supervision's annotators, label maps as a tinted overlay."""
+"""Drawing predictions: masks, boxes, labels and traces by supervision's annotators, label maps as a tinted overlay."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,6 +42,10 @@ class Drawer:
             by: sv.BoxAnnotator(PALETTE, thickness=max(1, round(2 * scale + 0.3)), color_lookup=lookup)
             for by, lookup in (("class", sv.ColorLookup.CLASS), ("track", sv.ColorLookup.TRACK))
         }
+        self._masks = {
+            by: sv.MaskAnnotator(PALETTE, opacity=_TINT, color_lookup=lookup)
+            for by, lookup in (("class", sv.ColorLookup.CLASS), ("track", sv.ColorLookup.TRACK))
+        }
         self._trace = sv.TraceAnnotator(
             PALETTE,
             position=sv.Position.BOTTOM_CENTER,
@@ -68,10 +72,13 @@ class Drawer:
         # The annotators think in BGR; a swapped copy is cheaper than swapped palettes are to explain.
         canvas: npt.NDArray[np.uint8] = np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), np.uint8)
         tracked = detections.tracker_id is not None and len(detections) > 0
+        coloured_by = "track" if tracked else "class"
+        if detections.mask is not None:
+            canvas = self._masks[coloured_by].annotate(canvas, detections)
         if tracked:
             confirmed = np.flatnonzero(np.asarray(detections.tracker_id) >= 0)
             canvas = self._trace.annotate(canvas, detections.select(confirmed))
-        canvas = self._boxes["track" if tracked else "class"].annotate(canvas, detections)
+        canvas = self._boxes[coloured_by].annotate(canvas, detections)
         drawn = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB), np.uint8)
         boxes = np.asarray(detections.xyxy, np.float64)
         ids = detections.tracker_id if tracked else detections.class_id

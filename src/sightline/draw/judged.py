@@ -15,8 +15,10 @@ from sightline.draw.lettering import Tag, write_tags
 from sightline.draw.shapes import Colour, outline_box, tint
 from sightline.draw.view import Picture, View
 from sightline.evaluate import DetectionImage
+from sightline.ops import rle
 
-__all__ = ["DETECTION_KEY", "JUDGED", "PIXEL_KEY", "JudgedBox", "draw_judged", "error_parts", "judge", "tint_judged"]
+__all__ = ["DETECTION_KEY", "JUDGED", "PIXEL_KEY", "JudgedBox"]
+__all__ += ["draw_judged", "error_parts", "judge", "tint_found", "tint_judged"]
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
@@ -40,6 +42,7 @@ PIXEL_KEY = (
 )
 _DIM = 0.85  # so that what is drawn stands out
 _TINT = 0.75
+_MASK_TINT = 0.4  # under a frame of the same colour
 
 
 class JudgedBox(NamedTuple):
@@ -61,6 +64,13 @@ def judge(image: DetectionImage, class_names: Sequence[str]) -> tuple[list[Judge
         for box, c, score, right in zip(image.boxes_xyxy, image.class_ids, image.scores, image.right, strict=True)
     ]
     return truth, found
+
+
+def tint_found(pixels: Picture, image: DetectionImage, found: Sequence[JudgedBox]) -> None:
+    """Tint the masks of an image's detections, where they were matched by masks, in the RGB image itself."""
+    size_hw = (pixels.shape[0], pixels.shape[1])
+    for counts, box in zip(image.masks_rle or (), found, strict=image.masks_rle is not None):
+        tint(pixels, rle.decode(counts, size_hw).astype(np.float32), JUDGED[box.kind], _MASK_TINT)
 
 
 def draw_judged(pixels: Picture, view: View, boxes: Sequence[JudgedBox]) -> Picture:

@@ -129,7 +129,10 @@ def _truth_masks(truth: pl.DataFrame, sizes_hw: list[tuple[int, int]]) -> list[b
             height, width = sizes_hw[image]
             masks.append(rle.runs_to_counts([height * width], sizes_hw[image]))
         else:
-            raise DataError(f"iou_type segm needs a mask for every object, got none for object {object_id}")
+            raise DataError(
+                f"iou_type segm needs a mask for every object, got none for object {object_id}",
+                do="measure boxes alone (--iou-type bbox), or give these objects outlines",
+            )
     return masks
 
 

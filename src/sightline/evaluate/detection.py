@@ -71,7 +71,8 @@ class DetectionResult(Result):
     """COCO's 12 numbers, numbers by class, curves, and one operating point with its confusion matrix.
 
     `metrics`: AP (mean over IoU 0.50:0.95), AP50, AP75, APs, APm, APl (small, medium, large objects), AR1, AR10, AR100
-    (recall at so many detections per image), ARs, ARm, ARl, each in 0..1 and 1 at best, NaN without such objects.
+    (recall at so many detections per image), ARs, ARm, ARl, each in 0..1 and 1 at best, NaN without such objects;
+    `evaluate_instances` adds box_AP and so on to those of masks.
     `per_class` has a row for each class: objects, crowd, detections, AP, AP50, AP75, AR, and tp, fp, fn, precision,
     recall, f1 at the operating point. `confusion` (C + 1, C + 1) has ground truth in rows, detections in columns,
     background last. `warnings` are reasons to doubt the numbers: predictions that seem to be something else than they

@@ -13,6 +13,7 @@ from sightline.core.errors import ConfigError
 from sightline.core.frames import SemanticMap
 from sightline.core.predictions import PREDICTIONS_SCHEMA, Predictions, predictions_from_rows
 from sightline.core.process import Progress
+from sightline.infer.object_masks import mask_codes
 from sightline.infer.predictor import LEFT_OUT, Image, Predictor, meta_of
 from sightline.media import read_image
 from sightline.ops.postprocess import semantic_rows
@@ -22,7 +23,7 @@ __all__ = ["check_classes", "predict_dataset", "result_rows", "track_dataset", "
 
 
 def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -> pl.DataFrame:
-    """Rows of `PREDICTIONS_SCHEMA`: one per detection, or one (an RLE) per class of a label map.
+    """Rows of `PREDICTIONS_SCHEMA`: one per detection, with the RLE of its mask, or one (an RLE) per class of a map.
 
     Missing scores become 1, missing class ids 0; `track_id` is null without a tracker.
     """
@@ -37,7 +38,7 @@ def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -
     tracks = track_ids(prediction)
     columns: dict[str, Any] = {"image_id": [image_id] * count, "class_id": classes}
     columns |= dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True))
-    columns |= {"score": scores, "track_id": tracks}
+    columns |= {"score": scores, "track_id": tracks, "rle": mask_codes(prediction)}
     return pl.DataFrame({c: columns.get(c, [None] * count) for c in PREDICTIONS_SCHEMA}, schema=PREDICTIONS_SCHEMA)
 
 

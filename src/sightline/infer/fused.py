@@ -80,6 +80,7 @@ class FusedPredictor:
             iou_threshold=self.iou_threshold,
         )
         left_out = sum(part.metadata.get(LEFT_OUT, 0) for part in found)
-        most = self.max_det
-        kept = KeptDetections(fused.boxes_xyxy[:most], fused.scores[:most], fused.class_ids[:most], left_out)
+        most, scores = self.max_det, fused.scores[: self.max_det]
+        of_several = np.full(len(scores), -1)
+        kept = KeptDetections(fused.boxes_xyxy[:most], scores, fused.class_ids[:most], of_several, left_out)
         return to_detections(kept, self.class_names)

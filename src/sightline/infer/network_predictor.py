@@ -13,12 +13,18 @@ from sightline.core.errors import ConfigError, ModelError
 from sightline.core.frames import SemanticMap
 from sightline.core.metadata import ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Geometry, Preprocess
+from sightline.infer.object_masks import as_detection_masks
 from sightline.infer.predictor import LEFT_OUT, Batch, Given, Image, Outputs, Prediction, given_images
+from sightline.ops.instance_masks import instance_masks
 from sightline.ops.postprocess import KeptDetections, evaluation_point, label_map, select_detections
 
 __all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "to_detections"]
 
-OUTPUT_NAMES: dict[str, tuple[str, ...]] = {"detect": ("boxes_xyxy", "scores"), "semantic": ("probabilities",)}
+OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
+    "detect": ("boxes_xyxy", "scores"),
+    "instance": ("boxes_xyxy", "scores", "coefficients", "prototypes"),
+    "semantic": ("probabilities",),
+}
 """What a network returns for each task, in order; the same names in ONNX files."""
 
 
@@ -170,16 +176,22 @@ class NetworkPredictor:
         return outputs
 
     def finish(self, outputs: Outputs, geometries: Sequence[Geometry]) -> list[Prediction]:
-        """Detections above the thresholds, or the label map at image resolution."""
+        """Detections above the thresholds, with their masks, or the label map, at image resolution."""
         if self.task == "semantic":
             maps = outputs["probabilities"]
             conf = self.foreground_conf
             return [SemanticMap(label_map(maps[i], g, conf), self.class_names) for i, g in enumerate(geometries)]
-        boxes, scores = outputs["boxes_xyxy"], outputs["scores"]
-        return [
-            to_detections(select_detections(boxes[i], scores[i], self.thresholds, g), self.class_names)
-            for i, g in enumerate(geometries)
-        ]
+        return [self._detections({n: array[i] for n, array in outputs.items()}, g) for i, g in enumerate(geometries)]
+
+    def _detections(self, outputs: Outputs, geometry: Geometry) -> sv.Detections:
+        """Those of one image."""
+        kept = select_detections(outputs["boxes_xyxy"], outputs["scores"], self.thresholds, geometry)
+        found = to_detections(kept, self.class_names)
+        if self.task == "instance":
+            chosen = outputs["coefficients"][kept.anchors]
+            crops = instance_masks(chosen, outputs["prototypes"], kept.boxes_xyxy, geometry)
+            found.mask = as_detection_masks(crops, geometry.source_hw)
+        return found
 
     def _check_shapes(self, outputs: Outputs, batch: int) -> None:
         classes = len(self.class_names)
@@ -189,6 +201,9 @@ class NetworkPredictor:
         else:
             anchors = shapes["boxes_xyxy"][1] if len(shapes["boxes_xyxy"]) == 3 else -1
             sound = shapes["boxes_xyxy"] == (batch, anchors, 4) and shapes["scores"] == (batch, anchors, classes)
+        if self.task == "instance":
+            sound = sound and len(shapes["prototypes"]) == 4 and shapes["prototypes"][0] == batch
+            sound = sound and shapes["coefficients"] == (batch, anchors, shapes["prototypes"][1])
         if not sound:
             raise ModelError(
                 f"outputs must be for {batch} images and {classes} classes, got {shapes}", where=self.where

@@ -47,7 +47,7 @@ class TiledPredictor:
     """
 
     def __init__(self, inner: NetworkPredictor, tiling: Tiling, *, batch: int = 8) -> None:
-        if inner.task != "detect":
+        if inner.task == "semantic":
             raise ConfigError(f"tiles must be given to a model of boxes, got the task {inner.task}", where=inner.where)
         self.inner, self.tiling, self.batch = inner, tiling, batch
         self.tile_hw = tiling.tile_hw or _chosen_tile(inner)
@@ -103,6 +103,8 @@ class TiledPredictor:
         numbers, cut = [], []
         for number, (found, tile) in enumerate(zip(parts, tiles, strict=True)):
             found.xyxy = found.xyxy + np.array([tile[0], tile[1], tile[0], tile[1]], np.float64)
+            if isinstance(found.mask, sv.CompactMask):
+                found.mask = found.mask.with_offset(int(tile[0]), int(tile[1]), size_hw)
             numbers += [number] * len(found)
             cut.append(touches_inner_edge(np.asarray(found.xyxy, np.float64), tile, size_hw))
         left_out = sum(found.metadata.pop(LEFT_OUT, 0) for found in parts)

@@ -7,7 +7,7 @@ from sightline.core.lazy import door
 if TYPE_CHECKING:
     from sightline.models.blocks import fuse
     from sightline.models.complexity import count_parameters, describe_model
-    from sightline.models.contract import IGNORE_INDEX, Decoded, Model, Targets, own_point
+    from sightline.models.contract import IGNORE_INDEX, MASK_STRIDE, Decoded, Model, Targets, own_point
     from sightline.models.costs import STATED_CLASSES, ModelComplexity, stated_costs
     from sightline.models.pretrained import cache_folder
     from sightline.models.registry import MODELS, build_shapes, create, list_models
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IGNORE_INDEX",
+    "MASK_STRIDE",
     "MODELS",
     "STATED_CLASSES",
     "Decoded",

@@ -14,6 +14,7 @@ from sightline.core.preprocess import Preprocess
 
 __all__ = [
     "IGNORE_INDEX",
+    "MASK_STRIDE",
     "Decoded",
     "Model",
     "Targets",
@@ -28,14 +29,22 @@ Targets = Mapping[str, Tensor]
 """Ground truth of one batch, in network pixels.
 
 detect: `boxes` (N, 4) xyxy float, `labels` (N,) int64, `batch_index` (N,) int64 (the image of each box).
+instance: as detect, and of each object the part of the mask that lies in its box, on a grid of square cells
+`MASK_STRIDE` pixels wide: `cells` (N, 4) int64 xyxy, the cells its box touches (none where the mask is not known), and
+`masks` (P,) uint8, their values, object after object, row by row: which share of a cell the object covers, 255 for all
+of it. So objects may overlap, and the memory is that of their boxes, not of objects times pixels.
 semantic: `mask` (B, H, W) int64 class ids, `IGNORE_INDEX` where pixels do not count.
 """
+
+MASK_STRIDE = 4
+"""Network pixels on a side of a cell of the masks of objects, in targets and in prototypes."""
 
 Total = Callable[[Tensor], Tensor]
 """Adds a tensor up over the shares of a batch that several processes hold. The gradient is that of the own share."""
 
 _TARGET_SHAPES: dict[str, dict[str, int]] = {
     "detect": {"boxes": 2, "labels": 1, "batch_index": 1},
+    "instance": {"boxes": 2, "labels": 1, "batch_index": 1, "cells": 2, "masks": 1},
     "semantic": {"mask": 3},
 }
 
@@ -80,6 +89,8 @@ class Model(Protocol):
         """Plain float32 tensors.
 
         detect: (boxes_xyxy (B, A, 4) in network pixels, scores (B, A, C) in 0..1), before any suppression.
+        instance: these, coefficients (B, A, M) and prototypes (B, M, H / 4, W / 4): the mask of a candidate is the
+        sigmoid of its coefficients times the prototypes, within its box.
         semantic: probabilities (B, C, H, W) that sum to 1 over C.
         """
         ...
@@ -162,7 +173,9 @@ def check_targets(task: Task, targets: Targets, class_count: int) -> None:
     for key, rank in shapes.items():
         if targets[key].ndim != rank:
             raise DataError(f"target '{key}' must have {rank} dimensions, got shape {tuple(targets[key].shape)}")
-    ids = targets["labels" if task == "detect" else "mask"]
+    if task == "instance":
+        _check_cells(targets["cells"], targets["masks"], len(targets["labels"]))
+    ids = targets["mask" if task == "semantic" else "labels"]
     if ids.numel() == 0:
         return
     low, high = (int(value) for value in torch.aminmax(ids))
@@ -170,3 +183,12 @@ def check_targets(task: Task, targets: Targets, class_count: int) -> None:
         high = int(torch.where(ids == IGNORE_INDEX, -1, ids).max())
     if low < 0 or high >= class_count:
         raise DataError(f"class ids must be 0..{class_count - 1}, got {low}..{high}", do="check the class map")
+
+
+def _check_cells(cells: Tensor, masks: Tensor, count: int) -> None:
+    if tuple(cells.shape) != (count, 4):
+        raise DataError(f"target 'cells' must be ({count}, 4), one for each label, got {tuple(cells.shape)}")
+    sizes = (cells[:, 2:] - cells[:, :2]).clamp(min=0)
+    total = int(sizes.prod(1).sum())
+    if len(masks) != total:
+        raise DataError(f"target 'masks' must have the {total} values that 'cells' call for, got {len(masks)}")

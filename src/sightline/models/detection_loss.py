@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from sightline.models.contract import Targets, Total, own_share
 
-__all__ = ["Assignment", "AssignmentRule", "DetectionGains", "DetectionRaw", "assign_targets", "ciou", "detection_loss"]
+__all__ = ["Assignment", "AssignmentRule", "DetectionGains", "DetectionRaw", "assign_targets", "ciou"]
+__all__ += ["assigned_loss", "detection_loss"]
 
 
 class DetectionRaw(NamedTuple):
@@ -175,6 +176,18 @@ def detection_loss(
     Computed in float32 whatever the network ran in. Without objects `box` and `dfl` are 0 and `cls` pushes all
     scores down. `total` adds up over the shares of a batch, see `Model.loss`.
     """
+    return assigned_loss(raw, targets, bins, rule, gains, total)[0]
+
+
+def assigned_loss(
+    raw: DetectionRaw,
+    targets: Targets,
+    bins: Tensor,
+    rule: AssignmentRule,
+    gains: DetectionGains,
+    total: Total = own_share,
+) -> tuple[dict[str, Tensor], Assignment]:
+    """As `detection_loss`, with the anchors that learn objects: what further terms of them are about."""
     with torch.autocast(raw.logits.device.type, enabled=False):
         distances, logits = raw.distances.float(), raw.logits.float()
         targets = {key: value.to(logits.device) for key, value in targets.items()}
@@ -184,7 +197,7 @@ def detection_loss(
 
 def _terms(
     raw: DetectionRaw, targets: Targets, bins: Tensor, rule: AssignmentRule, gains: DetectionGains, total: Total
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], Assignment]:
     with torch.no_grad():
         boxes = boxes_from_distances(expected_distances(raw.distances, bins), raw.centres_xy, raw.strides)
         found = assign_targets(raw.logits, boxes, raw.centres_xy, targets, rule)
@@ -201,4 +214,4 @@ def _terms(
     cls = functional.softplus(raw.logits).sum() - (hit * found.weight).sum()
     weight, box, cls, dfl = total(torch.stack((found.weight.sum(), box, cls, dfl))).unbind()
     weight = weight.clamp(min=1)
-    return {"box": box / weight * gains.box, "cls": cls / weight * gains.cls, "dfl": dfl / weight * gains.dfl}
+    return {"box": box / weight * gains.box, "cls": cls / weight * gains.cls, "dfl": dfl / weight * gains.dfl}, found

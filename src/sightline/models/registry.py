@@ -18,8 +18,9 @@ from sightline.models.unet import UNet
 from sightline.models.weights_file import load_tensors, read_weights
 from sightline.models.yolo import litefodnet, vdxnet, yolo5, yolo8, yolo11, yolo12
 from sightline.models.yolo.anchor_head import AnchorHead
-from sightline.models.yolo.detector import FULL_HEAD, MakeHead, YoloDetector
+from sightline.models.yolo.detector import FULL_HEAD, FULL_MASK_HEAD, MakeHead, YoloDetector
 from sightline.models.yolo.head import DetectHead
+from sightline.models.yolo.mask_head import MaskHead
 from sightline.models.yolo.plan import Plan, Scale
 
 __all__ = ["MODELS", "Builder", "build", "build_shapes", "create", "list_models"]
@@ -49,9 +50,9 @@ def build_yolo(
 
 
 def _sizes(
-    family: str, plan: Plan, scales: Mapping[str, Scale], make_head: MakeHead = DetectHead
+    family: str, plan: Plan, scales: Mapping[str, Scale], make_head: MakeHead = DetectHead, suffix: str = ""
 ) -> dict[str, Builder]:
-    names = {f"{family}{size}": scale for size, scale in scales.items()}
+    names = {f"{family}{size}{suffix}": scale for size, scale in scales.items()}
     return {name: partial(build_yolo, plan, scale, make_head, name) for name, scale in names.items()}
 
 
@@ -62,7 +63,9 @@ MODELS: dict[str, Builder] = open_registry(
         "unet-small": partial(build_unet, "unet-small", base_width=16),
         **_sizes("yolo5", yolo5.plan, yolo5.SCALES, AnchorHead),
         **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_HEAD),
+        **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_MASK_HEAD, "-seg"),
         **_sizes("yolo11", yolo11.plan, yolo11.SCALES),
+        **_sizes("yolo11", yolo11.plan, yolo11.SCALES, MaskHead, "-seg"),
         **_sizes("yolo12", yolo12.plan, yolo12.SCALES),
         **_sizes("vdxnet", vdxnet.plan, {"": vdxnet.SCALE}),
         **_sizes("litefodnet", litefodnet.plan, {"": litefodnet.SCALE}, FULL_HEAD),

@@ -1,5 +1,6 @@
 """From dense outputs to predictions: the one definition that training, evaluation, export and video share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,7 @@ class KeptDetections:
     boxes_xyxy: NDArray[np.float64]  # (K, 4)
     scores: NDArray[np.float64]  # (K,)
     class_ids: NDArray[np.int64]  # (K,)
+    anchors: NDArray[np.int64]  # (K,) which of the dense boxes each was, -1 for one made of several
     left_out: int = 0  # candidates beyond `CANDIDATE_LIMIT`, which never met suppression
 
 
@@ -71,7 +73,9 @@ def select_detections(
     if thresholds.conf_by_size is not None:
         sizes = np.searchsorted((SMALL_AREA, MEDIUM_AREA), box_area(inside), side="right")
         stays &= kept_scores >= np.asarray(thresholds.conf_by_size)[sizes]
-    return KeptDetections(inside[stays], kept_scores[stays], class_ids[kept[stays]].astype(np.int64), left_out)
+    kept = kept[stays]
+    classes = class_ids[kept].astype(np.int64)
+    return KeptDetections(inside[stays], kept_scores[stays], classes, anchors[kept], left_out)
 
 
 def label_map(
@@ -89,10 +93,10 @@ def label_map(
     return winners
 
 
-def detection_rows(image_id: int, kept: KeptDetections) -> pl.DataFrame:
-    """The detections of one image as rows of a predictions table."""
+def detection_rows(image_id: int, kept: KeptDetections, masks: Sequence[bytes] | None = None) -> pl.DataFrame:
+    """The detections of one image as rows of a predictions table, with the run-length code of each one's mask."""
     columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), kept.boxes_xyxy.T, strict=True))
-    columns |= {"score": kept.scores, "class_id": kept.class_ids}
+    columns |= {"score": kept.scores, "class_id": kept.class_ids} | ({} if masks is None else {"rle": masks})
     return _rows(image_id, columns, len(kept.scores))
 
 

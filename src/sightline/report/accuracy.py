@@ -13,6 +13,7 @@ from sightline.report.records import RunRecord
 __all__ = ["accuracy_section", "accuracy_tiles"]
 
 FILE = "evaluation.json"
+_OF_BOXES = "box_"  # what begins so stands beside numbers of masks
 _MAX_MATRIX = 13
 _MAX_CONFUSIONS = 15
 _COUNTS = frozenset(
@@ -67,7 +68,7 @@ def accuracy_tiles(record: RunRecord, room: int) -> list[Tile]:
 
 def _tile(source: Source, key: str, place: str) -> Tile:
     return Tile(
-        TITLES.get(key, key),
+        _title(source.values, key),
         source.number(place, key),
         MEANINGS.get(key, ""),
         _interval(source, key),
@@ -102,7 +103,9 @@ def _metric_table(source: Source) -> Table:
     rows: list[Sequence[Cell]] = []
     for key in source.values["metrics"]:
         ends = [source.optional("intervals", key, i) or Number(None, f"{FILE} intervals") for i in (0, 1)]
-        rows.append([TITLES.get(key, key), source.number("metrics", key), *(ends if intervals else []), _meaning(key)])
+        rows.append(
+            [_title(source.values, key), source.number("metrics", key), *(ends if intervals else []), _meaning(key)]
+        )
     caption = "from, to: " + str(source.values["conventions"].get("intervals", "")) if intervals else ""
     return Table(head, rows, caption)
 
@@ -116,10 +119,20 @@ def _all_splits(evaluations: Mapping[str, dict[str, Any]]) -> Table:
         numbers = [source.optional("metrics", key) or "–" for key in wanted]
         images = source.optional("conventions", "images", style="count") or "–"
         rows.append([str(values.get("conventions", {}).get("split", "–")), images, *numbers])
-    return Table(["split", "images", *(TITLES.get(key, key) for key in wanted)], rows, "Splits")
+    first = next(iter(evaluations.values()))
+    return Table(["split", "images", *(_title(first, key) for key in wanted)], rows, "Splits")
+
+
+def _title(evaluation: Mapping[str, Any], key: str) -> str:
+    """The metric's name on the page, which says of instances whether masks or boxes are meant."""
+    title = TITLES.get(key.removeprefix(_OF_BOXES), key)
+    if key.startswith(_OF_BOXES):
+        return f"Box {title}"
+    return f"Mask {title}" if evaluation.get("iou_type") == "segm" and key[:2] in ("AP", "AR") else title
 
 
 def _meaning(key: str) -> str:
+    key = key.removeprefix(_OF_BOXES)
     if key in MEANINGS:
         return MEANINGS[key]
     limit = key.removeprefix("AR")

@@ -132,8 +132,8 @@ TITLES = {
 
 MEANINGS = {
     "AP": "Average precision over all classes and IoU thresholds 0.50 to 0.95: found, ranked and framed well?",
-    "AP50": "Average precision where a box counts from IoU 0.5 on: are objects found and ranked well?",
-    "AP75": "Average precision where a box must fit closely, from IoU 0.75 on.",
+    "AP50": "Average precision where a detection counts from IoU 0.5 on: are objects found and ranked well?",
+    "AP75": "Average precision where a detection must fit closely, from IoU 0.75 on.",
     "APs": "AP of objects below 32 × 32 pixels.",
     "APm": "AP of objects between 32 × 32 and 96 × 96 pixels.",
     "APl": "AP of objects above 96 × 96 pixels.",

@@ -13,7 +13,6 @@ from sightline.core.predictions import Predictions
 from sightline.data import read_class_mask
 from sightline.draw import (
     DETECTION_KEY,
-    JUDGED,
     PIXEL_KEY,
     View,
     class_colours,
@@ -22,7 +21,7 @@ from sightline.draw import (
     error_parts,
     judge,
     show_tones,
-    tint,
+    tint_found,
     tint_judged,
     view_whole,
 )
@@ -37,7 +36,6 @@ __all__ = ["pictures_section"]
 
 PER_SIDE = 6
 LEAST_SIDE, MOST_SIDE = 480, 560
-_MASK_TINT = 0.4
 _TITLE = "Worst and best pictures"
 _ANCHOR = "pictures"
 
@@ -104,10 +102,7 @@ def _detection_picture(image: DetectionImage, dataset: Dataset) -> Picture:
     pixels = show_tones(read_image(dataset.image_path(image.path)))
     view = _view(pixels)
     truth, found = judge(image, dataset.class_names)
-    if image.masks_rle:
-        size_hw = dataset.images.filter(pl.col("image_id") == image.image_id).select("height", "width").row(0)
-        for counts, box in zip(image.masks_rle, found, strict=True):
-            tint(pixels, rle.decode(counts, size_hw).astype(np.float32), JUDGED[box.kind], _MASK_TINT)
+    tint_found(pixels, image, found)
     tp, fp, fn = image.counts
     place = f"predictions.parquet, image {image.path}:"
     facts: list[tuple[str, Cell]] = [

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from sightline.core.errors import ModelError
 from sightline.core.preprocess import Preprocess
-from sightline.models import Decoded, Model, Targets
+from sightline.models import MASK_STRIDE, Decoded, Model, Targets
 
 __all__ = ["check_model"]
 
-_TASKS = ("detect", "semantic")
+_TASKS = ("detect", "instance", "semantic")
 _TOLERANCE = 1e-3
 
 
@@ -68,6 +68,9 @@ def _check_decoded(model: Model, images: Tensor) -> None:
         _require(bool(torch.isfinite(tensor).all()), model.name, "decode must give finite values")
     if model.task == "detect":
         _check_detections(model, outputs, len(images))
+    elif model.task == "instance":
+        _check_detections(model, outputs[:2], len(images))
+        _check_prototypes(model, outputs, images)
     else:
         _check_probabilities(model, outputs, images)
     for tensor, single in zip(outputs, alone, strict=True):
@@ -83,6 +86,15 @@ def _check_detections(model: Model, outputs: list[Tensor], batch: int) -> None:
     boxes, scores = outputs
     _require(bool((boxes[..., 2:] >= boxes[..., :2]).all()), model.name, "decoded boxes must have x2 >= x1, y2 >= y1")
     _require(float(scores.min()) >= 0 and float(scores.max()) <= 1, model.name, "decoded scores must lie in 0..1")
+
+
+def _check_prototypes(model: Model, outputs: list[Tensor], images: Tensor) -> None:
+    shapes = [tuple(t.shape) for t in outputs[2:]]
+    batch, anchors, (height, width) = len(images), outputs[0].shape[1], images.shape[2:]
+    count = shapes[0][-1] if shapes else None
+    expected = [(batch, anchors, count), (batch, count, height // MASK_STRIDE, width // MASK_STRIDE)]
+    what = "decode must give coefficients (B, A, M) and prototypes (B, M, H / 4, W / 4) beside boxes and scores"
+    _require(shapes == expected, model.name, f"{what}, got {shapes}")
 
 
 def _check_probabilities(model: Model, outputs: list[Tensor], images: Tensor) -> None:
@@ -104,11 +116,17 @@ def sample_targets(model: Model, images: Tensor, *, empty: bool) -> Targets:
     count = 0 if empty else 4 * batch
     corner = torch.rand(count, 2) * 0.5
     boxes = torch.cat((corner, corner + 0.2 + torch.rand(count, 2) * 0.3), 1) * torch.tensor([width, height] * 2)
-    return {
+    targets = {
         "boxes": boxes,
         "labels": torch.randint(0, classes, (count,)),
         "batch_index": torch.arange(count) % batch,
     }
+    if model.task == "instance":
+        cells = boxes / MASK_STRIDE
+        targets["cells"] = torch.cat((cells[:, :2].floor(), cells[:, 2:].ceil()), 1).long()
+        areas = (targets["cells"][:, 2:] - targets["cells"][:, :2]).prod(1)
+        targets["masks"] = torch.randint(0, 256, (int(areas.sum()),), dtype=torch.uint8)
+    return targets
 
 
 def _check_losses(model: Model, images: Tensor) -> None:

@@ -17,8 +17,8 @@ def check_predictor(predictor: Predictor, images: Sequence[Image] | None = None)
     """Raise SightlineError naming the first rule of `Predictor` broken on the images (random ones by default)."""
     if not isinstance(predictor, Predictor):
         _fail("have task, class_names, preprocess and be callable", type(predictor).__name__)
-    if predictor.task not in ("detect", "semantic"):
-        _fail("have the task detect or semantic", repr(predictor.task))
+    if predictor.task not in ("detect", "instance", "semantic"):
+        _fail("have the task detect, instance or semantic", repr(predictor.task))
     if not isinstance(predictor.class_names, tuple) or not all(isinstance(n, str) for n in predictor.class_names):
         _fail("have class_names as a tuple of names", repr(predictor.class_names))
     given = list(images) if images is not None else _random_images()
@@ -59,6 +59,9 @@ def _check_answer(predictor: Predictor, answer: Prediction, size_hw: tuple[int, 
     expected = [predictor.class_names[int(c)] for c in class_ids]
     if [str(n) for n in answer.data.get("class_name", [])] != expected:
         _fail('name each class in data["class_name"]', str(answer.data.get("class_name")))
+    shape = (len(answer), *size_hw) if predictor.task == "instance" else None
+    if shape != (None if answer.mask is None else tuple(answer.mask.shape)):
+        _fail(f"give masks {shape}", str(None if answer.mask is None else answer.mask.shape))
     height, width = size_hw
     boxes = answer.xyxy
     if len(boxes) and (boxes.min() < 0 or boxes[:, 2].max() > width or boxes[:, 3].max() > height):

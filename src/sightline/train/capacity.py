@@ -24,7 +24,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import SightlineError
 from sightline.core.plugins import given_files
 from sightline.core.preprocess import Preprocess
-from sightline.models import Model, cache_folder, create
+from sightline.models import MASK_STRIDE, Model, cache_folder, create
 from sightline.train.config import TrainConfig
 from sightline.train.data.images import Batch, NetworkImages
 from sightline.train.data.store import ImageStore, Keeping, fits_in_memory, needed_bytes
@@ -273,4 +273,8 @@ def _generated(model: Model, count: int, objects: int) -> Batch:
             "labels": torch.zeros(total, dtype=torch.int64),
             "batch_index": torch.arange(count).repeat_interleave(objects),
         }
+    if model.task == "instance":
+        targets["cells"] = (targets["boxes"] / MASK_STRIDE).long()
+        areas = (targets["cells"][:, 2:] - targets["cells"][:, :2]).prod(1)
+        targets["masks"] = torch.zeros(int(areas.sum()), dtype=torch.uint8)
     return Batch(images.to(torch.uint8), targets, [0] * count)

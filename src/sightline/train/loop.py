@@ -259,8 +259,11 @@ def check_loss_factors(model: Model, factors: Mapping[str, float]) -> None:
     if not factors:
         return
     size = tuple(model.preprocess.size_hw)
+    ids = torch.zeros(0, dtype=torch.int64)
+    boxes = {"boxes": torch.zeros(0, 4), "labels": ids, "batch_index": ids}
     targets = {
-        "detect": {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "batch_index": torch.zeros(0).long()},
+        "detect": boxes,
+        "instance": boxes | {"cells": ids.view(0, 4), "masks": ids.to(torch.uint8)},
         "semantic": {"mask": torch.zeros(1, *size, dtype=torch.int64)},
     }
     with torch.no_grad():

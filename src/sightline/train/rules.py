@@ -291,7 +291,7 @@ def _double_activation(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[
 
 def _is_unsettled(rows: Sequence[Row], facts: RunFacts) -> bool:
     """Detectors begin by finding nothing anywhere, and their averaged statistics take longer to follow."""
-    return _is_early(rows, facts, 2 * PATIENT_EPOCHS if facts.task == "detect" else PATIENT_EPOCHS)
+    return _is_early(rows, facts, PATIENT_EPOCHS if facts.task == "semantic" else 2 * PATIENT_EPOCHS)
 
 
 def _grows(rows: Sequence[Row], key: str) -> bool:
@@ -303,7 +303,7 @@ def _nothing_found(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str,
     last = rows[-STREAK:]
     if _is_unsettled(rows, facts) or _grows(rows, "watch/output_max"):
         return None
-    if any(r["watch/found"] > 0 or (facts.task == "detect" and r["watch/metric"] > LEAST_AP) for r in last):
+    if any(r["watch/found"] > 0 or (facts.task != "semantic" and r["watch/metric"] > LEAST_AP) for r in last):
         return None
     what = "pixel is predicted to be foreground" if facts.task == "semantic" else "score above 0.25 is predicted"
     message = f"everything is background: no {what} in any validation image, {STREAK} epochs in a row"

@@ -39,7 +39,7 @@ from sightline.train.capacity import (
 )
 from sightline.train.config import TrainConfig
 from sightline.train.data.images import NetworkImages, SeededBatches, build_loader, varied_sizes
-from sightline.train.data.splits import TrainingData, prepare_data
+from sightline.train.data.splits import TrainingData, prepare_data, require_outlines
 from sightline.train.data.store import Keeping, needed_bytes
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.facts import cache_notes, describe_labels, earlier_record, run_facts
@@ -200,6 +200,9 @@ def prepare_session(
     model = _build_model(config, data.train)
     check_loss_factors(model, config.loss)
     check_policy(config.augment, data.train)
+    if model.task == "instance":
+        require_outlines(data.train, model.name)
+        require_outlines(data.val, model.name)
     processes.prepare(as_module(model), arithmetic.device)
     as_module(model).to(arithmetic.device)
     watcher.note(f"{config.model.name} in {arithmetic.precision} on {arithmetic.device}: {arithmetic.reason}")
@@ -211,7 +214,7 @@ def prepare_session(
     config, choices = processes.once(lambda: _resolve_batch(config, run, data, model, arithmetic, keeping))
     if config.images_per_step < processes.world:
         raise ConfigError(f"batch must be at least the {processes.world} processes, got {config.images_per_step}")
-    images = NetworkImages(data.train, model.preprocess, config.augment, keeping)
+    images = NetworkImages(data.train, model.preprocess, config.augment, keeping, with_masks=model.task == "instance")
     unlearnt = describe_labels(images, config)
     _note_all(watcher, unlearnt)
     data = replace(data, notes=(*data.notes, *unlearnt))

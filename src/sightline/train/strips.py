@@ -31,6 +31,7 @@ from sightline.draw import (
     lay_out,
     show_tones,
     text_width,
+    tint_found,
     tint_judged,
 )
 from sightline.evaluate import (
@@ -138,17 +139,19 @@ def _spread(rows: Sequence[int], count: int) -> list[int]:
 
 
 def _detection_panels(one: Dataset, found: Predictions, pixels: Picture, conf: float) -> tuple[Panel, Panel]:
-    (image,) = score_detection_images(one, found, conf=conf)
+    has_masks = found.meta.get("task") == "instance"
+    (image,) = score_detection_images(one, found, conf=conf, iou_type="segm" if has_masks else "bbox")
     names = one.class_names if len(one.class_names) > 1 else ("",)
     view = _view(pixels)
     truth, detected = judge(image, names)
     named = [box._replace(kind="truth", label=names[c]) for box, c in zip(truth, image.truth_class_ids, strict=True)]
     missed = [box._replace(label="") for box in truth if box.kind == "missed"]
     tp, fp, fn = image.counts
-    count = len(truth)
+    count, tinted = len(truth), pixels.copy()
+    tint_found(tinted, image, detected)
     return (
         (draw_judged(pixels, view, named), f"{count} object{'s' if count != 1 else ''}"),
-        (draw_judged(pixels, view, [*detected, *missed]), f"{tp} right, {fp} false, {fn} missed"),
+        (draw_judged(tinted, view, [*detected, *missed]), f"{tp} right, {fp} false, {fn} missed"),
     )
 
 

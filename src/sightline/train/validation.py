@@ -10,8 +10,15 @@ from torch import Tensor
 from sightline.core.dataset import Dataset
 from sightline.core.metadata import OperatingPoint
 from sightline.core.predictions import Predictions, predictions_from_rows
-from sightline.evaluate import DetectionResult, SemanticResult, evaluate_detection, evaluate_semantic
+from sightline.evaluate import (
+    DetectionResult,
+    SemanticResult,
+    evaluate_detection,
+    evaluate_instances,
+    evaluate_semantic,
+)
 from sightline.models import Model, own_point
+from sightline.ops.instance_masks import crop_counts, instance_masks
 from sightline.ops.postprocess import detection_rows, evaluation_point, label_map, select_detections, semantic_rows
 from sightline.train.data.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
 from sightline.train.data.store import Keeping
@@ -36,8 +43,8 @@ class Validator:
         workers: int,
         processes: Processes = ALONE,
     ) -> None:
-        self.dataset = dataset
-        self.images = NetworkImages(dataset, model.preprocess, keeping=keeping)
+        self.dataset, self.task = dataset, model.task
+        self.images = NetworkImages(dataset, model.preprocess, keeping=keeping, with_masks=model.task == "instance")
         self.batch, self.processes = batch, processes
         batches = SeededBatches(len(self.images), batch, 0, shuffle=False, share=processes.share)
         self.loader = build_loader(self.images, batches, workers)
@@ -85,19 +92,23 @@ class Validator:
 
         With `resamples` its intervals too, see `evaluate_detection`.
         """
-        if self.dataset.task == "semantic":
+        if self.task == "semantic":
             return self.processes.once(lambda: evaluate_semantic(self.dataset, predictions, resamples=resamples))
+        measure = evaluate_instances if self.task == "instance" else evaluate_detection
         # The operating point is chosen here, on the validation images, and goes with the weights from then on.
-        return self.processes.once(
-            lambda: evaluate_detection(self.dataset, predictions, conf="best", resamples=resamples)
-        )
+        return self.processes.once(lambda: measure(self.dataset, predictions, conf="best", resamples=resamples))
 
     def _rows(self, image_id: int, row: int, decoded: Any, i: int, thresholds: OperatingPoint) -> pl.DataFrame:
         geometry = self.images.geometries[row]
-        if self.dataset.task == "semantic":
+        if self.task == "semantic":
             return semantic_rows(image_id, label_map(_array(decoded[i]), geometry))
-        boxes, scores = decoded
-        return detection_rows(image_id, select_detections(_array(boxes[i]), _array(scores[i]), thresholds, geometry))
+        boxes, scores, *of_masks = (_array(values[i]) for values in decoded)
+        kept = select_detections(boxes, scores, thresholds, geometry)
+        if self.task != "instance":
+            return detection_rows(image_id, kept)
+        coefficients, prototypes = of_masks
+        crops = instance_masks(coefficients[kept.anchors], prototypes, kept.boxes_xyxy, geometry)
+        return detection_rows(image_id, kept, [crop_counts(crop, geometry.source_hw) for crop in crops])
 
 
 def _array(values: Tensor) -> Any:
@@ -131,18 +142,20 @@ class LossObserver:
 
 
 def headline(evaluation: Evaluation) -> dict[str, float]:
-    """The few numbers of a result that are logged each epoch; the first one decides which weights are best."""
+    """The few numbers of a result that are logged each epoch; the first one decides which weights are best.
+
+    Of models with masks that is the masks' AP: boxes come with it, and precision and recall are of masks too.
+    """
     if isinstance(evaluation, SemanticResult):
         scope = "foreground" if "foreground_dice" in evaluation.metrics else "mean"
         first = ("dice", "iou") if scope == "foreground" else ("iou", "dice")
         return {n: evaluation.metrics[f"{scope}_{n}"] for n in (*first, "sensitivity", "specificity", "precision")}
     point = evaluation.operating_point
-    return {
-        "mAP50-95": evaluation["AP"],
-        "mAP50": evaluation["AP50"],
-        "precision": point.precision,
-        "recall": point.recall,
-    }
+    numbers = {"mAP50-95": evaluation["AP"], "mAP50": evaluation["AP50"]}
+    if "box_AP" in evaluation.metrics:
+        of_boxes = {"box_mAP50-95": evaluation["box_AP"], "box_mAP50": evaluation["box_AP50"]}
+        numbers = {f"mask_{name}": value for name, value in numbers.items()} | of_boxes
+    return numbers | {"precision": point.precision, "recall": point.recall}
 
 
 def by_class(evaluation: Evaluation) -> dict[str, float]:

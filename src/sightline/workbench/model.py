@@ -21,6 +21,7 @@ from sightline.evaluate import (
     DetectionResult,
     SemanticResult,
     evaluate_detection,
+    evaluate_instances,
     evaluate_semantic,
     with_added_metrics,
 )
@@ -98,7 +99,7 @@ class Model:
 
     @property
     def task(self) -> Task:
-        """`detect` or `semantic`."""
+        """`detect`, `instance` or `semantic`."""
         return self.predictor.task
 
     @property
@@ -132,7 +133,8 @@ class Model:
             result = evaluate_semantic(dataset, found, resamples=RESAMPLES)
         else:
             found = predict_dataset(predictor.for_evaluation(), dataset, batch=batch)
-            result = evaluate_detection(dataset, found, conf=conf, resamples=RESAMPLES)
+            measure = evaluate_instances if predictor.task == "instance" else evaluate_detection
+            result = measure(dataset, found, conf=conf, resamples=RESAMPLES)
         return with_added_metrics(with_context(result, whole, dataset, predictor), dataset, found)
 
     def predict(self, source: Any) -> list[Seen]:

@@ -100,9 +100,14 @@ class Seen:
 
     @property
     def masks(self) -> npt.NDArray[np.bool_]:
-        """(N, H, W): a mask for each class of a label map; none of boxes."""
+        """(N, H, W): a mask for each class of a label map, or for each object where the model gives masks; else none.
+
+        Of many objects on large pictures that is much memory: `prediction.mask[i]` is the mask of one.
+        """
         if not isinstance(self.prediction, SemanticMap):
-            return np.empty((0, *self.frame.size_hw), dtype=np.bool_)
+            if self.prediction.mask is None:
+                return np.empty((0, *self.frame.size_hw), dtype=np.bool_)
+            return np.asarray(self.prediction.mask, np.bool_)
         return np.asarray(self.prediction.class_ids == self.class_ids[:, None, None])
 
     def plot(self) -> Shown:

@@ -118,8 +118,8 @@ def mot_sink(path: str | Path) -> LineSink:
 def coco_sink(path: str | Path) -> LineSink:
     """COCO results: image_id (frame index), file_name, category_id (class id from 0), bbox (xywh), score, track_id.
 
-    `file_name` says which image it is, since a run numbers the frames of its source as they come. Label maps become one
-    `segmentation` (RLE) per frame and class.
+    `file_name` says which image it is, since a run numbers the frames of its source as they come. Masks become
+    `segmentation` (RLE), label maps one per frame and class.
     """
     return LineSink(path, "coco", _coco_entries, head="[", separator=_SEPARATOR, tail="]\n")
 

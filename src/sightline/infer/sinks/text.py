@@ -13,6 +13,7 @@ import numpy as np
 from sightline.core.errors import ConfigError
 from sightline.core.files import plain
 from sightline.infer.dataset import track_ids
+from sightline.infer.object_masks import mask_codes
 from sightline.infer.sinks.protocol import FrameResult, PendingFile, RunInfo
 from sightline.ops import rle
 
@@ -112,8 +113,9 @@ class LineSink:
 def jsonl_sink(path: str | Path) -> LineSink:
     """One JSON object per frame, empty frames included: frame, time_s, source, and `detections` or `classes`.
 
-    A detection has class_id, class_name, score, box_xyxy and track_id (null when not tracked); a class of a label map
-    has class_id, class_name, area_px, box_xyxy and rle (COCO compressed counts) with size_hw.
+    A detection has class_id, class_name, score, box_xyxy and track_id (null when not tracked), and with a mask area_px,
+    rle (COCO compressed counts) and size_hw; a class of a label map has class_id, class_name, area_px, box_xyxy, rle
+    and size_hw.
     """
     return LineSink(path, "jsonl", _json_line)
 
@@ -121,7 +123,7 @@ def jsonl_sink(path: str | Path) -> LineSink:
 def csv_sink(path: str | Path) -> LineSink:
     """One row per detection, or per class that occurs in a label map (then without score and track).
 
-    Frames without any leave no row.
+    `area_px` is that of the mask where there is one, else of the box. Frames without any leave no row.
     """
     return LineSink(path, "csv", _csv_lines, head=_csv_text([CSV_COLUMNS]))
 
@@ -152,7 +154,7 @@ def _csv_lines(result: FrameResult) -> str:
     rows = []
     for d in detection_records(result):
         x1, y1, x2, y2 = d["box_xyxy"]
-        area = (x2 - x1) * (y2 - y1)
+        area = d.get("area_px", (x2 - x1) * (y2 - y1))
         rows.append((*start, d["track_id"], d["class_id"], d["class_name"], d["score"], x1, y1, x2, y2, area))
     return _csv_text(rows)
 
@@ -165,7 +167,9 @@ def _association_lines(result: FrameResult) -> str:
 
 
 def detection_records(result: FrameResult) -> list[dict[str, Any]]:
-    """The detections of a frame as plain dictionaries: class_id, class_name, score, box_xyxy, track_id."""
+    """The detections of a frame as plain dictionaries: class_id, class_name, score, box_xyxy, track_id; with masks also
+    area_px, size_hw and rle.
+    """
     detections = result.detections
     if detections is None:
         return []
@@ -183,9 +187,16 @@ def detection_records(result: FrameResult) -> list[dict[str, Any]]:
             "score": score,
             "box_xyxy": box.tolist(),
             "track_id": track,
+            **({} if code is None else _mask_record(code, result.frame.size_hw)),
         }
-        for box, name, class_id, score, track in zip(boxes, names, *columns, track_ids(detections), strict=True)
+        for box, name, class_id, score, track, code in zip(
+            boxes, names, *columns, track_ids(detections), mask_codes(detections), strict=True
+        )
     ]
+
+
+def _mask_record(code: bytes, size_hw: tuple[int, int]) -> dict[str, Any]:
+    return {"area_px": rle.area(code), "size_hw": list(size_hw), "rle": code.decode("ascii")}
 
 
 def _class_records(result: FrameResult, *, with_rle: bool) -> list[dict[str, Any]]:

@@ -10,13 +10,17 @@ from sightline.core.dataset import Task
 from sightline.core.preprocess import Preprocess
 from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
 from sightline.models.yolo.head import STRIDES, DetectHead
+from sightline.models.yolo.mask_head import MaskHead
 from sightline.models.yolo.plan import LEVELS, Row, add_rows, run_rows
 
 __all__ = ["Head", "MakeHead", "YoloDetector"]
 
 
 class Head(Protocol):
-    """What a head offers beside being a module: which tensors depend on the classes, loss and decoding."""
+    """What a head offers beside being a module: which tensors depend on the classes, loss and decoding.
+
+    One that is not for the task "detect" has a `task`.
+    """
 
     class_tensors: tuple[str, ...]
 
@@ -28,7 +32,7 @@ class Head(Protocol):
         """As `Model.loss`."""
         ...
 
-    def decode(self, raw: Any) -> tuple[Tensor, Tensor]:
+    def decode(self, raw: Any) -> tuple[Tensor, ...]:
         """As `Model.decode`."""
         ...
 
@@ -36,12 +40,14 @@ class Head(Protocol):
 MakeHead = Callable[[Sequence[int], int], Any]
 """Makes a `Head` for the levels' widths and a number of classes."""
 FULL_HEAD: MakeHead = partial(DetectHead, light=False)
+FULL_MASK_HEAD: MakeHead = partial(MaskHead, light=False)
 
 
 class YoloDetector(nn.Module):
     """One-stage detector; three levels at strides 8, 16 and 32.
 
     Input (B, 3, H, W) RGB in 0..1, H and W multiples of 32. `decode` gives the same number of candidates for each cell.
+    Its task is the head's.
     """
 
     head: Head
@@ -57,7 +63,6 @@ class YoloDetector(nn.Module):
     ) -> None:
         super().__init__()
         self.name = name
-        self.task: Task = "detect"
         self.class_names = class_names
         self.preprocess = Preprocess(size_hw=check_imgsz(imgsz, STRIDES[-1]))
         self.arguments: dict[str, Any] = {"imgsz": imgsz}
@@ -65,6 +70,7 @@ class YoloDetector(nn.Module):
         add_rows(self, self.rows)
         widths = {row.name: row.channels for row in self.rows}
         self.head = make_head([widths[level] for level in LEVELS], len(class_names))
+        self.task: Task = getattr(self.head, "task", "detect")
         self.class_tensors = tuple(f"head.{name}" for name in self.head.class_tensors)
 
     def forward(self, images: Tensor) -> Any:
@@ -77,6 +83,8 @@ class YoloDetector(nn.Module):
         check_targets(self.task, targets, len(self.class_names))
         return self.head.loss(raw, targets, total)
 
-    def decode(self, raw: Any) -> tuple[Tensor, Tensor]:
-        """boxes_xyxy (B, A, 4) in network pixels and scores (B, A, C) in 0..1, both float32, nothing suppressed."""
+    def decode(self, raw: Any) -> tuple[Tensor, ...]:
+        """boxes_xyxy (B, A, 4) in network pixels and scores (B, A, C) in 0..1, both float32, nothing suppressed; of the
+        task "instance" coefficients and prototypes too, see `Model.decode`.
+        """
         return self.head.decode(raw)

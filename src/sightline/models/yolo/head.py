@@ -17,7 +17,7 @@ from sightline.models.detection_loss import (
     expected_distances,
 )
 
-__all__ = ["STRIDES", "DetectHead", "cell_centres"]
+__all__ = ["STRIDES", "DetectHead", "cell_centres", "flatten_levels"]
 
 STRIDES = (8, 16, 32)
 BIN_COUNT = 16
@@ -63,7 +63,7 @@ class DetectHead(nn.Module):
         distances = [branch(x) for branch, x in zip(self.box_branches, features, strict=True)]
         logits = [branch(x) for branch, x in zip(self.class_branches, features, strict=True)]
         centres, strides = cell_centres([(x.shape[2], x.shape[3]) for x in features], features[0].device)
-        return DetectionRaw(_flatten(distances), _flatten(logits), centres, strides)
+        return DetectionRaw(flatten_levels(distances), flatten_levels(logits), centres, strides)
 
     def loss(self, raw: DetectionRaw, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
         """Terms `box`, `cls`, `dfl`, weighted; a mean over the batch's assigned target score."""
@@ -89,7 +89,7 @@ def _light_class_branch(channels: int, width: int, class_count: int) -> nn.Seque
     )
 
 
-def _flatten(levels: list[Tensor]) -> Tensor:
+def flatten_levels(levels: list[Tensor]) -> Tensor:
     """Maps (B, C, H, W) of every level -> (B, A, C)."""
     return torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in levels], 1)
 

@@ -18,6 +18,7 @@ from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.geometry import swap_sides
 from sightline.train.augment.policy import Augmentation, needs_masks
 from sightline.train.augment.sample import Draw, Sample
+from sightline.train.data.mask_targets import mask_targets
 from sightline.train.data.store import ImageStore, Keeping
 
 __all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "normalise_batch", "varied_sizes"]
@@ -52,7 +53,7 @@ class Batch:
 class NetworkImages(TorchDataset[Sample]):
     """The images of a data set at network size with their labels, augmented where an augmentation is given.
 
-    Indexed by a `Draw`, or by (row, seed).
+    Indexed by a `Draw`, or by (row, seed). `with_masks` makes the masks of objects targets too.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class NetworkImages(TorchDataset[Sample]):
         preprocess: Preprocess,
         augmentation: Augmentation | None = None,
         keeping: Keeping = Keeping(),  # noqa: B008 - frozen
+        *,
+        with_masks: bool = False,
     ) -> None:
-        self.dataset = dataset
-        with_masks = augmentation is not None and needs_masks(augmentation, dataset)
-        self.store = ImageStore(dataset, preprocess, keeping, with_masks=with_masks)
+        self.dataset, self.with_masks = dataset, with_masks
+        drawn = with_masks or (augmentation is not None and needs_masks(augmentation, dataset))
+        self.store = ImageStore(dataset, preprocess, keeping, with_masks=drawn)
         self.augmenter: Augmenter | None = None
         if augmentation is not None:
             self.augmenter = Augmenter(
@@ -102,6 +105,8 @@ class NetworkImages(TorchDataset[Sample]):
         counts = torch.tensor([len(s["labels"]) for s in samples])
         targets = {name: torch.from_numpy(np.concatenate([s[name] for s in samples])) for name in ("boxes", "labels")}
         targets["batch_index"] = torch.repeat_interleave(torch.arange(len(samples)), counts)
+        if self.with_masks:
+            targets |= mask_targets(samples)
         return Batch(images, targets, rows)
 
 

@@ -1,5 +1,10 @@
-"""The labelled objects of a data set at network size, row by row, as arrays."""
+"""The labelled objects of a data set at network size, row by row, as arrays.
 
+Loader processes are forked, and a fork has none of the threads that polars waits for: what is asked for behind the
+start is taken from NumPy's arrays alone.
+"""
+
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,22 +25,26 @@ _MOST_OBJECTS = 10_000
 
 
 class ObjectLabels:
-    """Usable objects in the order of rows and object ids; `of(row)` gives those of an image."""
+    """Usable objects in the order of rows and object ids; `of(row)` gives those of an image.
 
-    def __init__(self, dataset: Dataset, geometries: Sequence[Geometry]) -> None:
+    `masks(row)` gives their masks where the labels were made `with_masks`.
+    """
+
+    def __init__(self, dataset: Dataset, geometries: Sequence[Geometry], *, with_masks: bool = False) -> None:
         rows = dataset.images.select("image_id").with_row_index("row")
-        self.table = dataset.usable_objects.join(rows, on="image_id").sort("row", "object_id")
+        table = dataset.usable_objects.join(rows, on="image_id").sort("row", "object_id")
         self.geometries = geometries
         self._paths: list[str] = dataset.images["path"].to_list()
         edges = np.arange(len(geometries) + 1)
-        self._starts = np.searchsorted(self.table["row"].to_numpy(), edges, side="left")
-        corners = self.table.select("x1", "y1", "x2", "y2").to_numpy().astype(np.float64)
-        self._labels = self.table["class_id"].to_numpy().astype(np.int64)
+        self._starts = np.searchsorted(table["row"].to_numpy(), edges, side="left")
+        corners = table.select("x1", "y1", "x2", "y2").to_numpy().astype(np.float64)
+        self._outlines = _Outlines(table, corners) if with_masks else None
+        self._labels = table["class_id"].to_numpy().astype(np.int64)
         parts = [g.boxes_to_network(corners[self._span(row)]) for row, g in enumerate(geometries)]
         self.boxes = np.concatenate([np.zeros((0, 4)), *parts]).astype(np.float32)
-        self._keypoints = _keypoints(self.table)
+        self._keypoints = _keypoints(table)
         self.keypoint_count = 0 if self._keypoints is None else self._keypoints.shape[1]
-        tracks = self.table["track_id"]
+        tracks = table["track_id"]
         self._tracks = None if tracks.null_count() == len(tracks) else tracks.fill_null(-1).to_numpy().astype(np.int64)
 
     def of(self, row: int) -> Sample:
@@ -54,33 +63,61 @@ class ObjectLabels:
 
     def masks(self, row: int) -> Layers:
         """Masks of an image's objects, drawn at its own size; one without an outline is its filled box."""
-        geometry = self.geometries[row]
-        part = self.table[self._span(row)].select("rle", "polygon", "x1", "y1", "x2", "y2")
-        if len(part) > _MOST_OBJECTS:
+        if self._outlines is None:
+            raise ValueError("labels must be made with_masks before masks are asked for")
+        geometry, span = self.geometries[row], self._span(row)
+        count = span.stop - span.start
+        if count > _MOST_OBJECTS:
             raise DataError(
-                f"an image must have at most {_MOST_OBJECTS} objects where augmentation uses masks, got {len(part)}",
+                f"an image must have at most {_MOST_OBJECTS} objects where masks are used, got {count}",
                 where=self._paths[row],
-                do="set augment.copy_paste, augment.rotate and augment.shear to 0, or tile the images",
+                do="tile the images, or train a detector with augment.copy_paste, augment.rotate, augment.shear at 0",
             )
-        pixels = (_pixels(*values, geometry.source_hw) for values in part.iter_rows())
-        outlined = (part["rle"].is_not_null() | (part["polygon"].list.len().fill_null(0) > 0)).to_list()
-        layers = Layers.draw(pixels, geometry.source_hw, outlined)
+        pixels = (self._outlines.pixels(index, geometry.source_hw) for index in range(span.start, span.stop))
+        layers = Layers.draw(pixels, geometry.source_hw, self._outlines.outlined[span].tolist())
         return layers.changed(lambda labels: geometry.mask_to_network(labels, 0))
 
     def _span(self, row: int) -> slice:
         return slice(int(self._starts[row]), int(self._starts[row + 1]))
 
 
-def _pixels(counts: bytes | None, rings: list[list[float]] | None, *place: Any) -> NDArray[np.int64]:
-    """The pixels of an object, counted column by column: of its mask, else of its polygon, else of its box."""
-    x1, y1, x2, y2, (height, width) = place
-    drawn = from_polygons(rings, (height, width)) if counts is None and rings else counts
-    if drawn is None:
-        left, right = round(max(0, x1)), round(min(width, x2))
-        top, bottom = round(max(0, y1)), round(min(height, y2))
-        box: NDArray[np.int64] = (np.arange(left, right)[:, None] * height + np.arange(top, bottom)).ravel()
+class _Outlines:
+    """Run-length codes, polygons and boxes of N objects in few arrays."""
+
+    def __init__(self, table: pl.DataFrame, corners: NDArray[np.float64]) -> None:
+        self._corners = corners
+        rings = table["polygon"].explode(empty_as_null=False, keep_nulls=False)
+        self._codes = b"".join(table["rle"].drop_nulls())
+        self._code_starts = _starts(table["rle"].bin.size())
+        self._rings = rings.explode(empty_as_null=False, keep_nulls=False).to_numpy().astype(np.float64)
+        self._point_starts = _starts(rings.list.len())
+        self._ring_starts = _starts(table["polygon"].list.len())
+        counts = np.diff(self._ring_starts) + np.diff(self._code_starts)
+        self.outlined: NDArray[np.bool_] = counts > 0  # (N,), whether each has more than a box
+
+    def pixels(self, index: int, size_hw: tuple[int, int]) -> NDArray[np.int64]:
+        """The pixels of an object, counted column by column: of its mask, else of its polygon, else of its box."""
+        code = self._codes[self._code_starts[index] : self._code_starts[index + 1]]
+        first, last = self._ring_starts[index : index + 2].tolist()
+        if code:
+            return _of_runs(counts_to_runs(code, size_hw))
+        if last > first:
+            ends = self._point_starts[first : last + 1].tolist()
+            rings = [self._rings[start:stop] for start, stop in itertools.pairwise(ends)]
+            return _of_runs(counts_to_runs(from_polygons(rings, size_hw), size_hw))
+        x1, y1, x2, y2 = self._corners[index].tolist()
+        left, right = round(max(0, x1)), round(min(size_hw[1], x2))
+        top, bottom = round(max(0, y1)), round(min(size_hw[0], y2))
+        box: NDArray[np.int64] = (np.arange(left, right)[:, None] * size_hw[0] + np.arange(top, bottom)).ravel()
         return box
-    runs = counts_to_runs(drawn, (height, width))
+
+
+def _starts(lengths: pl.Series) -> NDArray[np.int64]:
+    """Where each of N parts of these lengths begins among all, and where the last one ends (N + 1,)."""
+    return np.concatenate([[0], np.cumsum(lengths.fill_null(0).to_numpy())]).astype(np.int64)
+
+
+def _of_runs(runs: NDArray[np.int64]) -> NDArray[np.int64]:
     inside = runs[1::2]
     starts = (np.cumsum(runs) - runs)[1::2] - (np.cumsum(inside) - inside)
     pixels: NDArray[np.int64] = np.repeat(starts, inside) + np.arange(inside.sum())

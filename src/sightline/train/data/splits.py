@@ -7,11 +7,11 @@ import polars as pl
 from sightline.audit.splits import hold_out
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError, at
-from sightline.data import check_split_overlap, read_dataset
+from sightline.data import check_split_overlap, entry_lines, read_dataset
 from sightline.data.splits import exclude_images
 from sightline.train.config import TrainConfig
 
-__all__ = ["TrainingData", "prepare_data"]
+__all__ = ["TrainingData", "prepare_data", "require_outlines"]
 
 
 @dataclass(frozen=True)
@@ -60,3 +60,21 @@ def _require_labels(dataset: Dataset, split: str) -> None:
             )
     elif dataset.usable_objects.is_empty():
         raise DataError(f"split '{split}' must have usable objects to train with, got none", where=str(dataset.root))
+
+
+def require_outlines(dataset: Dataset, model_name: str) -> None:
+    """DataError naming the first usable object that has neither a mask nor a polygon: nothing says what its mask is."""
+    objects = dataset.usable_objects
+    bare = objects.filter(pl.col("rle").is_null() & (pl.col("polygon").list.len().fill_null(0) == 0))
+    if bare.is_empty():
+        return
+    first = bare.sort("image_id", "object_id").row(0, named=True)
+    image = dataset.images.filter(pl.col("image_id") == first["image_id"])["path"][0]
+    path, entry = first["label_path"], first["entry"]
+    line = entry_lines(dataset, [(path, entry)]).get((path, entry)) if path is not None and entry is not None else None
+    raise DataError(
+        f"every object must have a mask or a polygon to train '{model_name}', got {bare.height} of {objects.height} "
+        f"that are boxes alone (first: one in {image})",
+        where=at(dataset.root / path, line) if path is not None else str(dataset.root),
+        do="outline them, leave their images out with --exclude, or train a detector (without -seg)",
+    )

@@ -126,7 +126,7 @@ class ImageStore:
         self.mask_paths = [None if p is None else dataset.root / p for p in dataset.images["mask_path"]]
         sizes = dataset.images.select("height", "width").rows()
         self.geometries: list[Geometry] = [preprocess.geometry(size) for size in sizes]
-        self.objects = ObjectLabels(dataset, self.geometries)
+        self.objects = ObjectLabels(dataset, self.geometries, with_masks=with_masks)
         self.with_masks = with_masks
         self._kept: list[Sample | None] | None = [None] * len(self.paths) if keeping.in_memory else None
         self._keys: list[str | None] = [None] * len(self.paths)
