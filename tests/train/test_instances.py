@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 
 import sightline
+from sightline.core.errors import ModelError, ParityError
 from sightline.core.predictions import Predictions
 from sightline.data import read_dataset
+from sightline.deploy import check_parity
 from sightline.evaluate import evaluate_detection, evaluate_instances
 from sightline.infer import TiledPredictor, Tiling, create_sinks, open_predictor, open_source, run_pipeline
 from sightline.infer.object_masks import mask_codes
@@ -119,3 +121,25 @@ def test_tiles_put_masks_where_they_are(trained: sightline.Model) -> None:
         for mask in inner([np.ascontiguousarray(image[:, left : left + 96])])[0].mask:
             expected.add(rle.encode(np.pad(mask, ((0, 0), (left, 84 - left)))))
     assert codes <= expected
+
+
+def test_masks_that_differ_and_outputs_that_do_not_fit_are_refused(trained: sightline.Model, monkeypatch) -> None:
+    predictor = open_predictor(trained.file, conf=0.001, max_det=4)
+    image = np.random.default_rng(0).integers(0, 256, (96, 120, 3), np.uint8)
+    other = predictor.at(predictor.thresholds)
+    assert check_parity(predictor, other, [image]).least_mask_iou == 1.0
+    finish = other.finish
+
+    def without_masks(*given):
+        answers = finish(*given)
+        for found in answers:
+            found.mask = ~np.asarray(found.mask)
+        return answers
+
+    monkeypatch.setattr(other, "finish", without_masks)
+    with pytest.raises(ParityError, match=r"a mask may differ in 1\.0% of its \d+ pixels, got 11520"):
+        check_parity(predictor, other, [image])
+    network = predictor.network
+    predictor.network = lambda pixels: [part[:, :5] if part.ndim == 4 else part for part in network(pixels)]
+    with pytest.raises(ModelError, match=r"outputs must be for 1 images and 4 classes, got .*'prototypes'"):
+        predictor([image])
