@@ -17,7 +17,21 @@ from sightline.core.files import check_writable
 __all__ = ["bench"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_SHOWN = ("model", "n", "AP", "mean_iou", "low", "high", "AP50", "APs", "parameters", "GFLOPs", "ms", "train_s")
+_SHOWN = (
+    "model",
+    "n",
+    "AP",
+    "mean_iou",
+    "low",
+    "high",
+    "AP50",
+    "box_AP",
+    "APs",
+    "parameters",
+    "GFLOPs",
+    "ms",
+    "train_s",
+)
 
 
 def bench(
