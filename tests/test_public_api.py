@@ -328,7 +328,16 @@ PACKAGES = {
         "run_tuning",
         "train",
     ],
-    "workbench": ["Model", "Seen", "Shown", "evaluate_boxes", "show", "with_context"],
+    "workbench": [
+        "BenchResult",
+        "Model",
+        "Seen",
+        "Shown",
+        "bench_models",
+        "evaluate_boxes",
+        "show",
+        "with_context",
+    ],
 }
 
 
