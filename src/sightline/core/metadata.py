@@ -9,6 +9,7 @@ import pydantic
 
 from sightline.core.config import Config
 from sightline.core.dataset import Task
+from sightline.core.decoding import Decoding
 from sightline.core.division import Division
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.files import plain
@@ -26,8 +27,8 @@ __all__ = [
 
 METADATA_KEY = "sightline"
 """Name of the one entry that holds the JSON text, in safetensors and in ONNX."""
-MODEL_SCHEMA_VERSION = 3
-"""1 had no digest of the metadata, 2 no seal of ONNX files."""
+MODEL_SCHEMA_VERSION = 4
+"""1 had no digest of the metadata, 2 no seal of ONNX files, 3 no graphs made elsewhere (`decoding`)."""
 TYPICAL_OBJECT = "typical_object_px"
 """In `ModelMetadata.training`: the median side (root of the area) of the objects learnt, in pixels of their images."""
 _SEALED_SINCE = 2
@@ -35,7 +36,10 @@ _MAX_BYTES = 4_000_000
 
 
 class ModelMetadata(Config):
-    """Everything needed to rebuild a model, to feed it and to say where it came from."""
+    """Everything needed to rebuild a model, to feed it and to say where it came from.
+
+    `decoding` is there for graphs made elsewhere alone, see `sightline adopt`.
+    """
 
     schema_version: int = MODEL_SCHEMA_VERSION
     sightline_version: str
@@ -45,6 +49,7 @@ class ModelMetadata(Config):
     class_names: tuple[str, ...] = pydantic.Field(min_length=1)
     preprocess: Preprocess
     operating_point: OperatingPoint | None = None
+    decoding: Decoding | None = None
     data_digest: str | None = None
     model_digest: str
     licence: str = "unstated"

@@ -1,0 +1,1 @@
+"""Checkpoints of other tools: read as data, nothing of them run, and mapped onto the networks here."""
