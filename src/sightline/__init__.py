@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sightline.data import read_dataset
     from sightline.evaluate import evaluate_detection, evaluate_semantic, evaluate_tracking
     from sightline.infer import open_predictor
-    from sightline.workbench import Model, evaluate_boxes, show
+    from sightline.workbench import Model, adopt, evaluate_boxes, show
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Preprocess",
     "SightlineError",
     "__version__",
+    "adopt",
     "audit_dataset",
     "evaluate_boxes",
     "evaluate_detection",

@@ -36,6 +36,7 @@ VERBS = {
     "ablate": ("study:ablate", "Train variants of one setting with several seeds and compare them."),
     "bench": ("bench:bench", "Train several models on one data set, measure all alike, and compare quality with cost."),
     "tune": ("study:tune", "Search for good settings with Optuna; what is fixed stays fixed."),
+    "adopt": ("adopt:adopt", "Take over a model of another tool: a checkpoint (.pt) or an ONNX file."),
     "eval": ("evaluate:evaluate", "Measure a model, or a predictions file, on a data set."),
     "thresholds": ("thresholds:thresholds", "Find the thresholds a detector is best run with, on validation images."),
     "export": ("export:export", "Write an ONNX file, only if it behaves like the model."),

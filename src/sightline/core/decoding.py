@@ -26,7 +26,8 @@ class Decoding(Config):
     """What a graph is fed with and how its outputs become boxes and scores, or probabilities.
 
     `background` says which class column, or id, is no object: ids of classes start behind the first. `scores` is what
-    remains to be done to them. Boxes are in network pixels or shares of its sides.
+    remains to be done to them, `suppressed` whether each object comes once already. Boxes are in network pixels or
+    shares of its sides.
     """
 
     reading: Reading

@@ -6,6 +6,7 @@ from sightline.core.lazy import door
 
 if TYPE_CHECKING:
     from sightline.infer.dataset import predict_dataset, track_dataset
+    from sightline.infer.foreign.adopt import AdoptedGraph, AdoptHints, adopt_function, adopt_onnx, read_onnx
     from sightline.infer.fused import FusedPredictor
     from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor
     from sightline.infer.opening import BACKENDS, embed_dataset, open_predictor
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     from sightline.infer.sources import Source, find_sources, open_source
     from sightline.infer.threshold_search import Criterion, ThresholdGrid, ThresholdsResult, search_thresholds
     from sightline.infer.tiled import TiledPredictor, Tiling
+    from sightline.infer.torch_predictor import predictor_from_model
 
 __all__ = [
     "BACKENDS",
     "OUTPUT_NAMES",
     "SINKS",
+    "AdoptHints",
+    "AdoptedGraph",
     "Criterion",
     "FrameResult",
     "FusedPredictor",
@@ -39,6 +43,8 @@ __all__ = [
     "TiledPredictor",
     "Tiling",
     "VideoSettings",
+    "adopt_function",
+    "adopt_onnx",
     "create_sinks",
     "embed_dataset",
     "find_sources",
@@ -46,6 +52,8 @@ __all__ = [
     "open_predictor",
     "open_source",
     "predict_dataset",
+    "predictor_from_model",
+    "read_onnx",
     "run_pipeline",
     "search_thresholds",
     "track_dataset",

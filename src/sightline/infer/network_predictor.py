@@ -62,9 +62,7 @@ class NetworkPredictor:
             raise ModelError(f"task must be one of {', '.join(OUTPUT_NAMES)}, got '{metadata.task}'", where=where)
         self.network = network
         self.metadata = metadata
-        suppressed = metadata.decoding is not None and metadata.decoding.suppressed
-        # No box overlaps another by more than all of it: what is suppressed already stays as it is.
-        self.thresholds = thresholds.model_copy(update={"iou": 1.0}) if suppressed else thresholds
+        self.thresholds = thresholds
         self.where = where
         self.max_batch = max_batch
         self.foreground_conf = foreground_conf

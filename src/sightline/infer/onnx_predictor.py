@@ -12,7 +12,7 @@ from sightline.core.errors import ModelError
 from sightline.core.files import check_regular
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
 from sightline.core.seal import check_seal
-from sightline.infer.foreign.network import open_foreign
+from sightline.infer.decoding.network import open_foreign
 from sightline.infer.network_predictor import OUTPUT_NAMES, Network, NetworkPredictor, choose_thresholds
 from sightline.infer.onnx_session import choose_provider, open_session, run_session, session_name
 
@@ -47,10 +47,11 @@ def open_onnx(
     device: str = "auto",
     threads: int | None = None,
 ) -> NetworkPredictor:
-    """The predictor of an ONNX file that `sightline export` or `adopt` wrote; `thresholds` as `choose_thresholds` takes them.
+    """The predictor of an ONNX file that `sightline export` or `adopt` wrote.
 
-    `threads` bounds the threads of one operator (None: the runtime's choice). Raises ModelError for a damaged file, one
-    without our metadata, or one whose input and outputs are not those its metadata describes.
+    `thresholds` are as `choose_thresholds` takes them; `threads` bounds the threads of one operator (None: the
+    runtime's choice). Raises ModelError for a damaged file, one without our metadata, or one whose input and outputs
+    are not those its metadata describes.
     """
     where = str(path)
     is_sealed = _check_file(where)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sightline.models.complexity import count_parameters, describe_model
     from sightline.models.contract import IGNORE_INDEX, MASK_STRIDE, Decoded, Model, Targets, own_point
     from sightline.models.costs import STATED_CLASSES, ModelComplexity, stated_costs
+    from sightline.models.foreign.adopt import AdoptedModel, adopt_checkpoint
     from sightline.models.pretrained import cache_folder
     from sightline.models.registry import MODELS, build_shapes, create, list_models
     from sightline.models.sync_norm import synchronise_norms
@@ -20,10 +21,12 @@ __all__ = [
     "MASK_STRIDE",
     "MODELS",
     "STATED_CLASSES",
+    "AdoptedModel",
     "Decoded",
     "Model",
     "ModelComplexity",
     "Targets",
+    "adopt_checkpoint",
     "build_shapes",
     "cache_folder",
     "count_parameters",

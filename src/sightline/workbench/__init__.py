@@ -1,15 +1,30 @@
-"""The chain in five lines of Python: one `Model` to train, measure, run, follow and export, and pictures of it."""
+"""The chain in five lines of Python: one `Model` to train, measure, run, follow and export, and pictures of it.
+
+Models of other tools come in by `adopt`.
+"""
 
 from typing import TYPE_CHECKING
 
 from sightline.core.lazy import door
 
 if TYPE_CHECKING:
+    from sightline.workbench.adoption import Adopted, adopt
     from sightline.workbench.bench import BenchResult, bench_models
     from sightline.workbench.evaluation import evaluate_boxes, with_context
     from sightline.workbench.model import Model
     from sightline.workbench.pictures import Seen, Shown, show
 
-__all__ = ["BenchResult", "Model", "Seen", "Shown", "bench_models", "evaluate_boxes", "show", "with_context"]
+__all__ = [
+    "Adopted",
+    "BenchResult",
+    "Model",
+    "Seen",
+    "Shown",
+    "adopt",
+    "bench_models",
+    "evaluate_boxes",
+    "show",
+    "with_context",
+]
 
 __getattr__, __dir__ = door(__name__)

@@ -63,7 +63,9 @@ def adopt_checkpoint(
         model = create(name, class_names=names, imgsz=size)
     load_tensors(model, fit.tensors, where)
     model.eval()
-    evidence = {"tensors": f"all {fit.count} in place, each of the shape '{name}' has"} | _check_sense(model, found, where)
+    evidence = {"tensors": f"all {fit.count} in place, each of the shape '{name}' has"} | _check_sense(
+        model, found, where
+    )
     origin = {**found.origin, "class": found.module or "tensors by name"}
     training = {"adopted_from": plain(origin)}
     return AdoptedModel(model, {"licence": licence or found.licence or "unstated", "training": training}, evidence)
@@ -120,8 +122,8 @@ def _search(rows: Rows, names: tuple[str, ...], found: ForeignModel, where: str)
     positions = [tensor for row in rows for key, tensor in row.items() if key.endswith("attn.pe.conv.weight")]
     if any(tensor.shape[-1] == _ULTRALYTICS_POSITION for tensor in positions):
         raise ModelError(
-            "YOLO12 must be in the form its authors published (query and key apart from value, positions by 5x5, grouped "
-            "early layers), got Ultralytics' own form (one convolution for the three, positions by 7x7)",
+            "YOLO12 must be in the form its authors published (query and key apart from value, positions by 5x5, "
+            "grouped early layers), got Ultralytics' own form (one convolution for the three, positions by 7x7)",
             where=where,
             do="export it to ONNX with its own tool and adopt that",
         )
@@ -143,7 +145,7 @@ def _whole(imgsz: int | tuple[int, int]) -> int | tuple[int, int]:
 def _check_sense(model: Model, found: ForeignModel, where: str) -> dict[str, str]:
     """What holds in the adopted network if its tensors mean what they mean there; ModelError where it does not."""
     assert isinstance(model, YoloDetector)
-    head = model.head
+    head: Any = model.head
     said: dict[str, str] = {}
     if isinstance(head, DetectHead):
         if head.bins.tolist() != list(range(len(head.bins))):

@@ -97,7 +97,7 @@ def fit_tensors(model: YoloDetector, rows: Rows) -> Fit:
 
 
 def _flat(tensor: Tensor) -> tuple[int, ...]:
-    """A shape without sides of one at its ends: what a 1x1 convolution over bins and a vector of bins have in common."""
+    """A shape without sides of one at its ends: what a 1x1 convolution over bins and a vector of bins share."""
     sides = list(tensor.shape)
     while sides and sides[0] == 1:
         sides.pop(0)

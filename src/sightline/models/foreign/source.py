@@ -48,7 +48,7 @@ def find_model(checkpoint: Checkpoint) -> ForeignModel:
         if not _is_model(held):
             continue
         eps: set[float] = set()
-        refs = dict(_walk(held, eps, where)) if isinstance(held, Record) else _named_tensors(held)
+        refs = dict(_walk(held, eps, where)) if isinstance(held, Record) else _named_tensors(_mapping(held))
         state = held.state if isinstance(held, Record) else {}
         tensors = checkpoint.tensors(refs)
         stride = state.get("stride")
@@ -97,14 +97,21 @@ def _walk(root: Record, eps: set[float], where: str) -> Iterator[tuple[str, Tens
             continue
         if isinstance(module, Record) and module.name.startswith("torch.nn.modules.batchnorm."):
             eps.add(float(state["eps"]) if isinstance(state.get("eps"), (int, float)) else 0.0)
-        dropped = state.get("_non_persistent_buffers_set")
-        skipped = {n for part in getattr(dropped, "arguments", ()) for n in part if isinstance(n, str)}
-        for group in ("_parameters", "_buffers"):
-            for name, ref in _named_tensors(_mapping(state.get(group))).items():
-                if group == "_parameters" or name not in skipped:
-                    yield prefix + name, ref
+        for name, ref in _kept(state):
+            yield prefix + name, ref
         children = [(n, m) for n, m in _mapping(state.get("_modules")).items() if isinstance(n, str)]
         waiting += [(f"{prefix}{name}.", child, depth + 1) for name, child in reversed(children)]
+
+
+def _kept(state: Mapping[Any, Any]) -> Iterator[tuple[str, TensorRef]]:
+    """The parameters of one module, and the buffers that it saves."""
+    yield from _named_tensors(_mapping(state.get("_parameters"))).items()
+    dropped = state.get("_non_persistent_buffers_set")
+    arguments = dropped.arguments if isinstance(dropped, Record) else ()
+    skipped = {name for part in arguments if isinstance(part, (list, tuple)) for name in part if isinstance(name, str)}
+    for name, ref in _named_tensors(_mapping(state.get("_buffers"))).items():
+        if name not in skipped:
+            yield name, ref
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:
@@ -140,10 +147,15 @@ def _licence(outer: Mapping[Any, Any], held: Any) -> str | None:
     stated = _text(outer.get("license", outer.get("licence")))
     if stated:
         # "AGPL-3.0 License (https://...)": the name of the licence is what others look for.
-        named = re.match(r"([\w.+-]*\d[\w.+-]*|MIT|ISC)\b(?= Licen[cs]e)", stated)
-        return named[1] if named else stated
+        named = re.match(r"[A-Za-z]+-\d[\w.]*(-\w+)*|MIT\b|ISC\b", stated)
+        return named[0] if named else stated
     name = held.name if isinstance(held, Record) else ""
     return _ULTRALYTICS_LICENCE if name.startswith("ultralytics.") else None
+
+
+def _short(value: Any) -> str:
+    """The last two parts of a path: where somebody's home is says nothing about the weights."""
+    return "/".join(re.split(r"[/\\\\]", _text(value))[-2:])
 
 
 def _origin(checkpoint: Checkpoint, outer: Mapping[Any, Any], holder: str | None) -> dict[str, Any]:
@@ -155,8 +167,8 @@ def _origin(checkpoint: Checkpoint, outer: Mapping[Any, Any], holder: str | None
         "weights": holder or "the file itself",
         "tool_version": _text(outer.get("version")),
         "date": _text(outer.get("date")),
-        "trained_on": _text(arguments.get("data")),
-        "started_from": _text(arguments.get("pretrained")) or _text(arguments.get("model")),
+        "trained_on": _short(arguments.get("data")),
+        "started_from": _short(arguments.get("pretrained")) or _short(arguments.get("model")),
         "docs": _text(outer.get("docs")),
     }
     if type(outer.get("epoch")) is int and outer["epoch"] >= 0:

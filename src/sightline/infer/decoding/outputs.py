@@ -96,7 +96,7 @@ def _corners(boxes: Array, decoding: Decoding, size_hw: tuple[int, int]) -> Arra
 
 
 def _map(decoding: Decoding, values: Array, size_hw: tuple[int, int], class_count: int) -> Array:
-    if values.ndim != 4 or (values.shape[1], class_count) != (1, 2) and values.shape[1] != class_count:
+    if values.ndim != 4 or ((values.shape[1], class_count) != (1, 2) and values.shape[1] != class_count):
         raise ValueError(f"a map {values.shape} of {class_count} classes")
     if decoding.scores == "softmax":
         values = softmax(values, 1)

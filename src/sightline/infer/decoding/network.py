@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sightline.core.decoding import Decoding
 from sightline.core.errors import ModelError
 from sightline.core.metadata import ModelMetadata
-from sightline.infer.foreign.decode import decode_outputs
+from sightline.infer.decoding.outputs import decode_outputs
 from sightline.infer.onnx_session import run_session, session_name
 
 __all__ = ["INPUT_TYPES", "ForeignNetwork", "Runs", "feed", "open_foreign", "session_runs"]
