@@ -93,8 +93,7 @@ def _show(adopted: "Adopted") -> None:
     rows = [("classes", f"{len(adopted.class_names)}: {names}"), *adopted.checks.items()]
     show_table("", ("checked", "found"), rows)
     if adopted.tried.height:
-        columns = [*adopted.tried.columns[:-1], adopted.conventions["value"]]
-        show_table("ways to feed and to read it, on labelled images", columns, adopted.tried.rows())
+        show_table("ways to feed and to read it, on labelled images", adopted.tried.columns, adopted.tried.rows())
     note(f"use it as any model: sightline eval DATA --model {adopted.file}")
 
 

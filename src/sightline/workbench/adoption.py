@@ -21,7 +21,7 @@ __all__ = ["CHECKPOINTS", "Adopted", "adopt"]
 
 CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
 _OF_GRAPHS = ("reading", "channels", "scale", "fit")
-_TRIED = ("reading", "channels", "scale", "fit", "value")
+_TRIED = ("reading", "channels", "scale", "fit")
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,10 @@ def _beside(path: Path, of_checkpoint: bool) -> Path:
 
 def _of_graph(found: AdoptedGraph, file: Path | None) -> Adopted:
     metadata = found.predictor.metadata
-    rows = [(*trial.words, trial.value) for trial in found.trials]
-    tried = pl.DataFrame(rows, schema=dict.fromkeys(_TRIED[:-1], pl.String) | {"value": pl.Float64}, orient="row")
+    values = ("mean_iou", "pixel_accuracy") if metadata.task == "semantic" else ("AP50", "AP")
+    schema: dict[str, Any] = dict.fromkeys(_TRIED, pl.String) | dict.fromkeys(values, pl.Float64)
+    rows = [(*trial.words, trial.value, trial.finer) for trial in found.trials]
+    tried = pl.DataFrame(rows, schema=schema, orient="row")
     checks = {
         "reading": " ".join(found.chosen.words),
         "tried on labels": _tried(found),
@@ -129,7 +131,7 @@ def _of_graph(found: AdoptedGraph, file: Path | None) -> Adopted:
         licence=metadata.licence,
         checks=checks,
         tried=tried,
-        conventions={"value": "mIoU" if metadata.task == "semantic" else "AP50", "source": metadata.training},
+        conventions={"source": metadata.training},
         predictor=found.predictor,
     )
 
@@ -137,8 +139,12 @@ def _of_graph(found: AdoptedGraph, file: Path | None) -> Adopted:
 def _tried(found: AdoptedGraph) -> str:
     if not found.trials:
         return "NOT MEASURED: no labelled images were given"
-    value = f"{'mIoU' if found.chosen.task == 'semantic' else 'AP50'} {found.chosen.value:.3f}"
-    return f"{value}, the best of {len(found.trials)}" if len(found.trials) > 1 else f"{value}, nothing was open"
+    best = found.chosen.value, found.chosen.finer
+    value = f"{'mean IoU' if found.chosen.task == 'semantic' else 'AP50'} {found.chosen.value:.3f}"
+    if len(found.trials) == 1:
+        return f"{value}, nothing was open"
+    equal = [" ".join(trial.words) for trial in found.trials[1:] if (trial.value, trial.finer) == best]
+    return f"{value}, the best of {len(found.trials)}" + (f"; just as good: {', '.join(equal)}" if equal else "")
 
 
 def _of_checkpoint(path: Path, target: Path, **given: Any) -> Adopted:

@@ -15,7 +15,7 @@ from sightline.infer.dataset import predict_dataset
 from sightline.infer.network_predictor import NetworkPredictor
 from sightline.ops import evaluation_point
 
-__all__ = ["FITS", "LEAST_FOUND", "SCALES", "Trial", "labelled_sample", "try_each", "ways_to_feed"]
+__all__ = ["FITS", "LEAST_FOUND", "SCALES", "Trial", "check_found", "labelled_sample", "try_each", "ways_to_feed"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SCALES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -32,12 +32,16 @@ LEAST_FOUND = 0.1
 
 @dataclass(frozen=True)
 class Trial:
-    """One way to feed a network and to read it; `value` is its AP50, of maps its mIoU, None before it is measured."""
+    """One way to feed a network and to read it.
+
+    `value` is its AP50 and `finer` its AP, of maps mean IoU and the share of right pixels; None before it is measured.
+    """
 
     decoding: Decoding
     preprocess: Preprocess
     scale: str
     value: float | None = None
+    finer: float | None = None
 
     @property
     def task(self) -> str:
@@ -87,19 +91,22 @@ def try_each(
     dataset: Dataset,
     progress: Progress | None = None,
 ) -> list[Trial]:
-    """Every trial with its value on the data set, the best first; of equal ones the order given stays."""
+    """Every trial with its values on the data set, the best first; of equal ones the order given stays."""
     measured = []
     for number, trial in enumerate(trials, start=1):
         predictor = predictor_of(trial)
         if predictor.task == "semantic":
-            value = evaluate_semantic(dataset, predict_dataset(predictor, dataset))["mean_iou"]
+            maps = evaluate_semantic(dataset, predict_dataset(predictor, dataset))
+            values = maps["mean_iou"], maps["pixel_accuracy"]
         else:
             point = evaluation_point(predictor.thresholds)
-            value = evaluate_detection(dataset, predict_dataset(predictor.at(point), dataset))["AP50"]
-        measured.append(replace(trial, value=0.0 if np.isnan(value) else float(value)))
+            boxes = evaluate_detection(dataset, predict_dataset(predictor.at(point), dataset))
+            values = boxes["AP50"], boxes["AP"]
+        value, finer = (0.0 if np.isnan(v) else float(v) for v in values)
+        measured.append(replace(trial, value=value, finer=finer))
         if progress is not None:
             progress(number, len(trials), "trying readings")
-    return sorted(measured, key=lambda trial: -(trial.value or 0.0))
+    return sorted(measured, key=lambda trial: (trial.value or 0.0, trial.finer or 0.0), reverse=True)
 
 
 def check_found(measured: Sequence[Trial], where: str) -> Trial:
@@ -114,7 +121,7 @@ def check_found(measured: Sequence[Trial], where: str) -> Trial:
             where=where,
             do="check the order of the class names, or choose with --reading, --channels, --scale and --fit",
         )
-    rivals = {t.decoding.name for t in measured if t.value == best.value}
+    rivals = {t.decoding.name for t in measured if (t.value, t.finer) == (best.value, best.finer)}
     if len(rivals) > 1:
         message = f"one reading must be better than the others, got {what} {best.value:.3f} from each of"
         raise ConfigError(message, where=where, do="choose one with --reading", lines=sorted(rivals))
