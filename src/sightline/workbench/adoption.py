@@ -139,12 +139,17 @@ def _of_graph(found: AdoptedGraph, file: Path | None) -> Adopted:
 def _tried(found: AdoptedGraph) -> str:
     if not found.trials:
         return "NOT MEASURED: no labelled images were given"
-    best = found.chosen.value, found.chosen.finer
-    value = f"{'mean IoU' if found.chosen.task == 'semantic' else 'AP50'} {found.chosen.value:.3f}"
+    kind = "mean IoU" if found.chosen.task == "semantic" else "AP50"
+    value = f"{kind} {found.chosen.value:.3f}"
     if len(found.trials) == 1:
         return f"{value}, nothing was open"
-    equal = [" ".join(trial.words) for trial in found.trials[1:] if (trial.value, trial.finer) == best]
-    return f"{value}, the best of {len(found.trials)}" + (f"; just as good: {', '.join(equal)}" if equal else "")
+    near = [f"{' '.join(trial.words)} {trial.value:.3f}" for trial in found.near]
+    if not near:
+        return f"{value}, clearly the best of {len(found.trials)}"
+    return (
+        f"{value}, the commonest of {len(near) + 1} of {len(found.trials)} ways that so few images do not tell apart "
+        f"({', '.join(near)}): more with --images, or choose"
+    )
 
 
 def _of_checkpoint(path: Path, target: Path, **given: Any) -> Adopted:

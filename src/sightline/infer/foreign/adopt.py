@@ -33,7 +33,7 @@ from sightline.infer.foreign.trial import (
     FITS,
     SCALES,
     Trial,
-    check_found,
+    choose,
     labelled_sample,
     try_each,
     ways_to_feed,
@@ -64,11 +64,15 @@ class AdoptHints(Config):
 
 @dataclass(frozen=True)
 class AdoptedGraph:
-    """The predictor, and the ways that were tried on labelled pictures, the best first; empty where none was."""
+    """The predictor, and the ways that were tried on labelled pictures, the best first; empty where none was.
+
+    `near` are those that the pictures do not tell from the one that was chosen.
+    """
 
     predictor: NetworkPredictor
     trials: tuple[Trial, ...]
     chosen: Trial
+    near: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,11 +199,11 @@ def _understand(
         raise ConfigError("class names must be known, got a model that states none", where=graph.where, do=do)
     if sample is None:
         _one_of(decodings, graph.where)
-        chosen, measured = trials[0], []
+        chosen, measured, near = trials[0], [], []
     else:
         measured = try_each(trials, lambda t: _predictor(graph, t, given, hints), sample, progress)
-        chosen = check_found(measured, graph.where)
-    return AdoptedGraph(_predictor(graph, chosen, given, hints), tuple(measured), chosen)
+        chosen, near = choose(measured, trials, graph.where)
+    return AdoptedGraph(_predictor(graph, chosen, given, hints), tuple(measured), chosen, tuple(near))
 
 
 def _size(graph: _Graph, hints: AdoptHints) -> tuple[int, int]:

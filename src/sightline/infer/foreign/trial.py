@@ -15,7 +15,7 @@ from sightline.infer.dataset import predict_dataset
 from sightline.infer.network_predictor import NetworkPredictor
 from sightline.ops import evaluation_point
 
-__all__ = ["FITS", "LEAST_FOUND", "SCALES", "Trial", "check_found", "labelled_sample", "try_each", "ways_to_feed"]
+__all__ = ["FITS", "LEAST_FOUND", "SCALES", "Trial", "choose", "labelled_sample", "try_each", "ways_to_feed"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SCALES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -27,7 +27,10 @@ SCALES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Mean and deviation of values in 0..1, by the range they give; the commonest first."""
 FITS = ("letterbox", "stretch")
 LEAST_FOUND = 0.1
-"""AP50 (of maps mIoU) under which no way of reading a network is taken for the right one."""
+"""AP50 (of maps mean IoU) under which no way of reading a network is taken for the right one."""
+_NOT_TOLD_APART = 0.05
+"""Differences of AP50 on a handful of pictures that the next handful may turn round: a network that was trained on
+0..1 can score higher there fed with -1..1."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,15 @@ def try_each(
     return sorted(measured, key=lambda trial: (trial.value or 0.0, trial.finer or 0.0), reverse=True)
 
 
-def check_found(measured: Sequence[Trial], where: str) -> Trial:
-    """The best of several; ConfigError where none finds what is labelled, or readings as good as it differ."""
+def choose(measured: Sequence[Trial], order: Sequence[Trial], where: str) -> tuple[Trial, list[Trial]]:
+    """The trial to take, and those that so few pictures do not tell from it.
+
+    That is the best one, or of those hardly worse the one that stands first in `order`, the commonest. ConfigError
+    where none finds what is labelled, or where as good ones read the outputs in different ways.
+    """
     best = measured[0]
     assert best.value is not None
-    what = "mIoU" if best.task == "semantic" else "AP50"
+    what = "mean IoU" if best.task == "semantic" else "AP50"
     if len(measured) > 1 and best.value < LEAST_FOUND:
         raise ConfigError(
             f"a reading must find the labelled objects ({what} of at least {LEAST_FOUND:g}), got {best.value:.3f} at "
@@ -121,8 +128,11 @@ def check_found(measured: Sequence[Trial], where: str) -> Trial:
             where=where,
             do="check the order of the class names, or choose with --reading, --channels, --scale and --fit",
         )
-    rivals = {t.decoding.name for t in measured if (t.value, t.finer) == (best.value, best.finer)}
+    near = [trial for trial in measured if (trial.value or 0.0) >= best.value - _NOT_TOLD_APART]
+    rivals = {trial.decoding.name for trial in near}
     if len(rivals) > 1:
-        message = f"one reading must be better than the others, got {what} {best.value:.3f} from each of"
+        message = f"one reading must be better than the others, got a {what} of about {best.value:.2f} from each of"
         raise ConfigError(message, where=where, do="choose one with --reading", lines=sorted(rivals))
-    return best
+    places = [trial.words for trial in order]
+    chosen = min(near, key=lambda trial: places.index(trial.words))
+    return chosen, [trial for trial in near if trial is not chosen]
