@@ -1,4 +1,4 @@
-"""The verb adopt as a stranger uses it: files of other tools, hostile ones, names in files, places that take nothing."""
+"""The verb adopt as a stranger uses it: files of other tools, hostile ones, names in files, read-only places."""
 
 import json
 import os

@@ -95,6 +95,7 @@ def test_yolov5_needs_its_own_anchors(tmp_path):
         (lambda m: {"model": fused(m)}, {"class_names": NAMES}, "got folded ones"),
         (lambda m: {"model": {"a.w": torch.ones(2), "b.running_mean": torch.ones(1)}}, {}, "a YOLO's numbered blocks"),
         (lambda m: {"model": m.state_dict()}, {"class_names": ("a", "b", "c")}, "nearest is 'yolo8n' with 349 of 355"),
+        (lambda m: {"model": m.model[:9].state_dict()}, {"class_names": NAMES}, "got 9 blocks that none has"),
         (lambda m: {"model": m.state_dict()}, {"class_names": ("a", "a")}, "classes are unusable: .* must differ"),
         (checkpoint_of, {"class_names": ("a",)}, "a name for each of the 2 classes, got 1"),
         (lambda m: checkpoint_of(setattr(m, "task", "segment") or m), {}, "got one of the task 'segment'"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sightline.models.contract import Decoded, Model
 from sightline.models.foreign.checkpoint import read_checkpoint
 from sightline.models.foreign.mapping import Fit, Rows, fit_tensors, foreign_rows
 from sightline.models.foreign.source import ForeignModel, find_model
-from sightline.models.registry import MODELS, build_shapes, create
+from sightline.models.registry import MODELS, build_shapes, build_yolo, create
 from sightline.models.weights_file import load_tensors
 from sightline.models.yolo.anchor_head import AnchorHead
 from sightline.models.yolo.detector import YoloDetector
@@ -22,7 +23,6 @@ from sightline.models.yolo.head import STRIDES, DetectHead
 
 __all__ = ["AdoptedModel", "adopt_checkpoint"]
 
-_FAMILIES = ("yolo",)
 _DEFAULT_IMGSZ = 640
 _PROBE_SIDE = 128
 _ULTRALYTICS_POSITION = 7  # cells a side of the positional convolution in its form of YOLO12
@@ -104,8 +104,7 @@ def _names(found: ForeignModel, rows: Rows, given: Sequence[str] | None, where: 
 def _search(rows: Rows, names: tuple[str, ...], found: ForeignModel, where: str) -> tuple[str, Fit]:
     """The registered network all tensors fit; ModelError naming the nearest one and where it first differs."""
     nearest: tuple[int, str, Fit] | None = None
-    likely = sorted((n for n in MODELS if n.startswith(_FAMILIES)), key=lambda n: n != found.table)
-    for name in likely:
+    for name in sorted((n for n in MODELS if _could_be(n, rows)), key=lambda n: n != found.table):
         try:
             shapes = build_shapes(name, names, {})
         except InputError as error:
@@ -117,8 +116,6 @@ def _search(rows: Rows, names: tuple[str, ...], found: ForeignModel, where: str)
             return name, fit
         if nearest is None or len(fit.tensors) > nearest[0]:
             nearest = len(fit.tensors), name, fit
-    assert nearest is not None
-    count, name, fit = nearest
     positions = [tensor for row in rows for key, tensor in row.items() if key.endswith("attn.pe.conv.weight")]
     if any(tensor.shape[-1] == _ULTRALYTICS_POSITION for tensor in positions):
         raise ModelError(
@@ -127,11 +124,27 @@ def _search(rows: Rows, names: tuple[str, ...], found: ForeignModel, where: str)
             where=where,
             do="export it to ONNX with its own tool and adopt that",
         )
+    if nearest is None:
+        message = f"the tensors must be those of a network registered here, got {len(rows)} blocks that none has"
+        raise ModelError(message, where=where, do="export it to ONNX with its own tool and adopt that")
+    count, name, fit = nearest
     raise ModelError(
         f"the tensors must be those of a network registered here, got others: nearest is '{name}' with {count} of "
         f"{fit.count} alike, first different {fit.first_difference}",
         where=where,
         do="export it to ONNX with its own tool and adopt that",
+    )
+
+
+def _could_be(name: str, rows: Rows) -> bool:
+    """Whether a registered YOLO has as many blocks and as wide a first one: only then its modules are made."""
+    builder = MODELS[name]
+    if not (isinstance(builder, partial) and builder.func is build_yolo):
+        return False
+    plan, scale = builder.args[:2]
+    own = plan(scale)
+    return len(own) + 1 == len(rows) and own[0].channels == max(
+        len(tensor) for tensor in rows[0].values() if tensor.ndim
     )
 
 
