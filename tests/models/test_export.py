@@ -16,7 +16,7 @@ import sightline.models as models
         ("yolo11n", ["a", "b", "c"], ["boxes_xyxy", "scores"]),
         *(
             pytest.param(name, ["a", "b", "c"], ["boxes_xyxy", "scores"], marks=pytest.mark.slow)
-            for name in ("yolo5n", "yolo8n", "yolo12n", "vdxnet", "litefodnet")
+            for name in ("yolo5n", "yolo8n", "yolo12n", "vdxnet", "litefodnet", "lite0-yolo")
         ),
         ("unet-small", ["background", "crack"], ["probabilities"]),
         ("unet-small", ["a", "b", "c"], ["probabilities"]),

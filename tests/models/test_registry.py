@@ -13,7 +13,7 @@ NAMES = ["background", "crack"]
 def test_models_are_listed():
     sized = [f"yolo{version}{size}" for version in (5, 8, 11, 12) for size in "nsmlx"]
     with_masks = [f"yolo{version}{size}-seg" for version in (8, 11) for size in "nsmlx"]
-    assert models.list_models() == sorted(["litefodnet", "unet", "unet-small", "vdxnet", *sized, *with_masks])
+    assert models.list_models() == sorted(["lite0-yolo", "litefodnet", "unet", "unet-small", "vdxnet", *sized, *with_masks])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_arguments_may_come_as_text_and_rebuild_the_model():
         ("yolo11n", ["a", "b", "c"], {}),
         *(
             pytest.param(n, ["a", "b"], {}, marks=pytest.mark.slow)
-            for n in ("yolo5n", "yolo8n", "yolo12n", "vdxnet", "litefodnet", "yolo8n-seg", "yolo11n-seg")
+            for n in ("yolo5n", "yolo8n", "yolo12n", "vdxnet", "litefodnet", "lite0-yolo", "yolo8n-seg", "yolo11n-seg")
         ),
     ],
 )

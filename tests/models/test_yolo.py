@@ -60,7 +60,7 @@ TOTALS = {
 }
 # name: classes, published parameters in millions and GFLOPs, which are fused for the one and unfused for the other.
 LIGHT = {"vdxnet": (1, 1.608, 5.9), "litefodnet": (11, 2.515, 7.9)}
-SMALLEST = ("yolo5n", "yolo8n", "yolo11n", "yolo12n", *LIGHT)
+SMALLEST = ("yolo5n", "yolo8n", "yolo11n", "yolo12n", *LIGHT, "lite0-yolo")
 
 
 def named(count):

@@ -31,6 +31,7 @@ VERBS = {
     "card": ("report:card", "Write the card of a data set: Markdown, HTML and Croissant."),
     "convert": ("convert:convert", "Write a data set in another format and say what is lost."),
     "models": ("models:models", "List the models, or count one's parameters, MACs and FLOPs."),
+    "weights": ("weights:weights", "List pretrained weights by name with their licence and origin, or get them."),
     "train": ("train:train", "Train a model; Ctrl-C leaves a run that --resume continues."),
     "profile": ("study:profile", "Say where the time of training goes: loader, host, forward, backward, optimiser."),
     "ablate": ("study:ablate", "Train variants of one setting with several seeds and compare them."),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sightline.models.costs import STATED_CLASSES, ModelComplexity, stated_costs
     from sightline.models.foreign.adopt import AdoptedModel, adopt_checkpoint
     from sightline.models.pretrained import cache_folder
+    from sightline.models.published import PUBLISHED, PublishedWeights, cached_weights, get_weights, read_catalogue
     from sightline.models.registry import MODELS, build_shapes, create, list_models
     from sightline.models.sync_norm import synchronise_norms
     from sightline.models.weights import describe_weights, load_model, save_weights
@@ -20,24 +21,29 @@ __all__ = [
     "IGNORE_INDEX",
     "MASK_STRIDE",
     "MODELS",
+    "PUBLISHED",
     "STATED_CLASSES",
     "AdoptedModel",
     "Decoded",
     "Model",
     "ModelComplexity",
+    "PublishedWeights",
     "Targets",
     "adopt_checkpoint",
     "build_shapes",
     "cache_folder",
+    "cached_weights",
     "count_parameters",
     "create",
     "describe_model",
     "describe_weights",
     "fuse",
+    "get_weights",
     "list_models",
     "load_model",
     "model_digest",
     "own_point",
+    "read_catalogue",
     "read_weights_meta",
     "restate_weights",
     "save_weights",

@@ -11,12 +11,14 @@ import torch
 
 from sightline.core.errors import ConfigError, ModelError, unknown_name, value_sentence
 from sightline.core.plugins import open_registry
+from sightline.models.backbone import read_backbone, start_backbone
 from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
 from sightline.models.pretrained import resolve_weights
+from sightline.models.published import named_weights
 from sightline.models.unet import UNet
 from sightline.models.weights_file import load_tensors, read_weights
-from sightline.models.yolo import litefodnet, vdxnet, yolo5, yolo8, yolo11, yolo12
+from sightline.models.yolo import lite0, litefodnet, vdxnet, yolo5, yolo8, yolo11, yolo12
 from sightline.models.yolo.anchor_head import AnchorHead
 from sightline.models.yolo.detector import FULL_HEAD, FULL_MASK_HEAD, MakeHead, YoloDetector
 from sightline.models.yolo.head import DetectHead
@@ -49,6 +51,15 @@ def build_yolo(
     return YoloDetector(name, plan(scale), make_head, class_names, imgsz=imgsz)
 
 
+def build_lite0(name: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int] = 640) -> Model:
+    """A detector on the trunk of EfficientNet-Lite0, fed as that was trained."""
+    model = YoloDetector(name, lite0.plan(), DetectHead, class_names, imgsz=imgsz)
+    values = {"mean": (lite0.INPUT_MEAN,) * 3, "std": (lite0.INPUT_STD,) * 3}
+    model.preprocess = model.preprocess.model_copy(update=values)
+    model.trunk = ("lite0", lite0.TRUNK)
+    return model
+
+
 def _sizes(
     family: str, plan: Plan, scales: Mapping[str, Scale], make_head: MakeHead = DetectHead, suffix: str = ""
 ) -> dict[str, Builder]:
@@ -67,6 +78,7 @@ MODELS: dict[str, Builder] = open_registry(
         **_sizes("yolo11", yolo11.plan, yolo11.SCALES),
         **_sizes("yolo11", yolo11.plan, yolo11.SCALES, MaskHead, "-seg"),
         **_sizes("yolo12", yolo12.plan, yolo12.SCALES),
+        "lite0-yolo": partial(build_lite0, "lite0-yolo"),
         **_sizes("vdxnet", vdxnet.plan, {"": vdxnet.SCALE}),
         **_sizes("litefodnet", litefodnet.plan, {"": litefodnet.SCALE}, FULL_HEAD),
     },
@@ -83,8 +95,9 @@ def create(name: str, *, class_names: Sequence[str], weights: str | Path | None 
     """A new model in training mode, initialised from torch's global generator.
 
     `arguments` are those of the model's builder (`imgsz` for all): an unknown one or a wrong value is a ConfigError.
-    `weights`, a path or an address with checksum, starts it from a file of the same architecture: all tensors where
-    the class names are equal, else all but the class branch. Raises ModelError for an unknown name or unusable weights.
+    `weights`, a path, an address with checksum or a name that `sightline weights` knows, starts it from a file of the
+    same architecture: all tensors where the class names are equal, else all but the class branch; a file of a trunk
+    alone starts the networks that have it. Raises ModelError for an unknown name or unusable weights.
 
     >>> create("unet-small", class_names=["background", "crack"], imgsz=320).task
     'semantic'
@@ -144,7 +157,11 @@ def _checked_arguments(name: str, builder: Builder, arguments: Mapping[str, Any]
 
 
 def _start_from(model: Model, weights: str | Path) -> None:
-    path = resolve_weights(weights)
+    is_name = not Path(weights).suffix and "/" not in str(weights) and not Path(weights).exists()
+    path = named_weights(str(weights)) if is_name else resolve_weights(weights)
+    if path.is_file() and (trunk := read_backbone(path)) is not None:
+        start_backbone(model, *trunk, str(path))
+        return
     meta, tensors = read_weights(path)
     if meta.architecture != model.name:
         raise ModelError(f"weights must be of '{model.name}', got '{meta.architecture}'", where=str(path))

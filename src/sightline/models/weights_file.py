@@ -16,7 +16,16 @@ from sightline.core.metadata import METADATA_KEY, MODEL_SCHEMA_VERSION, ModelMet
 from sightline.core.text import parse_json
 from sightline.models.contract import Model
 
-__all__ = ["check_tensors", "load_tensors", "model_digest", "read_weights", "read_weights_meta", "restate_weights"]
+__all__ = [
+    "check_tensors",
+    "load_tensors",
+    "model_digest",
+    "read_entry",
+    "read_tensors",
+    "read_weights",
+    "read_weights_meta",
+    "restate_weights",
+]
 
 _MAX_HEADER_BYTES = 32_000_000
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
@@ -38,10 +47,8 @@ def read_weights_meta(path: str | Path) -> ModelMetadata:
 
     Raises ModelError for anything that is not a whole safetensors file with our metadata.
     """
-    header = _read_header(Path(path))
-    entries = header.get("__metadata__")
-    text = entries.get(METADATA_KEY) if isinstance(entries, dict) else None
-    if not isinstance(text, str):
+    text = read_entry(path, METADATA_KEY)
+    if text is None:
         raise ModelError(
             "weights must carry Sightline's metadata, got a safetensors file without it",
             where=str(path),
@@ -50,13 +57,25 @@ def read_weights_meta(path: str | Path) -> ModelMetadata:
     return ModelMetadata.from_json(text, path)
 
 
+def read_entry(path: str | Path, key: str) -> str | None:
+    """An entry of the metadata of a safetensors file, None where it has none; ModelError for any other file."""
+    entries = _read_header(Path(path)).get("__metadata__")
+    text = entries.get(key) if isinstance(entries, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; ModelError where they cannot be read."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ModelError(f"cannot read the tensors ({error})", where=str(path)) from None
+
+
 def read_weights(path: str | Path) -> tuple[ModelMetadata, dict[str, Tensor]]:
     """Metadata and tensors of a weights file; ModelError where it is damaged (digest) or not ours."""
     meta = read_weights_meta(path)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"cannot read the tensors ({error})", where=str(path)) from None
+    tensors = read_tensors(path)
     if model_digest(tensors) != meta.model_digest:
         raise ModelError(
             "tensors must match the digest in the metadata, got others",

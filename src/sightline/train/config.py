@@ -98,7 +98,9 @@ class ModelConfig(Config):
     """Which network, and what it starts from."""
 
     name: str = Field(description="name of a model, such as yolo11n or unet-small; 'sightline models' lists them")
-    weights: str | None = Field(default=None, description="weights to start from: a .safetensors path or URL")
+    weights: str | None = Field(
+        default=None, description="weights to start from: a .safetensors path or URL, or a name of sightline weights"
+    )
     imgsz: tuple[int, int] | None = Field(
         default=None,
         description="the network's input in pixels, one side or HEIGHTxWIDTH; the model's usual one without",

@@ -197,9 +197,11 @@ def _understand(
     if given is None:
         do = "give them with --names, in the model's order, or labelled pictures with --data"
         raise ConfigError("class names must be known, got a model that states none", where=graph.where, do=do)
+    measured: list[Trial] = []
+    near: list[Trial] = []
     if sample is None:
         _one_of(decodings, graph.where)
-        chosen, measured, near = trials[0], [], []
+        chosen = trials[0]
     else:
         measured = try_each(trials, lambda t: _predictor(graph, t, given, hints), sample, progress)
         chosen, near = choose(measured, trials, graph.where)

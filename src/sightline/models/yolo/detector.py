@@ -51,6 +51,8 @@ class YoloDetector(nn.Module):
     """
 
     head: Head
+    trunk: tuple[str, tuple[str, ...]] | None = None
+    """Name of a trunk that is published apart, and what its tensors start with."""
 
     def __init__(
         self,
