@@ -35,15 +35,6 @@ def test_a_checkpoint_that_wants_to_run_something_does_not(sightline, tmp_path: 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["evil.pt"]
 
 
-def test_a_checkpoint_becomes_weights(sightline, tmp_path: Path) -> None:
-    save_as_its_tool(tmp_path / "best.pt", checkpoint_of(random_model(1)))
-    done = sightline("adopt", "best.pt", "--names", "a,b")
-    assert done.returncode == 0, done.stderr
-    assert "yolo8n, detect, licence AGPL-3.0" in done.stdout
-    assert "NOT MEASURED" in done.stdout
-    assert (tmp_path / "best.safetensors").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -68,3 +59,15 @@ def test_what_cannot_be_taken_is_one_sentence(sightline, tmp_path: Path, argumen
     assert done.returncode == 2
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_names_that_are_no_utf8_are_names(sightline, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"b\xfcr")
+    write_graph(tmp_path / f"{odd}.onnx", props=ULTRALYTICS)
+    save_as_its_tool(tmp_path / "m.pt", checkpoint_of(random_model(1))).rename(tmp_path / f"{odd}.pt")
+    for ending, written in ((".onnx", f"{odd}-sightline.onnx"), (".pt", f"{odd}.safetensors")):
+        done = sightline("adopt", odd + ending)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / written).exists()
+        assert "licence AGPL-3.0" in done.stdout
+        assert "NOT MEASURED" in done.stdout

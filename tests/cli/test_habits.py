@@ -270,6 +270,6 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(sightline, tra
 
 def test_weights_of_another_tool_are_named(sightline, tmp_path):
     done = sightline("run", "yolo11n.pt", "x.png")
-    assert "got 'yolo11n.pt', a pickled file of PyTorch's. Train one here" in done.stderr
+    assert "got 'yolo11n.pt', a pickled file of PyTorch's. Take it over with 'sightline adopt'" in done.stderr
     done = sightline("train", "data=x", "model=yolo11n.pt")
     assert "Name the network, as yolo11n" in done.stderr

@@ -35,7 +35,9 @@ _INSTEAD = {
     "help": "sightline --help, or sightline VERB --help",
     "version": "sightline --version",
     "settings": "there are none outside a command: sightline VERB --help lists its options",
-    "download": "nothing is fetched unless asked: sightline train --weights takes an address with its checksum",
+    "download": "nothing is fetched unless asked: sightline weights lists what there is; "
+    "sightline train --weights takes an address with its checksum",
+    "import": "a model of another tool: sightline adopt FILE; data: sightline convert",
     "info": "of data: sightline audit DATA; of models: sightline models",
     "stats": "of data: sightline audit DATA; of models: sightline models",
     "view": "sightline look DATA",

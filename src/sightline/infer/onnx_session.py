@@ -8,6 +8,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from sightline.core.errors import ConfigError, ModelError
+from sightline.core.text import well_formed
 
 __all__ = ["choose_provider", "open_session", "run_session", "session_name"]
 
@@ -33,7 +34,9 @@ def open_session(where: str | Path, provider: str, threads: int | None = None) -
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return ort.InferenceSession(str(where), options, providers=[provider])
+        # The runtime takes names of whole characters only; of such a file it gets the bytes.
+        plain = str(where) == well_formed(str(where))
+        return ort.InferenceSession(str(where) if plain else Path(where).read_bytes(), options, providers=[provider])
     except Exception as error:  # noqa: BLE001 - the runtime raises its own, unrelated exception types
         raise ModelError(f"must be a sound ONNX file, got: {_first_line(error)}", where=str(where)) from None
 

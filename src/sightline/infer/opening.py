@@ -73,8 +73,9 @@ def open_predictor(
     return predictor.resized(size_hw)
 
 
+_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
 _OTHER_TOOLS = {
-    **dict.fromkeys((".pt", ".pth", ".ckpt", ".pkl", ".bin", ".torchscript"), "a pickled file of PyTorch's"),
+    **dict.fromkeys((*_CHECKPOINTS, ".pkl", ".torchscript"), "a pickled file of PyTorch's"),
     **dict.fromkeys((".engine", ".trt"), "a TensorRT engine"),
     **dict.fromkeys((".pb", ".h5", ".keras", ".tflite"), "a model of TensorFlow's"),
 }
@@ -87,6 +88,8 @@ def _of_another_kind(path: str | Path) -> ModelError:
     message = f"a model to run must end in {', '.join(BACKENDS)}, got '{name}'"
     if got is not None:
         do = "train one here, or run it with its own tool and give what it found to 'sightline eval --predictions'"
+        if Path(path).suffix.lower() in _CHECKPOINTS:
+            do = "take it over with 'sightline adopt', which runs nothing of it"
         return ModelError(f"{message}, {got}", where=str(path), do=do)
     do = "give a file that 'sightline train' or 'sightline export' wrote, as runs/detect/run-1/weights/best.safetensors"
     return ModelError(message, where=str(path), do=do)

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor
 
 from sightline.core.errors import ModelError
 from sightline.core.files import write_bytes_atomic
 from sightline.core.metadata import METADATA_KEY, MODEL_SCHEMA_VERSION, ModelMetadata
-from sightline.core.text import parse_json
+from sightline.core.text import parse_json, well_formed
 from sightline.models.contract import Model
 
 __all__ = [
@@ -67,7 +67,9 @@ def read_entry(path: str | Path, key: str) -> str | None:
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; ModelError where they cannot be read."""
     try:
-        return load_file(path)
+        text = str(path)
+        # The library takes names of whole characters only; of such a file it gets the bytes.
+        return load_file(path) if text == well_formed(text) else load(Path(path).read_bytes())
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ModelError(f"cannot read the tensors ({error})", where=str(path)) from None
 
@@ -157,7 +159,7 @@ def _refuse_pickle(start: bytes, path: Path) -> None:
         raise ModelError(
             "weights cannot be trusted: a pickle file (.pt, .pth, .ckpt) can run code when it is opened",
             where=str(path),
-            do="use a .safetensors file that `sightline train` wrote",
+            do="take it over as data with `sightline adopt`, or use a .safetensors file that `sightline train` wrote",
         )
 
 

@@ -18,6 +18,7 @@ from sightline.core.files import file_sha256
 from sightline.core.metadata import METADATA_KEY, ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Preprocess
 from sightline.core.process import Progress
+from sightline.core.text import printable, well_formed
 from sightline.infer.decoding.network import ForeignNetwork, Runs, feed, session_runs
 from sightline.infer.foreign.file import write_adopted
 from sightline.infer.foreign.recognise import (
@@ -135,7 +136,7 @@ def read_onnx(
         runs_for=lambda decoding: session_runs(session, decoding, str(path)),
         backend=session_name(session),
         digest=f"sha256:{digest}",
-        origin={"file": source.name, "sha256": digest, **stated.notes},
+        origin={"file": printable(well_formed(source.name)), "sha256": digest, **stated.notes},
     )
     return _understand(graph, class_names, dataset, hints, progress)
 
