@@ -259,6 +259,7 @@ PACKAGES = {
         "save_weights",
         "stated_costs",
         "synchronise_norms",
+        "weights_origin",
     ],
     "ops": [
         "RleError",

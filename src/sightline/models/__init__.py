@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from sightline.models.costs import STATED_CLASSES, ModelComplexity, stated_costs
     from sightline.models.foreign.adopt import AdoptedModel, adopt_checkpoint
     from sightline.models.pretrained import cache_folder
-    from sightline.models.published import PUBLISHED, PublishedWeights, cached_weights, get_weights, read_catalogue
+    from sightline.models.published import (
+        PUBLISHED,
+        PublishedWeights,
+        cached_weights,
+        get_weights,
+        read_catalogue,
+        weights_origin,
+    )
     from sightline.models.registry import MODELS, build_shapes, create, list_models
     from sightline.models.sync_norm import synchronise_norms
     from sightline.models.weights import describe_weights, load_model, save_weights
@@ -49,6 +56,7 @@ __all__ = [
     "save_weights",
     "stated_costs",
     "synchronise_norms",
+    "weights_origin",
 ]
 
 __getattr__, __dir__ = door(__name__)

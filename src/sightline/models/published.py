@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pydantic
 import torch
@@ -19,10 +19,19 @@ from sightline.core.errors import ConfigError, ModelError, unknown_name
 from sightline.core.files import file_sha256
 from sightline.core.process import Progress
 from sightline.models.backbone import BackboneMeta, lite0_tensors, read_backbone, write_backbone
-from sightline.models.pretrained import OFFLINE_VARIABLE, cache_folder, fetch_weights, is_offline
+from sightline.models.pretrained import OFFLINE_VARIABLE, cache_folder, fetch_weights, is_offline, resolve_weights
 from sightline.models.weights_file import read_weights_meta
 
-__all__ = ["PUBLISHED", "PublishedWeights", "cached_weights", "get_weights", "named_weights", "read_catalogue"]
+__all__ = [
+    "PUBLISHED",
+    "PublishedWeights",
+    "cached_weights",
+    "find_weights",
+    "get_weights",
+    "named_weights",
+    "read_catalogue",
+    "weights_origin",
+]
 
 _LITE0_BLOCKS = {"stage1": 1, "stage2": 2, "stage3": 2, "deep4": 3, "stage4": 3, "deep5": 4, "stage5": 1}
 _PIP_SECONDS = 900
@@ -94,6 +103,24 @@ def named_weights(name: str) -> Path:
         message = f"the weights '{name}' must be in the cache, got none in {cache_folder()}"
         raise ModelError(message, do=f"fetch them with 'sightline weights get {name}'")
     return path
+
+
+def find_weights(reference: str | Path) -> Path:
+    """The local file for a name, a path, or an address with its checksum."""
+    is_name = not Path(reference).suffix and "/" not in str(reference) and not Path(reference).exists()
+    return named_weights(str(reference)) if is_name else resolve_weights(reference)
+
+
+def weights_origin(reference: str | Path) -> dict[str, Any]:
+    """`licence` and `training.started_from` of what starts from these weights: neither is lost by training on."""
+    path = find_weights(reference)
+    if (trunk := read_backbone(path)) is not None:
+        meta = trunk[0].model_dump(exclude={"digest"})
+        return {"licence": meta.pop("licence"), "training": {"started_from": meta}}
+    whole = read_weights_meta(path)
+    started = {"architecture": whole.architecture, "model_digest": whole.model_digest}
+    kept = {key: whole.training[key] for key in ("adopted_from", "started_from") if key in whole.training}
+    return {"licence": whole.licence, "training": {"started_from": started | kept}}
 
 
 def get_weights(name: str, entry: PublishedWeights, *, progress: Progress | None = None) -> Path:

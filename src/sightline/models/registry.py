@@ -14,8 +14,7 @@ from sightline.core.plugins import open_registry
 from sightline.models.backbone import read_backbone, start_backbone
 from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
-from sightline.models.pretrained import resolve_weights
-from sightline.models.published import named_weights
+from sightline.models.published import find_weights
 from sightline.models.unet import UNet
 from sightline.models.weights_file import load_tensors, read_weights
 from sightline.models.yolo import lite0, litefodnet, vdxnet, yolo5, yolo8, yolo11, yolo12
@@ -157,8 +156,7 @@ def _checked_arguments(name: str, builder: Builder, arguments: Mapping[str, Any]
 
 
 def _start_from(model: Model, weights: str | Path) -> None:
-    is_name = not Path(weights).suffix and "/" not in str(weights) and not Path(weights).exists()
-    path = named_weights(str(weights)) if is_name else resolve_weights(weights)
+    path = find_weights(weights)
     if path.is_file() and (trunk := read_backbone(path)) is not None:
         start_backbone(model, *trunk, str(path))
         return

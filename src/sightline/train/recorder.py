@@ -11,7 +11,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.metadata import TYPICAL_OBJECT, OperatingPoint
 from sightline.core.process import StopRequest
 from sightline.core.runs import RunFolder
-from sightline.models import Model, own_point, save_weights
+from sightline.models import Model, own_point, save_weights, weights_origin
 from sightline.train.data.images import Batch, SeededBatches
 from sightline.train.loggers import RunLogger, open_loggers, write_rows
 from sightline.train.loop import Learner
@@ -57,13 +57,15 @@ class Learnt(NamedTuple):
 
     data_digest: str
     typical_object_px: float | None
+    origin: dict[str, Any]
 
     @classmethod
-    def of(cls, whole: Dataset, train: Dataset) -> Self:
-        """From the whole data set and its training split."""
+    def of(cls, whole: Dataset, train: Dataset, weights: str | None) -> Self:
+        """From the whole data set and its training split, and from what the weights were that it started from."""
         sides = ((pl.col("x2") - pl.col("x1")) * (pl.col("y2") - pl.col("y1"))).sqrt()
         typical = train.usable_objects.select(sides.median()).item()
-        return cls(whole.digest(), None if typical is None else round(typical, 1))
+        origin = {} if weights is None else weights_origin(weights)
+        return cls(whole.digest(), None if typical is None else round(typical, 1), origin)
 
 
 class Recorder:
@@ -192,7 +194,9 @@ class Recorder:
             TYPICAL_OBJECT: self.learnt.typical_object_px,
         }
         point = point or own_point(model)
-        meta = {"data_digest": self.learnt.data_digest, "operating_point": point, "training": training}
+        origin = dict(self.learnt.origin)
+        training |= origin.pop("training", {})
+        meta = {**origin, "data_digest": self.learnt.data_digest, "operating_point": point, "training": training}
         save_weights(self.run.weights / "best.safetensors", model, meta)
 
     def _judge(self) -> None:

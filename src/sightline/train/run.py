@@ -223,7 +223,7 @@ def prepare_session(
 
     names = data.train.images["path"].to_list()
     learner = Learner(model, config, arithmetic, len(batches), names, processes)
-    learnt = Learnt.of(data.whole, data.train)
+    learnt = Learnt.of(data.whole, data.train, config.model.weights)
     recorder = Recorder(run, learner, validator, batches, learnt, watcher)
     if keeping.in_memory or keeping.folder is not None:
         _fill_stores(images, validator, watcher)
