@@ -16,7 +16,7 @@ from sightline.core.preprocess import Preprocess
 from sightline.core.runs import RunFolder
 from sightline.data import read_dataset, write_dataset
 from sightline.evaluate import evaluate_detection
-from sightline.models import load_model
+from sightline.models import create, load_model, save_weights
 from sightline.models.weights_file import read_weights, read_weights_meta
 from sightline.models.yolo.detector import YoloDetector
 from sightline.train import TrainConfig, resume, train
@@ -94,6 +94,16 @@ def test_an_operating_point_is_kept_only_where_something_was_found(traffic, tmp_
     assert not (result.run / "figures").exists()
     point = read_weights(result.weights)[0].operating_point
     assert (None if point is None else point.conf) == (0.4 if found else None)
+
+
+def test_what_training_started_from_stays_with_the_weights(traffic, tmp_path, watcher):
+    start = tmp_path / "start.safetensors"
+    save_weights(start, create("yolo11n", class_names=["thing"], imgsz=64), {"licence": "AGPL-3.0"})
+    values = {"epochs": 1, "pictures_every": 0, "weights": str(start)}
+    result = train(settings(traffic, **values), RunFolder.create(tmp_path, "detect"), watcher)
+    meta = read_weights_meta(result.weights)
+    assert meta.licence == "AGPL-3.0"
+    assert meta.training["started_from"]["model_digest"] == read_weights_meta(start).model_digest
 
 
 def interrupt_in_second_epoch(recorder, batch):
