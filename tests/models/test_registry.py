@@ -13,7 +13,9 @@ NAMES = ["background", "crack"]
 def test_models_are_listed():
     sized = [f"yolo{version}{size}" for version in (5, 8, 11, 12) for size in "nsmlx"]
     with_masks = [f"yolo{version}{size}-seg" for version in (8, 11) for size in "nsmlx"]
-    assert models.list_models() == sorted(["lite0-yolo", "litefodnet", "unet", "unet-small", "vdxnet", *sized, *with_masks])
+    assert models.list_models() == sorted(
+        ["lite0-yolo", "litefodnet", "unet", "unet-small", "vdxnet", *sized, *with_masks]
+    )
 
 
 @pytest.mark.parametrize(
