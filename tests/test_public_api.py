@@ -241,7 +241,6 @@ PACKAGES = {
         "Targets",
         "adopt_checkpoint",
         "build_shapes",
-        "cache_folder",
         "cached_weights",
         "count_parameters",
         "create",

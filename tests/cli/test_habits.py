@@ -242,7 +242,7 @@ def test_another_task_is_said_as_such(sightline, segmenter, detector, traffic, t
     done = sightline("eval", masks, "--model", detector, "--split", "all")
     assert "got a model of boxes for labels of masks of classes" in done.stderr
     done = sightline("eval", traffic, "--model", detector, "--iou-type", "segm")
-    assert "is for predictions with masks of objects, got a model" in done.stderr
+    assert "is for what has masks of objects, got a model without" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from sightline.models.contract import IGNORE_INDEX, MASK_STRIDE, Decoded, Model, Targets, own_point
     from sightline.models.costs import STATED_CLASSES, ModelComplexity, stated_costs
     from sightline.models.foreign.adopt import AdoptedModel, adopt_checkpoint
-    from sightline.models.pretrained import cache_folder
     from sightline.models.published import (
         PUBLISHED,
         PublishedWeights,
@@ -38,7 +37,6 @@ __all__ = [
     "Targets",
     "adopt_checkpoint",
     "build_shapes",
-    "cache_folder",
     "cached_weights",
     "count_parameters",
     "create",

@@ -9,13 +9,13 @@ import urllib.request
 from pathlib import Path
 from typing import IO
 
+from sightline.core.cache import user_cache
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.files import file_sha256, locked_folder
 from sightline.core.process import Progress
 
-__all__ = ["CACHE_VARIABLE", "OFFLINE_VARIABLE", "cache_folder", "fetch_weights", "is_offline", "resolve_weights"]
+__all__ = ["OFFLINE_VARIABLE", "fetch_weights", "is_offline", "resolve_weights"]
 
-CACHE_VARIABLE = "SIGHTLINE_CACHE"
 OFFLINE_VARIABLE = "SIGHTLINE_OFFLINE"
 
 _CHUNK_BYTES = 1 << 20
@@ -40,21 +40,13 @@ def resolve_weights(reference: str | Path, *, progress: Progress | None = None) 
     return fetch_weights(address, sha256, progress=progress)
 
 
-def cache_folder() -> Path:
-    """Where fetched weights are kept: `$SIGHTLINE_CACHE`, else the user's cache folder."""
-    if given := os.environ.get(CACHE_VARIABLE):
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "sightline"
-
-
 def fetch_weights(address: str, sha256: str, *, folder: Path | None = None, progress: Progress | None = None) -> Path:
     """The cached file of an http(s) address, downloaded first where absent; its checksum is verified either way.
 
     What a cut connection or Ctrl-C leaves is kept, and the next call goes on from there.
     Raises ModelError when offline (`SIGHTLINE_OFFLINE=1`), unreachable, cut short or of another checksum.
     """
-    cached = (folder or cache_folder()) / f"{sha256}.safetensors"
+    cached = (folder or user_cache()) / f"{sha256}.safetensors"
     if cached.is_file() and file_sha256(cached) == sha256:
         return cached
     if is_offline():

