@@ -313,6 +313,8 @@ PACKAGES = {
     "train": [
         "Ablation",
         "AblationResult",
+        "AnchorFit",
+        "AnchorProposal",
         "Augmentation",
         "Profile",
         "SHORT_NAMES",
@@ -323,6 +325,7 @@ PACKAGES = {
         "Watcher",
         "join_processes",
         "profile_training",
+        "propose_anchors",
         "resume",
         "run_ablation",
         "run_tuning",

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import supervision as sv
+import yaml
 
 from sightline import Model, __version__
 from sightline.cli import evaluate as cli_evaluate
@@ -17,6 +18,19 @@ from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.data import read_dataset
 from sightline.infer import run_pipeline
 from sightline.models import create, save_weights
+from sightline.train import TrainConfig
+
+
+def test_proposed_anchors_are_shown_and_written_for_training(sightline, traffic, tmp_path):
+    shown = sightline("anchors", traffic, "--imgsz", 96, "--per-level", 1)
+    assert shown.returncode == 0
+    assert "best possible recall" in shown.stdout
+    settings = yaml.safe_load(shown.stdout[shown.stdout.index("model:") :])
+    assert settings["model"] == {"name": "yolo5n", "imgsz": [96, 96]}
+    assert sightline("anchors", traffic, "--imgsz", 96, "--per-level", 1, "--out", "anchors.yaml").returncode == 0
+    settings = yaml.safe_load((tmp_path / "anchors.yaml").read_text())
+    assert len(settings["arguments"]["anchors"]) == 3
+    assert TrainConfig.load({**settings, "data": "some"}).model_arguments["imgsz"] == (96, 96)
 
 
 def test_help_names_every_verb_and_loads_none():
@@ -160,6 +174,15 @@ def test_eval_of_mot_results_equal_to_the_ground_truth_is_perfect(sightline, tra
     assert (
         "--best-conf, --conf, --iou-type and --resamples must be left out where tracks are measured" in refused.stderr
     )
+
+
+def test_models_that_lack_their_package_are_left_out_of_a_list_and_said(sightline, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("sightline.models.list_models", lambda: ["tv:ssdlite320", "unet-small"])
+    done = sightline("models", "--imgsz", "64", "--json")
+    assert [row["name"] for row in json.loads(done.stdout)["models"]] == ["unet-small"]
+    assert "left out: the model 'tv:ssdlite320' needs torchvision" in done.stderr
+    assert sightline("models", "tv:ssdlite320", "--imgsz", "64").returncode == 2
 
 
 def test_models_counts_parameters(sightline):
