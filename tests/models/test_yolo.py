@@ -73,6 +73,8 @@ TOTALS = {
 LIGHT = {"vdxnet": (1, 1.608, 5.9), "litefodnet": (11, 2.515, 7.9)}
 TORCHVISION = ("tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssdlite320")
 SMALLEST = ("yolo1-resnet50", "yolo3", "yolo5n", "yolo8n", "yolo9t", "yolo10n", "yolo11n", "yolo12n", *LIGHT)
+# RetinaNet tells anchors that overlap an object by .4 to .5 nothing: one of them may have the best score, and any box.
+BY_HEART = (*SMALLEST, *(name for name in TORCHVISION if "retinanet" not in name))
 
 
 def named(count):
@@ -270,13 +272,13 @@ def paint_scenes(size: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["yolo11n", *(pytest.param(n, marks=pytest.mark.slow) for n in (*SMALLEST, *TORCHVISION) if n != "yolo11n")]
+    "name", ["yolo11n", *(pytest.param(n, marks=pytest.mark.slow) for n in BY_HEART if n != "yolo11n")]
 )
 def test_a_detector_learns_four_images_by_heart(name):
     """The best candidate of an object's class has IoU > 0.9 with it; every image holds one object of each class."""
     images, targets = paint_scenes(96)
     # yolo5's objectness starts low, and is learnt in a mean over all anchors; the others know one anchor an object.
-    steps = 500 if name.startswith("tv:") else 150 if name.startswith(("yolo1-", "yolo3", "yolo5")) else 60
+    steps = 300 if name.startswith("tv:") else 150 if name.startswith(("yolo1-", "yolo3", "yolo5")) else 60
     torch.manual_seed(0)
     model = models.create(name, class_names=["red", "blue"], imgsz=96)
     rate = {"yolo3": 5e-4, **dict.fromkeys(TORCHVISION, 1e-3)}.get(name, 2e-3)
