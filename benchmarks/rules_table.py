@@ -171,6 +171,12 @@ CASES = {
     "prediction-constant": Case(
         "prediction-constant", "every image is black", cracks, {**UNET, "model": "blind", "epochs": 8}
     ),
+    "few-learnt": Case(
+        "few-learnt",
+        "anchors ten times smaller than the vehicles",
+        traffic,
+        {**YOLO, "model": "yolo5n", "arguments": {"anchors": [[[2, 2]]] * 3}, "epochs": 1},
+    ),
     "healthy detector": Case(
         None, "yolo11n, 96 images, 4 classes", partial(traffic, images=112), {**YOLO, "epochs": 24}
     ),

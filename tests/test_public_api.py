@@ -327,6 +327,8 @@ PACKAGES = {
     "train": [
         "Ablation",
         "AblationResult",
+        "AnchorFit",
+        "AnchorProposal",
         "Augmentation",
         "Profile",
         "SHORT_NAMES",
@@ -337,6 +339,7 @@ PACKAGES = {
         "Watcher",
         "join_processes",
         "profile_training",
+        "propose_anchors",
         "resume",
         "run_ablation",
         "run_tuning",

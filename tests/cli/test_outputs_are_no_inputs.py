@@ -45,7 +45,7 @@ def test_the_plain_name_of_a_label_file(coco: Path, capsys: pytest.CaptureFixtur
     assert files(coco) == before
 
 
-@pytest.mark.parametrize("verb", [("augment",), ("profile", "--model", "yolo11n", "--data")])
+@pytest.mark.parametrize("verb", [("augment",), ("anchors",), ("profile", "--model", "yolo11n", "--data")])
 def test_results_of_the_training_data(coco: Path, verb: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     before = files(coco)
     assert run(*verb, coco, "--out", coco / "labels.json") == 2

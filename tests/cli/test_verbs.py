@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import supervision as sv
+import yaml
 
 from sightline import Model, __version__
 from sightline.cli import evaluate as cli_evaluate
@@ -17,6 +18,19 @@ from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.data import read_dataset
 from sightline.infer import run_pipeline
 from sightline.models import create, save_weights
+from sightline.train import TrainConfig
+
+
+def test_proposed_anchors_are_shown_and_written_for_training(sightline, traffic, tmp_path):
+    shown = sightline("anchors", traffic, "--imgsz", 96, "--per-level", 1)
+    assert shown.returncode == 0
+    assert "best possible recall" in shown.stdout
+    settings = yaml.safe_load(shown.stdout[shown.stdout.index("model:") :])
+    assert settings["model"] == {"name": "yolo5n", "imgsz": [96, 96]}
+    assert sightline("anchors", traffic, "--imgsz", 96, "--per-level", 1, "--out", "anchors.yaml").returncode == 0
+    settings = yaml.safe_load((tmp_path / "anchors.yaml").read_text())
+    assert len(settings["arguments"]["anchors"]) == 3
+    assert TrainConfig.load({**settings, "data": "some"}).model_arguments["imgsz"] == (96, 96)
 
 
 def test_help_names_every_verb_and_loads_none():
@@ -36,7 +50,7 @@ def test_the_module_runs_as_the_command():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["audt"], "unknown verb 'audt' (nearest: audit)"),
+        (["audt"], "unknown verb 'audt' (nearest: audit"),
         (["audit", "nowhere"], "nowhere: a data set must exist"),
         (["models", "yolo11q"], "unknown model 'yolo11q'"),
         (["train", "--data", "x", "--model", "unet", "--epoch", "3"], "--epochs"),
@@ -47,7 +61,7 @@ def test_the_module_runs_as_the_command():
         (["report", "nowhere"], "nowhere"),
         (
             ["eval", "--data", ".", "--predictions", "p", "--batch", "4"],
-            "--batch, --device and --threads are for a model",
+            "--batch, --device, --threads, --tile and --also are for a model",
         ),
         (["eval", "--data", "."], "exactly one of --model and --predictions"),
         (["train", "--resume", "nowhere", "--runs", "other"], "takes no other options"),
@@ -162,6 +176,15 @@ def test_eval_of_mot_results_equal_to_the_ground_truth_is_perfect(sightline, tra
     )
 
 
+def test_models_that_lack_their_package_are_left_out_of_a_list_and_said(sightline, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("sightline.models.list_models", lambda: ["tv:ssdlite320", "unet-small"])
+    done = sightline("models", "--imgsz", "64", "--json")
+    assert [row["name"] for row in json.loads(done.stdout)["models"]] == ["unet-small"]
+    assert "left out: the model 'tv:ssdlite320' needs torchvision" in done.stderr
+    assert sightline("models", "tv:ssdlite320", "--imgsz", "64").returncode == 2
+
+
 def test_models_counts_parameters(sightline):
     done = sightline("models", "yolo11n", "--json")
     assert done.returncode == 0, done.stderr
@@ -265,7 +288,7 @@ def test_detection_thresholds_are_refused_for_label_maps(sightline, traffic, tmp
     save_weights(tmp_path / "u.safetensors", create("unet-small", class_names=("background", "crack"), imgsz=64))
     done = sightline("run", "u.safetensors", traffic / "video" / "traffic.mp4", "--iou", "0.5")
     assert done.returncode == 2
-    assert "--iou and --max-det are for detections" in done.stderr
+    assert "--iou, --max-det and --suppression are for detections" in done.stderr
 
 
 def test_rules_for_tracks_are_refused_for_boxes(sightline, traffic, tmp_path):

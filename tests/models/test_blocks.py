@@ -31,6 +31,8 @@ def trained_statistics(module: nn.Module) -> nn.Module:
         lambda: blocks.DoubleConv(8, 12),
         lambda: yolo_blocks.C3k2(8, 16, 2, deep=True),
         lambda: yolo_blocks.C2PSA(8, 8, 1),
+        lambda: yolo_blocks.RepConv(8, 12),
+        lambda: yolo_blocks.RepConv(8, 8, (7, 3), groups=8),
     ],
 )
 def test_fused_block_equals_block_without_batch_norm(block):

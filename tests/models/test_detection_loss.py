@@ -11,18 +11,17 @@ from torchvision.ops import complete_box_iou_loss
 
 import sightline.models as models
 from sightline.core.errors import DataError
+from sightline.models.assignment import AssignmentRule, Predicted, assign_targets, candidate_pairs
+from sightline.models.box_loss import ciou
 from sightline.models.detection_loss import (
-    AssignmentRule,
-    assign_targets,
     boxes_from_distances,
-    candidate_pairs,
-    ciou,
     distribution_focal_loss,
     expected_distances,
 )
 from sightline.ops.boxes import ciou_matrix
 
 RULE = AssignmentRule()
+EIGHT = torch.full((1, 1), 8.0)  # strides, which this assignment does not look at
 BINS = torch.arange(16, dtype=torch.float32)
 
 
@@ -110,7 +109,9 @@ def test_assignment_by_hand():
     gt = [0.0, 0.0, 24.0, 8.0]
     boxes = torch.tensor([[gt, [0.0, 0.0, 12.0, 8.0], [0.0, 0.0, 23.0, 8.0], gt]])
     scores = torch.tensor([[[0.5], [0.9], [0.5], [0.9]]])
-    found = assign_targets(torch.logit(scores), boxes, centres, targets_of([gt], [0], [0]), AssignmentRule(topk=2))
+    found = assign_targets(
+        Predicted(torch.logit(scores), boxes, centres, EIGHT), targets_of([gt], [0], [0]), AssignmentRule(topk=2)
+    )
     assert found.anchor.tolist() == [0, 2]  # anchor 3 lies outside, anchor 1 overlaps too little
     near = ciou(boxes[0, 2], torch.tensor(gt)).item()
     assert found.weight.tolist() == pytest.approx([1.0, near**6], abs=1e-5)  # equal scores cancel
@@ -120,10 +121,10 @@ def test_an_anchor_wanted_twice_goes_to_the_object_it_overlaps_most():
     centres = torch.tensor([[10.0, 10.0]])
     boxes = torch.tensor([[[0.0, 0.0, 20.0, 20.0]]])
     targets = targets_of([[0.0, 0.0, 40.0, 40.0], [0.0, 0.0, 20.0, 22.0]], [0, 0], [0, 0])
-    found = assign_targets(torch.zeros(1, 1, 1), boxes, centres, targets, RULE)
+    found = assign_targets(Predicted(torch.zeros(1, 1, 1), boxes, centres, EIGHT), targets, RULE)
     assert found.target.tolist() == [1]
     twins = targets_of([[0.0, 0.0, 20.0, 20.0]] * 2, [0, 0], [0, 0])
-    assert assign_targets(torch.zeros(1, 1, 1), boxes, centres, twins, RULE).target.tolist() == [0]
+    assert assign_targets(Predicted(torch.zeros(1, 1, 1), boxes, centres, EIGHT), twins, RULE).target.tolist() == [0]
 
 
 def brute_force(logits, boxes, centres, targets, rule) -> dict[tuple[int, int], tuple[int, float]]:
@@ -167,7 +168,7 @@ def test_assignment_equals_brute_force(seed, count, topk):
         "batch_index": torch.randint(0, 2, (count,), generator=generator),
     }
     rule = AssignmentRule(topk=topk)
-    found = assign_targets(logits, boxes, centres, targets, rule)
+    found = assign_targets(Predicted(logits, boxes, centres, EIGHT), targets, rule)
     cells = list(zip(found.image.tolist(), found.anchor.tolist(), strict=True))
     assert len(set(cells)) == len(cells), "an anchor may learn one object only"
     expected = {k: v for k, v in brute_force(logits, boxes, centres, targets, rule).items() if v[1] > 0}
@@ -190,7 +191,7 @@ def test_terms_equal_a_dense_computation():
     raw = model(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     terms = model.loss(raw, SCENE)
     boxes, _ = model.decode(raw)
-    found = assign_targets(raw.logits, boxes, raw.centres_xy, SCENE, model.head.rule)
+    found = assign_targets(Predicted(raw.logits, boxes, raw.centres_xy, raw.strides), SCENE, model.head.rule)
     dense = torch.zeros_like(raw.logits)
     dense[found.image, found.anchor, SCENE["labels"][found.target]] = found.weight
     total = dense.sum().clamp(min=1)

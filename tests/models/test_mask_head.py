@@ -7,7 +7,7 @@ from torch.nn import functional
 
 import sightline.models as models
 from sightline.core.errors import DataError
-from sightline.models.detection_loss import Assignment
+from sightline.models.assignment import Assignment
 from sightline.models.mask_loss import mask_loss
 from sightline.ops.boxes import iou_matrix
 from sightline.ops.instance_masks import instance_masks
@@ -56,6 +56,7 @@ def scene():
         anchor=torch.tensor([4, 7, 0, 8, 2]),
         target=torch.tensor([1, 3, 0, 2, 1]),
         weight=torch.ones(5),
+        score=torch.ones(5),
     )
     return coefficients, prototypes, found, targets
 
@@ -100,7 +101,9 @@ def test_shares_of_a_batch_make_the_loss_of_the_whole():
         }
         here = found.image == image
         first = int(of_object.nonzero()[0])
-        part = Assignment(found.image[here], found.anchor[here], found.target[here] - first, found.weight[here])
+        part = Assignment(
+            found.image[here], found.anchor[here], found.target[here] - first, *(v[here] for v in found[3:])
+        )
         mask_loss(coefficients, prototypes, part, own, lambda values: shares.append(values) or values)
     summed, count = torch.stack(shares).sum(0).tolist()
     assert summed / count == pytest.approx(whole.item(), rel=1e-6)
@@ -110,7 +113,7 @@ def test_without_objects_the_loss_is_zero_and_has_a_gradient():
     coefficients, prototypes, _, targets = scene()
     none = {key: value[:0] for key, value in targets.items()}
     nothing = torch.zeros(0, dtype=torch.int64)
-    loss = mask_loss(coefficients, prototypes, Assignment(nothing, nothing, nothing, torch.zeros(0)), none)
+    loss = mask_loss(coefficients, prototypes, Assignment(nothing, nothing, nothing, *[torch.zeros(0)] * 2), none)
     loss.backward()
     assert loss.item() == 0
     assert not coefficients.grad.any()

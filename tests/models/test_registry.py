@@ -12,10 +12,11 @@ NAMES = ["background", "crack"]
 
 def test_models_are_listed():
     sized = [f"yolo{version}{size}" for version in (5, 8, 11, 12) for size in "nsmlx"]
-    with_masks = [f"yolo{version}{size}-seg" for version in (8, 11) for size in "nsmlx"]
-    assert models.list_models() == sorted(
-        ["lite0-yolo", "litefodnet", "unet", "unet-small", "vdxnet", *sized, *with_masks]
-    )
+    others = ["lite0-yolo", "litefodnet", "unet", "unet-small", "vdxnet", "yolo1-resnet50", "yolo3"]
+    others += ["tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssdlite320"]
+    sized += [*(f"yolo9{size}" for size in "tsmc"), *(f"yolo10{size}" for size in "nsmblx")]
+    sized += [f"yolo{version}{size}-seg" for version in (8, 11) for size in "nsmlx"]
+    assert models.list_models() == sorted([*others, *sized])
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,23 @@ def test_arguments_may_come_as_text_and_rebuild_the_model():
         ("yolo11n", ["a", "b", "c"], {}),
         *(
             pytest.param(n, ["a", "b"], {}, marks=pytest.mark.slow)
-            for n in ("yolo5n", "yolo8n", "yolo12n", "vdxnet", "litefodnet", "lite0-yolo", "yolo8n-seg", "yolo11n-seg")
+            for n in (
+                "yolo1-resnet50",
+                "yolo3",
+                "yolo5n",
+                "yolo8n",
+                "yolo9t",
+                "yolo10n",
+                "yolo12n",
+                "vdxnet",
+                "litefodnet",
+                "lite0-yolo",
+                "yolo8n-seg",
+                "yolo11n-seg",
+                "tv:fcos-resnet18",
+                "tv:retinanet-resnet18",
+                "tv:ssdlite320",
+            )
         ),
     ],
 )

@@ -231,6 +231,18 @@ def test_every_rule_has_advice():
     assert all(rule.do(SEMANTIC) and rule.severity in {"warning", "error"} for rule in RULES.values())
 
 
+def test_objects_that_nothing_learns_are_said_at_once_and_what_to_change():
+    rows = changed(healthy(3, "cls"), 0, watch__learnt_share=0.3, watch__positive_share=1e-5)
+    (found,) = watch(rows[:1], DETECT, set())
+    assert found.message == "70% of the objects are learnt by nothing: 1e-05 of all anchors stand for an object"
+    assert "imgsz" in found.do
+    with_anchors = replace(DETECT, anchor_ratio=4.0)
+    advice = watch(rows[:1], with_anchors, set())[0].do
+    assert all(word in advice for word in ("sightline anchors", "arguments.anchors", "imgsz", "anchor_ratio above 4"))
+    assert spoken(changed(rows, 0, watch__learnt_share=0.9), DETECT) == []
+    assert spoken(changed(rows, 0, watch__learnt_share=math.nan), DETECT) == []
+
+
 def test_small_scores_that_differ_are_not_constant():
     rows = changed(healthy(30, "cls"), 0, watch__output_max=0.02, watch__output_spread=5e-5, watch__metric=0.0)
     assert "prediction-constant" not in spoken(rows, DETECT)

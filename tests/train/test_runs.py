@@ -65,6 +65,19 @@ def test_a_run_leaves_everything_behind(traffic, tmp_path, watcher):
     assert read_weights_meta(result.weights).division.model_dump() == {"val_fraction": 0.35, "seed": 7}
 
 
+def test_a_run_learns_by_the_arguments_it_is_given_and_counts_what_is_learnt(traffic, tmp_path, watcher):
+    run = RunFolder.create(tmp_path, "detect")
+    chosen = settings(traffic, epochs=1, pictures_every=0, arguments={"assigner": "simota", "box_loss": "giou"})
+    result = train(chosen, run, watcher)
+    assert json.loads((run.path / "run.json").read_text())["model"]["arguments"]["assigner"] == "simota"
+    assert read_weights_meta(result.weights).arguments["box_loss"] == "giou"
+    row = json.loads((run.path / "metrics.jsonl").read_text())
+    assert row["watch/learnt_share"] > 0.9
+    assert 0 < row["watch/positive_share"] < 0.5
+    with pytest.raises(ConfigError, match="unknown argument of model 'yolo11n' 'box_los'"):
+        train(settings(traffic, arguments={"box_los": "giou"}), RunFolder.create(tmp_path, "detect"), watcher)
+
+
 def test_models_are_measured_in_fp32_whatever_they_are_trained_in(traffic, tmp_path, watcher, monkeypatch):
     predict, seen = Validator.predict, []
 

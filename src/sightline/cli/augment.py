@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated
 
 import polars as pl
 from cyclopts import Parameter
@@ -108,8 +108,7 @@ def training_view(dataset: Dataset, assignments: Sequence[str], config: str | No
     usual = {"data": {"path": str(dataset.root)}, "model": {"name": _USUAL_MODEL.get(dataset.task, _DETECTOR)}}
     given = merge_settings(merge_settings(usual, values), parse_assignments(assignments))
     settings = TrainConfig.load(given, where=config)
-    size: dict[str, Any] = {} if settings.model.imgsz is None else {"imgsz": settings.model.imgsz}
-    model = create(settings.model.name, class_names=dataset.class_names, **size)
+    model = create(settings.model.name, class_names=dataset.class_names, **settings.model_arguments)
     check_policy(settings.augment, dataset)
     return model.preprocess, settings.augment
 

@@ -215,7 +215,8 @@ def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -
         options.max_dets if len(options.max_dets) == 3 else (*usual[:2], *options.max_dets, usual[2])[:3]
     )
     limits, draws = (first, second, last), options.resamples
-    if options.iou_type is None and found.meta.get("task") == "instance":
+    has_masks = found.table["rle"].null_count() < len(found) or not len(found)
+    if options.iou_type is None and found.meta.get("task") == "instance" and has_masks:
         return sightline.evaluate.evaluate_instances(dataset, found, max_dets=limits, conf=conf, resamples=draws)
     return sightline.evaluate.evaluate_detection(
         dataset, found, iou_type=options.iou_type or "bbox", max_dets=limits, conf=conf, resamples=draws

@@ -32,6 +32,7 @@ VERBS = {
     "convert": ("convert:convert", "Write a data set in another format and say what is lost."),
     "models": ("models:models", "List the models, or count one's parameters, MACs and FLOPs."),
     "weights": ("weights:weights", "List pretrained weights by name with their licence and origin, or get them."),
+    "anchors": ("anchors:anchors", "Propose anchor boxes for the objects of a data set."),
     "train": ("train:train", "Train a model; Ctrl-C leaves a run that --resume continues."),
     "profile": ("study:profile", "Say where the time of training goes: loader, host, forward, backward, optimiser."),
     "ablate": ("study:ablate", "Train variants of one setting with several seeds and compare them."),

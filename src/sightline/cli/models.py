@@ -6,7 +6,8 @@ import polars as pl
 from cyclopts import Parameter, validators
 
 import sightline.models
-from sightline.cli.console import JsonFlag, emit_json, show_table
+from sightline.cli.console import JsonFlag, emit_json, note, show_table
+from sightline.core.errors import MissingExtraError
 from sightline.core.plugins import list_plugins
 
 if TYPE_CHECKING:
@@ -39,7 +40,14 @@ def models(
         names = [name]
     else:
         names = list(stated) if stated and not added else sightline.models.list_models()
-    results = [stated.get(each) or _counted(each, imgsz, classes) for each in names]
+    results = []
+    for each in names:
+        try:
+            results.append(stated.get(each) or _counted(each, imgsz, classes))
+        except MissingExtraError as error:
+            if name is not None:
+                raise
+            note(f"left out: {error}")
     if json:
         emit_json({"models": results})
     else:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -70,11 +70,25 @@ def _fold(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
     conv.bias = nn.Parameter(shift.to(dtype), requires_grad=False)
 
 
+@runtime_checkable
+class Simplifiable(Protocol):
+    """A module with a smaller form in inference: branches that add up to one, or that only training reads."""
+
+    @property
+    def spare(self) -> nn.Module | None:
+        """The part that inference does without; None once simplified."""
+        ...
+
+    def simplify(self) -> None:
+        """Take that form for good, once the normalisations inside are folded."""
+        ...
+
+
 _CONV_BN_NAMES = (("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"))
 
 
 def fuse(model: ModuleT) -> ModuleT:
-    """A copy in evaluation mode whose batch normalisations are folded into their convolutions.
+    """A copy in evaluation mode with batch normalisations folded into their convolutions and what is `Simplifiable` so.
 
     Same outputs up to rounding, fewer operations; for inference and export only (`save_weights` refuses it).
     """
@@ -82,14 +96,20 @@ def fuse(model: ModuleT) -> ModuleT:
     for module, names, (conv, bn) in list(_pairs(fused)):
         _fold(conv, bn)
         setattr(module, names[1], nn.Identity())
+    for module in list(fused.modules()):
+        if isinstance(module, Simplifiable):
+            module.simplify()
     return fused
 
 
 def count_fused_parameters(model: nn.Module) -> int:
-    """How many parameters `fuse` would leave: a bias in place of each normalisation's two, unless there is one."""
-    count = sum(p.numel() for p in model.parameters())
+    """How many parameters `fuse` would leave: no spare parts, and a bias in place of each normalisation's two."""
+    parts = [module.spare for module in model.modules() if isinstance(module, Simplifiable)]
+    spare = {id(p) for part in parts if part is not None for p in part.parameters()}
+    count = sum(p.numel() for p in model.parameters() if id(p) not in spare)
     for _, _, (conv, bn) in _pairs(model):
-        count += (bn.num_features if conv.bias is None else 0) - sum(p.numel() for p in bn.parameters())
+        if id(conv.weight) not in spare:
+            count += (bn.num_features if conv.bias is None else 0) - sum(p.numel() for p in bn.parameters())
     return count
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sightline.models.assignment import Assignment
 from sightline.models.contract import Targets, Total, own_share
-from sightline.models.detection_loss import Assignment
 
 __all__ = ["mask_loss"]
 

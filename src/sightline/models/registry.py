@@ -15,14 +15,10 @@ from sightline.models.backbone import read_backbone, start_backbone
 from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
 from sightline.models.published import find_weights
+from sightline.models.torchvision_models import TORCHVISION_MODELS
 from sightline.models.unet import UNet
 from sightline.models.weights_file import load_tensors, read_weights
-from sightline.models.yolo import lite0, litefodnet, vdxnet, yolo5, yolo8, yolo11, yolo12
-from sightline.models.yolo.anchor_head import AnchorHead
-from sightline.models.yolo.detector import FULL_HEAD, FULL_MASK_HEAD, MakeHead, YoloDetector
-from sightline.models.yolo.head import DetectHead
-from sightline.models.yolo.mask_head import MaskHead
-from sightline.models.yolo.plan import Plan, Scale
+from sightline.models.yolo.builders import YOLOS
 
 __all__ = ["MODELS", "Builder", "build", "build_shapes", "create", "list_models"]
 
@@ -37,49 +33,13 @@ def build_unet(
     return UNet(name, class_names, imgsz=imgsz, base_width=base_width)
 
 
-def build_yolo(
-    plan: Plan,
-    scale: Scale,
-    make_head: MakeHead,
-    name: str,
-    class_names: tuple[str, ...],
-    *,
-    imgsz: int | tuple[int, int] = 640,
-) -> Model:
-    """A detector of one table at one scale."""
-    return YoloDetector(name, plan(scale), make_head, class_names, imgsz=imgsz)
-
-
-def build_lite0(name: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int] = 640) -> Model:
-    """A detector on the trunk of EfficientNet-Lite0, fed as that was trained."""
-    model = YoloDetector(name, lite0.plan(), DetectHead, class_names, imgsz=imgsz)
-    values = {"mean": (lite0.INPUT_MEAN,) * 3, "std": (lite0.INPUT_STD,) * 3}
-    model.preprocess = model.preprocess.model_copy(update=values)
-    model.trunk = ("lite0", lite0.TRUNK)
-    return model
-
-
-def _sizes(
-    family: str, plan: Plan, scales: Mapping[str, Scale], make_head: MakeHead = DetectHead, suffix: str = ""
-) -> dict[str, Builder]:
-    names = {f"{family}{size}{suffix}": scale for size, scale in scales.items()}
-    return {name: partial(build_yolo, plan, scale, make_head, name) for name, scale in names.items()}
-
-
 MODELS: dict[str, Builder] = open_registry(
     "model",
     {
         "unet": partial(build_unet, "unet"),
         "unet-small": partial(build_unet, "unet-small", base_width=16),
-        **_sizes("yolo5", yolo5.plan, yolo5.SCALES, AnchorHead),
-        **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_HEAD),
-        **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_MASK_HEAD, "-seg"),
-        **_sizes("yolo11", yolo11.plan, yolo11.SCALES),
-        **_sizes("yolo11", yolo11.plan, yolo11.SCALES, MaskHead, "-seg"),
-        **_sizes("yolo12", yolo12.plan, yolo12.SCALES),
-        "lite0-yolo": partial(build_lite0, "lite0-yolo"),
-        **_sizes("vdxnet", vdxnet.plan, {"": vdxnet.SCALE}),
-        **_sizes("litefodnet", litefodnet.plan, {"": litefodnet.SCALE}, FULL_HEAD),
+        **YOLOS,
+        **TORCHVISION_MODELS,
     },
 )
 """Every model by name. A plug-in's builder comes by `register_model`; what it builds must pass `check_model`."""

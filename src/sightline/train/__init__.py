@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sightline.core.lazy import door
 
 if TYPE_CHECKING:
+    from sightline.train.anchors import AnchorFit, AnchorProposal, propose_anchors
     from sightline.train.config import SHORT_NAMES, Augmentation, TrainConfig
     from sightline.train.distributed import join_processes
     from sightline.train.profile import Profile, profile_training
@@ -17,6 +18,8 @@ __all__ = [
     "SHORT_NAMES",
     "Ablation",
     "AblationResult",
+    "AnchorFit",
+    "AnchorProposal",
     "Augmentation",
     "Profile",
     "SearchResult",
@@ -26,6 +29,7 @@ __all__ = [
     "Watcher",
     "join_processes",
     "profile_training",
+    "propose_anchors",
     "resume",
     "run_ablation",
     "run_tuning",

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -236,8 +235,7 @@ def print_costs() -> None:
     task = json.loads(sys.stdin.read())
     torch.set_num_threads(task["threads"])
     config = TrainConfig.load(task["config"])
-    size: dict[str, Any] = {} if config.model.imgsz is None else {"imgsz": config.model.imgsz}
-    model = create(config.model.name, class_names=tuple(task["class_names"]), **size)
+    model = create(config.model.name, class_names=tuple(task["class_names"]), **config.model_arguments)
     arithmetic = choose_arithmetic(config.device, config.precision)
     network = as_module(model).to(arithmetic.device).train()
     freeze_stages(network, config.model.freeze)

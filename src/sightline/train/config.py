@@ -235,6 +235,9 @@ class TrainConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     augment: Augmentation = Augmentation()
+    arguments: dict[str, Any] = Field(
+        default={}, description="arguments of the model by name, such as box_loss=giou; imgsz is a setting of its own"
+    )
     loss: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field(
         default={}, description="factors on the model's loss terms by name, 1 where none is given"
     )
@@ -256,6 +259,18 @@ class TrainConfig(Config):
         assert self.batch != "auto"
         return self.batch
 
+    @property
+    def model_arguments(self) -> dict[str, Any]:
+        """What the network is made with beside its classes."""
+        return self.arguments if self.model.imgsz is None else {**self.arguments, "imgsz": self.model.imgsz}
+
+    @field_validator("arguments")
+    @classmethod
+    def _no_size(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "imgsz" in value:
+            raise ValueError("the network's input must be given as imgsz, not as arguments.imgsz")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _by_section(cls, value: Any) -> Any:
@@ -270,6 +285,7 @@ _SECTIONS: dict[str, type[Config]] = {
     "checkpoint": CheckpointConfig,
     "logging": LoggingConfig,
 }
+_GROUPS = {*_SECTIONS, "augment", "loss", "arguments"}
 _NAMESAKES = {"data": "path", "model": "name", "optimizer": "name", "schedule": "name"}
 """Sections whose own name, given a single value, means this field."""
 
@@ -292,7 +308,9 @@ def nest_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         section, dot, field = key.partition(".")
         if dot:
             _put(nested, section, {field: value})
-        elif key in {*_SECTIONS, "augment", "loss"} and (isinstance(value, (Mapping, Config)) or key not in _NAMESAKES):
+        elif key in {*_SECTIONS, "augment", "loss", "arguments"} and (
+            isinstance(value, (Mapping, Config)) or key not in _NAMESAKES
+        ):
             _put(nested, key, value.model_dump(exclude_unset=True) if isinstance(value, Config) else value)
         elif key in SHORT_NAMES:
             section, field = SHORT_NAMES[key]

@@ -101,6 +101,7 @@ class Learner:
         kept = config.checkpoint
         self.average = WeightAverage(self.network, kept.ema_decay, kept.ema_ramp_steps) if kept.ema_decay else None
         self.gradients = GradientMeter()
+        self.assigned = getattr(model, "assigned", None)  # of detectors: how much of the labels is learnt
         self.term_sums: dict[str, float] = {}
         self.epoch = self.done = self.steps = 0
         self.skipped = 0  # steps in a row whose gradients were not finite
@@ -202,6 +203,11 @@ class Learner:
         self.term_sums = {}
         return means
 
+    def take_watched(self) -> dict[str, float]:
+        """What the rules look at of this epoch's steps: gradients, and of detectors what their labels are learnt by."""
+        assigned = {} if self.assigned is None else self.assigned.take(self.processes.total)
+        return self.gradients.take() | assigned
+
     def next_epoch(self) -> None:
         """The running epoch is over."""
         self.epoch, self.done = self.epoch + 1, 0
@@ -214,7 +220,11 @@ class Learner:
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "place": {"epoch": self.epoch, "done": self.done, "steps": self.steps, "skipped": self.skipped},
-            "noted": {"term_sums": dict(self.term_sums), "gradients": self.gradients.state_dict()},
+            "noted": {
+                "term_sums": dict(self.term_sums),
+                "gradients": self.gradients.state_dict(),
+                "assigned": None if self.assigned is None else self.assigned.state_dict(),
+            },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -229,6 +239,8 @@ class Learner:
         self.epoch, self.done, self.steps, self.skipped = (int(place[n]) for n in ("epoch", "done", "steps", "skipped"))
         self.term_sums = dict(state["noted"]["term_sums"])
         self.gradients.load_state_dict(state["noted"]["gradients"])
+        if self.assigned is not None:
+            self.assigned.load_state_dict(state["noted"].get("assigned") or ())
 
 
 def loss_scaler(arithmetic: Arithmetic) -> torch.amp.GradScaler | None:

@@ -211,6 +211,7 @@ class Recorder:
             clip_norm=config.optimizer.clip_norm,
             peak_lr=config.optimizer.peak_lr,
             loss_terms=tuple(terms),
+            anchor_ratio=model.arguments.get("anchor_ratio"),
         )
         standing = [f for f in self.watched if f.get("resolved_epoch") is None]
         for earlier in standing:
@@ -225,7 +226,7 @@ class Recorder:
         learner = self.learner
         row: dict[str, float] = {"epoch": learner.epoch + 1, "lr": learner.optimizer.param_groups[0]["lr"]}
         row |= {f"train/{name}": value for name, value in learner.take_mean_terms().items()}
-        row |= {f"watch/{name}": value for name, value in learner.gradients.take().items()}
+        row |= {f"watch/{name}": value for name, value in learner.take_watched().items()}
         row["images_per_s"] = self._batches.count / (time.perf_counter() - self._epoch_started)
         return row
 

@@ -126,6 +126,8 @@ SAME_OUTPUT = 1e-4
 # A young detector's scores are small and so are their differences: what is small beside the scores themselves counts.
 # The outputs of networks that are cut off from their input differ by rounding, 1e-6 of the score.
 SAME_SHARE = 1e-3
+# Of objects that are too small, augmented away or of a rare shape a few are always learnt by nothing.
+LEAST_LEARNT = 0.5
 LEAST_AP = 0.01  # with more, what scores below 0.25 is found all the same
 GROWTH = 2.0  # what grows by this in as many epochs as a symptom must show is on its way out of it
 SLACK = 1e-3
@@ -142,6 +144,7 @@ class RunFacts:
     loss_terms: tuple[str, ...]
     clip_norm: float
     peak_lr: float
+    anchor_ratio: float | None = None  # of a network with anchors: how much an object may differ from one
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +325,15 @@ def _constant_output(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[st
     return message, {"output_spread": spreads[-1], "output_max": last[-1]["watch/output_max"]}
 
 
+def _few_learnt(rows: Sequence[Row], _: RunFacts) -> tuple[str, dict[str, float]] | None:
+    share = rows[-1].get("watch/learnt_share", math.nan)
+    if not share < LEAST_LEARNT:  # a NaN: no objects, or a network that does not count
+        return None
+    positive = rows[-1]["watch/positive_share"]
+    message = f"{1 - share:.0%} of the objects are learnt by nothing: {positive:.2g} of all anchors stand for an object"
+    return message, {"learnt_share": share, "positive_share": positive}
+
+
 def _total(row: Row, prefix: str) -> float:
     return sum(value for key, value in row.items() if key.startswith(prefix))
 
@@ -336,6 +348,15 @@ def _against_plateau(facts: RunFacts) -> str:
     if facts.class_count == 1:
         return "Check that the labels belong to the images and lie on the objects; raise the weight of the class term"
     return "Check class names and labels for mix-ups; raise the weight of the class term"
+
+
+def _against_few_learnt(facts: RunFacts) -> str:
+    if facts.anchor_ratio is None:
+        return "Train at a larger imgsz: what is smaller than a cell is learnt by its nearest one alone"
+    return (
+        "Propose anchors for these objects with 'sightline anchors DATA' and give them as arguments.anchors, train at "
+        f"another imgsz, or let an anchor learn more shapes: arguments.anchor_ratio above {facts.anchor_ratio:g}"
+    )
 
 
 def _always(sentence: str) -> Callable[[RunFacts], str]:
@@ -363,6 +384,7 @@ RULES: dict[str, Rule] = {
         _nothing_found,
         _always("Check labels and class ids; raise the learning rate or the foreground's weight"),
     ),
+    "few-learnt": Rule("warning", _few_learnt, _against_few_learnt),
     "prediction-constant": Rule(
         "error", _constant_output, _always("Check preprocessing, the learning rate and dead layers")
     ),

@@ -250,8 +250,8 @@ def _seed_everything(seed: int) -> None:
 
 
 def _build_model(config: TrainConfig, dataset: Dataset) -> Model:
-    size = {} if config.model.imgsz is None else {"imgsz": config.model.imgsz}
-    model = create(config.model.name, class_names=dataset.class_names, weights=config.model.weights, **size)
+    arguments = {"class_names": dataset.class_names, "weights": config.model.weights, **config.model_arguments}
+    model = create(config.model.name, **arguments)
     if (model.task == "semantic") != (dataset.task == "semantic"):
         raise ConfigError(
             f"the model must fit data of task '{dataset.task}', got '{model.name}' of task '{model.task}'",

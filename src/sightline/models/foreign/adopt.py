@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from sightline.models.contract import Decoded, Model
 from sightline.models.foreign.checkpoint import read_checkpoint
 from sightline.models.foreign.mapping import Fit, Rows, fit_tensors, foreign_rows
 from sightline.models.foreign.source import ForeignModel, find_model
-from sightline.models.registry import MODELS, build_shapes, build_yolo, create
+from sightline.models.registry import build_shapes, create
 from sightline.models.weights_file import load_tensors
 from sightline.models.yolo.anchor_head import AnchorHead
+from sightline.models.yolo.builders import YOLOS, rows_of
 from sightline.models.yolo.detector import YoloDetector
 from sightline.models.yolo.head import STRIDES, DetectHead
 
@@ -104,7 +104,7 @@ def _names(found: ForeignModel, rows: Rows, given: Sequence[str] | None, where: 
 def _search(rows: Rows, names: tuple[str, ...], found: ForeignModel, where: str) -> tuple[str, Fit]:
     """The registered network all tensors fit; ModelError naming the nearest one and where it first differs."""
     nearest: tuple[int, str, Fit] | None = None
-    for name in sorted((n for n in MODELS if _could_be(n, rows)), key=lambda n: n != found.table):
+    for name in sorted((n for n in YOLOS if _could_be(n, rows)), key=lambda n: n != found.table):
         try:
             shapes = build_shapes(name, names, {})
         except InputError as error:
@@ -138,11 +138,9 @@ def _search(rows: Rows, names: tuple[str, ...], found: ForeignModel, where: str)
 
 def _could_be(name: str, rows: Rows) -> bool:
     """Whether a registered YOLO has as many blocks and as wide a first one: only then its modules are made."""
-    builder = MODELS[name]
-    if not (isinstance(builder, partial) and builder.func is build_yolo):
+    own = rows_of(name)
+    if own is None:
         return False
-    plan, scale = builder.args[:2]
-    own = plan(scale)
     return len(own) + 1 == len(rows) and own[0].channels == max(
         len(tensor) for tensor in rows[0].values() if tensor.ndim
     )

@@ -7,29 +7,49 @@ of the terms as facts; CIoU: Zheng et al. (2020).
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sightline.core.errors import ConfigError
+from sightline.models.assignment import AssignedMeter
+from sightline.models.box_loss import ciou
 from sightline.models.contract import Targets, Total, own_share
-from sightline.models.detection_loss import ciou
 from sightline.models.yolo.head import STRIDES, cell_centres
 
-__all__ = ["ANCHORS", "AnchorHead", "AnchorRaw", "Positives", "assign_anchors"]
+__all__ = [
+    "ANCHORS",
+    "BALANCES",
+    "AnchorHead",
+    "AnchorRaw",
+    "AnchorSizes",
+    "Balance",
+    "BalanceName",
+    "Positives",
+    "assign_anchors",
+    "level_balance",
+]
 
-ANCHORS = (
+AnchorSizes: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
+"""(width, height) in network pixels of the anchors of each level, finest first; of every level equally many."""
+ANCHORS: AnchorSizes = (
     ((10, 13), (16, 30), (33, 23)),
     ((30, 61), (62, 45), (59, 119)),
     ((116, 90), (156, 198), (373, 326)),
 )
-"""(width, height) in pixels of the anchors of each level, made for objects in photographs at 640."""
+"""Those made for objects in photographs, of COCO."""
 GREATEST_RATIO = 4.0
-BALANCE = (4.0, 1.0, 0.4)
-"""Weight of the objectness of each level: fine levels have many cells, and so little to say in a mean."""
+"""How many times as wide, narrow, high or low an object may be as an anchor that learns it."""
+Balance: TypeAlias = tuple[float, float, float]
+BalanceName: TypeAlias = Literal["usual", "even"]
+BALANCES: dict[BalanceName, Balance] = {"usual": (4.0, 1.0, 0.4), "even": (1.0, 1.0, 1.0)}
+"""Weights of the objectness of each level by name: fine levels have many cells, and so little to say in a mean."""
 GAINS = {"box": 0.05, "obj": 1.0, "cls": 0.5}
-_TERMS = 5  # x, y, width, height, objectness
+MOST_ANCHORS = 16
+MOST_PIXELS = 10_000
+OUTPUTS = 5  # x, y, width, height, objectness
 
 
 class AnchorRaw(NamedTuple):
@@ -49,27 +69,64 @@ class Positives(NamedTuple):
     target: Tensor  # (K,) index into the objects
 
 
+def checked_anchors(anchors: AnchorSizes) -> AnchorSizes:
+    """The anchors; ConfigError unless each of the three levels has equally many, all with a width and a height."""
+    counts = [len(level) for level in anchors]
+    if len(counts) != len(STRIDES) or len(set(counts)) != 1 or not 1 <= counts[0] <= MOST_ANCHORS:
+        raise ConfigError(
+            f"anchors must be {len(STRIDES)} levels of equally many (width, height), 1..{MOST_ANCHORS}, got {counts}",
+            do="'sightline anchors DATA' proposes some",
+        )
+    for size in (side for level in anchors for pair in level for side in pair):
+        if not 0 < size <= MOST_PIXELS:
+            raise ConfigError(f"an anchor's sides must be above 0 and at most {MOST_PIXELS} pixels, got {size}")
+    return anchors
+
+
+def level_balance(given: BalanceName | Balance) -> Balance:
+    """The weights of the levels by name, or as they are given; ConfigError for a negative weight."""
+    if isinstance(given, str):
+        return BALANCES[given]
+    if any(not 0 <= weight < math.inf for weight in given):
+        raise ConfigError(f"balance must be three weights of at least 0, got {list(given)}")
+    return given
+
+
 class AnchorHead(nn.Module):
-    """One 1x1 convolution per level to 3 * (5 + C) logits."""
+    """One 1x1 convolution per level to K * (5 + C) logits, K the anchors of a level.
+
+    An anchor learns objects up to `anchor_ratio` times as large or small. ConfigError for anchors that are none.
+    """
 
     anchors: Tensor
     class_tensors = ("levels.",)
 
-    def __init__(self, in_channels: Sequence[int], class_count: int) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        class_count: int,
+        *,
+        anchors: AnchorSizes = ANCHORS,
+        balance: Balance = BALANCES["usual"],
+        anchor_ratio: float = GREATEST_RATIO,
+    ) -> None:
         super().__init__()
-        self.class_count = class_count
-        self.register_buffer("anchors", torch.tensor(ANCHORS, dtype=torch.float32), persistent=False)
-        count = len(ANCHORS[0])
-        self.levels = nn.ModuleList(nn.Conv2d(channels, count * (_TERMS + class_count), 1) for channels in in_channels)
+        self.class_count, self.balance, self.anchor_ratio = class_count, balance, anchor_ratio
+        self.assigned = AssignedMeter()
+        self.register_buffer("anchors", torch.tensor(checked_anchors(anchors), dtype=torch.float32), persistent=False)
+        count = len(anchors[0])
+        if not 1 < anchor_ratio < math.inf:
+            raise ConfigError(f"anchor_ratio must be above 1, got {anchor_ratio}")
+        self.levels = nn.ModuleList(nn.Conv2d(channels, count * (OUTPUTS + class_count), 1) for channels in in_channels)
         for level, stride in zip(self.levels, STRIDES, strict=True):
             # Start with few detections: eight objects in a 640 pixel image, spread over the cells of a level.
             bias = level.bias.detach().view(count, -1)  # type: ignore[operator]
-            bias[:, _TERMS - 1] += math.log(8 / (640 / stride) ** 2)
-            bias[:, _TERMS:] += math.log(0.6 / (class_count - 0.99999))
+            bias[:, OUTPUTS - 1] += math.log(8 / (640 / stride) ** 2)
+            bias[:, OUTPUTS:] += math.log(0.6 / (class_count - 0.99999))
 
     def forward(self, features: list[Tensor]) -> AnchorRaw:
         """Flatten the levels, finest first."""
-        count, width = self.anchors.shape[1], _TERMS + self.class_count
+        count, width = self.anchors.shape[1], OUTPUTS + self.class_count
         outputs = [
             level(x).unflatten(1, (count, width)).permute(0, 3, 4, 1, 2).flatten(1, 3)
             for level, x in zip(self.levels, features, strict=True)
@@ -84,22 +141,23 @@ class AnchorHead(nn.Module):
     def decode(self, raw: AnchorRaw) -> tuple[Tensor, Tensor]:
         """boxes_xyxy (B, A, 4) in network pixels and scores (B, A, C), objectness times class, both float32."""
         outputs = raw.outputs.float()
-        shares = outputs[..., _TERMS - 1 :].sigmoid()
+        shares = outputs[..., OUTPUTS - 1 :].sigmoid()
         return _boxes(outputs[..., :4], raw.corners_xy, raw.strides, raw.anchors_wh), shares[..., :1] * shares[..., 1:]
 
     def loss(self, raw: AnchorRaw, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
-        """Terms `box` (1 - CIoU), `obj` (against CIoU, all anchors) and `cls`, weighted by `GAINS` and `BALANCE`.
+        """Terms `box` (1 - CIoU), `obj` (against CIoU, all anchors) and `cls`, weighted by `GAINS` and the balance.
 
         Box and class terms are means over the positives of a level; computed in float32 whatever the network ran in.
         """
         with torch.autocast(raw.outputs.device.type, enabled=False):
             outputs = raw.outputs.float()
             targets = {key: value.to(outputs.device) for key, value in targets.items()}
-            return self._terms(raw._replace(outputs=outputs), targets, total)
+            return self.terms(raw._replace(outputs=outputs), targets, total)
 
-    def _terms(self, raw: AnchorRaw, targets: Targets, total: Total) -> dict[str, Tensor]:
+    def terms(self, raw: AnchorRaw, targets: Targets, total: Total) -> dict[str, Tensor]:
+        """As `loss`, of outputs that are float32 and targets that lie beside them."""
         boxes, image, labels = targets["boxes"].float(), targets["batch_index"], targets["labels"]
-        found = assign_anchors(boxes, self.anchors, raw.sizes_hw)
+        found = assign_anchors(boxes, self.anchors, raw.sizes_hw, self.anchor_ratio)
         here = image[found.target], found.anchor
         positive = raw.outputs[here]
         place = (part[found.anchor] for part in (raw.corners_xy, raw.strides, raw.anchors_wh))
@@ -107,11 +165,12 @@ class AnchorHead(nn.Module):
         wanted = raw.outputs.new_zeros(raw.outputs.shape[:2])
         # Of several objects that share an anchor the best framed one says how much of an object is there.
         flat = here[0] * raw.outputs.shape[1] + here[1]
+        self.note(raw, image, found)
         wanted.view(-1).scatter_reduce_(0, flat, overlap.detach().clamp(min=0), "amax")
         yes_no = functional.binary_cross_entropy_with_logits
-        objectness = yes_no(raw.outputs[..., _TERMS - 1], wanted, reduction="none")
+        objectness = yes_no(raw.outputs[..., OUTPUTS - 1], wanted, reduction="none")
         classes = functional.one_hot(labels[found.target], self.class_count).to(positive.dtype)
-        wrong = yes_no(positive[:, _TERMS:], classes, reduction="none").sum(1)
+        wrong = yes_no(positive[:, OUTPUTS:], classes, reduction="none").sum(1)
         sums, last = [], 0
         for height, width in raw.sizes_hw:
             first, last = last, last + height * width * self.anchors.shape[1]
@@ -121,7 +180,7 @@ class AnchorHead(nn.Module):
             sums.append(torch.stack(((1 - overlap)[own].sum(), wrong[own].sum(), level.sum(), *counts)))
         box, cls, obj, found_count, anchor_count = total(torch.stack(sums)).unbind(1)
         found_count = found_count.clamp(min=1)
-        balance = torch.tensor(BALANCE, device=box.device)
+        balance = torch.tensor(self.balance, device=box.device)
         # The weights were found at 640: a smaller picture has as many objects for fewer anchors.
         area = math.prod(raw.sizes_hw[0]) * STRIDES[0] ** 2 / 640**2
         return {
@@ -130,6 +189,13 @@ class AnchorHead(nn.Module):
             # One class is no question; the gain of several was found for the 80 of COCO.
             "cls": (cls / found_count).sum() * (GAINS["cls"] / 80 if self.class_count > 1 else 0.0),
         }
+
+    def note(self, raw: AnchorRaw, image: Tensor, found: Positives) -> None:
+        """Count what this batch of training is learnt by; `image` is that of each object."""
+        if self.training:
+            batch, anchors = raw.outputs.shape[:2]
+            places = image[found.target] * anchors + found.anchor
+            self.assigned.update(len(torch.unique(places)), batch * anchors, found.target, len(image))
 
 
 def _boxes(logits: Tensor, corners_xy: Tensor, strides: Tensor, anchors_wh: Tensor) -> Tensor:
@@ -144,7 +210,9 @@ _BESIDE = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 @torch.no_grad()
-def assign_anchors(boxes_xyxy: Tensor, anchors_wh: Tensor, sizes_hw: Sequence[tuple[int, int]]) -> Positives:
+def assign_anchors(
+    boxes_xyxy: Tensor, anchors_wh: Tensor, sizes_hw: Sequence[tuple[int, int]], greatest_ratio: float = GREATEST_RATIO
+) -> Positives:
     """Every anchor (L, K, 2) that fits an object (N, 4), in the cell of its centre and the two cells next to that.
 
     An object that fits no anchor is learnt by none, as in the source.
@@ -153,7 +221,7 @@ def assign_anchors(boxes_xyxy: Tensor, anchors_wh: Tensor, sizes_hw: Sequence[tu
     targets, found, first = [], [], 0
     for stride, anchors, (height, width) in zip(STRIDES, anchors_wh, sizes_hw, strict=True):
         ratio = size[:, None] / anchors
-        fits = torch.maximum(ratio, 1 / ratio.clamp(min=1e-9)).amax(-1) < GREATEST_RATIO  # (N, K)
+        fits = torch.maximum(ratio, 1 / ratio.clamp(min=1e-9)).amax(-1) < greatest_ratio  # (N, K)
         last = torch.tensor((width - 1, height - 1), device=middle.device)
         centre = middle / stride
         own = torch.minimum(centre.floor().clamp(min=0), last)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sightline.models.blocks import ConvBnAct
 
-__all__ = ["C2PSA", "C3", "SPPF", "A2C2f", "Bottleneck", "C2f", "C3k", "C3k2"]
+__all__ = ["C2PSA", "C3", "SPPF", "A2C2f", "Bottleneck", "C2f", "C3k", "C3k2", "RepConv"]
 
 HEAD_CHANNELS = 64
 """Channels per attention head in `PSABlock`."""
@@ -21,6 +21,39 @@ RESIDUAL_START = 0.01
 
 Inner: TypeAlias = Callable[[int], nn.Module]
 """Makes an inner block of so many channels."""
+
+
+class RepConv(nn.Module):
+    """A large and a small convolution side by side, added, SiLU; fused they are one (Ding et al. 2021, RepVGG)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernels: tuple[int, int] = (3, 1), *, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.large = ConvBnAct(in_channels, out_channels, kernels[0], groups=groups, act=False)
+        self.small: ConvBnAct | None = ConvBnAct(in_channels, out_channels, kernels[1], groups=groups, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, out, H, W)."""
+        out: Tensor = self.large(x)
+        return functional.silu(out if self.small is None else out + self.small(x))
+
+    @property
+    def spare(self) -> nn.Module | None:
+        """The small convolution."""
+        return self.small
+
+    def simplify(self) -> None:
+        """Add the small kernel to the middle of the large one."""
+        assert self.small is not None
+        large, small = self.large.conv, self.small.conv
+        assert large.bias is not None
+        assert small.bias is not None
+        around = (large.kernel_size[0] - small.kernel_size[0]) // 2
+        with torch.no_grad():
+            large.weight += functional.pad(small.weight, (around,) * 4)
+            large.bias += small.bias
+        self.small = None
 
 
 class Bottleneck(nn.Module):

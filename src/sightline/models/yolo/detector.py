@@ -1,13 +1,15 @@
 """The network of every YOLO: a table of rows, and a head that reads its three last levels, learns and decodes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from sightline.core.dataset import Task
+from sightline.core.metadata import OperatingPoint
 from sightline.core.preprocess import Preprocess
+from sightline.models.assignment import AssignedMeter
 from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
 from sightline.models.yolo.head import STRIDES, DetectHead
 from sightline.models.yolo.mask_head import MaskHead
@@ -19,6 +21,7 @@ __all__ = ["Head", "MakeHead", "YoloDetector"]
 class Head(Protocol):
     """What a head offers beside being a module: which tensors depend on the classes, loss and decoding.
 
+    It may have an `operating_point` and a meter `assigned`, as a `Model` may.
     One that is not for the task "detect" has a `task`.
     """
 
@@ -37,14 +40,14 @@ class Head(Protocol):
         ...
 
 
-MakeHead = Callable[[Sequence[int], int], Any]
-"""Makes a `Head` for the levels' widths and a number of classes."""
+MakeHead = Callable[..., Any]
+"""Makes a `Head` for the levels' widths and a number of classes; keywords say what it learns by."""
 FULL_HEAD: MakeHead = partial(DetectHead, light=False)
 FULL_MASK_HEAD: MakeHead = partial(MaskHead, light=False)
 
 
 class YoloDetector(nn.Module):
-    """One-stage detector; three levels at strides 8, 16 and 32.
+    """One-stage detector; three levels at strides 8, 16 and 32. `arguments` are its builder's, `imgsz` among them.
 
     Input (B, 3, H, W) RGB in 0..1, H and W multiples of 32. `decode` gives the same number of candidates for each cell.
     Its task is the head's.
@@ -60,18 +63,19 @@ class YoloDetector(nn.Module):
         rows: Sequence[Row],
         make_head: MakeHead,
         class_names: tuple[str, ...],
-        *,
-        imgsz: int | tuple[int, int],
+        arguments: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self.name = name
         self.class_names = class_names
-        self.preprocess = Preprocess(size_hw=check_imgsz(imgsz, STRIDES[-1]))
-        self.arguments: dict[str, Any] = {"imgsz": imgsz}
+        self.preprocess = Preprocess(size_hw=check_imgsz(arguments["imgsz"], STRIDES[-1]))
+        self.arguments: dict[str, Any] = dict(arguments)
         self.rows = tuple(rows)
         add_rows(self, self.rows)
         widths = {row.name: row.channels for row in self.rows}
         self.head = make_head([widths[level] for level in LEVELS], len(class_names))
+        self.operating_point: OperatingPoint | None = getattr(self.head, "operating_point", None)
+        self.assigned: AssignedMeter | None = getattr(self.head, "assigned", None)
         self.task: Task = getattr(self.head, "task", "detect")
         self.class_tensors = tuple(f"head.{name}" for name in self.head.class_tensors)
 

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sightline.models.assignment import TASK_ALIGNED, AssignedMeter, Assignment, AssignmentRule
 from sightline.models.blocks import ConvBnAct
 from sightline.models.contract import Targets, Total, own_share
 from sightline.models.detection_loss import (
-    AssignmentRule,
-    DetectionGains,
+    USUAL_TERMS,
     DetectionRaw,
+    DetectionTerms,
+    assigned_loss,
     boxes_from_distances,
-    detection_loss,
     expected_distances,
 )
 
@@ -32,9 +33,17 @@ class DetectHead(nn.Module):
     bins: Tensor
     class_tensors = ("class_branches.",)
 
-    def __init__(self, in_channels: Sequence[int], class_count: int, *, light: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        class_count: int,
+        *,
+        light: bool = True,
+        rule: AssignmentRule = TASK_ALIGNED,
+        kinds: DetectionTerms = USUAL_TERMS,
+    ) -> None:
         super().__init__()
-        self.rule, self.gains = AssignmentRule(), DetectionGains()
+        self.rule, self.kinds, self.assigned = rule, kinds, AssignedMeter()
         box_width = max(16, in_channels[0] // 4, 4 * BIN_COUNT)
         class_width = max(in_channels[0], min(class_count, 100))
         self.box_branches = nn.ModuleList(
@@ -67,7 +76,17 @@ class DetectHead(nn.Module):
 
     def loss(self, raw: DetectionRaw, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
         """Terms `box`, `cls`, `dfl`, weighted; a mean over the batch's assigned target score."""
-        return detection_loss(raw, targets, self.bins, self.rule, self.gains, total)
+        return self.assigned_loss(raw, targets, self.bins, total)[0]
+
+    def assigned_loss(
+        self, raw: DetectionRaw, targets: Targets, bins: Tensor, total: Total = own_share
+    ) -> tuple[dict[str, Tensor], Assignment]:
+        """As `loss`, with the anchors that learn; `bins` are the head's own, or of another it shares them with."""
+        terms, found = assigned_loss(raw, targets, bins, self.rule, self.kinds, total)
+        if self.training:
+            anchors = raw.logits.shape[0] * raw.logits.shape[1]
+            self.assigned.update(len(found.anchor), anchors, found.target, len(targets["labels"]))
+        return terms, found
 
     def decode(self, raw: DetectionRaw) -> tuple[Tensor, Tensor]:
         """boxes_xyxy (B, A, 4) in network pixels and scores (B, A, C) in 0..1, both float32."""

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from sightline.core.dataset import Task
+from sightline.models.assignment import TASK_ALIGNED, AssignmentRule
 from sightline.models.blocks import ConvBnAct
 from sightline.models.contract import Targets, Total, own_share
-from sightline.models.detection_loss import DetectionRaw, assigned_loss
+from sightline.models.detection_loss import USUAL_TERMS, DetectionRaw, DetectionTerms
 from sightline.models.mask_loss import mask_loss
 from sightline.models.yolo.head import DetectHead, flatten_levels
 
@@ -53,9 +54,18 @@ class MaskHead(nn.Module):
     task: Task = "instance"
     class_tensors = tuple(f"boxes.{name}" for name in DetectHead.class_tensors)
 
-    def __init__(self, in_channels: Sequence[int], class_count: int, *, light: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        class_count: int,
+        *,
+        light: bool = True,
+        rule: AssignmentRule = TASK_ALIGNED,
+        kinds: DetectionTerms = USUAL_TERMS,
+    ) -> None:
         super().__init__()
-        self.boxes = DetectHead(in_channels, class_count, light=light)
+        self.boxes = DetectHead(in_channels, class_count, light=light, rule=rule, kinds=kinds)
+        self.assigned = self.boxes.assigned
         self.prototypes = Prototypes(in_channels[0])
         width = max(in_channels[0] // 4, PROTOTYPES)
         self.coefficients = nn.ModuleList(
@@ -72,7 +82,7 @@ class MaskHead(nn.Module):
         """Terms `box`, `cls` and `dfl` as `DetectHead.loss`, and `mask`, see `mask_loss`, times `MASK_GAIN`."""
         device = raw.coefficients.device
         targets = {key: value.to(device) for key, value in targets.items()}
-        terms, found = assigned_loss(raw.boxes, targets, self.boxes.bins, self.boxes.rule, self.boxes.gains, total)
+        terms, found = self.boxes.assigned_loss(raw.boxes, targets, self.boxes.bins, total)
         with torch.autocast(device.type, enabled=False):
             mask = mask_loss(raw.coefficients.float(), raw.prototypes.float(), found, targets, total)
         return {**terms, "mask": mask * MASK_GAIN}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["LEVELS", "Plan", "Row", "Scale", "add_rows", "neck", "run_rows"]
+__all__ = ["LEVELS", "Make", "Row", "Scale", "add_rows", "neck", "run_rows"]
 
 LEVELS = ("out3", "out4", "out5")
 """The rows every table ends in: what the head reads, at strides 8, 16 and 32."""
@@ -51,26 +51,27 @@ class Row:
 
 
 def neck(
-    deepest: str, widths: tuple[int, int, int], merges: tuple[Make, Make, Make, Make], downs: tuple[Make, Make]
+    deepest: str,
+    widths: tuple[int, int, int],
+    merges: tuple[Make, Make, Make, Make],
+    downs: tuple[Make, Make],
+    down_widths: tuple[int, int] | None = None,
 ) -> tuple[Row, ...]:
     """The two ways through the levels, down to stride 8 and up again: every table's last rows.
 
     `widths` are those of the levels, the finest first; `merges` join two levels (top4, out3, out4, out5), `downs` halve
-    the size (up4, up5). Source: Liu et al. 2018, path aggregation.
+    the size (up4, up5), to `down_widths` or to what they read. Source: Liu et al. 2018, path aggregation.
     """
     fine, middle, coarse = widths
+    to_middle, to_coarse = down_widths or (fine, middle)
     return (
         Row("top4", merges[0], middle, (f"^{deepest}", "stage4")),
         Row("out3", merges[1], fine, ("^top4", "stage3")),
-        Row("up4", downs[0], fine, ("out3",)),
+        Row("up4", downs[0], to_middle, ("out3",)),
         Row("out4", merges[2], middle, ("up4", "top4")),
-        Row("up5", downs[1], middle, ("out4",)),
+        Row("up5", downs[1], to_coarse, ("out4",)),
         Row("out5", merges[3], coarse, ("up5", deepest)),
     )
-
-
-Plan = Callable[[Scale], Sequence[Row]]
-"""What a version is: the rows of one size."""
 
 
 def add_rows(network: nn.Module, rows: Sequence[Row]) -> None:

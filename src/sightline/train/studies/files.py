@@ -59,7 +59,7 @@ def merge_settings(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[s
 
 def task_of(config: TrainConfig) -> str:
     """The task of the model that a run of these settings trains: the name of the folder its own lies in."""
-    return sightline.models.create(config.model.name, class_names=("background", "object")).task
+    return sightline.models.build_shapes(config.model.name, ("background", "object"), {}).task
 
 
 def write_tables(result: Result, folder: Path, name: str) -> None:

@@ -1,0 +1,88 @@
+"""torchvision's detectors in our protocol give the losses and the boxes of their own."""
+
+import importlib.util
+
+import pytest
+import torch
+from torchvision.models.detection.image_list import ImageList
+
+from sightline import models
+from sightline.core.errors import MissingExtraError
+from sightline.core.preprocess import Preprocess
+
+NAMES = ("tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssdlite320")
+SIZE = (96, 128)
+
+
+def make(name):
+    torch.manual_seed(0)
+    return models.create(name, class_names=["a", "b", "c"], imgsz=SIZE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_best_boxes_are_those_of_its_own_pipeline(name):
+    """Theirs resizes, normalises, thresholds and suppresses; what is left first is our best candidate of all."""
+    model = make(name)
+    picture = torch.rand(1, 3, *SIZE)
+    mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in (model.preprocess.mean, model.preprocess.std))
+    torch.optim.swa_utils.update_bn([(torch.rand(8, 3, *SIZE) - mean) / std], model)
+    model.eval()
+    inner = model.inner
+    inner.transform.min_size, inner.transform.max_size = (SIZE[0],), SIZE[1]
+    inner.transform.fixed_size = None
+    inner.transform.image_mean, inner.transform.image_std = model.preprocess.mean, model.preprocess.std
+    inner.transform.size_divisible = 1
+    inner.score_thresh = 0.0
+    with torch.no_grad():
+        theirs = inner(list(picture))[0]
+        boxes, scores = model.decode(model((picture - mean) / std))
+    best = int(scores[0].max(1).values.argmax())
+    assert theirs["scores"][0].item() == pytest.approx(scores[0, best].max().item(), abs=1e-5)
+    assert int(theirs["labels"][0]) - (name == "tv:ssdlite320") == int(scores[0, best].argmax())
+    limits = torch.tensor([128.0, 96.0, 128.0, 96.0])
+    assert torch.allclose(theirs["boxes"][0], boxes[0, best].clamp(min=0).minimum(limits), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_of_an_image_is_its_own(name):
+    model = make(name)
+    targets = {
+        "boxes": torch.tensor([[4.0, 4, 60, 50], [20, 30, 90, 90], [5, 5, 5, 30]]),  # the last has no width
+        "labels": torch.tensor([0, 2, 1]),
+        "batch_index": torch.tensor([0, 0, 1]),
+    }
+    images = torch.rand(2, 3, *SIZE)
+    raw = model(images)
+    ours = model.loss(raw, targets)
+    shift = name == "tv:ssdlite320"
+    sums = {}
+    for image in range(2):
+        own = (targets["batch_index"] == image) & (targets["boxes"][:, 2] > targets["boxes"][:, 0])
+        truth = [{"boxes": targets["boxes"][own], "labels": targets["labels"][own] + shift}]
+        model.inner.transform.forward = lambda pictures, labels: (ImageList(torch.stack(pictures), [SIZE]), labels)
+        outputs = {key: value[image : image + 1] for key, value in raw.outputs.items()}
+        model.inner.backbone.forward, model.inner.head.forward = lambda _: {"0": images}, lambda _, o=outputs: o
+        model.inner.anchor_generator.forward = lambda *_: [raw.anchors_xyxy]
+        if name == "tv:fcos-resnet18":
+            found = model.inner.compute_loss(truth, outputs, [raw.anchors_xyxy], list(raw.level_sizes))
+        else:
+            found = model.inner([images[image]], truth)
+        for key, value in found.items():
+            sums[key] = sums.get(key, 0.0) + value.item() / 2
+    named = {"cls": "classification", "box": "bbox_regression", "centre": "bbox_ctrness"}
+    assert {name: value.item() for name, value in ours.items()} == {
+        name: pytest.approx(sums[named[name]], rel=1e-4) for name in ours
+    }
+
+
+def test_it_is_normalised_as_its_networks_take_it():
+    assert make("tv:fcos-resnet18").preprocess == Preprocess(
+        size_hw=SIZE, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+    assert make("tv:ssdlite320").preprocess.mean == (0.5, 0.5, 0.5)
+
+
+def test_without_torchvision_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"'tv:ssdlite320' needs torchvision.*sightline\[adapters\]"):
+        make("tv:ssdlite320")
