@@ -49,10 +49,17 @@ def _measure(picture: Bytes) -> tuple[Bytes, Floats]:
     small = _copy(picture)
     channels, height, width = small.shape
     red, green, blue = small[0], small[channels // 2], small[channels - 1]
-    luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
-    red_mean, green_mean, blue_mean = red.mean(), green.mean(), blue.mean()
+    # Loops, not expressions of whole arrays: those take numba seconds to compile.
+    luma = np.empty((height, width), dtype=np.float32)
+    red_mean, green_mean, blue_mean, mean = np.float64(0), np.float64(0), np.float64(0), np.float64(0)
+    for y in range(height):
+        for x in range(width):
+            r, g, b = red[y, x], green[y, x], blue[y, x]
+            luma[y, x] = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
+            red_mean, green_mean, blue_mean, mean = red_mean + r, green_mean + g, blue_mean + b, mean + luma[y, x]
+    pixels = height * width
+    red_mean, green_mean, blue_mean, mean = red_mean / pixels, green_mean / pixels, blue_mean / pixels, mean / pixels
     first, second = red_mean - green_mean, 0.5 * (red_mean + green_mean) - blue_mean
-    mean = luma.mean()
     variance, opponent = np.float64(0), np.float64(0)
     counts = np.zeros(256)
     for y in range(height):
@@ -62,10 +69,9 @@ def _measure(picture: Bytes) -> tuple[Bytes, Floats]:
             opponent += (r - g - first) ** 2 + (np.float32(0.5) * (r + g) - b - second) ** 2
         for x in range(width):
             counts[min(int(luma[y, x] + np.float32(0.5)), 255)] += 1
-    pixels = height * width
     out = np.empty(8)
     out[0], out[1] = mean, np.sqrt(variance / pixels)
-    out[2], out[3] = _laplacian_variance(luma), _entropy(counts / pixels)
+    out[2], out[3] = _laplacian_variance(luma), _entropy(counts, pixels)
     out[4], out[5], out[6] = red_mean, green_mean, blue_mean
     out[7] = np.sqrt(opponent / pixels) + 0.3 * np.sqrt(first * first + second * second)
     coarse = shrink(luma, THUMBNAIL, THUMBNAIL)
@@ -83,25 +89,27 @@ def _copy(picture: Bytes) -> Planes:
     scale = min(COPY_SIDE / max(height, width), 1.0)
     rows, columns = max(round(height * scale), 1), max(round(width * scale), 1)
     small = np.empty((channels, rows, columns), dtype=np.float32)
+    flat = picture.reshape(height, width * channels)
     if rows == height and columns == width:
-        for channel in range(channels):
-            _turn(picture[:, :, channel].T, small[channel])
+        for y in range(height):
+            for i in range(width * channels):
+                small[i % channels, y, i // channels] = flat[y, i]
         return small
-    shrunk = shrink_rows(picture.reshape(height, width * channels), rows)
+    shrunk = shrink_rows(flat, rows)
     plane = np.empty((width, rows), dtype=np.float32)
     for channel in range(channels):
-        _turn(shrunk[:, channel::channels], plane)
-        _turn(shrink_rows(plane, columns), small[channel])
+        _turn(shrunk, channel, channels, plane)
+        _turn(shrink_rows(plane, columns), 0, 1, small[channel])
     return small
 
 
 @njit(cache=True, nogil=True)
-def _turn(values: npt.NDArray[Any], out: Planes) -> None:
-    """`out` becomes the transpose of the values. For an assigned slice numba compiles the texts of its errors too."""
+def _turn(values: Planes, first: int, step: int, out: Planes) -> None:
+    """`out` becomes the transpose of every so manyth column. For slices numba compiles the texts of its errors too."""
     height, width = out.shape
     for y in range(height):
         for x in range(width):
-            out[y, x] = values[x, y]
+            out[y, x] = values[x, first + y * step]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
@@ -122,11 +130,11 @@ def _laplacian_variance(luma: Planes) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _entropy(shares: Floats) -> float:
+def _entropy(counts: Floats, pixels: int) -> float:
     bits = 0.0
-    for share in shares:
-        if share:
-            bits -= share * np.log2(share)
+    for i in range(len(counts)):
+        if counts[i]:
+            bits -= counts[i] / pixels * np.log2(counts[i] / pixels)
     return max(bits, 0.0)
 
 
