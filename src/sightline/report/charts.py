@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+from altair.utils.schemapi import debug_mode
 from markupsafe import Markup
 
 from sightline.report.rendering import INK, MUTED, SERIES, to_svg
@@ -29,7 +30,8 @@ _POWERS = [10.0**e for e in range(-9, 10)]  # the ticks of a logarithmic axis
 
 
 def _data(rows: Rows) -> Any:
-    return alt.Data(values=[dict(row) for row in rows])  # type: ignore[no-untyped-call]
+    with debug_mode(False):  # or altair checks every value of every row against its schema
+        return alt.Data(values=[dict(row) for row in rows])  # type: ignore[no-untyped-call]
 
 
 def _colours(names: Sequence[str], symbol: str = "stroke") -> alt.Color:
