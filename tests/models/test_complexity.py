@@ -44,3 +44,14 @@ def test_the_stated_costs_are_what_counting_gives():
     names = tuple(f"class-{i}" for i in range(models.STATED_CLASSES))
     for name, costs in stated.items():
         assert models.describe_model(models.build_shapes(name, names, {})) == costs
+
+
+def test_every_network_says_where_it_comes_from():
+    exact = 0
+    for name, stated in models.stated_costs().items():
+        origin = models.origin_of(name)
+        assert origin.source != "a plug-in", name
+        if origin.published_parameters is not None:
+            assert stated.parameters == origin.published_parameters, name
+            exact += 1
+    assert exact >= 40

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sightline.models.contract import IGNORE_INDEX, MASK_STRIDE, Decoded, Model, Targets, own_point
     from sightline.models.costs import STATED_CLASSES, ModelComplexity, stated_costs
     from sightline.models.foreign.adopt import AdoptedModel, adopt_checkpoint
+    from sightline.models.origins import Origin, origin_of
     from sightline.models.published import (
         PUBLISHED,
         PublishedWeights,
@@ -33,6 +34,7 @@ __all__ = [
     "Decoded",
     "Model",
     "ModelComplexity",
+    "Origin",
     "PublishedWeights",
     "Targets",
     "adopt_checkpoint",
@@ -47,6 +49,7 @@ __all__ = [
     "list_models",
     "load_model",
     "model_digest",
+    "origin_of",
     "own_point",
     "read_catalogue",
     "read_weights_meta",
