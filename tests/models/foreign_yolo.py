@@ -78,8 +78,30 @@ class Detect(nn.Module):
         return torch.cat((torch.cat(boxes, 2), torch.cat(scores, 2)), 1).transpose(1, 2)
 
 
+class Proto(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.cv1, self.upsample = Conv(c, c, 3), nn.ConvTranspose2d(c, c, 2, 2)
+        self.cv2, self.cv3 = Conv(c, c, 3), Conv(c, 32)
+
+    def forward(self, x):
+        return self.cv3(self.cv2(self.upsample(self.cv1(x))))
+
+
+class Segment(Detect):
+    def __init__(self, nc, widths):
+        super().__init__(nc, widths)
+        self.proto = Proto(widths[0])
+        self.cv4 = nn.ModuleList(nn.Sequential(Conv(c, 32, 3), Conv(32, 32, 3), nn.Conv2d(32, 32, 1)) for c in widths)
+
+    def forward(self, levels):
+        """Beside what `Detect` gives coefficients, (B, A, 4 + C + 32) in all, and prototypes (B, 32, H / 4, W / 4)."""
+        taken = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv4, levels, strict=True)], 2)
+        return torch.cat((super().forward(levels), taken.transpose(1, 2)), 2), self.proto(levels[0])
+
+
 class DetectionModel(nn.Module):
-    def __init__(self, nc=2, names=("cell", "other")):
+    def __init__(self, nc=2, names=("cell", "other"), head=Detect):
         super().__init__()
         up = nn.Upsample(scale_factor=2)
         blocks = [
@@ -87,13 +109,13 @@ class DetectionModel(nn.Module):
             Conv(64, 128, 3, 2), C2f(128, 128, 2, True), Conv(128, 256, 3, 2), C2f(256, 256, 1, True), SPPF(256),
             up, nn.Identity(), C2f(384, 128, 1, False), up, nn.Identity(), C2f(192, 64, 1, False),
             Conv(64, 64, 3, 2), nn.Identity(), C2f(192, 128, 1, False), Conv(128, 128, 3, 2), nn.Identity(),
-            C2f(384, 256, 1, False), Detect(nc, (64, 128, 256)),
+            C2f(384, 256, 1, False), head(nc, (64, 128, 256)),
         ]  # fmt: skip
         self.model = nn.Sequential(*blocks)
         self.names = dict(enumerate(names))
         self.stride = torch.tensor([8.0, 16.0, 32.0])
-        self.yaml = {"yaml_file": "yolov8n.yaml", "nc": nc}
-        self.task = "detect"
+        self.yaml = {"yaml_file": "yolov8n-seg.yaml" if head is Segment else "yolov8n.yaml", "nc": nc}
+        self.task = "segment" if head is Segment else "detect"
 
     def forward(self, x):
         kept = []
@@ -128,7 +150,7 @@ def save_as_its_tool(path, values):
         "ultralytics": [],
         "ultralytics.nn": [],
         "ultralytics.nn.tasks": [DetectionModel],
-        "ultralytics.nn.modules": [Conv, Bottleneck, C2f, SPPF, Detect],
+        "ultralytics.nn.modules": [Conv, Bottleneck, C2f, SPPF, Detect, Proto, Segment],
     }
     kept = {}
     try:

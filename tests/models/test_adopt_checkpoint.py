@@ -5,7 +5,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from tests.models.foreign_yolo import checkpoint_of, fused, random_model, save_as_its_tool
+from tests.models.foreign_yolo import Segment, checkpoint_of, fused, random_model, save_as_its_tool
 
 import sightline
 from sightline.core.errors import ConfigError, ModelError, ParityError
@@ -42,6 +42,20 @@ def test_outputs_are_those_of_the_tool(tmp_path, kind):
     assert found.evidence["tensors"].startswith("all 355 in place")
 
 
+def test_masks_are_those_of_the_tool(tmp_path):
+    theirs = random_model(4, head=Segment)
+    path = save_as_its_tool(tmp_path / "best.pt", checkpoint_of(theirs))
+    adopted = sightline.adopt(path)
+    assert (adopted.architecture, adopted.task) == ("yolo8n-seg", "instance")
+    images = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        rows, prototypes = theirs.float()(images)
+        got = adopted.predictor.run(images.numpy())
+    expected = (*boxes_and_scores(rows[..., :6]), rows[..., 6:], prototypes)
+    for own, array in zip(got.values(), expected, strict=True):
+        np.testing.assert_allclose(own, array.numpy(), atol=2e-4, rtol=1e-4)
+
+
 def test_licence_size_and_origin_go_into_the_file(tmp_path):
     path = save_as_its_tool(tmp_path / "best.pt", checkpoint_of(None, random_model(2)))
     adopted = sightline.adopt(path)
@@ -60,7 +74,10 @@ def test_licence_size_and_origin_go_into_the_file(tmp_path):
     assert onward["training"]["started_from"]["adopted_from"] == origin
 
 
-@pytest.mark.parametrize("name", ["yolo5n", "yolo8s", "yolo11n", "yolo11m", "yolo12n", "yolo12x"])
+NAMED = ["yolo5n", "yolo8s", "yolo8n-seg", "yolo9t", "yolo9c", "yolo10n", "yolo10m", "yolo11n", "yolo11m-seg"]
+
+
+@pytest.mark.parametrize("name", [*NAMED, "yolo12n", "yolo12x"])
 def test_every_tensor_of_a_network_has_one_name_there(name):
     model = build_shapes(name, NAMES, {})
     own = [row.name for row in model.rows] + ["head"]
@@ -72,6 +89,44 @@ def test_every_tensor_of_a_network_has_one_name_there(name):
     assert fit_tensors(model, foreign_rows(named)).first_difference is None
     fit = fit_tensors(build_shapes("yolo8n", NAMES, {}), foreign_rows(named))
     assert fit.first_difference is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "tensors"),
+    [
+        ("yolo8n-seg", "head", {"proto.upsample.bias": (64,), "cv4.2.0.conv.weight": (32, 256, 3, 3)}),
+        ("yolo9t", "stage3", {"cv2.0.m.2.cv1.conv1.conv.weight": (16, 16, 3, 3), "cv4.conv.weight": (64, 128, 1, 1)}),
+        ("yolo9t", "stage3", {"cv3.0.m.0.cv1.conv2.conv.weight": (16, 16, 1, 1), "cv3.1.bn.bias": (32,)}),
+        ("yolo9t", "pool5", {"cv1.conv.weight": (64, 128, 1, 1), "cv5.conv.weight": (128, 256, 1, 1)}),
+        ("yolo9c", "down3", {"cv1.conv.weight": (128, 128, 3, 3), "cv2.conv.weight": (128, 128, 1, 1)}),
+        ("yolo10n", "down4", {"cv1.conv.weight": (128, 64, 1, 1), "cv2.conv.weight": (128, 1, 3, 3)}),
+        (
+            "yolo10n",
+            "out5",
+            {"m.0.cv1.2.conv.conv.weight": (256, 1, 7, 7), "m.0.cv1.2.conv1.conv.weight": (256, 1, 3, 3)},
+        ),
+        ("yolo10n", "attend5", {"m.0.attn.qkv.conv.weight": (256, 128, 1, 1)}),
+        ("yolo10n", "head", {"cv3.2.0.0.conv.weight": (256, 1, 3, 3), "one2one_cv3.1.1.1.conv.weight": (80, 80, 1, 1)}),
+        ("yolo10n", "head", {"one2one_cv2.0.2.bias": (64,), "dfl.conv.weight": (16,)}),
+    ],
+)
+def test_names_are_those_of_its_files(name, row, tensors):
+    """As they stand in the checkpoints that Ultralytics 8.4 writes, of 80 classes."""
+    model = build_shapes(name, tuple(map(str, range(80))), {})
+    pairs = dict(dict(_pairs(model.get_submodule(row), "")).values())
+    assert {there: tuple(pairs[there].shape) for there in tensors} == tensors
+
+
+def test_a_lone_block_of_attention_needs_no_number():
+    model = build_shapes("yolo10n", NAMES, {})
+    own = [row.name for row in model.rows] + ["head"]
+    named = {
+        f"model.{block}.{there.removeprefix('m.0.') if child == 'attend5' else there}": tensor
+        for block, child in enumerate(own)
+        for _, (there, tensor) in _pairs(model.get_submodule(child), "")
+    }
+    assert "model.10.attn.qkv.conv.weight" in named
+    assert fit_tensors(model, foreign_rows(named)).first_difference is None
 
 
 def test_yolov5_needs_its_own_anchors(tmp_path):
@@ -101,7 +156,17 @@ def test_yolov5_needs_its_own_anchors(tmp_path):
         (lambda m: {"model": m.model[:9].state_dict()}, {"class_names": NAMES}, "got 9 blocks that none has"),
         (lambda m: {"model": m.state_dict()}, {"class_names": ("a", "a")}, "classes are unusable: .* must differ"),
         (checkpoint_of, {"class_names": ("a",)}, "a name for each of the 2 classes, got 1"),
-        (lambda m: checkpoint_of(setattr(m, "task", "segment") or m), {}, "got one of the task 'segment'"),
+        (lambda m: checkpoint_of(setattr(m, "task", "pose") or m), {}, "got one of the task 'pose'"),
+        (
+            lambda m: checkpoint_of(setattr(m, "task", "segment") or m),
+            {},
+            "the task stated, 'segment', must be that of the tensors, got those of 'yolo8n'",
+        ),
+        (
+            lambda m: checkpoint_of(m.model[22].cv3[0][2].bias.data.fill_(torch.nan) is not None and m),
+            {},
+            "must be finite",
+        ),
         (lambda m: checkpoint_of(setattr(m.model[0].bn, "eps", 1e-5) or m), {}, "an eps of 0.001, got 1e-05"),
         (
             lambda m: checkpoint_of(setattr(m, "stride", torch.tensor([4.0, 8.0])) or m),

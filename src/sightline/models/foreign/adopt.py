@@ -19,13 +19,15 @@ from sightline.models.weights_file import load_tensors
 from sightline.models.yolo.anchor_head import AnchorHead
 from sightline.models.yolo.builders import YOLOS, rows_of
 from sightline.models.yolo.detector import YoloDetector
-from sightline.models.yolo.head import STRIDES, DetectHead
+from sightline.models.yolo.head import STRIDES
 
 __all__ = ["AdoptedModel", "adopt_checkpoint"]
 
 _DEFAULT_IMGSZ = 640
 _PROBE_SIDE = 128
 _ULTRALYTICS_POSITION = 7  # cells a side of the positional convolution in its form of YOLO12
+_TASKS = {"detect": "detect", "segment": "instance"}
+"""Tasks by the names they have there, and here."""
 _FUSED_TOLERANCE = 1e-3  # relative to the greatest output; folding rounds every layer once more
 
 
@@ -61,6 +63,9 @@ def adopt_checkpoint(
     size = _whole(imgsz or found.imgsz or _DEFAULT_IMGSZ)
     with torch.random.fork_rng(devices=[]):
         model = create(name, class_names=names, imgsz=size)
+    if found.task is not None and _TASKS[found.task] != model.task:
+        message = f"the task stated, '{found.task}', must be that of the tensors, got those of '{name}' ({model.task})"
+        raise ModelError(message, where=where)
     load_tensors(model, fit.tensors, where)
     model.eval()
     evidence = {"tensors": f"all {fit.count} in place, each of the shape '{name}' has"} | _check_sense(
@@ -72,8 +77,8 @@ def adopt_checkpoint(
 
 
 def _check_source(found: ForeignModel, where: str) -> None:
-    if found.task not in (None, "detect"):
-        message = f"a checkpoint of a detector can be adopted, got one of the task '{found.task}'"
+    if found.task is not None and found.task not in _TASKS:
+        message = f"a checkpoint for boxes or masks of objects can be adopted, got one of the task '{found.task}'"
         raise ModelError(message, where=where, do="export it to ONNX with its own tool and adopt that")
     if found.norm_eps - {YOLO_BN_EPS}:
         odd = min(found.norm_eps - {YOLO_BN_EPS})
@@ -158,10 +163,10 @@ def _check_sense(model: Model, found: ForeignModel, where: str) -> dict[str, str
     assert isinstance(model, YoloDetector)
     head: Any = model.head
     said: dict[str, str] = {}
-    if isinstance(head, DetectHead):
-        if head.bins.tolist() != list(range(len(head.bins))):
+    for bins in (tensor for key, tensor in model.state_dict().items() if key.rpartition(".")[2] == "bins"):
+        if bins.tolist() != list(range(len(bins))):
             raise ModelError("the head's bins must count from 0 by ones, got others", where=where)
-        said["bins"] = f"the head's {len(head.bins)} bins count from 0 by ones"
+        said["bins"] = f"the head's {len(bins)} bins count from 0 by ones"
     if isinstance(head, AnchorHead):
         stated = next((t for key, t in found.tensors.items() if key.endswith(".anchors")), None)
         strides = torch.tensor(STRIDES)[:, None, None]
@@ -174,7 +179,8 @@ def _check_sense(model: Model, found: ForeignModel, where: str) -> dict[str, str
     images = torch.rand(1, 3, _PROBE_SIDE, _PROBE_SIDE, generator=torch.Generator().manual_seed(0))
     plain_outputs, fused_outputs = Decoded(model)(images), Decoded(fuse(model))(images)
     pairs = zip(plain_outputs, fused_outputs, strict=True)
-    worst = max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-6)) for a, b in pairs)
+    # As a tensor's: Python's max passes over what is no number.
+    worst = float(torch.stack([(a - b).abs().max() / a.abs().max().clamp(min=1e-6) for a, b in pairs]).max())
     if not worst <= _FUSED_TOLERANCE:
         raise ModelError(f"outputs must be finite and stay with folded normalisations, got {worst:g}", where=where)
     said["folded"] = f"outputs with folded normalisations differ by {worst:.1e} of the greatest"

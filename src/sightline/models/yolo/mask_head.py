@@ -17,7 +17,7 @@ from sightline.models.detection_loss import USUAL_TERMS, DetectionRaw, Detection
 from sightline.models.mask_loss import mask_loss
 from sightline.models.yolo.head import DetectHead, flatten_levels
 
-__all__ = ["MASK_GAIN", "InstanceRaw", "MaskHead"]
+__all__ = ["MASK_GAIN", "InstanceRaw", "MaskHead", "Prototypes"]
 
 PROTOTYPES = 32
 MASK_GAIN = 7.5

@@ -15,15 +15,17 @@ from sightline.models.yolo.blocks import C2PSA, SPPF, C2f, RepConv
 from sightline.models.yolo.plan import Make, Row, Scale, neck
 from sightline.models.yolo.yolo8 import c2f
 
-__all__ = ["SIZES", "Size", "plan"]
+__all__ = ["CIB", "SIZES", "SCDown", "Size", "plan"]
 
 
-def scdown(in_channels: int, out_channels: int) -> nn.Sequential:
+class SCDown(nn.Sequential):
     """The new channels by a 1x1, then half the size by a depthwise 3x3: spatial and channel steps apart."""
-    return nn.Sequential(
-        ConvBnAct(in_channels, out_channels),
-        ConvBnAct(out_channels, out_channels, 3, 2, groups=out_channels, act=False),
-    )
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            ConvBnAct(in_channels, out_channels),
+            ConvBnAct(out_channels, out_channels, 3, 2, groups=out_channels, act=False),
+        )
 
 
 class CIB(nn.Module):
@@ -94,11 +96,11 @@ def plan(size: Size) -> tuple[Row, ...]:
         Row("stage2", block("stage2", few), c128),
         Row("down3", down, c256),
         Row("stage3", block("stage3", many), c256),
-        Row("down4", scdown, c512),
+        Row("down4", SCDown, c512),
         Row("stage4", block("stage4", many), c512),
-        Row("down5", scdown, c1024),
+        Row("down5", SCDown, c1024),
         Row("stage5", block("stage5", few), c1024),
         Row("pool5", SPPF, c1024),
         Row("attend5", partial(C2PSA, repeats=1), c1024),
-        *neck("attend5", (c256, c512, c1024), (merges[0], merges[1], merges[2], merges[3]), (down, scdown)),
+        *neck("attend5", (c256, c512, c1024), (merges[0], merges[1], merges[2], merges[3]), (down, SCDown)),
     )

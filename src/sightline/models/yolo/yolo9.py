@@ -16,7 +16,7 @@ from sightline.models.blocks import ConvBnAct
 from sightline.models.yolo.blocks import RepConv
 from sightline.models.yolo.plan import Make, Row, neck
 
-__all__ = ["SIZES", "Widths", "plan"]
+__all__ = ["ELAN", "SIZES", "SPPELAN", "AConv", "ADown", "RepBottleneck", "RepCSP", "Widths", "plan"]
 
 
 class RepBottleneck(nn.Module):
