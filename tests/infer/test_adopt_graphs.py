@@ -106,6 +106,38 @@ def test_every_kind_of_output_is_found_by_trying(data, head):
     assert set(best.data["class_name"]) == {"red"}
 
 
+def masked(head):
+    """The colour detector with a coefficient for each box, and a prototype that covers the upper half of each cell."""
+
+    def detect(images):
+        boxes, scores = cells(images, "rgb", "0..1")
+        rows = HEADS[head.removesuffix("-seg")](boxes, scores)
+        shape = (len(images), 1, rows.shape[2]) if head == "yolo8-seg" else (*rows.shape[:2], 1)
+        upper = np.where(np.arange(SIZE // 4) % 4 < 2, 4, -4).astype(np.float32)
+        prototypes = np.broadcast_to(upper[:, None], (len(images), 1, SIZE // 4, SIZE // 4))
+        return prototypes, np.concatenate((rows, np.ones(shape, np.float32)), 1 if head == "yolo8-seg" else 2)
+
+    return detect
+
+
+@pytest.mark.parametrize("head", ["yolo8-seg", "yolo8-rows-seg", "yolo5-seg", "one-to-one-seg"])
+def test_masks_of_objects_are_read(data, head):
+    adopted = sightline.adopt(
+        masked(head), data=data, imgsz=(SIZE, SIZE), channels="rgb", scale="0..1", fit="letterbox"
+    )
+    assert (adopted.task, adopted.checks["reading"].split()[0]) == ("instance", head)
+    found = adopted.predictor([data[0].file])[0]
+    found = found[found.confidence > 0.5]
+    assert len(found) == 2
+    for (x1, y1, x2, y2), mask in zip(found.xyxy.astype(int).tolist(), np.asarray(found.mask), strict=True):
+        expected = np.zeros(mask.shape, bool)
+        expected[y1 : (y1 + y2) // 2, x1:x2] = True
+        assert (mask != expected).sum() <= 4 * (x2 - x1)  # between cells the probability is linear
+    given = {"imgsz": (SIZE, SIZE), "channels": "rgb", "scale": "0..1", "fit": "letterbox"}
+    with pytest.raises(ConfigError, match=r"as many as the outputs' classes \(2\), got 7"):
+        sightline.adopt(masked("yolo8-seg"), class_names=tuple("abcdefg"), **given)
+
+
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize("scale", list(SCALES))
 def test_channels_and_range_are_found_by_trying(data, channels, scale):
@@ -269,7 +301,7 @@ def test_other_layouts_and_types_of_the_input(tmp_path, data, layout, kind):
             ULTRALYTICS | {"task": "pose"},
             {},
             ModelError,
-            "a detector or a segmenter of classes can be adopted, got 'pose'",
+            "a graph for boxes or masks of objects or maps of classes can be adopted, got 'pose'",
         ),
         (ULTRALYTICS, {"imgsz": (96, 96)}, ConfigError, "imgsz must be 64 x 64, the graph's own, got 96 x 96"),
         (ULTRALYTICS | {"names": "(" * 5000}, {}, ConfigError, "class names must be known"),

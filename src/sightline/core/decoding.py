@@ -14,7 +14,8 @@ READINGS: dict[Reading, str] = {
     "yolo8": "(B, 4 + C, A): four box values, then a score for each class",
     "yolo8-rows": "(B, A, 4 + C): the same, an anchor a row",
     "yolo5": "(B, A, 5 + C): four box values, the score of there being an object, then one for each class",
-    "one-to-one": "(B, K, 6): a box, its score and its class, nothing left to suppress",
+    "one-to-one": "(B, K, 6): a box, its score and its class, nothing left to suppress; this and the three above also "
+    "with masks ('-seg'): M coefficients more for each box, and prototypes (B, M, h, w) beside",
     "pairs": "scores (B, A, C) and boxes (B, A, 4), with or without a class that is no object",
     "labelled": "boxes (N, 4), class ids (N,) and scores (N,) of one image, suppressed already",
     "map": "a value for each class and pixel (B, C, H, W), or of one channel for the foreground",
@@ -27,7 +28,7 @@ class Decoding(Config):
 
     `background` says which class column, or id, is no object: ids of classes start behind the first. `scores` is what
     remains to be done to them, `suppressed` whether each object comes once already. Boxes are in network pixels or
-    shares of its sides.
+    shares of its sides. With `masks` the first output's values end in coefficients of the second one's prototypes.
     """
 
     reading: Reading
@@ -40,6 +41,7 @@ class Decoding(Config):
     scores: Literal["probability", "sigmoid", "softmax"] = "probability"
     background: Literal["none", "first", "last"] = "none"
     suppressed: bool = False
+    masks: bool = False
 
     @property
     def name(self) -> str:
@@ -49,7 +51,14 @@ class Decoding(Config):
             return f"pairs-{self.boxes}-{self.scores}{empty}"
         if self.reading == "labelled":
             return "labelled-from-1" if self.background == "first" else "labelled-from-0"
-        return self.reading
+        return f"{self.reading}-seg" if self.masks else self.reading
+
+    @property
+    def task(self) -> Literal["detect", "instance", "semantic"]:
+        """What the graph gives under this reading."""
+        if self.reading in {"map", "ids"}:
+            return "semantic"
+        return "instance" if self.masks else "detect"
 
     @property
     def single(self) -> bool:

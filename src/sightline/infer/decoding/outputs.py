@@ -19,7 +19,8 @@ _NOTHING = np.float32(-1)
 def decode_outputs(
     decoding: Decoding, outputs: Sequence[npt.NDArray[Any]], size_hw: tuple[int, int], class_count: int
 ) -> tuple[Array, ...]:
-    """boxes_xyxy (B, A, 4) in network pixels and scores (B, A, C); of maps probabilities (B, C, H, W) at network size.
+    """boxes_xyxy (B, A, 4) in network pixels and scores (B, A, C), with masks coefficients (B, A, M) and prototypes
+    (B, M, h, w) too; of maps probabilities (B, C, H, W) at network size.
 
     ValueError where the arrays are not of the shapes the decoding says for so many classes.
     """
@@ -27,10 +28,23 @@ def decode_outputs(
         return (_map(decoding, _floats(outputs[0]), size_hw, class_count),)
     if decoding.reading == "ids":
         return (_of_ids(outputs[0], size_hw, class_count),)
+    beside: tuple[Array, ...] = ()
+    if decoding.masks:
+        outputs, beside = _without_masks(decoding, outputs)
     boxes, scores = pairs_of(decoding, outputs, class_count)
     if boxes.ndim != 3 or boxes.shape[-1] != 4 or scores.shape != (*boxes.shape[:2], class_count):
         raise ValueError(f"boxes {boxes.shape} and scores {scores.shape} of {class_count} classes")
-    return _corners(boxes, decoding, size_hw), scores
+    return _corners(boxes, decoding, size_hw), scores, *beside
+
+
+def _without_masks(decoding: Decoding, outputs: Sequence[npt.NDArray[Any]]) -> tuple[list[Array], tuple[Array, Array]]:
+    """The first output without the coefficients of masks; those (B, A, M), and the prototypes (B, M, h, w)."""
+    values, prototypes = (_floats(array) for array in outputs)
+    along = 1 if decoding.reading == "yolo8" else 2
+    if values.ndim != 3 or prototypes.ndim != 4 or values.shape[along] <= prototypes.shape[1]:
+        raise ValueError(f"boxes {values.shape} and prototypes {prototypes.shape}")
+    rest, coefficients = np.split(values, [values.shape[along] - prototypes.shape[1]], along)
+    return [rest], (coefficients.transpose(0, 2, 1) if along == 1 else coefficients, prototypes)
 
 
 def pairs_of(decoding: Decoding, outputs: Sequence[npt.NDArray[Any]], class_count: int) -> tuple[Array, Array]:

@@ -125,8 +125,9 @@ def read_onnx(
     if METADATA_KEY in entries:
         raise ModelError("the file must be of another tool, got one that carries Sightline's metadata", where=str(path))
     stated = read_stated(entries)
-    if stated.task not in (None, "detect", "semantic"):
-        raise ModelError(f"a detector or a segmenter of classes can be adopted, got '{stated.task}'", where=str(path))
+    if stated.task not in (None, "detect", "segment", "semantic"):
+        message = f"a graph for boxes or masks of objects or maps of classes can be adopted, got '{stated.task}'"
+        raise ModelError(message, where=str(path))
     digest = file_sha256(source)
     graph = _Graph(
         where=str(path),
@@ -316,7 +317,7 @@ def _predictor(graph: _Graph, trial: Trial, names: tuple[str, ...], hints: Adopt
             "task": trial.task,
             "class_names": names,
             "preprocess": preprocess,
-            "operating_point": point if trial.task == "detect" else None,
+            "operating_point": None if trial.task == "semantic" else point,
             "decoding": decoding,
             "model_digest": graph.digest,
             "licence": hints.licence or graph.stated.licence or "unstated",

@@ -120,6 +120,8 @@ def find_readings(names: Sequence[str], outputs: Arrays, given: Given, fed: Grap
     shapes = [array.shape for array in outputs]
     if len(shapes) == 1 and len(shapes[0]) == 3 and np.issubdtype(outputs[0].dtype, np.floating):
         found = [((names[0],), values) for values in _of_rows(outputs[0], given)]
+    elif sorted(map(len, shapes)) == [3, 4]:
+        found = list(_of_masks(arrays, given))
     elif len(shapes) == 2 and all(len(shape) == 3 for shape in shapes):
         found = list(_of_pairs(arrays, given))
     elif len(shapes) == 3 and any(shape[-1:] == (4,) for shape in shapes):
@@ -132,22 +134,33 @@ def find_readings(names: Sequence[str], outputs: Arrays, given: Given, fed: Grap
     return [Decoding.load({**base, "outputs": order, **values}) for order, values in found]
 
 
-def _of_rows(array: npt.NDArray[Any], given: Given) -> list[dict[str, Any]]:
-    """Readings of one array (B, X, Y): heads of YOLO before suppression, or boxes with score and class."""
+def _of_masks(arrays: Mapping[str, npt.NDArray[Any]], given: Given) -> Iterable[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Readings of boxes whose values end in coefficients, beside prototypes (B, M, h, w)."""
+    order = tuple(sorted(arrays, key=lambda name: arrays[name].ndim))
+    values, prototypes = (arrays[name] for name in order)
+    if len(values) == len(prototypes) and all(np.issubdtype(a.dtype, np.floating) for a in (values, prototypes)):
+        for found in _of_rows(values, given, prototypes.shape[1]):
+            yield order, found | {"masks": True}
+
+
+def _of_rows(array: npt.NDArray[Any], given: Given, coefficients: int = 0) -> list[dict[str, Any]]:
+    """Readings of one array (B, X, Y): heads of YOLO before suppression, or boxes with score and class; behind them so
+    many coefficients of masks.
+    """
     _, x, y = array.shape
     cells = sum((given.size_hw[0] // stride) * (given.size_hw[1] // stride) for stride in _STRIDES)
     centre = {"boxes": "cxcywh"}
     heads = [  # reading, classes, anchors, anchors of a cell
-        ({"reading": "yolo8", **centre}, x - 4, y, 1),
-        ({"reading": "yolo5", **centre}, y - 5, x, 3),
-        ({"reading": "yolo8-rows", **centre}, y - 4, x, 1),
+        ({"reading": "yolo8", **centre}, x - 4 - coefficients, y, 1),
+        ({"reading": "yolo5", **centre}, y - 5 - coefficients, x, 3),
+        ({"reading": "yolo8-rows", **centre}, y - 4 - coefficients, x, 1),
     ]
     fitting = [head for head in heads if head[1] >= 1 and given.class_count in (None, head[1])]
     if exact := [head for head in fitting if head[2] == cells * head[3]]:
         return [head[0] for head in exact]
     # A head has more anchors than values; without that rule every array has two readings.
     found: list[dict[str, Any]] = [head[0] for head in fitting if head[2] > head[1] + _BOX_VALUES]
-    if y == 6 and x <= _MOST_KEPT:
+    if y == 6 + coefficients and x <= _MOST_KEPT:
         ids, scores = array[..., 5], array[..., 4]
         if np.all(ids == np.rint(ids)) and scores.min() >= 0 and scores.max() <= 1:
             found.insert(0, {"reading": "one-to-one", "suppressed": True})
@@ -237,4 +250,5 @@ def class_count_of(decoding: Decoding, outputs: Arrays) -> int | None:
             return None
         case "map":
             return 2 if outputs[0].shape[1] == 1 else int(outputs[0].shape[1])
-    return int(pairs_of(decoding, outputs, 1)[1].shape[-1])
+    behind = outputs[1].shape[1] if decoding.masks else 0
+    return int(pairs_of(decoding, outputs, 1)[1].shape[-1]) - behind

@@ -48,8 +48,8 @@ class Trial:
 
     @property
     def task(self) -> str:
-        """What it gives: `detect` or `semantic`."""
-        return "semantic" if self.decoding.reading in {"map", "ids"} else "detect"
+        """What it gives: `detect`, `instance` or `semantic`."""
+        return self.decoding.task
 
     @property
     def words(self) -> tuple[str, str, str, str]:
