@@ -138,6 +138,32 @@ def test_masks_of_objects_are_read(data, head):
         sightline.adopt(masked("yolo8-seg"), class_names=tuple("abcdefg"), **given)
 
 
+@pytest.mark.parametrize("head", ["one-to-one", "yolo5"])
+def test_maps_beside_the_boxes_are_left(data, head):
+    def detect(images):
+        boxes, scores = cells(images, "rgb", "0..1")
+        maps = [np.zeros((1, side, side, 3, 7), np.float32) for side in (8, 4, 2, 1)]
+        return *maps, HEADS[head](boxes, scores)
+
+    adopted = sightline.adopt(detect, data=data, imgsz=(SIZE, SIZE), channels="rgb", scale="0..1", fit="letterbox")
+    assert adopted.checks["reading"].startswith(head)
+    assert adopted.tried["AP50"][0] == pytest.approx(1.0)
+
+
+def test_many_heads_of_a_graph_are_no_known_kind():
+    """Each level's boxes and scores by themselves, as graphs for accelerators give them."""
+    heads = tuple(np.zeros((1, 64, side, side), np.float32) for side in (8, 4, 2) for _ in range(2))
+    with pytest.raises(ModelError, match=r"outputs must be of a known kind, got .*output 5 \(1, 64, 2, 2\)"):
+        sightline.adopt(
+            lambda images: (*heads, heads[0][:, :3]),
+            class_names=NAMES,
+            imgsz=(SIZE, SIZE),
+            channels="rgb",
+            scale="0..1",
+            fit="letterbox",
+        )
+
+
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize("scale", list(SCALES))
 def test_channels_and_range_are_found_by_trying(data, channels, scale):

@@ -227,16 +227,14 @@ def _readings(
     graph: _Graph, size_hw: tuple[int, int], names: tuple[str, ...] | None, sample: Dataset | None, wanted: str | None
 ) -> list[Decoding]:
     """The ways the outputs of one picture can be meant; ModelError where there is none of that name or none at all."""
-    all_outputs = Decoding(
-        reading="map", input=graph.taken.name, outputs=graph.outputs[:4], layout=_layout(graph), input_type=_type(graph)
-    )
+    all_outputs = Decoding(reading="map", input=graph.taken.name, layout=_layout(graph), input_type=_type(graph))
     channels = "gray" if graph.taken.channel_count == 1 else "rgb"
     _, preprocess = ways_to_feed(size_hw, [channels], ["0..1"], ["letterbox"])[0]
     noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
     picture = noise if sample is None else read_image(sample.image_path(sample.images["path"][0]))
     pixels = preprocess.apply(picture)[0][None]
     fed = feed(pixels * 255 if all_outputs.input_type == "uint8" else pixels, all_outputs)
-    outputs = graph.runs_for(all_outputs)(fed)
+    outputs = graph.runs_for(all_outputs.model_copy(update={"outputs": graph.outputs}))(fed)
     count = None if names is None else len(names)
     found = find_readings(graph.outputs, outputs, Given(count, size_hw), graph.taken)
     if not found:

@@ -130,6 +130,8 @@ def find_readings(names: Sequence[str], outputs: Arrays, given: Given, fed: Grap
         found = [((names[0],), values) for values in _of_map(outputs[0], given)]  # others are auxiliary
     elif len(shapes) == 1 and len(shapes[0]) == 3:
         found = [((names[0],), {"reading": "ids"})]
+    if not found and len(shapes) > 1:
+        found = list(_beside_maps(arrays, given))
     base = {"input": fed.name, "layout": fed.layout, "input_type": fed.input_type}
     return [Decoding.load({**base, "outputs": order, **values}) for order, values in found]
 
@@ -141,6 +143,16 @@ def _of_masks(arrays: Mapping[str, npt.NDArray[Any]], given: Given) -> Iterable[
     if len(values) == len(prototypes) and all(np.issubdtype(a.dtype, np.floating) for a in (values, prototypes)):
         for found in _of_rows(values, given, prototypes.shape[1]):
             yield order, found | {"masks": True}
+
+
+def _beside_maps(
+    arrays: Mapping[str, npt.NDArray[Any]], given: Given
+) -> Iterable[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Readings of the one array of boxes beside the maps it was made of, as CenterNet's and YOLOv5's graphs give."""
+    rows = [name for name, array in arrays.items() if array.ndim == 3 and np.issubdtype(array.dtype, np.floating)]
+    if len(rows) == 1 and all(array.ndim > 3 for name, array in arrays.items() if name != rows[0]):
+        for values in _of_rows(arrays[rows[0]], given):
+            yield (rows[0],), values
 
 
 def _of_rows(array: npt.NDArray[Any], given: Given, coefficients: int = 0) -> list[dict[str, Any]]:
