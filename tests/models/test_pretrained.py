@@ -78,6 +78,14 @@ def test_fetched_once_then_served_from_the_cache(server, tmp_path, monkeypatch):
     assert server.requests == ["/w.safetensors"]
 
 
+def test_an_address_may_have_any_letters(server, tmp_path):
+    server.files["/gr%C3%B6%C3%9Fe%20a.safetensors"] = CONTENT
+    assert fetch_weights(f"{server.address}/größe a.safetensors", SHA256, folder=tmp_path).read_bytes() == CONTENT
+    for wrong in ("http://[::1/w.safetensors", "http://127.0.0.1:port/w.safetensors"):
+        with pytest.raises(ModelError, match="cannot fetch weights"):
+            fetch_weights(wrong, SHA256[::-1], folder=tmp_path)
+
+
 def test_a_damaged_cache_is_fetched_again(server):
     address = f"{server.address}/w.safetensors"
     path = fetch_weights(address, SHA256)

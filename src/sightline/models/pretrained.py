@@ -20,6 +20,8 @@ OFFLINE_VARIABLE = "SIGHTLINE_OFFLINE"
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 30.0
+_SAFE = "%!#$&'()*+,/:;=?@[]~"
+"""What stands for itself in an address."""
 
 
 def resolve_weights(reference: str | Path, *, progress: Progress | None = None) -> Path:
@@ -65,7 +67,7 @@ def fetch_weights(address: str, sha256: str, *, folder: Path | None = None, prog
             _download(address, part, progress)
         except urllib.error.HTTPError as error:
             raise ModelError(f"cannot fetch weights (HTTP {error.code} {error.reason})", where=address) from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: of addresses that are none
             reason = getattr(error, "reason", None) or error or type(error).__name__
             raise ModelError(f"cannot fetch weights ({reason})", where=address, do="try again") from None
         finally:
@@ -93,7 +95,8 @@ def _download(address: str, part: Path, progress: Progress | None) -> None:
     """The whole body in `part`, from where an earlier call was cut if the server can; OSError where it is cut again."""
     done = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "sightline"} | ({"Range": f"bytes={done}-"} if done else {})
-    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - http(s) only
+    quoted = urllib.parse.quote(address, safe=_SAFE)  # as browsers send addresses with letters that are not ASCII
+    request = urllib.request.Request(quoted, headers=headers)  # noqa: S310 - http(s) only
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
     except urllib.error.HTTPError as error:

