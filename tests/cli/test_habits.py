@@ -138,6 +138,8 @@ def test_switches_of_other_tools_keep_their_sense(typed, ours):
         ("eval d conf_thres=0.1", "The whole curve is always measured"),
         ("eval d name=x", "name included"),
         ("eval d exclude=False", "must be given names"),
+        ("train d task=segment", "yolo11n-seg masks of objects"),
+        ("run m d task=detect", "The model says what it does"),
     ],
 )
 def test_what_would_become_something_else_is_said(typed, said):

@@ -51,6 +51,7 @@ _RATES = "the size is part of the model, chosen when it was trained: sightline t
 _KEPT = "--out FOLDER keeps the predictions; sightline run --save coco writes them as COCO results"
 _AS_TRAINED = "what is written has a free batch and 32-bit weights, and agrees with the model"
 _NO_DRAWING = "lines and letters follow the size of the picture"
+_TASK = "the model says what it does: yolo11n finds boxes, yolo11n-seg masks of objects, unet label maps"
 _ONE_FOLDER = "--out FOLDER is the folder, name included: --out runs/exp"
 
 
@@ -63,6 +64,7 @@ class _Switch(NamedTuple):
 
 _OPTIONS: dict[str, dict[str, str | _Switch]] = {
     "train": {
+        "task": _TASK,
         **dict.fromkeys(("lr0", "learning-rate", "base-lr"), "--lr"),
         **dict.fromkeys(("img", "img-size", "image-size", "size"), "--imgsz"),
         "batch-size": "--batch", "project": "--runs", "output-dir": "--runs", "num-workers": "--workers",
@@ -84,6 +86,7 @@ _OPTIONS: dict[str, dict[str, str | _Switch]] = {
         **{name: f"--loss.{name} scales a term of the loss by its name" for name in ("box", "cls", "dfl")},
     },
     "eval": {
+        "task": _TASK,
         "weights": "--model", "device-id": "--device", "batch-size": "--batch",
         "project": "--out", "name": _ONE_FOLDER, "save-dir": "--out",
         "conf-thres": "the whole curve is always measured; --conf is the operating point of precision and recall",
@@ -94,6 +97,7 @@ _OPTIONS: dict[str, dict[str, str | _Switch]] = {
         "half": "numbers are those of 32-bit arithmetic",
     },
     "run": {
+        "task": _TASK,
         "weights": "--model", "conf-thres": "--conf", "confidence": "--conf", "threshold": "--conf",
         "iou-thres": "--iou", "max-detections": "--max-det", "img": "--imgsz", "img-size": "--imgsz",
         "project": "--out", "name": _ONE_FOLDER, "save-dir": "--out", "output": "--out", "batch-size": "--batch",
@@ -116,6 +120,7 @@ _OPTIONS: dict[str, dict[str, str | _Switch]] = {
         "agnostic-nms": _Switch(("--suppression", "agnostic")),
     },
     "export": {
+        "task": _TASK,
         "weights": "--model", "output": "--out",
         "format": "ONNX is what is written; other runtimes read it",
         "imgsz": _RATES,

@@ -159,7 +159,7 @@ class _Rounding:
         of_class = expected[offset, :, int(found.class_id[0])]
         return int((np.abs(of_class - found.confidence[0]) <= rounding).sum()) > 1
 
-    def _shifted(self, sign: float) -> list[Prediction]:
+    def _shifted(self, sign: float) -> list[Any]:
         own, maps = (self._expected[n].astype(np.float64) for n in ("coefficients", "prototypes"))
         own_error, maps_error = (
             np.abs(self._got[n] - a).max() for n, a in (("coefficients", own), ("prototypes", maps))
