@@ -108,6 +108,16 @@ def test_a_file_whose_name_is_a_pair_is_a_file(tmp_path, monkeypatch):
     assert in_our_words(["run", "m", "conf=1"], OPTIONS, has_settings=False)[0] == ["run", "m", "conf=1"]
 
 
+def test_several_models_may_follow_one_another():
+    options = {"also": Option(takes_several=True), "conf": Option(), "model": Option()}
+    for typed, ours in (
+        ("run a.onnx d --also b.onnx c.onnx e --conf 0.1", "run a.onnx d --also b.onnx --also c.onnx e --conf 0.1"),
+        ("run --also b.onnx a.onnx d", "run --also b.onnx a.onnx d"),
+        ("eval d --also b.onnx c.onnx --model a.onnx", "eval d --also b.onnx --also c.onnx --model a.onnx"),
+    ):
+        assert in_our_words(typed.split(), options, has_settings=False)[0] == ours.split()
+
+
 def test_the_task_and_the_mode_may_be_pairs():
     assert our_verb(["task=detect", "mode=train", "d"], VERBS)[0] == ["train", "d"]
     assert our_verb(["mode=predict", "m", "mode=x"], VERBS)[0] == ["run", "m", "mode=x"]
@@ -138,6 +148,8 @@ def test_switches_of_other_tools_keep_their_sense(typed, ours):
         ("eval d conf_thres=0.1", "The whole curve is always measured"),
         ("eval d name=x", "name included"),
         ("eval d exclude=False", "must be given names"),
+        ("train d task=segment", "yolo11n-seg masks of objects"),
+        ("run m d task=detect", "The model says what it does"),
     ],
 )
 def test_what_would_become_something_else_is_said(typed, said):

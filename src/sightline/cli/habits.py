@@ -5,6 +5,7 @@ What has a counterpart becomes it, and the command is said; what has none is one
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,7 @@ _RATES = "the size is part of the model, chosen when it was trained: sightline t
 _KEPT = "--out FOLDER keeps the predictions; sightline run --save coco writes them as COCO results"
 _AS_TRAINED = "what is written has a free batch and 32-bit weights, and agrees with the model"
 _NO_DRAWING = "lines and letters follow the size of the picture"
+_TASK = "the model says what it does: yolo11n finds boxes, yolo11n-seg masks of objects, unet label maps"
 _ONE_FOLDER = "--out FOLDER is the folder, name included: --out runs/exp"
 
 
@@ -63,6 +65,7 @@ class _Switch(NamedTuple):
 
 _OPTIONS: dict[str, dict[str, str | _Switch]] = {
     "train": {
+        "task": _TASK,
         **dict.fromkeys(("lr0", "learning-rate", "base-lr"), "--lr"),
         **dict.fromkeys(("img", "img-size", "image-size", "size"), "--imgsz"),
         "batch-size": "--batch", "project": "--runs", "output-dir": "--runs", "num-workers": "--workers",
@@ -84,6 +87,7 @@ _OPTIONS: dict[str, dict[str, str | _Switch]] = {
         **{name: f"--loss.{name} scales a term of the loss by its name" for name in ("box", "cls", "dfl")},
     },
     "eval": {
+        "task": _TASK,
         "weights": "--model", "device-id": "--device", "batch-size": "--batch",
         "project": "--out", "name": _ONE_FOLDER, "save-dir": "--out",
         "conf-thres": "the whole curve is always measured; --conf is the operating point of precision and recall",
@@ -94,6 +98,7 @@ _OPTIONS: dict[str, dict[str, str | _Switch]] = {
         "half": "numbers are those of 32-bit arithmetic",
     },
     "run": {
+        "task": _TASK,
         "weights": "--model", "conf-thres": "--conf", "confidence": "--conf", "threshold": "--conf",
         "iou-thres": "--iou", "max-detections": "--max-det", "img": "--imgsz", "img-size": "--imgsz",
         "project": "--out", "name": _ONE_FOLDER, "save-dir": "--out", "output": "--out", "batch-size": "--batch",
@@ -116,6 +121,7 @@ _OPTIONS: dict[str, dict[str, str | _Switch]] = {
         "agnostic-nms": _Switch(("--suppression", "agnostic")),
     },
     "export": {
+        "task": _TASK,
         "weights": "--model", "output": "--out",
         "format": "ONNX is what is written; other runtimes read it",
         "imgsz": _RATES,
@@ -129,6 +135,7 @@ _AS_IT_IS = {("export", "format"): "onnx", ("run", "vid-stride"): "1"}
 """What other tools are told to do and is done here anyway."""
 _OF_EVERY_VERB = ("help", "version")
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+_MODELS = (".safetensors", ".onnx")  # nothing that a model runs on ends so
 _WORDS = ("true", "yes", "on", "false", "no", "off")  # 0 and 1 are numbers where an option takes one
 
 
@@ -194,6 +201,7 @@ def in_our_words(words: Sequence[str], options: Mapping[str, Option], *, has_set
     verb, *rest = words
     reader = _Reader(verb, options, _OPTIONS.get("train" if verb == "profile" else verb, {}), has_settings)
     written, at, pairs = [verb], 0, False
+    has_model = verb != "run"  # whose first bare word it is
     while at < len(rest):
         word, at = rest[at], at + 1
         if word == "--":
@@ -211,12 +219,22 @@ def in_our_words(words: Sequence[str], options: Mapping[str, Option], *, has_set
                 count += 1
             if not count and not (option.is_flag or "=" in word) and not "".join(rest[at : at + 1]).startswith("--"):
                 count = 1  # its value is none of the words that are looked at
+            has_model |= "".join(new[:1]).startswith("--model")
+            if new == ["--also"] and has_model:
+                count = max(count, _models_at(rest[at:]))
             values = rest[at : at + count]
             at += count
-            written += [w for value in values for w in (*new, value)] if option.choices and values else [*new, *values]
+            each = bool(option.choices or new == ["--also"]) and bool(values)
+            written += [w for value in values for w in (*new, value)] if each else [*new, *values]
         else:
+            has_model = True
             written += reader.pair(word) if not pairs and _is_pair(word) else [word]
     return _model_first(written), reader.renames
+
+
+def _models_at(words: Sequence[str]) -> int:
+    """How many words at the front are files of models."""
+    return len(list(takewhile(lambda word: word.endswith(_MODELS) and not word.startswith("--"), words)))
 
 
 def _model_first(words: list[str]) -> list[str]:

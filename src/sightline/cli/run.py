@@ -244,9 +244,10 @@ def _class_ids(chosen: tuple[str, ...], names: tuple[str, ...]) -> set[int] | No
 
 def _show(result: "RunResult", json: bool) -> None:
     if not json:
-        counts = ", ".join(f"{n} {name}" for name, n in result.objects_by_class.items())
+        counts = ", ".join(f"{n} {name}" for name, n in result.objects_by_class.items() if n)
         show_table(
-            f"{result.frames} frames at {result.fps:.1f} frames/s, {result.detections} detections ({counts}), "
+            f"{result.frames} frames at {result.fps:.1f} frames/s, {result.detections} detections"
+            f"{f' ({counts})' if counts else ''}, "
             f"{result.tracks} tracks; milliseconds per frame",
             result.latency.columns,
             result.latency.rows(),

@@ -32,7 +32,7 @@ DEFAULT_OPSET = 18
 LEAST_CONF = 0.05
 """Final detections are compared at the operating point but not below this score: among thousands of boxes scored near
 0, as of a hardly trained model, rank and suppression hang on the last bit. Raw outputs are compared at any score."""
-LOWER_CONFS = (0.01, 0.001)
+LOWER_CONFS = (0.01, 0.001, 1e-4, 1e-6)
 """Where nothing is found at that score, the next ones tried: a gate that compared no detection would prove nothing."""
 _PARITY_BATCH = 2
 
