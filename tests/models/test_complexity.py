@@ -1,5 +1,7 @@
 """Counts against arithmetic by hand."""
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -43,6 +45,8 @@ def test_the_stated_costs_are_what_counting_gives():
     assert list(stated) == models.list_models()
     names = tuple(f"class-{i}" for i in range(models.STATED_CLASSES))
     for name, costs in stated.items():
+        if name.startswith("hf:") and importlib.util.find_spec("transformers") is None:
+            continue
         assert models.describe_model(models.build_shapes(name, names, {})) == costs
 
 

@@ -184,8 +184,8 @@ def _anchors(sizes: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, Tensor
         rows.append(torch.stack((x, y, side, side), -1).reshape(1, height * width, 4))
     boxes = torch.cat(rows, 1)
     inside = ((boxes > _ANCHOR_MARGIN) & (boxes < 1 - _ANCHOR_MARGIN)).all(-1, keepdim=True)
-    far = torch.full_like(boxes, torch.finfo(like.dtype).max)
-    return torch.where(inside, torch.logit(boxes), far).to(like.dtype), inside.to(like.dtype)
+    far = torch.full((), torch.finfo(like.dtype).max, dtype=like.dtype, device=like.device)
+    return torch.where(inside, torch.logit(boxes).to(like.dtype), far), inside.to(like.dtype)
 
 
 def _truth(targets: Targets, like: Tensor, size_hw: tuple[int, int]) -> list[dict[str, Tensor]]:
