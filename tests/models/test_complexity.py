@@ -40,7 +40,7 @@ def test_description_leaves_the_model_alone_and_tabulates():
     assert isinstance(model(torch.zeros(1, 3, 64, 64)), tuple)
 
 
-LARGE = [name for name in models.stated_costs() if re.fullmatch(r"(tv:|yolo\d+[smblxc]\b).*|yolo3", name)]
+LARGE = [name for name in models.stated_costs() if re.fullmatch(r"(tv:|hf:|yolo\d+[smblxc]\b).*|yolo3", name)]
 
 
 def test_the_stated_costs_are_of_all_models():
@@ -51,6 +51,8 @@ def test_the_stated_costs_are_of_all_models():
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else []) for n in models.stated_costs()]
 )
 def test_the_stated_costs_are_what_counting_gives(name):
+    if name.startswith("hf:"):
+        pytest.importorskip("transformers")
     names = tuple(f"class-{i}" for i in range(models.STATED_CLASSES))
     assert models.describe_model(models.build_shapes(name, names, {})) == models.stated_costs()[name]
 

@@ -35,6 +35,8 @@ def pictures(count):
                 "tv:fcos-resnet18",
                 "tv:retinanet-resnet18",
                 "tv:ssdlite320",
+                "hf:dfine-n",
+                "hf:rtdetrv2-r18",
             )
         ),
         ("unet-small", ["background", "crack"], ["probabilities"]),
@@ -43,6 +45,8 @@ def pictures(count):
 )
 @pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
 def test_onnx_runtime_equals_torch(tmp_path, name, class_names, outputs):
+    if name.startswith("hf:"):
+        pytest.importorskip("transformers")
     torch.manual_seed(0)
     model = models.create(name, class_names=class_names, imgsz=64)
     torch.optim.swa_utils.update_bn([pictures(8)], model)  # keeps the signal in range through all layers

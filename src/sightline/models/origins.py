@@ -22,6 +22,8 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     r"tv:fcos-.*": ("Tian et al. 2019, FCOS", "BSD-3-Clause, torchvision"),
     r"tv:retinanet-.*": ("Lin et al. 2017, RetinaNet", "BSD-3-Clause, torchvision"),
     r"tv:ssdlite.*": ("Liu et al. 2016, SSD; Sandler et al. 2018 (SSDLite)", "BSD-3-Clause, torchvision"),
+    r"hf:dfine-.*": ("Peng et al. 2024, D-FINE (without queries of noised truth)", "Apache-2.0, transformers"),
+    r"hf:rtdetrv2-.*": ("Lv et al. 2024, RT-DETRv2 (without queries of noised truth)", "Apache-2.0, transformers"),
 }
 _PUBLISHED = {
     "yolo3": 61_949_149,
