@@ -54,7 +54,7 @@ def test_what_cannot_be_sought_is_one_sentence(sightline, tmp_path):
     for words, said in (
         ((str(maps), data), "must be sought for a model of boxes"),
         ((str(model), str(bare)), "must be sought on images with objects"),
-        ((str(model), data, "--tile", "640"), "for one model and whole images"),
+        ((str(model), data, "--tile", "640"), "unknown option --tile"),
         ((str(model), data, "--iou", "2"), "less than or equal to 1"),
         ((str(model), data, "--suppression", "sort"), "suppression"),
     ):

@@ -16,7 +16,7 @@ import sightline.ops
 import sightline.track
 import sightline.workbench
 from sightline.cli.console import DataPath, JsonFlag, emit_json, note, progress_bar, show_table, warn
-from sightline.cli.network import NetworkOptions, assembled, with_splits
+from sightline.cli.network import AssemblyOptions, assembled, with_splits
 from sightline.core.division import Division
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.files import check_regular, check_writable, refuse_overwriting, write_sealed_json
@@ -37,7 +37,7 @@ _RULES: Literal["mot15"] = "mot15"
 _NOT_OF_TRACKS = "--max-dets, --best-conf, --conf, --iou-type and --resamples"
 
 
-class EvaluateOptions(NetworkOptions, Division):
+class EvaluateOptions(AssemblyOptions, Division):
     """What is measured, and how."""
 
     split: str = Field(
@@ -111,7 +111,7 @@ def evaluate(
         raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
     if track is not None and track not in sightline.track.TRACKERS:
         raise ConfigError(unknown_name("tracker", track, sightline.track.TRACKERS))
-    if predictions is not None and options.model_fields_set & {"batch", *NetworkOptions.model_fields}:
+    if predictions is not None and options.model_fields_set & {"batch", *AssemblyOptions.model_fields}:
         raise ConfigError("--batch, --device, --threads, --tile and --also are for a model to run, got --predictions")
     whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
     predictor = None if model is None else _opened(model, options)

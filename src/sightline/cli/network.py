@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sightline.core.dataset import Dataset
     from sightline.infer import NetworkPredictor, Predictor
 
-__all__ = ["NetworkOptions", "assembled", "read_size", "with_splits"]
+__all__ = ["AssemblyOptions", "NetworkOptions", "assembled", "read_size", "with_splits"]
 
 
 class NetworkOptions(Config):
@@ -29,6 +29,17 @@ class NetworkOptions(Config):
     )
     threads: int | None = Field(default=None, ge=1, description="Threads the network may use.")
 
+    @field_validator("device")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|\d+", value):
+            raise ValueError("must be auto, cpu, cuda or the number of a CUDA device")
+        return value
+
+
+class AssemblyOptions(NetworkOptions):
+    """What is made of the model that runs."""
+
     also: tuple[str, ...] = Field(
         default=(), description="More models of the same classes, whose boxes are fused with the first one's (WBF)."
     )
@@ -38,13 +49,6 @@ class NetworkOptions(Config):
         "them from the size of the objects that were learnt.",
     )
     overlap: float = Field(default=0.2, ge=0, le=0.9, description="Least share of a tile that its neighbour sees too.")
-
-    @field_validator("device")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|\d+", value):
-            raise ValueError("must be auto, cpu, cuda or the number of a CUDA device")
-        return value
 
 
 def read_size(text: str, option: str) -> tuple[int, int]:
@@ -56,7 +60,7 @@ def read_size(text: str, option: str) -> tuple[int, int]:
 
 
 def assembled(
-    predictor: "NetworkPredictor", options: NetworkOptions, opened: Callable[[str], "NetworkPredictor"]
+    predictor: "NetworkPredictor", options: AssemblyOptions, opened: Callable[[str], "NetworkPredictor"]
 ) -> "Predictor":
     """What runs: the model itself, in tiles, or fused with others, which `opened` opens."""
     if options.tile is None and "overlap" in options.model_fields_set:

@@ -20,7 +20,7 @@ from sightline.cli.console import (
     show_table,
     warn,
 )
-from sightline.cli.network import NetworkOptions, assembled, read_size
+from sightline.cli.network import AssemblyOptions, assembled, read_size
 from sightline.core.errors import ConfigError, SourceError, unknown_name
 from sightline.core.files import check_writable, refuse_overwriting
 from sightline.core.operating_point import Suppression
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-class RunOptions(NetworkOptions):
+class RunOptions(AssemblyOptions):
     """How the model runs, and what is followed."""
 
     track: bool | None = Field(

@@ -71,17 +71,17 @@ def thresholds(
     out
         Folder for thresholds.json and thresholds.html, the table with its surfaces.
     """
-    if options.also or options.tile is not None:
-        raise ConfigError("thresholds must be sought for one model and whole images, got --also or --tile")
+    given = options.model_dump(include=set(sightline.infer.ThresholdGrid.model_fields), exclude_defaults=True)
+    grid = sightline.infer.ThresholdGrid.load(given, where="the grid")
     written = [] if out is None else [Path(out) / "thresholds.json", Path(out) / "thresholds.html"]
+    predictor = sightline.infer.open_predictor(model, device=options.device, threads=options.threads)
+    if predictor.task != "detect":
+        raise ConfigError(f"thresholds must be sought for a model of boxes, got the task {predictor.task}", where=model)
     whole = sightline.data.read_dataset(data)
     check_writable([*written, *([Path(model)] if store else [])])
     refuse_overwriting(written, [model, *sightline.data.dataset_files(whole, data)])
-    predictor = sightline.infer.open_predictor(model, device=options.device, threads=options.threads)
     divided = with_splits(whole, options.split, options, predictor)
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
-    given = options.model_dump(include=set(sightline.infer.ThresholdGrid.model_fields), exclude_defaults=True)
-    grid = sightline.infer.ThresholdGrid.load(given, where="the grid")
     with progress_bar() as bar:
         result = sightline.infer.search_thresholds(
             predictor, dataset, grid, criterion=options.by, by_size=options.by_size, progress=bar
