@@ -60,3 +60,11 @@ def test_models_are_trained_once_within_their_budget(sightline, tmp_path):
     again = json.loads(sightline(*words, "--budget", "20s", *settings, "--json").stdout)
     assert [r["AP"] for r in again["runs"]] == [r["AP"] for r in first["runs"]]
     assert made == {path: path.stat().st_mtime_ns for path in made}
+
+
+def test_an_evaluation_of_several_names_all_of_them(sightline, tmp_path):
+    data = labelled(tmp_path / "data")
+    files = [str(write_onnx(tmp_path / f"{name}.onnx", metadata())) for name in "ab"]
+    done = sightline("eval", data, "--model", files[0], "--also", files[1], "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["conventions"]["model_file"] == " + ".join(files)

@@ -55,7 +55,7 @@ def test_an_archive_that_changed_is_unpacked_again(tmp_path: Path, plain: Path) 
     assert len(read_dataset(archive).objects) == 3
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])
+@pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_names_that_lead_out_refuse_the_whole(tmp_path: Path, cache: Path, name: str, kind: str) -> None:
     archive = tmp_path / f"s.{kind}"

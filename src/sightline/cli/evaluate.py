@@ -1,6 +1,7 @@
 """`sightline eval`."""
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -72,7 +73,6 @@ class EvaluateOptions(AssemblyOptions, Division):
         default=False, description="Take the operating point with the best F1 on this very split: to choose one."
     )
     exclude: tuple[str, ...] = Field(default=(), description="Images left out, by path or file name without suffix.")
-    batch: int = Field(default=8, ge=1, description="Images per forward pass.")
     resamples: int = Field(
         default=1000, ge=0, description="Draws of the images for 95 % intervals of the headline numbers; 0 for none."
     )
@@ -111,7 +111,7 @@ def evaluate(
         raise ConfigError("exactly one of --model and --predictions must be given, and --track only with a model")
     if track is not None and track not in sightline.track.TRACKERS:
         raise ConfigError(unknown_name("tracker", track, sightline.track.TRACKERS))
-    if predictions is not None and options.model_fields_set & {"batch", *AssemblyOptions.model_fields}:
+    if predictions is not None and options.model_fields_set & {*AssemblyOptions.model_fields}:
         raise ConfigError("--batch, --device, --threads, --tile and --also are for a model to run, got --predictions")
     whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
     predictor = None if model is None else _opened(model, options)
@@ -135,6 +135,10 @@ def evaluate(
         assert predictions is not None
         result, found = _of_predictions(dataset, predictions, options)
     result = sightline.workbench.with_context(result, divided, dataset, predictor)
+    if options.also:
+        result = replace(
+            result, conventions={**result.conventions, "model_file": " + ".join([model or "", *options.also])}
+        )
     if found is not None:  # MOTChallenge text alone is measured without a table of predictions
         result = sightline.evaluate.with_added_metrics(result, dataset, found)
     _show(result, json)  # first: what was measured is not lost where it cannot be kept

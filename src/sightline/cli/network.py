@@ -49,6 +49,7 @@ class AssemblyOptions(NetworkOptions):
         "them from the size of the objects that were learnt.",
     )
     overlap: float = Field(default=0.2, ge=0, le=0.9, description="Least share of a tile that its neighbour sees too.")
+    batch: int = Field(default=8, ge=1, description="Images, or tiles, per forward pass.")
 
 
 def read_size(text: str, option: str) -> tuple[int, int]:
@@ -69,8 +70,9 @@ def assembled(
     if options.tile is not None:
         tile_hw = None if options.tile == "auto" else read_size(options.tile, "--tile")
         tiling = sightline.infer.Tiling.load({"tile_hw": tile_hw, "overlap": options.overlap}, where="--tile")
+        batch = {"batch": options.batch} if "batch" in options.model_fields_set else {}
         members = [
-            sightline.infer.TiledPredictor(m, tiling)
+            sightline.infer.TiledPredictor(m, tiling, **batch)
             for m in members
             if isinstance(m, sightline.infer.NetworkPredictor)
         ]

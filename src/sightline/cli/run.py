@@ -68,7 +68,7 @@ class RunOptions(AssemblyOptions):
     codec: Literal["h264", "av1", "vp9", "mpeg4"] = Field(default="h264", description="Of the review video.")
     audio: bool = Field(default=True, description="Keep the sound in the review video.")
     container: Literal["mp4", "mkv", "mov"] = Field(default="mp4", description="Kind of file of the review video.")
-    batch: int = Field(default=1, ge=1, description="Frames per forward pass.")
+    batch: int = Field(default=1, ge=1, description="Frames, or tiles (8 without it), per forward pass.")
     max_frames: int | None = Field(default=None, ge=1, description="Stop after so many frames.")
     allow_network: bool = Field(default=False, description="Allow rtsp:// and http:// sources.")
     timeout: float | None = Field(

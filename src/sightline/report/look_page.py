@@ -211,7 +211,7 @@ def _quality_and_cost(table: pl.DataFrame) -> Any:
     metric = next(name for name in ("AP", "mean_iou") if name in table.columns)
     points = table.drop_nulls([metric, "ms"]).select("model", "ms", metric).rows()
     return pareto_chart(
-        f"{metric} and time", f"{metric} over time", points, titles_xy=("milliseconds an image", metric)
+        f"{metric} and time", f"{metric} and milliseconds", points, titles_xy=("milliseconds an image", metric)
     )
 
 

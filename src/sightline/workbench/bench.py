@@ -12,16 +12,15 @@ import polars as pl
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.core.files import check_regular, write_json_atomic, write_sealed_json
+from sightline.core.files import check_regular, write_sealed_json
 from sightline.core.results import Result
 from sightline.core.runs import provenance
-from sightline.core.text import parse_json
 from sightline.data import read_dataset
 from sightline.infer import NetworkPredictor, StageTimer
 from sightline.media import read_image
 from sightline.models import create, describe_model, list_models
 from sightline.train import TrainConfig, Watcher, profile_training
-from sightline.train.studies import merge_settings, run_in_process, seed_interval, settings_of, task_of
+from sightline.train.studies import merge_settings, read_object, run_in_process, seed_interval, settings_of, task_of
 from sightline.workbench.model import Model
 
 __all__ = ["BenchResult", "bench_models"]
@@ -90,16 +89,17 @@ def bench_models(
         rows.append(_one(name, seed, configs.get((name, seed)), dataset, target, threads))
     runs = pl.DataFrame(rows, infer_schema_length=None)
     table = _table(runs, list(dict.fromkeys(models)))
+    timed = min(_TIMED_IMAGES, len(dataset))
     conventions = {
+        **provenance(seeds={}, data_digest=None),
         "data": dataset.name,
         "split": ", ".join(dataset.splits) or "all",
         "images": len(dataset),
         "label_digest": dataset.label_digest(),
         "seeds": list(seeds),
-        "training": _said(epochs, budget_s),
+        "training": _said(epochs, budget_s) if named else "none: files as they are",
         "interval": "over seeds (Student's t, 95 %)" if len(seeds) > 1 else "over images (bootstrap, 95 %)",
-        "latency": f"median of {_TIMED_IMAGES} images, batch 1, milliseconds, decoding left out",
-        **provenance(seeds={}, data_digest=None, command=None),
+        "latency": f"median of {timed} images, batch 1, milliseconds, decoding left out",
     }
     result = BenchResult(table, runs, conventions)
     write_sealed_json(target / "bench.json", result)
@@ -152,7 +152,7 @@ def _chosen_epochs(
 ) -> dict[str, int]:
     """How many epochs fit into each run's share of the time; kept in a file, so that a cut bench goes on with them."""
     file = target / "budget.json"
-    kept = parse_json(file.read_text()) if file.is_file() else {}
+    kept = read_object(file) if file.is_file() else {}
     share = budget_s / len(configs)
     for name in named:
         if kept.get(name, {}).get("share_s") == share:
@@ -162,7 +162,7 @@ def _chosen_epochs(
         speed = profile_training(config, watcher, steps=_PROBE_STEPS).images_per_s
         images = len(_training_part(read_dataset(config.data.path), config))
         kept[name] = {"share_s": share, "images_per_s": speed, "epochs": max(1, int(share * speed / max(1, images)))}
-        write_json_atomic(file, kept)
+        write_sealed_json(file, kept)
     return {name: int(kept[name]["epochs"]) for name in named}
 
 
@@ -200,15 +200,17 @@ def _one(
 def _measured(model: Model, dataset: Dataset, weights: Path | None) -> dict[str, Any]:
     """The metrics and the first one's interval over the images, from the file of an earlier measurement if it fits."""
     names = _BY_TASK[model.task]
-    key = {"label_digest": dataset.label_digest(), "model_digest": model.predictor.metadata.model_digest}
+    metadata = model.predictor.metadata
+    point = None if metadata.operating_point is None else metadata.operating_point.model_dump(mode="json")
+    key = {"labels": dataset.label_digest(), "model": metadata.model_digest, "operating_point": point}
     file = None if weights is None else weights.parent.parent / "bench.json"
-    kept = parse_json(file.read_text()) if file is not None and file.is_file() else {}
+    kept = read_object(file) if file is not None and file.is_file() else {}
     if kept.get("of") != key:
         result: Any = model.val(dataset)
         low, high = _ends(result, names[0])
         kept = {"of": key, "metrics": {n: result.metrics.get(n) for n in names}, "low": low, "high": high}
         if file is not None:
-            write_json_atomic(file, kept)
+            write_sealed_json(file, kept)
     return {**kept["metrics"], "low": kept["low"], "high": kept["high"]}
 
 

@@ -35,6 +35,7 @@ Plan = Callable[[SizeT], Sequence[Row]]
 
 
 def build_yolo(
+    kind: type[YoloDetector],
     plan: Plan[SizeT],
     size: SizeT,
     make_head: MakeHead,
@@ -51,7 +52,7 @@ def build_yolo(
     kinds = DetectionTerms(box_loss, cls_loss, label_smoothing)
     head = partial(make_head, rule=AssignmentRule(assigner), kinds=kinds)
     chosen = {"box_loss": box_loss, "cls_loss": cls_loss, "label_smoothing": label_smoothing, "assigner": assigner}
-    return YoloDetector(name, plan(size), head, class_names, {"imgsz": imgsz, **chosen})
+    return kind(name, plan(size), head, class_names, {"imgsz": imgsz, **chosen})
 
 
 def build_yolo10(
@@ -87,26 +88,6 @@ def build_yolo5(
     return YoloDetector(name, yolo5.plan(scale), head, class_names, {"imgsz": imgsz, **chosen})
 
 
-def build_lite0(
-    class_names: tuple[str, ...],
-    *,
-    imgsz: ImageSize = 640,
-    box_loss: BoxLoss = "ciou",
-    cls_loss: ClassLoss = "bce",
-    label_smoothing: float = 0.0,
-    assigner: Assigner = "task-aligned",
-) -> Model:
-    """A detector on the trunk of EfficientNet-Lite0, fed as that was trained; learns as `build_yolo`'s do."""
-    kinds = DetectionTerms(box_loss, cls_loss, label_smoothing)
-    head = partial(DetectHead, rule=AssignmentRule(assigner), kinds=kinds)
-    chosen = {"box_loss": box_loss, "cls_loss": cls_loss, "label_smoothing": label_smoothing, "assigner": assigner}
-    model = YoloDetector("lite0-yolo", lite0.plan(), head, class_names, {"imgsz": imgsz, **chosen})
-    values = {"mean": (lite0.INPUT_MEAN,) * 3, "std": (lite0.INPUT_STD,) * 3}
-    model.preprocess = model.preprocess.model_copy(update=values)
-    model.trunk = ("lite0", lite0.TRUNK)
-    return model
-
-
 def build_yolo3(class_names: tuple[str, ...], *, imgsz: ImageSize = 416, anchors: AnchorSizes = ANCHORS) -> Model:
     """YOLOv3 at its own size, 416; `anchors` in network pixels."""
     head = partial(Yolo3Head, anchors=anchors)
@@ -122,7 +103,7 @@ def _sizes(
     family: str, plan: Plan[SizeT], sizes: Mapping[str, SizeT], make_head: MakeHead = DetectHead, suffix: str = ""
 ) -> dict[str, Callable[..., Model]]:
     names = {f"{family}{letter}{suffix}": size for letter, size in sizes.items()}
-    return {name: partial(build_yolo, plan, size, make_head, name) for name, size in names.items()}
+    return {name: partial(build_yolo, YoloDetector, plan, size, make_head, name) for name, size in names.items()}
 
 
 YOLOS: dict[str, Callable[..., Model]] = {
@@ -136,7 +117,7 @@ YOLOS: dict[str, Callable[..., Model]] = {
     **_sizes("yolo11", yolo11.plan, yolo11.SCALES),
     **_sizes("yolo11", yolo11.plan, yolo11.SCALES, MaskHead, "-seg"),
     **_sizes("yolo12", yolo12.plan, yolo12.SCALES),
-    "lite0-yolo": build_lite0,
+    "lite0-yolo": partial(build_yolo, lite0.Lite0Detector, lite0.plan, None, DetectHead, "lite0-yolo"),
     **_sizes("vdxnet", vdxnet.plan, {"": vdxnet.SCALE}),
     **_sizes("litefodnet", litefodnet.plan, {"": litefodnet.SCALE}, FULL_HEAD),
 }
@@ -148,7 +129,7 @@ def rows_of(name: str) -> Sequence[Row] | None:
     if not isinstance(builder, partial):
         return None
     if builder.func is build_yolo:
-        plan, size = builder.args[:2]
+        plan, size = builder.args[1:3]
         rows: Sequence[Row] = plan(size)
         return rows
     plans: dict[Callable[..., Model], Plan[Any]] = {build_yolo5: yolo5.plan, build_yolo10: yolo10.plan}

@@ -7,6 +7,7 @@ those of the published weights, tensor by tensor.
 """
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,9 +15,19 @@ from torch.nn import functional
 from sightline.models.blocks import YOLO_BN_EPS, ConvBnAct
 from sightline.models.fused_norm import Activation, norm_act
 from sightline.models.yolo.blocks import SPPF, C3k2
+from sightline.models.yolo.detector import YoloDetector
 from sightline.models.yolo.plan import Row, neck
 
-__all__ = ["INPUT_MEAN", "INPUT_STD", "TRUNK", "TRUNK_ROWS", "ClippedConv", "InvertedBottleneck", "plan"]
+__all__ = [
+    "INPUT_MEAN",
+    "INPUT_STD",
+    "TRUNK",
+    "TRUNK_ROWS",
+    "ClippedConv",
+    "InvertedBottleneck",
+    "Lite0Detector",
+    "plan",
+]
 
 INPUT_MEAN, INPUT_STD = 127 / 255, 128 / 255
 """What the trunk was trained with: (value - 127) / 128 of values up to 255."""
@@ -82,7 +93,17 @@ def _stage(
     return nn.Sequential(first, *others)
 
 
-def plan() -> tuple[Row, ...]:
+class Lite0Detector(YoloDetector):
+    """A detector of the rows of `plan`, fed as their trunk was trained."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        values = {"mean": (INPUT_MEAN,) * 3, "std": (INPUT_STD,) * 3}
+        self.preprocess = self.preprocess.model_copy(update=values)
+        self.trunk = ("lite0", TRUNK)
+
+
+def plan(_: None = None) -> tuple[Row, ...]:
     """The rows; there is one size."""
     down = partial(ConvBnAct, kernel=3, stride=2)
     merge, late = partial(C3k2, repeats=1, deep=False), partial(C3k2, repeats=1, deep=True)

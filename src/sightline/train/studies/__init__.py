@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from sightline.train.studies.ablation import augment_study, seed_interval
     from sightline.train.studies.augment_audit import AugmentAudit, AugmentAuditOptions, audit_augmentation
     from sightline.train.studies.augment_pictures import augmented_sheets
-    from sightline.train.studies.files import merge_settings, run_in_process, settings_of, task_of
+    from sightline.train.studies.files import merge_settings, read_object, run_in_process, settings_of, task_of
 
 __all__ = [
     "AugmentAudit",
@@ -17,6 +17,7 @@ __all__ = [
     "augment_study",
     "augmented_sheets",
     "merge_settings",
+    "read_object",
     "run_in_process",
     "seed_interval",
     "settings_of",

@@ -21,6 +21,7 @@ from sightline.train.config import TrainConfig, nest_settings
 __all__ = [
     "RunOutcome",
     "merge_settings",
+    "read_object",
     "read_outcome",
     "read_rows",
     "run_in_process",
@@ -75,6 +76,11 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
     return [_object(line, path) for line in _text(path).splitlines()] if path.is_file() else []
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """What a file of JSON that a study wrote holds; ConfigError where it was damaged or is no object."""
+    return _object(_text(path), path)
+
+
 def _text(path: Path) -> str:
     data = path.read_bytes()
     check_seal(data, path, ConfigError, "Remove the folder, and the run is made again")
@@ -101,7 +107,7 @@ def read_outcome(run: Path) -> RunOutcome | None:
     if facts.get("status") != "finished":
         return None
     judged = run / "evaluation.json"
-    evaluation = _object(_text(judged), judged) if judged.is_file() else {}
+    evaluation = read_object(judged) if judged.is_file() else {}
     metrics, seconds = evaluation.get("metrics"), facts.get("duration_s")
     if not isinstance(metrics, dict) or not isinstance(seconds, (int, float)):
         message = "a finished run must have its metrics and duration, got none: its files were altered"
