@@ -176,6 +176,7 @@ PACKAGES = {
         "TiledPredictor",
         "Tiling",
         "VideoSettings",
+        "Window",
         "adopt_function",
         "adopt_onnx",
         "create_sinks",

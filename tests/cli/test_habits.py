@@ -68,6 +68,7 @@ OPTIONS = {
     "tracker-settings": Option(takes_several=True, is_own=False),
     "conf": Option(is_own=False),
     "track": Option(is_flag=True, is_own=False, has_negative=True),
+    "show": Option(is_flag=True, is_own=False),
     "max-frames": Option(is_own=False),
 }
 
@@ -93,6 +94,7 @@ OPTIONS = {
         ("run m s --conf-thres=0.2", "run m s --conf=0.2"),
         ("run m s --tracker-settings conf=1 max_age_s=2", "run m s --tracker-settings conf=1 max_age_s=2"),
         ("run m s save_txt=False show=False", "run m s"),
+        ("run m s --view-img", "run m s --show"),
         ("run m s conf=-1", "run m s --conf=-1"),
         ("run m rtsp://a?b=c clips/a=b.mp4", "run m rtsp://a?b=c clips/a=b.mp4"),
         ("run m -- conf=1", "run m -- conf=1"),
@@ -170,7 +172,7 @@ def test_settings_stay_settings_under_our_names():
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("run m s --show", "--save video or pictures"),
+        ("run m s --save-crop", "--save csv"),
         ("run m s --sav csv", "nearest: --save"),
         ("run m s half=True", "Arithmetic is that of the file"),
         ("run m s colour=3", "unknown option --colour of 'sightline run'"),

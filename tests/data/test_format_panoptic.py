@@ -1,5 +1,6 @@
 """COCO panoptic: what is read, what is reported, and what writing it costs."""
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -73,6 +74,17 @@ def test_segments_become_objects(panoptic, tmp_path: Path) -> None:
         assert (cat["crowd"], sky["crowd"]) == (False, True)
         for row, number in ((cat, CAT), (sky, SKY)):
             assert np.array_equal(rle.decode(row["rle"], SIZE_HW), id_map() == number)
+
+
+def test_the_file_may_be_packed(panoptic, tmp_path: Path) -> None:
+    file = panoptic()
+    plain = read_dataset(file)
+    packed = file.with_name(f"{file.name}.gz")
+    packed.write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    for place in (packed, tmp_path):
+        dataset = read_dataset(place)
+        assert (dataset.format, dataset.findings, dataset.digest()) == ("coco-panoptic", (), plain.digest())
 
 
 def test_boxes_and_areas_come_from_the_pixels_where_none_are_given(panoptic) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,7 +28,9 @@ from sightline.core.operating_point import Suppression
 from sightline.core.runs import RunFolder
 
 if TYPE_CHECKING:
-    from sightline.infer import NetworkPredictor, Predictor, RunResult
+    from sightline.infer import NetworkPredictor, Predictor, RunResult, Window
+
+    _Given = tuple[str, Path, tuple[str, ...], Window | None]
 
 __all__ = ["run"]
 
@@ -75,6 +78,11 @@ class RunOptions(AssemblyOptions):
         default=None, gt=0, description="Seconds within which a stream must answer and go on; 15 without it."
     )
     skip_damaged: bool = Field(default=False, description="Leave out frames and pictures that cannot be decoded.")
+    show: bool = Field(
+        default=False,
+        description="Show the frames in a window as they come; q, Escape or closing it ends the run. Stills stay until "
+        "a key is pressed.",
+    )
     record: str | None = Field(
         default=None, description="Folder of a run: video.json is kept there too, for its report."
     )
@@ -112,7 +120,8 @@ def run(
     for kind in save:
         if kind not in sightline.infer.SINKS:
             raise ConfigError(unknown_name("output", kind, sightline.infer.SINKS))
-    size_hw = None if options.imgsz is None else read_size(options.imgsz, "--imgsz")
+    if options.imgsz is not None:
+        read_size(options.imgsz, "--imgsz")
     if options.tracker not in sightline.track.TRACKERS:
         raise ConfigError(unknown_name("tracker", options.tracker, sightline.track.TRACKERS))
     places = [place for spec in (source, *sources) for place in sightline.infer.sources.find_sources(spec)]
@@ -120,14 +129,21 @@ def run(
         raise ConfigError(f"--record must be given with one source, got {len(places)}")
     check_writable([Path(out) / "video.json"])
     keep = RunFolder.open(options.record) if options.record is not None else None
+    with sightline.infer.Window(model) if options.show else nullcontext() as window:
+        return _run_all(places, keep, (model, Path(out), save, window), options, json)
+
+
+def _run_all(places: list[str], keep: RunFolder | None, given: "_Given", options: RunOptions, json: bool) -> int:
+    model, out, *_ = given
+    size_hw = None if options.imgsz is None else read_size(options.imgsz, "--imgsz")
     predictor = assembled(_opened(model, options, size_hw), options, lambda other: _opened(other, options, size_hw))
     results: list[RunResult] = []
     failed: list[str] = []
     for place, stem in zip(places, _stems(places), strict=True):
         name = "video.json" if len(places) == 1 else f"{stem}-video.json"
-        records = [Path(out) / name, *([] if keep is None else [keep.path / name])]
+        records = [out / name, *([] if keep is None else [keep.path / name])]
         try:
-            results.append(_run_one(predictor, place, stem, records, (model, Path(out), save), options))
+            results.append(_run_one(predictor, place, stem, records, given, options))
         except SourceError as error:
             if len(places) == 1:
                 raise
@@ -169,10 +185,10 @@ def _run_one(
     place: str,
     stem: str,
     records: list[Path],
-    given: tuple[str, Path, tuple[str, ...]],
+    given: "_Given",
     options: RunOptions,
 ) -> "RunResult":
-    model, out, save = given
+    model, out, save, window = given
     opened = sightline.infer.open_source(
         place,
         allow_network=options.allow_network,
@@ -196,6 +212,7 @@ def _run_one(
             batch=options.batch,
             max_frames=options.max_frames,
             classes=_class_ids(options.classes, predictor.class_names),
+            on_picture=None if window is None else window.show,
             progress=bar,
         )
     for record in records:

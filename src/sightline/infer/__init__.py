@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sightline.infer.threshold_search import Criterion, ThresholdGrid, ThresholdsResult, search_thresholds
     from sightline.infer.tiled import TiledPredictor, Tiling
     from sightline.infer.torch_predictor import predictor_from_model
+    from sightline.infer.window import Window
 
 __all__ = [
     "BACKENDS",
@@ -43,6 +44,7 @@ __all__ = [
     "TiledPredictor",
     "Tiling",
     "VideoSettings",
+    "Window",
     "adopt_function",
     "adopt_onnx",
     "create_sinks",

@@ -9,9 +9,10 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import supervision as sv
 
@@ -30,8 +31,10 @@ from sightline.track import NO_TRACK, FrameAssociation, Tracker, with_unconfirme
 
 __all__ = ["LATENCY_SCHEMA", "STAGES", "RunResult", "StageTimer", "run_pipeline"]
 
-STAGES = ("decode", "preprocess", "network", "postprocess", "track", "draw", "encode")
+STAGES = ("decode", "preprocess", "network", "postprocess", "track", "draw", "encode", "show")
 """Stages of the video pipeline in their order; a predictor that is not staged has `predict` for the middle three."""
+
+OnPicture: TypeAlias = Callable[[npt.NDArray[np.uint8], bool], bool]
 
 LATENCY_SCHEMA = {
     "stage": pl.String,
@@ -115,11 +118,13 @@ def run_pipeline(
     batch: int = 1,
     max_frames: int | None = None,
     classes: Collection[int] | None = None,
+    on_picture: OnPicture | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Run every frame of `source`; each sink gets exactly one result per frame, in order.
 
-    Of detections those of `classes` (ids) are kept, before anything is tracked; of None all.
+    Of detections those of `classes` (ids) are kept, before anything is tracked; of None all. `on_picture` gets every
+    frame as it is drawn (H, W, 3, RGB) and whether it is a still, and stops the run by False, as Ctrl-C does.
 
     Ctrl-C and SIGTERM stop after the frame in work and complete all outputs (`interrupted` is then true); so does a
     disk that is nearly full (`reason` says so). When the source turns out to be damaged, or an output cannot be
@@ -131,7 +136,7 @@ def run_pipeline(
         raise ConfigError("a tracker must be given detections, got a model of label maps", do="run without a tracker")
     if classes is not None and predictor.task == "semantic":
         raise ConfigError("classes must be chosen of detections, got a model of label maps")
-    run, stop = _Run(source, predictor, tracker, sinks, classes), StopRequest()
+    run, stop = _Run(source, predictor, tracker, sinks, classes, on_picture), StopRequest()
     space = _Space([sink.path.parent for sink in sinks])
     start = time.perf_counter()
     try:
@@ -139,7 +144,7 @@ def run_pipeline(
             sink.open(run.info)
         # No output ends in the middle of a frame.
         with stop_at_next_step(stop, signal.SIGINT, signal.SIGTERM):
-            run.all_frames(batch, max_frames, progress, lambda: stop.made or space.is_short())
+            run.all_frames(batch, max_frames, progress, lambda: stop.made or run.unwatched or space.is_short())
     except BaseException as error:
         if isinstance(error, (SourceError, OSError, KeyboardInterrupt)) and run.frames:
             with suppress(OSError):  # the first error is the one to tell
@@ -149,7 +154,7 @@ def run_pipeline(
                 sink.discard()
         raise
     _complete(sinks)
-    return run.result(time.perf_counter() - start, stop.made or bool(space.reason), space.reason)
+    return run.result(time.perf_counter() - start, stop.made or run.unwatched or bool(space.reason), space.reason)
 
 
 def _complete(sinks: Sequence[Sink]) -> None:
@@ -224,8 +229,10 @@ class _Run:
         tracker: Tracker | None,
         sinks: Sequence[Sink],
         classes: Collection[int] | None,
+        on_picture: OnPicture | None,
     ) -> None:
-        self.source, self.predictor, self.sinks = source, predictor, sinks
+        self.source, self.predictor, self.sinks, self.on_picture = source, predictor, sinks, on_picture
+        self.unwatched = False
         self.classes = None if classes is None else np.array(sorted(classes), np.int64)
         self.follower = None if tracker is None else _Follower(tracker)
         self.timer = StageTimer()
@@ -233,7 +240,7 @@ class _Run:
         self.by_class: Counter[str] = Counter()
         self.track_ids: set[int] = set()
         self.drawer: Drawer | None = None
-        self.draws = any(sink.needs_picture for sink in sinks)
+        self.draws = on_picture is not None or any(sink.needs_picture for sink in sinks)
         self.info = RunInfo(
             source=source.name,
             task=predictor.task,
@@ -317,6 +324,9 @@ class _Run:
                 for sink in self.sinks:
                     sink.write(result)
         self._count(prediction)
+        if self.on_picture is not None and picture is not None and not self.unwatched:
+            with self.timer.measure("show"):
+                self.unwatched = not self.on_picture(picture, frame.time_s is None)
 
     def _count(self, prediction: Prediction) -> None:
         self.frames += 1

@@ -23,7 +23,7 @@ from sightline.core.errors import DataError
 from sightline.core.findings import Finding
 from sightline.data.codes import finding
 from sightline.data.formats.coco.categories import read_classes, without_empty_twins
-from sightline.data.formats.coco.document import Document, Problem, entry_lines
+from sightline.data.formats.coco.document import Document, Problem, entry_lines, has_json_name
 from sightline.data.formats.coco.listing import fullest_folder, image_folder, json_kind, read_images, top_folder
 from sightline.data.formats.shared.image_tables import build_dataset, float_rows, floats, integers
 from sightline.data.formats.shared.shapes import split_ids
@@ -78,7 +78,11 @@ def read(path: Path) -> Dataset:
 def _label_files(path: Path) -> list[tuple[Path, str | None]]:
     """The panoptic JSON files a path stands for, and damaged ones beside them, with the splits of their names."""
     folders = (path / "annotations", path) if path.is_dir() else ()
-    candidates = [[path]] if path.is_file() else [sorted(folder.glob("*.json")) for folder in folders]
+    candidates = (
+        [[path]]
+        if path.is_file()
+        else [sorted(p for p in folder.glob("*.json*") if has_json_name(p)) for folder in folders]
+    )
     for files in candidates:
         kinds = {p: json_kind(p) for p in files}
         if "panoptic" in kinds.values():
@@ -95,7 +99,7 @@ def _map_folder(document: Document, top: Path) -> Path:
     """The folder of the PNG files: of the usual places the one that holds most of them."""
     entries, _, _ = document.entries("annotations")
     names = [e["file_name"] for e in entries if isinstance(e.get("file_name"), str)]
-    stem = document.file.stem
+    stem = document.file.name.partition(".json")[0]
     places = [stem, stem.removeprefix("panoptic_"), "panoptic", "masks", ""]
     return fullest_folder([base / place for base in folders_up_to(document.file, top) for place in places], names)
 
