@@ -27,19 +27,20 @@ from sightline.cli.console import TrainWatcher
 from sightline.core.runs import RunFolder
 from sightline.data import read_dataset, write_dataset
 from sightline.models import MODELS, Model, create
-from sightline.models.unet import UNet
+from sightline.models.segment.segmenter import Segmenter
+from sightline.models.segment.unet import UNet
 from sightline.synth import generate
 from sightline.train import TrainConfig, train
 
 
-class EndsInSigmoid(UNet):
+class EndsInSigmoid(Segmenter):
     """Its author applied the sigmoid that loss and decode apply too."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).sigmoid()
 
 
-class Blind(UNet):
+class Blind(Segmenter):
     """Its author divided pixels by 255 as whole numbers: every image is black."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -47,10 +48,10 @@ class Blind(UNet):
 
 
 def build_faulty_unet(
-    kind: type[UNet], name: str, class_names: tuple[str, ...], *, imgsz: tuple[int, int], base_width: int = 16
-) -> UNet:
+    kind: type[Segmenter], name: str, class_names: tuple[str, ...], *, imgsz: tuple[int, int]
+) -> Segmenter:
     """One of the faulty networks above, as wide as unet-small."""
-    return kind(name, class_names, imgsz=imgsz, base_width=base_width)
+    return kind(name, class_names, partial(UNet, base_width=16), imgsz=imgsz)
 
 
 def build_cut_trunk(class_names: tuple[str, ...], *, imgsz: tuple[int, int]) -> Model:

@@ -12,7 +12,19 @@ NAMES = ["background", "crack"]
 
 def test_models_are_listed():
     sized = [f"yolo{version}{size}" for version in (5, 8, 11, 12) for size in "nsmlx"]
-    others = ["lite0-yolo", "litefodnet", "unet", "unet-small", "vdxnet", "yolo1-resnet50", "yolo3"]
+    others = ["unet", "unet-small", "dff-unet", "litefusionnet", "ulite", "enet", "segnet", "resnet50-unet"]
+    others += [
+        "fcn32s",
+        "fcn16s",
+        "fcn8s",
+        "deeplabv3",
+        "deeplabv3plus",
+        "lite0-yolo",
+        "litefodnet",
+        "vdxnet",
+        "yolo1-resnet50",
+        "yolo3",
+    ]
     others += ["tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssdlite320", "hf:dfine-n", "hf:rtdetrv2-r18"]
     sized += [*(f"yolo9{size}" for size in "tsmc"), *(f"yolo10{size}" for size in "nsmblx")]
     sized += [f"yolo{version}{size}-seg" for version in (8, 11) for size in "nsmlx"]
@@ -118,7 +130,7 @@ class Moody(nn.Module):
 
 def data_dependent():
     model = conforming()
-    model.bottleneck = Moody(model.bottleneck)
+    model.network.bottleneck = Moody(model.network.bottleneck)
     return model
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sightline.core.runs import RunFolder
-from sightline.models.unet import UNet
+from sightline.models.segment.segmenter import Segmenter
 from sightline.train import TrainConfig, train
 from sightline.train.state import deterministic_operations
 
@@ -37,13 +37,13 @@ def test_two_runs_with_one_seed_are_equal(traffic, tmp_path, watcher, changed):
 
 
 def test_what_cannot_be_repeated_is_recorded(cracks, tmp_path, watcher, monkeypatch):
-    loss = UNet.loss
+    loss = Segmenter.loss
 
     def with_scatter(self, raw, targets, *rest):
         torch.zeros(4).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))  # which of two values stays is open
         return loss(self, raw, targets, *rest)
 
-    monkeypatch.setattr(UNet, "loss", with_scatter)
+    monkeypatch.setattr(Segmenter, "loss", with_scatter)
     values = {"data": str(cracks), "model": "unet-small", "imgsz": 64, "epochs": 1, "pictures_every": 0}
     for asked, found in ((True, ["put_"]), (False, None)):
         config = TrainConfig.load({**values, "deterministic": asked})

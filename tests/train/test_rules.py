@@ -12,7 +12,7 @@ from torch import nn
 
 from sightline.core.runs import RunFolder
 from sightline.models import create
-from sightline.models.unet import UNet
+from sightline.models.segment.segmenter import Segmenter
 from sightline.train import TrainConfig, train
 from sightline.train import run as run_module
 from sightline.train.rules import RULES, GradientMeter, OutputMeter, RunFacts, has_passed, watch
@@ -194,7 +194,7 @@ def test_the_output_meter_sees_range_spread_and_foreground():
     assert seen["output_spread"] > 0.1
 
 
-class EndsInSigmoid(UNet):
+class EndsInSigmoid(Segmenter):
     """A U-Net whose author applied the sigmoid that the loss applies too."""
 
     def forward(self, images):

@@ -8,6 +8,17 @@ __all__ = ["Origin", "origin_of"]
 _OURS = "Apache-2.0, written from the description"
 _FAMILIES: dict[str, tuple[str, str]] = {
     r"unet(-small)?": ("Ronneberger et al. 2015, U-Net", _OURS),
+    r"dff-unet": ("Khan et al. 2025, DFF-UNet: a reconstruction, see its docstring", _OURS),
+    r"litefusionnet": (
+        "LiteFusionNet, Advanced Engineering Informatics 2025: a reconstruction, see its docstring",
+        _OURS,
+    ),
+    r"ulite": ("Dinh et al. 2023, U-Lite", _OURS),
+    r"enet": ("Paszke et al. 2016, ENet", _OURS),
+    r"segnet": ("Badrinarayanan et al. 2017, SegNet", _OURS),
+    r"fcn(32|16|8)s": ("Shelhamer et al. 2017, FCN", _OURS),
+    r"deeplabv3(plus)?": ("Chen et al. 2017 and 2018, DeepLab", "BSD-3-Clause, torchvision"),
+    r"resnet50-unet": ("He et al. 2016, ResNet-50; Ronneberger et al. 2015, U-Net", _OURS),
     r"yolo1-resnet50": ("Redmon et al. 2016, YOLO; its ResNet-50 form by abeardear, PyTorch-YOLO-v1", _OURS),
     r"yolo3": ("Redmon and Farhadi 2018, YOLOv3; sizes of Ultralytics' table", _OURS),
     r"yolo5.": ("Jocher 2020, YOLOv5", _OURS),

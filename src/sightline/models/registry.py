@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from sightline.models.backbone import read_backbone, start_backbone
 from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
 from sightline.models.published import find_weights
+from sightline.models.segment.builders import SEGMENTERS
 from sightline.models.torchvision_models import TORCHVISION_MODELS
 from sightline.models.transformers_models import TRANSFORMERS_MODELS
-from sightline.models.unet import UNet
 from sightline.models.weights_file import load_tensors, read_weights
 from sightline.models.yolo.builders import YOLOS
 
@@ -27,18 +26,10 @@ Builder = Callable[..., Model]
 """`builder(class_names, *, imgsz=…, …)`: keyword arguments annotated and with defaults."""
 
 
-def build_unet(
-    name: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int] = 256, base_width: int = 32
-) -> Model:
-    """A U-Net whose widths double from `base_width` at full resolution."""
-    return UNet(name, class_names, imgsz=imgsz, base_width=base_width)
-
-
 MODELS: dict[str, Builder] = open_registry(
     "model",
     {
-        "unet": partial(build_unet, "unet"),
-        "unet-small": partial(build_unet, "unet-small", base_width=16),
+        **SEGMENTERS,
         **YOLOS,
         **TORCHVISION_MODELS,
         **TRANSFORMERS_MODELS,

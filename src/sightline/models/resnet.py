@@ -71,9 +71,9 @@ class DetNetBottleneck(nn.Module):
         return functional.relu(self.adapt(x) + self.expand(self.middle(self.reduce(x))))
 
 
-def resnet50_stages() -> list[nn.Module]:
-    """The stem and the four stages, at strides 4, 4, 8, 16 and 32; the last gives `RESNET50_CHANNELS`."""
-    stages: list[nn.Module] = [nn.Sequential(NormConv(3, 64, 7, 2), nn.MaxPool2d(3, 2, 1))]
+def resnet50_stages(channels: int = 3) -> list[nn.Module]:
+    """For images of `channels` the stem and the four stages, at strides 4, 4, 8, 16 and 32, 64 to 2048 channels."""
+    stages: list[nn.Module] = [nn.Sequential(NormConv(channels, 64, 7, 2), nn.MaxPool2d(3, 2, 1))]
     channels = 64
     for width, repeats, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
         parts = []
