@@ -164,14 +164,14 @@ def test_an_address_needs_a_checksum(fragment):
 
 def test_a_model_is_loaded_and_started_from_an_address(server, tmp_path):
     model = models.create("unet", class_names=["background", "crack"], imgsz=32, base_width=2)
-    model.head.bias.data.fill_(7.0)
+    model.network.head.bias.data.fill_(7.0)
     models.save_weights(tmp_path / "w.safetensors", model)
     data = (tmp_path / "w.safetensors").read_bytes()
     server.files["/unet.safetensors"] = data
     reference = f"{server.address}/unet.safetensors#sha256={hashlib.sha256(data).hexdigest()}"
-    assert models.load_model(reference).head.bias.item() == 7.0
+    assert models.load_model(reference).network.head.bias.item() == 7.0
     started = models.create("unet", class_names=["background", "crack"], imgsz=64, base_width=2, weights=reference)
-    assert started.head.bias.item() == 7.0
+    assert started.network.head.bias.item() == 7.0
 
 
 def test_a_catalogue_gives_names_to_addresses(server, tmp_path, capsys):

@@ -101,17 +101,17 @@ def test_transfer_to_other_classes_leaves_the_head_fresh(saved):
     source = models.load_model(saved)
     model = small(class_names=["background", "crack", "joint"], weights=saved)
     same = {
-        k: torch.equal(v, source.state_dict()[k]) for k, v in model.state_dict().items() if not k.startswith("head")
+        k: torch.equal(v, source.state_dict()[k]) for k, v in model.state_dict().items() if not k.startswith("network.head")
     }
     assert all(same.values())
-    assert model.head.weight.shape[0] == 3
+    assert model.network.head.weight.shape[0] == 3
 
 
 def test_weights_of_the_same_classes_are_all_taken(tmp_path):
     model = small()
-    model.head.bias.data.fill_(7.0)
+    model.network.head.bias.data.fill_(7.0)
     models.save_weights(tmp_path / "w.safetensors", model)
-    assert small(weights=tmp_path / "w.safetensors").head.bias.item() == 7.0
+    assert small(weights=tmp_path / "w.safetensors").network.head.bias.item() == 7.0
 
 
 def test_weights_of_another_architecture_are_refused(saved):
@@ -199,7 +199,7 @@ def set_meta(key, value):
 
 
 def drop(meta, tensors):
-    del tensors["head.bias"]
+    del tensors["network.head.bias"]
 
 
 def add(meta, tensors):
@@ -207,24 +207,24 @@ def add(meta, tensors):
 
 
 def reshape(meta, tensors):
-    tensors["head.bias"] = torch.zeros(5)
+    tensors["network.head.bias"] = torch.zeros(5)
 
 
 def poison(meta, tensors):
-    tensors["head.bias"][0] = float("nan")
+    tensors["network.head.bias"][0] = float("nan")
 
 
 def alter(meta, tensors):
-    tensors["head.bias"] += 1
+    tensors["network.head.bias"] += 1
     meta["redigest"] = False
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop, "1 missing \\('head.bias'\\)"),
+        (drop, "1 missing \\('network.head.bias'\\)"),
         (add, "1 unexpected \\('extra'\\)"),
-        (reshape, "'head.bias' must have shape \\(1,\\), got \\(5,\\)"),
+        (reshape, "'network.head.bias' must have shape \\(1,\\), got \\(5,\\)"),
         (poison, "must be finite"),
         (alter, "must match the digest"),
         (set_meta("architecture", "unett"), "unknown model 'unett' \\(nearest: unet"),

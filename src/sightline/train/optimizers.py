@@ -18,7 +18,14 @@ __all__ = ["MuonWithAdamW", "WeightAverage", "build_optimizer", "freeze_stages",
 
 
 def stages_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """(name, module) of each part with weights, from the input to the head: the model's children, lists taken apart."""
+    """(name, module) of each part with weights, from the input to the head: the model's children, lists taken apart.
+
+    Of a model that is a network with a contract around it they are the network's.
+    """
+    children = [(name, child) for name, child in model.named_children() if any(True for _ in child.parameters())]
+    if len(children) == 1:
+        name, inner = children[0]
+        return [(f"{name}.{stage}", part) for stage, part in stages_of(inner)]
     found: list[tuple[str, nn.Module]] = []
     for name, child in model.named_children():
         parts = child.named_children() if isinstance(child, (nn.ModuleList, nn.Sequential)) else [("", child)]
@@ -39,6 +46,10 @@ def freeze_stages(model: nn.Module, count: int) -> list[nn.Module]:
 
 
 _MUON_HEAD = "head"  # classifiers are left to AdamW, as the method's author advises (Jordan et al., 2024)
+
+
+def _is_head(stage: str) -> bool:
+    return _MUON_HEAD in stage.split(".")
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, *, fused: bool = True) -> torch.optim.Optimizer:
@@ -68,8 +79,8 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     by_stage.append(("", [p for p in model.parameters() if id(p) not in known]))  # outside every stage: the full rate
     if config.layer_decay == 1.0:
         by_stage = [
-            ("body", [p for name, several in by_stage for p in several if not name.startswith(_MUON_HEAD)]),
-            (_MUON_HEAD, [p for name, several in by_stage for p in several if name.startswith(_MUON_HEAD)]),
+            ("body", [p for name, several in by_stage for p in several if not _is_head(name)]),
+            (_MUON_HEAD, [p for name, several in by_stage for p in several if _is_head(name)]),
         ]
     depth = len(stages)
     for position, (name, parameters) in enumerate(by_stage, start=1):
@@ -79,7 +90,7 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         vectors = [p for p in trained if p.ndim <= 1]
         for chosen, decay in ((matrices, config.decay), (vectors, 0.0)):
             if chosen:
-                muon = decay > 0 and not name.startswith(_MUON_HEAD)
+                muon = decay > 0 and not _is_head(name)
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "matrices": muon})
     return groups
 

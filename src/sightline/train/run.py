@@ -38,6 +38,7 @@ from sightline.train.capacity import (
     memory_budget,
 )
 from sightline.train.config import TrainConfig
+from sightline.train.data.class_weights import with_class_weights
 from sightline.train.data.images import NetworkImages, SeededBatches, build_loader, varied_sizes
 from sightline.train.data.splits import TrainingData, prepare_data, require_outlines
 from sightline.train.data.store import Keeping, needed_bytes
@@ -193,7 +194,8 @@ def prepare_session(
 ) -> Session:
     """Make everything a run needs; InputError where it cannot be used."""
     data = prepare_data(config)
-    _note_all(watcher, data.notes)
+    config, weighed = with_class_weights(config, data.train)
+    _note_all(watcher, [*data.notes, *weighed])
     arithmetic = choose_arithmetic(config.device, config.precision)
     keeps = arithmetic.device == "cpu" and keep_freed_memory()
     _seed_everything(config.seed)
