@@ -118,6 +118,8 @@ PACKAGES = {
         "write_tags",
     ],
     "evaluate": [
+        "BoundaryAccumulator",
+        "BoundaryOptions",
         "DEFAULT_MAX_DETS",
         "DetectionArrays",
         "DetectionCurves",

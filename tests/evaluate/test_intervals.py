@@ -122,7 +122,7 @@ def test_maps_have_intervals_of_their_pooled_metrics(tmp_path, names):
         for _ in range(weight):
             dice.append(image_dice(accumulator.update(truth, found.class_ids)))
     wanted = summary(accumulator.confusion) | {"mean_image_dice": float(np.mean(dice))}
-    assert _measure(pixels, result.per_image)(weights) == pytest.approx(wanted, abs=1e-12)
+    assert _measure(pixels, result.per_image, None)(weights) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_numbers_that_no_draw_changes_have_no_interval():

@@ -86,6 +86,10 @@ def test_many_classes_equal_torchmetrics(tmp_path, seed):
         assert got[f"mean_{ours}"] == pytest.approx(expected.mean(), abs=1e-6)
     micro = functional.multiclass_accuracy(guess, truth, num_classes=5, average="micro")
     assert got["pixel_accuracy"] == pytest.approx(float(micro), abs=1e-6)
+    correlation = functional.multiclass_matthews_corrcoef(guess, truth, num_classes=5)
+    assert got["mcc"] == pytest.approx(float(correlation), abs=1e-6)
+    weighted = functional.multiclass_jaccard_index(guess, truth, num_classes=5, average="weighted")
+    assert got["frequency_weighted_iou"] == pytest.approx(float(weighted), abs=1e-6)
     matrix = functional.multiclass_confusion_matrix(guess, truth, num_classes=5).numpy()
     np.testing.assert_array_equal(got.confusion, matrix)
 

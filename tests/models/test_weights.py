@@ -101,7 +101,9 @@ def test_transfer_to_other_classes_leaves_the_head_fresh(saved):
     source = models.load_model(saved)
     model = small(class_names=["background", "crack", "joint"], weights=saved)
     same = {
-        k: torch.equal(v, source.state_dict()[k]) for k, v in model.state_dict().items() if not k.startswith("network.head")
+        k: torch.equal(v, source.state_dict()[k])
+        for k, v in model.state_dict().items()
+        if not k.startswith("network.head")
     }
     assert all(same.values())
     assert model.network.head.weight.shape[0] == 3

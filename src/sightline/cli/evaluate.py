@@ -73,6 +73,11 @@ class EvaluateOptions(AssemblyOptions, Division):
         default=False, description="Take the operating point with the best F1 on this very split: to choose one."
     )
     exclude: tuple[str, ...] = Field(default=(), description="Images left out, by path or file name without suffix.")
+    boundaries: bool = Field(
+        default=False,
+        description="Of label maps also how well boundaries are met: boundary F and IoU, surface distances (HD95, "
+        "ASSD), errors in a band around edges.",
+    )
     resamples: int = Field(
         default=1000, ge=0, description="Draws of the images for 95 % intervals of the headline numbers; 0 for none."
     )
@@ -129,6 +134,8 @@ def evaluate(
         raise ConfigError("--best-conf must be given without --conf and --track, got both")
     if dataset.task == "semantic" and (conf is not None or options.best_conf or _of_boxes(options)):
         raise ConfigError("--max-dets, --best-conf, --conf and --iou-type are for detections, got a set of label maps")
+    if options.boundaries and dataset.task != "semantic":
+        raise ConfigError(f"--boundaries is for label maps, got data of task '{dataset.task}'")
     if predictor is not None:
         result, found = _of_model(dataset, predictor, options)
     else:
@@ -210,7 +217,8 @@ def _refuse_without_tracks(options: EvaluateOptions) -> None:
 
 def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -> "Result":
     if dataset.task == "semantic":
-        return sightline.evaluate.evaluate_semantic(dataset, found, resamples=options.resamples)
+        edges = sightline.evaluate.BoundaryOptions() if options.boundaries else None
+        return sightline.evaluate.evaluate_semantic(dataset, found, resamples=options.resamples, boundaries=edges)
     conf: float | Literal["best"] | None = "best" if options.best_conf else options.conf
     if len(options.max_dets) not in (0, 1, 3):
         raise ConfigError(f"--max-dets must be one number or three, got {len(options.max_dets)}")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sightline.core.lazy import door
 
 if TYPE_CHECKING:
+    from sightline.evaluate.boundaries import BoundaryAccumulator, BoundaryOptions
     from sightline.evaluate.coco import DetectionArrays, detection_arrays
     from sightline.evaluate.detection import (
         DEFAULT_MAX_DETS,
@@ -43,6 +44,8 @@ __all__ = [
     "METRICS",
     "RESAMPLES",
     "SIZES",
+    "BoundaryAccumulator",
+    "BoundaryOptions",
     "DetectionArrays",
     "DetectionCurves",
     "DetectionImage",

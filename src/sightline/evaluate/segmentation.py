@@ -15,6 +15,7 @@ from sightline.core.predictions import Predictions
 from sightline.core.results import Result
 from sightline.core.runs import code_version
 from sightline.data import read_class_mask
+from sightline.evaluate.boundaries import BoundaryAccumulator, BoundaryOptions
 from sightline.evaluate.inputs import describe_inputs, fit_predictions
 from sightline.evaluate.intervals import Intervals, Measure, intervals_of, metric_frame
 from sightline.ops import rle
@@ -104,10 +105,33 @@ def _summary_of(tp: IntArray, truth: IntArray, predicted: IntArray) -> dict[str,
     ratios = _ratios_of(tp, truth, predicted)
     counted = int(truth.sum())
     values = {"pixel_accuracy": int(tp.sum()) / counted if counted else float("nan")}
+    values |= {
+        "frequency_weighted_iou": _frequency_weighted(ratios["iou"], truth),
+        "mcc": matthews(tp, truth, predicted),
+    }
     values |= {f"mean_{name}": mean_defined(ratios[name]) for name in RATIOS}
     if len(tp) == 2:
         values |= {f"foreground_{name}": float(ratios[name][1]) for name in RATIOS}
     return values
+
+
+def matthews(tp: IntArray, truth: IntArray, predicted: IntArray) -> float:
+    """Matthews' correlation coefficient of pooled counts (C,), -1..1; of many classes after Gorodkin (2004).
+
+    0 where only one class is true or predicted, NaN without pixels.
+    """
+    total = float(truth.sum())
+    if not total:
+        return float("nan")
+    right, t, p = float(tp.sum()), truth.astype(np.float64), predicted.astype(np.float64)
+    spread = np.sqrt(total**2 - p @ p) * np.sqrt(total**2 - t @ t)
+    return float((right * total - t @ p) / spread) if spread else 0.0
+
+
+def _frequency_weighted(iou: FloatArray, truth: IntArray) -> float:
+    """The mean IoU weighted by how many pixels the ground truth has of each class; NaN without pixels."""
+    total = int(truth.sum())
+    return float((np.nan_to_num(iou) * truth).sum() / total) if total else float("nan")
 
 
 def image_dice(confusion: IntArray) -> float:
@@ -134,10 +158,12 @@ ClassIds = npt.NDArray[np.integer]
 class SemanticResult(Result):
     """Pooled pixel metrics over all images, by class, and Dice image by image.
 
-    `metrics`: pixel_accuracy, mean_iou, mean_dice, mean_sensitivity, mean_specificity, mean_precision (means over
+    `metrics`: pixel_accuracy, frequency_weighted_iou, mcc (Matthews' correlation),
+    mean_iou, mean_dice, mean_sensitivity, mean_specificity, mean_precision (means over
     classes of ratios of pooled counts); with two classes also foreground_* of the second; and mean_image_dice, the mean
     of the images' own Dice, which is another number than the pooled one. `per_image`: image_id, path, counted_pixels,
-    image_dice. `confusion` (C, C) has ground truth in rows. `intervals` are the
+    image_dice. With boundaries asked for, the metrics and columns of `BoundaryAccumulator` too. `confusion` (C, C) has
+    ground truth in rows. `intervals` are the
     95 % intervals of the metrics, where asked for.
     """
 
@@ -158,20 +184,27 @@ class SemanticResult(Result):
         return metric_frame(self.metrics, self.intervals)
 
 
-def evaluate_semantic(dataset: Dataset, predictions: Predictions, *, resamples: int = 0) -> SemanticResult:
+def evaluate_semantic(
+    dataset: Dataset, predictions: Predictions, *, resamples: int = 0, boundaries: BoundaryOptions | None = None
+) -> SemanticResult:
     """Pooled metrics of saved predictions: for each image one mask per class that together cover it once.
 
-    `resamples` draws of the images (1000 are usual) give 95 % intervals.
+    `resamples` draws of the images (1000 are usual) give 95 % intervals; `boundaries` adds how well those are met.
 
     Raises DataError where an image has no prediction, masks overlap or leave pixels free, predictions belong to other
     images or classes, or ground truth holds values that are neither a class nor ignored.
     """
     predictions = fit_predictions(dataset, predictions)
-    return _evaluate(dataset, _saved_maps(dataset, predictions), describe_inputs(dataset, predictions), resamples)
+    maps, conventions = _saved_maps(dataset, predictions), describe_inputs(dataset, predictions)
+    return _evaluate(dataset, maps, conventions, resamples, boundaries)
 
 
 def evaluate_semantic_maps(
-    dataset: Dataset, maps: Iterable[tuple[int, SemanticMap]], *, resamples: int = 0
+    dataset: Dataset,
+    maps: Iterable[tuple[int, SemanticMap]],
+    *,
+    resamples: int = 0,
+    boundaries: BoundaryOptions | None = None,
 ) -> SemanticResult:
     """Pooled metrics of maps given as `(image_id, map)`, each image of the data set exactly once, in any order.
 
@@ -185,13 +218,18 @@ def evaluate_semantic_maps(
         "predictions": "maps, not saved",
         "code": code_version(),
     }
-    return _evaluate(dataset, _checked_maps(dataset, maps), conventions, resamples)
+    return _evaluate(dataset, _checked_maps(dataset, maps), conventions, resamples, boundaries)
 
 
 def _evaluate(
-    dataset: Dataset, maps: Iterator[tuple[int, ClassIds]], conventions: dict[str, Any], resamples: int
+    dataset: Dataset,
+    maps: Iterator[tuple[int, ClassIds]],
+    conventions: dict[str, Any],
+    resamples: int,
+    boundaries: BoundaryOptions | None,
 ) -> SemanticResult:
     names = dataset.class_names
+    edges = None if boundaries is None else BoundaryAccumulator(len(names), boundaries)
     images = {row["image_id"]: row for row in dataset.images.iter_rows(named=True)}
     accumulator = SemanticAccumulator(len(names))
     scored: dict[int, dict[str, Any]] = {}
@@ -203,6 +241,8 @@ def _evaluate(
         size_hw = image["height"], image["width"]
         truth = read_class_mask(dataset.image_path(image["mask_path"]), dataset, size_hw)
         counts = accumulator.update(truth, class_ids)
+        if edges is not None:
+            edges.update(truth, class_ids)
         pixels[image_id] = np.stack([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
         counted = int(counts.sum())
         scored[image_id] = {"image_id": image_id, "path": image["path"], "counted_pixels": counted}
@@ -212,20 +252,26 @@ def _evaluate(
         raise DataError(f"every image of data set '{dataset.name}' must have a prediction, got none for {missing[0]}")
     schema = {"image_id": pl.Int64, "path": pl.String, "counted_pixels": pl.Int64, "image_dice": pl.Float64}
     per_image = pl.DataFrame([scored[i] for i in images], schema=schema)
-    metrics = summary(accumulator.confusion)
-    intervals, drawn = intervals_of(dataset, resamples, lambda: _measure(pixels, per_image))
+    measure = _measure(pixels, per_image, edges)
+    intervals, drawn = intervals_of(dataset, resamples, lambda: measure)
+    per_class = class_table(accumulator.confusion, names)
     return SemanticResult(
-        metrics=metrics | {"mean_image_dice": mean_defined(per_image["image_dice"].to_numpy())},
-        per_class=class_table(accumulator.confusion, names),
+        metrics=dict(measure(np.ones(len(images), dtype=np.int64))),
+        per_class=per_class if edges is None else per_class.join(edges.per_class(), on="class_id", how="left"),
         per_image=per_image,
         confusion=accumulator.confusion,
-        conventions=conventions | _stated(dataset, accumulator.confusion) | drawn,
+        conventions=conventions
+        | _stated(dataset, accumulator.confusion)
+        | drawn
+        | ({} if edges is None else edges.stated()),
         intervals=intervals,
     )
 
 
-def _measure(pixels: dict[int, IntArray], per_image: pl.DataFrame) -> Measure:
-    """The metrics as a function of the images' weights, in the order of their ids."""
+def _measure(pixels: dict[int, IntArray], per_image: pl.DataFrame, edges: BoundaryAccumulator | None) -> Measure:
+    """The metrics as a function of the images' weights, in the order of their ids; `pixels` and edges as they came."""
+    of_edges = None if edges is None else edges.measure()
+    ranks = np.argsort(np.argsort(list(pixels)))
     counts = np.stack([pixels[i] for i in sorted(pixels)])  # (I, 3, C): right, true, predicted
     flat, shape = counts.reshape(len(counts), -1), counts.shape[1:]
     dice = per_image.sort("image_id")["image_dice"].to_numpy()
@@ -235,7 +281,8 @@ def _measure(pixels: dict[int, IntArray], per_image: pl.DataFrame) -> Measure:
         tp, truth, predicted = (weights @ flat).reshape(shape)
         there = weights[defined]
         mean = float(there @ dice[defined] / there.sum()) if there.any() else float("nan")
-        return _summary_of(tp, truth, predicted) | {"mean_image_dice": mean}
+        own = _summary_of(tp, truth, predicted) | {"mean_image_dice": mean}
+        return own if of_edges is None else {**own, **of_edges(weights[ranks])}
 
     return measure
 
