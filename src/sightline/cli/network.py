@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
@@ -45,8 +45,11 @@ class AssemblyOptions(NetworkOptions):
     )
     tile: str | None = Field(
         default=None,
-        description="Look for objects in overlapping tiles of so many pixels, one side or HEIGHTxWIDTH; auto chooses "
-        "them from the size of the objects that were learnt.",
+        description="Look in overlapping tiles of so many pixels, one side or HEIGHTxWIDTH; auto chooses them from the "
+        "size of the objects that were learnt, of label maps the network's own size.",
+    )
+    flips: Literal["none", "horizontal", "all"] = Field(
+        default="none", description="Average what a network of label maps says of each tile and its mirror images."
     )
     overlap: float = Field(default=0.2, ge=0, le=0.9, description="Least share of a tile that its neighbour sees too.")
     batch: int = Field(default=8, ge=1, description="Images, or tiles, per forward pass.")
@@ -64,8 +67,13 @@ def assembled(
     predictor: "NetworkPredictor", options: AssemblyOptions, opened: Callable[[str], "NetworkPredictor"]
 ) -> "Predictor":
     """What runs: the model itself, in tiles, or fused with others, which `opened` opens."""
-    if options.tile is None and "overlap" in options.model_fields_set:
-        raise ConfigError("--overlap must be given with --tile, got it alone")
+    for name in ("overlap", "flips"):
+        if options.tile is None and name in options.model_fields_set:
+            raise ConfigError(f"--{name} must be given with --tile, got it alone")
+    if options.tile is not None and predictor.task == "semantic" and not options.also:
+        return _tiled_maps(predictor, options)
+    if options.flips != "none":
+        raise ConfigError("--flips is for a model of label maps, got a model of boxes", where=predictor.where)
     members: list[NetworkPredictor | sightline.infer.TiledPredictor] = [predictor, *map(opened, options.also)]
     if options.tile is not None:
         tile_hw = None if options.tile == "auto" else read_size(options.tile, "--tile")
@@ -79,6 +87,14 @@ def assembled(
     if len(members) == 1:
         return members[0]
     return sightline.infer.FusedPredictor(members, max_det=predictor.thresholds.max_det)
+
+
+def _tiled_maps(predictor: "NetworkPredictor", options: AssemblyOptions) -> "Predictor":
+    tile_hw = None if options.tile in (None, "auto") else read_size(str(options.tile), "--tile")
+    given = options.model_dump(include={"overlap", "flips"}, exclude_unset=True) | {"tile_hw": tile_hw}
+    tiling = sightline.infer.MapTiling.load(given, where="--tile")
+    batch = {"batch": options.batch} if "batch" in options.model_fields_set else {}
+    return sightline.infer.TiledSegmenter(predictor, tiling, **batch)
 
 
 def with_splits(dataset: "Dataset", split: str, given: Division, predictor: "NetworkPredictor | None") -> "Dataset":

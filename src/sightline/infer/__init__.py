@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sightline.infer.sources import Source, find_sources, open_source
     from sightline.infer.threshold_search import Criterion, ThresholdGrid, ThresholdsResult, search_thresholds
     from sightline.infer.tiled import TiledPredictor, Tiling
+    from sightline.infer.tiled_maps import MapTiling, TiledSegmenter, measure_reach
     from sightline.infer.torch_predictor import predictor_from_model
     from sightline.infer.window import Window
 
@@ -29,6 +30,7 @@ __all__ = [
     "FrameResult",
     "FusedPredictor",
     "Image",
+    "MapTiling",
     "NetworkPredictor",
     "Outputs",
     "Prediction",
@@ -42,6 +44,7 @@ __all__ = [
     "ThresholdGrid",
     "ThresholdsResult",
     "TiledPredictor",
+    "TiledSegmenter",
     "Tiling",
     "VideoSettings",
     "Window",
@@ -51,6 +54,7 @@ __all__ = [
     "embed_dataset",
     "find_sources",
     "given_images",
+    "measure_reach",
     "open_predictor",
     "open_source",
     "predict_dataset",

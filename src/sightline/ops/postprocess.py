@@ -21,6 +21,7 @@ __all__ = [
     "detection_rows",
     "evaluation_point",
     "label_map",
+    "likeliest",
     "select_detections",
     "semantic_rows",
 ]
@@ -86,10 +87,14 @@ def label_map(
     Probabilities are resized linearly and the greatest wins, so that edges are as fine as the image. Of two classes the
     second wins from `foreground_conf` on, where one is given.
     """
-    at_image = geometry.mask_to_image(probabilities, interpolation="linear")
+    return likeliest(geometry.mask_to_image(probabilities, interpolation="linear"), foreground_conf)
+
+
+def likeliest(probabilities: NDArray[np.floating], foreground_conf: float | None = None) -> NDArray[np.uint8]:
+    """Class ids (H, W) of probabilities (C, H, W): the greatest, or of two classes the second from a value on."""
     if foreground_conf is not None:
-        return np.asarray(at_image[1] >= foreground_conf, np.uint8)
-    winners: NDArray[np.uint8] = at_image.argmax(axis=0).astype(np.uint8)
+        return np.asarray(probabilities[1] >= foreground_conf, np.uint8)
+    winners: NDArray[np.uint8] = probabilities.argmax(axis=0).astype(np.uint8)
     return winners
 
 
