@@ -48,7 +48,7 @@ class FCN(nn.Module):
         self.from_stages: tuple[int, ...] = from_stages
         self.skips = nn.ModuleList(nn.Conv2d(_STAGES[number][0], outputs, 1) for number in from_stages)
         self.ups = nn.ModuleList(_bilinear(outputs, 2) for _ in from_stages)
-        self.last = _bilinear(outputs, stride).requires_grad_(False)
+        self.last = _bilinear(outputs, stride, apart=True).requires_grad_(False)
         self.class_parts = ("score.", "skips.", "ups.", "last.")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -65,10 +65,12 @@ class FCN(nn.Module):
         return logits
 
 
-def _bilinear(channels: int, factor: int) -> nn.ConvTranspose2d:
-    up = nn.ConvTranspose2d(channels, channels, 2 * factor, factor, factor // 2, bias=False)
+def _bilinear(channels: int, factor: int, *, apart: bool = False) -> nn.ConvTranspose2d:
+    """Starts as bilinear upsampling; with `apart` each channel has a kernel of its own alone."""
+    groups = channels if apart else 1
+    up = nn.ConvTranspose2d(channels, channels, 2 * factor, factor, factor // 2, groups=groups, bias=False)
     with torch.no_grad():
-        up.weight.copy_(bilinear_kernel(channels, factor))
+        up.weight.copy_(bilinear_kernel(1, factor).expand_as(up.weight) if apart else bilinear_kernel(channels, factor))
     return up
 
 
