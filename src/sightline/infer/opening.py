@@ -41,10 +41,10 @@ def open_predictor(
     """The predictor of a weights file (`.safetensors`) or an exported one (`.onnx`).
 
     `conf`, `iou`, `max_det`, `suppression` and `sigma` default to the operating point stored in the artefact, else to
-    those of `OperatingPoint`; measure with `conf=0.001`. `size_hw` feeds the network of a weights file at another size than its
-    own, see `NetworkPredictor.resized`; ConfigError for an ONNX file of another size. Raises ModelError for a file that
-    is not ours, MissingExtraError where torch is needed and absent, ConfigError for a number of threads no machine like
-    this one gains from.
+    those of `OperatingPoint`; measure with `conf=0.001`. `size_hw` feeds the network of a weights file at another size
+    than its own, see `NetworkPredictor.resized`; ConfigError for an ONNX file of another size. Raises ModelError for a
+    file that is not ours, MissingExtraError where torch is needed and absent, ConfigError for a number of threads no
+    machine like this one gains from.
     """
     most = _THREADS_PER_CPU * (os.cpu_count() or 1)
     if threads is not None and not 1 <= threads <= most:

@@ -79,8 +79,9 @@ class ThresholdsResult(Result):
     """Every point of the grid with its numbers, and the best one.
 
     `table` has suppression, iou, sigma, max_det, conf, AP, AP50 (of the detections that are left, up to `max_det` of an
-    image) and precision, recall and F1: of masks for a model that gives them, else of boxes. `best` is the point with the best `criterion`; by F1 its `conf` is the best of all
-    scores, not of the grid's alone, and `F1` is what that gives.
+    image) and precision, recall and F1: of masks for a model that gives them, else of boxes. `best` is the point with
+    the best `criterion`; by F1 its `conf` is the best of all scores, not of the grid's alone, and `F1` is what that
+    gives.
     """
 
     table: pl.DataFrame
@@ -105,8 +106,8 @@ def search_thresholds(
 ) -> ThresholdsResult:
     """Measure a detector at every point of `grid`; `by_size` then chooses least scores by the size of the boxes too.
 
-    Of a model with masks the masks are judged. ConfigError for label maps and for other classes, DataError for unreadable images and for data without objects. What is
-    chosen on these images must be judged on others.
+    Of a model with masks the masks are judged. ConfigError for label maps and for other classes, DataError for
+    unreadable images and for data without objects. What is chosen on these images must be judged on others.
     """
     grid = grid or ThresholdGrid()
     if predictor.task not in ("detect", "instance"):
