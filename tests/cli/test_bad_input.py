@@ -44,6 +44,12 @@ def test_a_number_of_threads_that_polars_cannot_have(sightline, traffic, monkeyp
     one_sentence(sightline("audit", traffic), "POLARS_MAX_THREADS must be a number from 1")
 
 
+def test_a_wrong_argument_of_a_model_is_refused_before_data_is_read(sightline, tmp_path):
+    words = ("train", "nowhere", "--model", "yolo11n", "arguments.box_los=giou")
+    one_sentence(sightline(*words), "unknown argument of model 'yolo11n' 'box_los' (nearest: box_loss)")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_onnx_file_without_our_metadata(sightline, traffic, tmp_path):
     shape = ["batch", 3, 64, 64]
     graph = helper.make_graph(

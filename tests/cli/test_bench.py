@@ -30,6 +30,7 @@ def test_what_cannot_be_compared_is_one_sentence(sightline, tmp_path):
         (("--models", str(detector), "--budget", "soon"), "must be a time such as 90s"),
         (("--models", str(detector), "--budget", "1m", "--epochs", "3"), "got both"),
         (("--models", str(tmp_path / "none.onnx")), "No such file"),
+        (("--models", "yolo11n", "arguments.box_los=giou"), "'box_los' (nearest: box_loss)"),
     ):
         done = sightline("bench", data, *words, "--out", str(tmp_path / "out"))
         assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr

@@ -11,6 +11,7 @@ from tests.infer.artefacts import SIZE_HW, metadata, numbered_image, write_onnx
 
 from sightline.core.dataset import dataset_from_rows
 from sightline.data import read_predictions
+from sightline.ops import rle
 
 
 @pytest.fixture
@@ -119,6 +120,24 @@ def test_yolo_text_reads_back(sightline, detector, tmp_path):
     film(tmp_path / "a.mp4", frames=2)
     sightline("run", detector, "a.mp4", "--save", "txt", "--out", "v")
     assert sorted(p.name for p in (tmp_path / "v" / "a-txt").iterdir()) == ["a_000000.txt", "a_000001.txt"]
+
+
+def test_yolo_text_of_a_model_with_masks_holds_outlines(sightline, tmp_path):
+    stills(tmp_path / "pictures")
+    model = write_onnx(tmp_path / "masks.onnx", metadata("instance"))
+    done = sightline("run", model, "pictures", "--save", "txt", "--save", "parquet", "--out", "o")
+    assert done.returncode == 0, done.stderr
+    images = [{"image_id": i, "path": f"{i}.png", "width": 96, "height": 64} for i in range(2)]
+    names = [{"class_id": i, "name": name} for i, name in enumerate(("car", "bus"))]
+    dataset = dataset_from_rows(images, [], names, root=".", name="d", task="instance", format="yolo")
+    text, whole = (read_predictions(f"o/pictures{end}", dataset).table for end in ("-txt", ".parquet"))
+    car, bus = text["rle"][:2]
+    assert rle.area(car) == 32 * 32
+    assert car == whole["rle"][0], "an outline along the edges of pixels is the mask itself"
+    assert rle.area(bus) == 50 * (90 - 68), "of two parts the larger one"
+    assert "of 2 masks of several parts or with holes the largest part" in done.stderr
+    (line, _) = (tmp_path / "o/pictures-txt/0.txt").read_text().splitlines()
+    assert len(line.split()) == 1 + 2 * 4 + 1
 
 
 def test_masks_of_label_maps_are_written_as_class_ids(sightline, detector, tmp_path):

@@ -52,10 +52,11 @@ def test_what_cannot_be_sought_is_one_sentence(sightline, tmp_path):
     for file in (bare / "labels/val").glob("*.txt"):
         file.write_text("")
     for words, said in (
-        ((str(maps), data), "must be sought for a model of boxes"),
+        ((str(maps), data), "must be sought for a model of boxes or objects"),
         ((str(model), str(bare)), "must be sought on images with objects"),
         ((str(model), data, "--tile", "640"), "unknown option --tile"),
         ((str(model), data, "--iou", "2"), "less than or equal to 1"),
+        ((str(model), data, "--sigma", "0.3"), "sigma must be given with soft-gaussian"),
         ((str(model), data, "--suppression", "sort"), "suppression"),
     ):
         done = sightline("thresholds", *words)

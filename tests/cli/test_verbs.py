@@ -288,7 +288,7 @@ def test_detection_thresholds_are_refused_for_label_maps(sightline, traffic, tmp
     save_weights(tmp_path / "u.safetensors", create("unet-small", class_names=("background", "crack"), imgsz=64))
     done = sightline("run", "u.safetensors", traffic / "video" / "traffic.mp4", "--iou", "0.5")
     assert done.returncode == 2
-    assert "--iou, --max-det and --suppression are for detections" in done.stderr
+    assert "--iou, --max-det, --suppression and --sigma are for detections" in done.stderr
 
 
 def test_rules_for_tracks_are_refused_for_boxes(sightline, traffic, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from PIL import Image
+from tests.infer.artefacts import metadata
 from torch import nn
 
 from sightline.core.errors import ConfigError, DataError, ModelError, ParityError
@@ -243,3 +244,31 @@ def test_a_comparison_of_no_detections_is_no_proof(in_torch: dict[str, NetworkPr
     silent = NetworkPredictor(Silent(), predictor.metadata, predictor.thresholds, where="silent")
     with pytest.raises(ParityError, match="detections must be compared, got none from the model on 2 images"):
         check_parity(silent, silent, pictures(2))
+
+
+class Tied:
+    """Two boxes on one object with equal scores up to rounding and different masks: rounding says which stays."""
+
+    backend = "test"
+
+    def __init__(self, second_more: float) -> None:
+        self.second_more = second_more
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        boxes = np.array([[[8, 8, 40, 40], [8, 8, 40, 40]]], np.float32)
+        scores = np.array([[[0.8, 0.1], [0.8 + self.second_more, 0.1]]], np.float32)
+        maps = np.full((1, 1, *pixels.shape[2:]), 20, np.float32)
+        maps[..., 24:] = -20
+        return boxes, scores, np.array([[[1.0], [-1.0]]], np.float32), maps
+
+
+def test_the_mask_of_either_of_two_boxes_with_equal_scores_will_do() -> None:
+    first, second = (
+        NetworkPredictor(Tied(more), metadata("instance"), OperatingPoint(conf=0.5), where="tied")
+        for more in (-1e-6, 1e-6)
+    )
+    report = check_parity(first, second, pictures(1))
+    assert (report.detections, report.borderline, report.least_mask_iou) == (1, 1, None)
+    unequal = NetworkPredictor(Tied(-0.01), metadata("instance"), OperatingPoint(conf=0.5), where="tied")
+    with pytest.raises(ParityError, match="output 'scores' must be within"):
+        check_parity(unequal, second, pictures(1))

@@ -13,11 +13,16 @@ from sightline.core.seal import SEAL_KEY, UNSEALED, seal_file
 
 SIZE_HW = (64, 96)
 BOXES = np.array([[8, 8, 40, 40], [9, 9, 41, 41], [50, 10, 90, 60], [60, 20, 62, 22]], np.float32)
+COEFFICIENTS = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], np.float32)
+"""Of models with masks: the first prototype fills the box, of the second a stripe between columns 60 and 68 is missing
+(both in network pixels)."""
+PROTOTYPES = np.full((2, SIZE_HW[0] // 4, SIZE_HW[1] // 4), 40, np.float32)
+PROTOTYPES[1, :, 15:17] = -40
 SCORES = np.array([[0.9, 0.1], [0.8, 0.1], [0.2, 0.7], [0.05, 0.02]], np.float32)
 
 
 def metadata(task: str = "detect", **changes: Any) -> ModelMetadata:
-    names = ("car", "bus") if task == "detect" else ("background", "bright")
+    names = ("car", "bus") if task != "semantic" else ("background", "bright")
     values = {
         "sightline_version": "0",
         "architecture": "constant",
@@ -31,12 +36,20 @@ def metadata(task: str = "detect", **changes: Any) -> ModelMetadata:
     return ModelMetadata.load({**values, **changes})
 
 
-def write_onnx(path: Path, meta: ModelMetadata | None, *, batch: int | str = "batch", shift_px: float = 0.0) -> Path:
-    """A detector whose boxes are constant and whose scores scale with the brightness of the image's first pixel, or a
-    segmenter that calls bright pixels bright."""
+def write_onnx(
+    path: Path,
+    meta: ModelMetadata | None,
+    *,
+    batch: int | str = "batch",
+    shift_px: float = 0.0,
+    task: str | None = None,
+) -> Path:
+    """A detector whose boxes (and masks) are constant and whose scores scale with the brightness of the image's first
+    pixel, or a segmenter that calls bright pixels bright; of the task of `meta` where `task` is none."""
+    task = task or ("detect" if meta is None else meta.task)
     height, width = SIZE_HW
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, height, width])
-    if meta is not None and meta.task == "semantic":
+    if task == "semantic":
         nodes = [
             helper.make_node("ReduceMean", ["images", "channel_axis"], ["bright"], keepdims=1),
             helper.make_node("Sub", ["one", "bright"], ["dark"]),
@@ -65,6 +78,14 @@ def write_onnx(path: Path, meta: ModelMetadata | None, *, batch: int | str = "ba
             helper.make_tensor_value_info("boxes_xyxy", TensorProto.FLOAT, [batch, 4, 4]),
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 4, 2]),
         ]
+        if task == "instance":
+            for name, value in (("coefficients", COEFFICIENTS), ("prototypes", PROTOTYPES)):
+                constants[f"base_{name}"] = value[None]
+                zero = "zero" if value.ndim == 2 else "zero_map"
+                nodes.append(helper.make_node("Add", [zero, f"base_{name}"], [name]))
+                outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *value.shape]))
+            constants["cells"] = np.array([-1, 1, 1, 1], np.int64)
+            nodes.insert(4, helper.make_node("Reshape", ["zero", "cells"], ["zero_map"]))
     tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     model = helper.make_model(
         helper.make_graph(nodes, "g", [image], outputs, tensors),

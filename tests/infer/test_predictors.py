@@ -219,7 +219,7 @@ def test_files_that_are_not_ours_are_refused_in_one_sentence(tmp_path: Path, det
     cases = {
         write_onnx(tmp_path / "bare.onnx", None): "must carry Sightline's metadata",
         write_onnx(tmp_path / "size.onnx", metadata(preprocess=Preprocess(size_hw=(32, 32)))): r"input must be float32",
-        write_onnx(tmp_path / "task.onnx", metadata(task="instance", class_names=("a",))): "input and outputs must be",
+        write_onnx(tmp_path / "task.onnx", metadata("instance"), task="detect"): "input and outputs must be",
         write_onnx(tmp_path / "classes.onnx", metadata(class_names=("a", "b", "c"))): "for 1 images and 3 classes",
         tampered(detector_path): "a file that was damaged or edited",
         tmp_path / "absent.onnx": "no such file",

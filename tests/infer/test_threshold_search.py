@@ -1,5 +1,7 @@
 """The search for thresholds measures what the predictor would give at each point, and finds the best of them."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -43,7 +45,9 @@ def dataset(tmp_path):
         picture = np.zeros((64, 96, 3), np.uint8)
         for x1, y1, x2, y2 in rectangles:
             picture[y1:y2, x1:x2] = 255
-            objects.append({"image_id": number, "class_id": 0, "x1": x1, "y1": y1, "x2": x2, "y2": y2})
+            half = [x1, y1, (x1 + x2) // 2, y1, (x1 + x2) // 2, y2, x1, y2]
+            box = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
+            objects.append({"image_id": number, "class_id": 0, **box, "polygon": [half]})
         cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
         images.append({"image_id": number, "path": f"{number}.png", "width": 96, "height": 64})
     classes = [{"class_id": 0, "name": "car"}, {"class_id": 1, "name": "bus"}]
@@ -51,9 +55,10 @@ def dataset(tmp_path):
 
 
 def test_each_point_is_what_the_predictor_gives_there(predictor, dataset):
-    grid = ThresholdGrid(conf=(0.1, 0.85), iou=(0.4, 0.8), max_det=(2, 300), suppression=("nms", "soft-linear"))
+    ways = ("nms", "soft-linear", "soft-gaussian")
+    grid = ThresholdGrid(conf=(0.1, 0.85), iou=(0.4, 0.8), max_det=(2, 300), suppression=ways, sigma=(0.2, 0.5, 2.0))
     result = search_thresholds(predictor, dataset, grid)
-    assert len(result.table) == 16
+    assert len(result.table) == (2 + 2 + 3) * 4, "the Gaussian knows no IoU but a sigma"
     for row in result.table.iter_rows(named=True):
         point = OperatingPoint(**{key: row[key] for key in OperatingPoint.model_fields if key in row})
         found = predict_dataset(predictor.at(point), dataset)
@@ -62,6 +67,31 @@ def test_each_point_is_what_the_predictor_gives_there(predictor, dataset):
     assert result.value == 1.0
     assert (result.best.iou, result.best.conf) == (0.4, TRUE), "the highest confidence that finds all and nothing else"
     assert result.to_frame()["F1"][0] == 1.0
+
+
+class Halves(Stammering):
+    """The same with masks: of each rectangle the left half."""
+
+    def __call__(self, pixels):
+        boxes, scores = super().__call__(pixels)
+        maps = np.full((len(pixels), 1, *pixels.shape[2:]), -20, np.float32)
+        for own, found in zip(maps[:, 0], boxes, strict=True):
+            for x1, y1, x2, y2 in found[:8:2].astype(int):
+                own[y1:y2, x1 : (x1 + x2) // 2] = 20
+        return boxes, scores, np.ones((len(pixels), 9, 1), np.float32), maps
+
+
+def test_of_a_model_with_masks_the_masks_are_judged(dataset):
+    predictor = NetworkPredictor(Halves(), metadata("instance"), OperatingPoint(conf=0.2), where="halves.onnx")
+    labelled = replace(dataset, task="instance")
+    grid = ThresholdGrid(conf=(0.1, 0.5), iou=(0.4, 0.8), max_det=(300,))
+    result = search_thresholds(predictor, labelled, grid, by_size=True)
+    for row in result.table.iter_rows(named=True):
+        found = predict_dataset(predictor.at(OperatingPoint(conf=row["conf"], iou=row["iou"])), labelled)
+        expected = evaluate_detection(labelled, found, iou_type="segm", conf=row["conf"])
+        assert (row["AP"], row["F1"]) == (expected["AP"], expected.operating_point.f1)
+    assert (result.value, result.best.iou, result.best.conf_by_size) == (1.0, 0.4, (TRUE, TRUE, TRUE))
+    assert result.conventions["iou_type"] == "segm"
 
 
 def test_by_size_and_what_cannot_be_sought(predictor, dataset):

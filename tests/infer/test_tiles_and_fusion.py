@@ -37,6 +37,24 @@ def bright(score: float = 0.9, **training) -> NetworkPredictor:
     return NetworkPredictor(Bright(score), meta, OperatingPoint(conf=0.2), where="bright.onnx")
 
 
+class Masked(Bright):
+    """The same with the masks of the white parts, less their first or last column."""
+
+    def __init__(self, score: float, cut: int) -> None:
+        super().__init__(score)
+        self.cut = cut
+
+    def __call__(self, pixels):
+        boxes, scores = super().__call__(pixels)
+        white = pixels.mean(axis=1, keepdims=True) > 0.7
+        maps = np.where(white & np.roll(white, self.cut, axis=3), 20, -20).astype(np.float32)
+        return boxes, scores, np.ones((len(pixels), SLOTS, 1), np.float32), maps
+
+
+def masked(score: float = 0.9, cut: int = 1) -> NetworkPredictor:
+    return NetworkPredictor(Masked(score, cut), metadata("instance"), OperatingPoint(conf=0.2), where="masked.onnx")
+
+
 @pytest.fixture
 def scene():
     """An image far larger than the network, with small objects, two of them on the seams, and a large one."""
@@ -81,6 +99,20 @@ def test_models_that_agree_keep_their_score(scene):
     np.testing.assert_allclose(found.xyxy, bright()([image])[0].xyxy)
     check_predictor(fused, [image])
     assert fused.meta["fused"]["models"][1]["architecture"] == bright().meta["architecture"]
+    with pytest.raises(ConfigError, match="all find boxes, or all boxes with masks, got detect and instance"):
+        FusedPredictor([bright(), masked()])
     other = NetworkPredictor(Bright(), metadata(class_names=("a", "b")), OperatingPoint(), where="other.onnx")
     with pytest.raises(ConfigError, match="the same classes"):
         FusedPredictor([bright(), other])
+
+
+def test_of_fused_models_an_object_has_the_mask_of_its_best_member():
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[10:30, 20:60] = image[40:60, 5:15] = 255
+    surer, less = masked(0.9, 1), masked(0.5, -1)
+    fused = FusedPredictor([less, surer])
+    (found,), (expected,), (others,) = fused(image), surer(image), less(image)
+    np.testing.assert_allclose(found.confidence, [0.7, 0.7])
+    np.testing.assert_array_equal(np.asarray(found.mask), np.asarray(expected.mask))
+    assert (np.asarray(found.mask) != np.asarray(others.mask)).any(axis=(1, 2)).all()
+    check_predictor(fused, [image, image[:8, :8]])

@@ -187,8 +187,8 @@ def test_what_is_none_of_ours_is_refused(tmp_path, values, given, message):
         adopt_checkpoint(path, **given)
 
 
-def constant_head(path, side=64):
-    """An ONNX file with the shapes of the export of two classes, whatever the picture."""
+def constant_head(path, side=64, value=0.5):
+    """An ONNX file with the shapes of the export of two classes, whatever the picture; `value` is one cell's."""
     cells = sum((side // stride) ** 2 for stride in (8, 16, 32))
     taken = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, side, side])
     given = helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 6, cells])
@@ -196,7 +196,9 @@ def constant_head(path, side=64):
         helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "head"], ["output0"]),
     ]
-    head = numpy_helper.from_array(np.full((1, 6, cells), 0.5, np.float32), "head")
+    numbers = np.full((1, 6, cells), 0.5, np.float32)
+    numbers[0, 0, 7] = value
+    head = numpy_helper.from_array(numbers, "head")
     graph = helper.make_graph(nodes, "g", [taken], [given], [head])
     onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
     return path
@@ -207,6 +209,9 @@ def test_the_export_of_another_model_is_noticed(tmp_path):
     file = constant_head(tmp_path / "other.onnx")
     with pytest.raises(ParityError, match=r"outputs must be those of the export within 0\.05 px and 0\.001"):
         sightline.adopt(path, tmp_path / "a.safetensors", onnx=file)
+    no_number = constant_head(tmp_path / "nan.onnx", value=np.nan)
+    with pytest.raises(ParityError, match="got differences of nan px"):
+        sightline.adopt(path, tmp_path / "a.safetensors", onnx=no_number)
     three = save_as_its_tool(tmp_path / "three.pt", checkpoint_of(random_model(2, nc=3, names=("a", "b", "c"))))
     with pytest.raises(ModelError, match="must give raw outputs of the same classes: class names must be as many"):
         sightline.adopt(three, tmp_path / "a.safetensors", onnx=file)

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 import sightline.models as models
+from sightline.infer import OUTPUT_NAMES
+
+from .families import smallest_of_each
 
 
 def pictures(count):
@@ -16,42 +19,26 @@ def pictures(count):
 
 
 @pytest.mark.parametrize(
-    ("name", "class_names", "outputs"),
+    ("name", "class_names"),
     [
-        ("yolo11n", ["a", "b", "c"], ["boxes_xyxy", "scores"]),
+        ("yolo11n", ["a", "b", "c"]),
         *(
-            pytest.param(name, ["a", "b", "c"], ["boxes_xyxy", "scores"], marks=pytest.mark.slow)
-            for name in (
-                "yolo1-resnet50",
-                "yolo3",
-                "yolo5n",
-                "yolo8n",
-                "yolo9t",
-                "yolo10n",
-                "yolo12n",
-                "vdxnet",
-                "litefodnet",
-                "lite0-yolo",
-                "tv:fcos-resnet18",
-                "tv:retinanet-resnet18",
-                "tv:ssdlite320",
-                "hf:dfine-n",
-                "hf:rtdetrv2-r18",
-            )
+            pytest.param(name, ["a", "b", "c"], marks=pytest.mark.slow)
+            for name in (*smallest_of_each(), "hf:dfine-n", "hf:rtdetrv2-r18")
         ),
-        ("unet-small", ["background", "crack"], ["probabilities"]),
-        ("unet-small", ["a", "b", "c"], ["probabilities"]),
+        ("unet-small", ["background", "crack"]),
+        ("unet-small", ["a", "b", "c"]),
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # the exporter's own deprecations
-def test_onnx_runtime_equals_torch(tmp_path, name, class_names, outputs):
+def test_onnx_runtime_equals_torch(tmp_path, name, class_names):
     if name.startswith("hf:"):
         pytest.importorskip("transformers")
     torch.manual_seed(0)
     model = models.create(name, class_names=class_names, imgsz=64)
     torch.optim.swa_utils.update_bn([pictures(8)], model)  # keeps the signal in range through all layers
     decoded = models.Decoded(models.fuse(model))
-    path = tmp_path / "model.onnx"
+    path, outputs = tmp_path / "model.onnx", list(OUTPUT_NAMES[model.task])
     torch.onnx.export(
         decoded,
         (pictures(2),),

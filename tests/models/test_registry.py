@@ -7,6 +7,8 @@ from torch import nn
 from sightline import models, testing
 from sightline.core.errors import ConfigError, ModelError
 
+from .families import smallest_of_each
+
 NAMES = ["background", "crack"]
 
 
@@ -70,26 +72,7 @@ def test_arguments_may_come_as_text_and_rebuild_the_model():
         ("unet-small", NAMES, {}),
         ("yolo11n", ["a"], {}),
         ("yolo11n", ["a", "b", "c"], {}),
-        *(
-            pytest.param(n, ["a", "b"], {}, marks=pytest.mark.slow)
-            for n in (
-                "yolo1-resnet50",
-                "yolo3",
-                "yolo5n",
-                "yolo8n",
-                "yolo9t",
-                "yolo10n",
-                "yolo12n",
-                "vdxnet",
-                "litefodnet",
-                "lite0-yolo",
-                "yolo8n-seg",
-                "yolo11n-seg",
-                "tv:fcos-resnet18",
-                "tv:retinanet-resnet18",
-                "tv:ssdlite320",
-            )
-        ),
+        *(pytest.param(n, ["a", "b"], {}, marks=pytest.mark.slow) for n in smallest_of_each(("", "-seg"))),
     ],
 )
 def test_our_models_conform(name, class_names, arguments):

@@ -62,7 +62,8 @@ def bench(
     out
         Folder of the runs, bench.json and bench.html.
     """
-    names = [name for word in models for name in word.split(",") if name]
+    settings = [word for word in models if "=" in word and not Path(word).exists()]  # what follows a list of models
+    names = [name for word in models if word not in settings for name in word.split(",") if name]
     check_writable([Path(out) / "bench.json"])
     with TrainWatcher() as watcher:
         result = sightline.workbench.bench_models(
@@ -73,7 +74,7 @@ def bench(
             seeds=range(seeds),
             epochs=epochs,
             budget_s=None if budget is None else _seconds(budget),
-            settings=parse_assignments(assignments),
+            settings=parse_assignments([*assignments, *settings]),
             threads=os.cpu_count() or 1,
         )
     page = sightline.report.write_study_page(

@@ -65,6 +65,10 @@ class RunOptions(AssemblyOptions):
         description="How one object is kept once: nms by class, agnostic over classes, diou (boxes with other centres "
         "stay), soft-linear and soft-gaussian (scores decay), none. The model's own without it.",
     )
+    sigma: float | None = Field(
+        default=None,
+        description="Of soft-gaussian: the smaller, the faster scores decay; 0.5 where the model says none.",
+    )
     classes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = Field(
         default=(), description="Keep detections of these classes only, by name or id."
     )
@@ -168,14 +172,18 @@ def _opened(model: str, options: RunOptions, size_hw: tuple[int, int] | None) ->
         iou=options.iou,
         max_det=options.max_det,
         suppression=options.suppression,
+        sigma=options.sigma,
         size_hw=size_hw,
         device=options.device,
         threads=options.threads,
     )
     if predictor.task != "semantic":
+        if options.sigma is not None and predictor.thresholds.suppression != "soft-gaussian":
+            got = predictor.thresholds.suppression
+            raise ConfigError(f"--sigma is for --suppression soft-gaussian, got {got}", where=model)
         return predictor
-    if (options.iou, options.max_det, options.suppression) != (None, None, None):
-        message = "--iou, --max-det and --suppression are for detections, got a model of label maps"
+    if (options.iou, options.max_det, options.suppression, options.sigma) != (None,) * 4:
+        message = "--iou, --max-det, --suppression and --sigma are for detections, got a model of label maps"
         raise ConfigError(message, where=model)
     return predictor if options.conf is None else predictor.at_foreground(options.conf)
 

@@ -43,6 +43,9 @@ class ThresholdOptions(NetworkOptions, Division):
         default=(),
         description="To try: nms (alone, without it), agnostic, diou, soft-linear, soft-gaussian, none.",
     )
+    sigma: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = Field(
+        default=(), description="Of soft-gaussian, in place of the IoU, to try: the smaller, the faster scores decay."
+    )
     by: Literal["F1", "AP", "AP50"] = Field(default="F1", description="What the best point has most of.")
     by_size: bool = Field(default=False, description="Choose a least score for small, medium and large boxes each.")
 
@@ -57,6 +60,8 @@ def thresholds(
     json: JsonFlag = False,
 ) -> int:
     """Find the thresholds a detector is best run with: every combination of a grid, measured on validation images.
+
+    Of a model with masks the masks are judged.
 
     Parameters
     ----------
@@ -75,8 +80,9 @@ def thresholds(
     grid = sightline.infer.ThresholdGrid.load(given, where="the grid")
     written = [] if out is None else [Path(out) / "thresholds.json", Path(out) / "thresholds.html"]
     predictor = sightline.infer.open_predictor(model, device=options.device, threads=options.threads)
-    if predictor.task != "detect":
-        raise ConfigError(f"thresholds must be sought for a model of boxes, got the task {predictor.task}", where=model)
+    if predictor.task not in ("detect", "instance"):
+        message = f"thresholds must be sought for a model of boxes or objects, got the task {predictor.task}"
+        raise ConfigError(message, where=model)
     whole = sightline.data.read_dataset(data)
     check_writable([*written, *([Path(model)] if store else [])])
     refuse_overwriting(written, [model, *sightline.data.dataset_files(whole, data)])
@@ -117,7 +123,8 @@ def _store(model: Path, predictor: "NetworkPredictor", result: "ThresholdsResult
 
 
 def _said(point: OperatingPoint) -> str:
-    parts = [f"conf {point.conf:.3g}", f"iou {point.iou:g}", f"max_det {point.max_det}", point.suppression]
+    by = f"sigma {point.sigma:g}" if point.suppression == "soft-gaussian" else f"iou {point.iou:g}"
+    parts = [f"conf {point.conf:.3g}", by, f"max_det {point.max_det}", point.suppression]
     if point.conf_by_size is not None:
         parts.append("conf by size " + "/".join(f"{conf:.3g}" for conf in point.conf_by_size))
     return ", ".join(parts)

@@ -4,7 +4,7 @@ import numpy as np
 
 from sightline.core.dataset import Dataset
 from sightline.core.predictions import Predictions
-from sightline.evaluate.coco import AREA_RANGES, detection_arrays
+from sightline.evaluate.coco import AREA_RANGES, IouType, detection_arrays
 from sightline.evaluate.detection_matching import match_detections
 from sightline.evaluate.inputs import fit_predictions
 
@@ -13,12 +13,15 @@ __all__ = ["SIZES", "best_conf_by_size"]
 SIZES = ("small", "medium", "large")
 
 
-def best_conf_by_size(dataset: Dataset, predictions: Predictions) -> dict[str, float | None]:
+def best_conf_by_size(
+    dataset: Dataset, predictions: Predictions, iou_type: IouType = "bbox"
+) -> dict[str, float | None]:
     """For each of COCO's sizes the score with the best F1 among the boxes of that size; None where nothing is right.
 
-    Detections count by their own area, objects by theirs, in image pixels; matched at IoU 0.5 whatever their sizes.
+    Detections count by the area of their box, objects by theirs, in image pixels; matched at IoU 0.5 of boxes or, with
+    `iou_type` segm, of masks, whatever their sizes.
     """
-    arrays = detection_arrays(dataset, fit_predictions(dataset, predictions), "bbox")
+    arrays = detection_arrays(dataset, fit_predictions(dataset, predictions), iou_type)
     matching = match_detections(arrays, len(dataset.class_names))
     areas = np.prod(arrays.detection_boxes_xyxy[:, 2:] - arrays.detection_boxes_xyxy[:, :2], axis=1)
     counted = matching.true | matching.false

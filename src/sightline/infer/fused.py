@@ -20,8 +20,9 @@ __all__ = ["FusedPredictor"]
 class FusedPredictor:
     """A predictor of detections made of several, by weighted boxes fusion (`sightline.ops.fuse_boxes`).
 
-    Each runs at its own thresholds. A box that one of two models finds keeps half of its score. ConfigError unless all
-    find boxes of the same classes, in the same order.
+    Each runs at its own thresholds. A box that one of two models finds keeps half of its score. Of models with masks an
+    object has the mask of its best member: masks have no mean. ConfigError unless all do the same (boxes, or boxes with
+    masks) for the same classes, in the same order.
     """
 
     def __init__(
@@ -34,13 +35,14 @@ class FusedPredictor:
                 message = f"models to fuse must know the same classes, got {first.class_names} and {member.class_names}"
                 raise ConfigError(message)
         tasks = sorted({member.task for member in self.members})
-        if tasks != ["detect"]:
-            raise ConfigError(f"models to fuse must find boxes, got {' and '.join(tasks)}")
+        if tasks not in (["detect"], ["instance"]):
+            message = f"models to fuse must all find boxes, or all boxes with masks, got {' and '.join(tasks)}"
+            raise ConfigError(message)
 
     @property
     def task(self) -> Task:
-        """`detect`."""
-        return "detect"
+        """As every member's."""
+        return self.members[0].task
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -80,7 +82,10 @@ class FusedPredictor:
             iou_threshold=self.iou_threshold,
         )
         left_out = sum(part.metadata.get(LEFT_OUT, 0) for part in found)
-        most, scores = self.max_det, fused.scores[: self.max_det]
+        boxes, scores, class_ids, best = (values[: self.max_det] for values in fused)
         of_several = np.full(len(scores), -1)
-        kept = KeptDetections(fused.boxes_xyxy[:most], scores, fused.class_ids[:most], of_several, left_out)
-        return to_detections(kept, self.class_names)
+        together = to_detections(KeptDetections(boxes, scores, class_ids, of_several, left_out), self.class_names)
+        if self.task == "instance":
+            masks: Any = [part.mask for part in found]
+            together.mask = sv.CompactMask.merge(masks)[best]
+        return together

@@ -33,17 +33,18 @@ def open_predictor(
     iou: float | None = None,
     max_det: int | None = None,
     suppression: Suppression | None = None,
+    sigma: float | None = None,
     size_hw: tuple[int, int] | None = None,
     device: str = "auto",
     threads: int | None = None,
 ) -> NetworkPredictor:
     """The predictor of a weights file (`.safetensors`) or an exported one (`.onnx`).
 
-    `conf`, `iou`, `max_det` and `suppression` default to the operating point stored in the artefact, else to those of
-    `OperatingPoint`; measure with `conf=0.001`. `size_hw` feeds the network of a weights file at another size than its
-    own, see `NetworkPredictor.resized`; ConfigError for an ONNX file of another size. Raises ModelError for a file that
-    is not ours, MissingExtraError where torch is needed and absent, ConfigError for a number of threads no machine like
-    this one gains from.
+    `conf`, `iou`, `max_det`, `suppression` and `sigma` default to the operating point stored in the artefact, else to
+    those of `OperatingPoint`; measure with `conf=0.001`. `size_hw` feeds the network of a weights file at another size
+    than its own, see `NetworkPredictor.resized`; ConfigError for an ONNX file of another size. Raises ModelError for a
+    file that is not ours, MissingExtraError where torch is needed and absent, ConfigError for a number of threads no
+    machine like this one gains from.
     """
     most = _THREADS_PER_CPU * (os.cpu_count() or 1)
     if threads is not None and not 1 <= threads <= most:
@@ -62,7 +63,7 @@ def open_predictor(
             where=str(path),
             do="run pip install 'sightline[train]', or export the model to ONNX and run that",
         ) from None
-    given = {"conf": conf, "iou": iou, "max_det": max_det, "suppression": suppression}
+    given = {"conf": conf, "iou": iou, "max_det": max_det, "suppression": suppression, "sigma": sigma}
     predictor = cast("NetworkPredictor", getattr(module, function_name)(path, given, device, threads))
     if size_hw is None or size_hw == predictor.preprocess.size_hw:
         return predictor

@@ -24,6 +24,7 @@ class FusedBoxes(NamedTuple):
     boxes_xyxy: FloatArray  # (K, 4)
     scores: NDArray[np.float64]  # (K,)
     class_ids: IntArray  # (K,)
+    best: IntArray  # (K,) the row of the best box that went into each, of equal ones the first
 
 
 def fuse_boxes(
@@ -60,7 +61,8 @@ def fuse_boxes(
     seen = np.minimum(counts, len(weight_array))
     means = sums / np.maximum(counts, 1) * seen / weight_array.sum()
     best = np.argsort(-means, kind="stable")
-    return FusedBoxes(fused[best], means[best], classes[order][firsts[best]])
+    rows = order[firsts[best]]
+    return FusedBoxes(fused[best], means[best], classes[rows], rows)
 
 
 @njit(cache=True)

@@ -4,8 +4,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.core.kernels import njit
+from sightline.ops import rle
 
-__all__ = ["mask_outlines", "signed_area"]
+__all__ = ["code_outlines", "largest_ring", "mask_outlines", "signed_area"]
 
 FloatArray = npt.NDArray[np.float64]
 # Directions right, down, left, up as steps in x and y; a right turn adds one.
@@ -24,6 +25,18 @@ def mask_outlines(mask: npt.ArrayLike) -> tuple[list[FloatArray], list[FloatArra
     rings = [ring.astype(np.float64) for ring in np.split(corners, ends[:-1])] if len(ends) else []
     outer = [ring for ring in rings if signed_area(ring) > 0]
     return outer, [ring for ring in rings if signed_area(ring) < 0]
+
+
+def code_outlines(counts: bytes, size_hw: tuple[int, int]) -> tuple[list[FloatArray], int]:
+    """The outer rings of a run-length code, in pixels of the whole mask, and how many holes it has."""
+    x1, y1, x2, y2 = (int(v) for v in rle.to_box(counts, size_hw))
+    outer, holes = mask_outlines(rle.decode(counts, size_hw)[y1:y2, x1:x2])
+    return [ring + np.array([x1, y1]) for ring in outer], len(holes)
+
+
+def largest_ring(rings: list[FloatArray]) -> FloatArray | None:
+    """The ring (P, 2) with the greatest area, for files that hold one outline of an object; None of none."""
+    return max(rings, key=lambda ring: abs(signed_area(ring)), default=None)
 
 
 def signed_area(ring: FloatArray) -> float:

@@ -13,10 +13,10 @@ from sightline.report.rendering import INK, MUTED, SERIES, to_svg
 __all__ = [
     "bar_chart",
     "curve_chart",
+    "data_of",
     "heat_map",
     "latency_chart",
     "many_curves_chart",
-    "pareto_chart",
     "position_map",
     "span_chart",
     "stacked_bars",
@@ -29,7 +29,8 @@ _MAX_NAMED = 11
 _POWERS = [10.0**e for e in range(-9, 10)]  # the ticks of a logarithmic axis
 
 
-def _data(rows: Rows) -> Any:
+def data_of(rows: Rows) -> Any:
+    """Rows as altair takes them."""
     with debug_mode(False):  # or altair checks every value of every row against its schema
         return alt.Data(values=[dict(row) for row in rows])  # type: ignore[no-untyped-call]
 
@@ -82,7 +83,7 @@ def curve_chart(
         y_scale = alt.Scale(domain=[0, 1])
     else:
         y_scale = alt.Scale(type="log", nice=True) if log_y else alt.Scale(zero=zero_y, nice=True)
-    base = alt.Chart(_data(rows))
+    base = alt.Chart(data_of(rows))
     mark = base.mark_point(filled=True, size=40) if dots else base.mark_line(strokeWidth=2, interpolate="linear")
     lines = mark.encode(
         x=alt.X("x:Q", title=x_title, axis=x_axis, scale=alt.Scale(zero=False, nice=False)),
@@ -99,7 +100,7 @@ def _marker_layers(marker: tuple[float, str] | None, xs: Sequence[float]) -> lis
     if marker is None:
         return []
     is_right = marker[0] > (min(xs, default=0) + max(xs, default=0)) / 2
-    base = alt.Chart(_data([{"x": marker[0], "label": marker[1]}]))
+    base = alt.Chart(data_of([{"x": marker[0], "label": marker[1]}]))
     rule = base.mark_rule(strokeDash=[4, 3], color=MUTED).encode(x="x:Q")
     text = base.mark_text(align="right" if is_right else "left", dy=-3, baseline="bottom", fontSize=11, color=MUTED)
     return [rule, text.encode(x="x:Q", y=alt.value(0), text="label:N")]
@@ -120,10 +121,10 @@ def many_curves_chart(
         "x": alt.X("x:Q", title=x_title, axis=alt.Axis(grid=False, tickCount=6), scale=alt.Scale(domain=[0, 1])),
         "y": alt.Y("y:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5)),
     }
-    middle = alt.Chart(_data(mean_rows)).mark_line(strokeWidth=2.5, color=INK).encode(**axes)
+    middle = alt.Chart(data_of(mean_rows)).mark_line(strokeWidth=2.5, color=INK).encode(**axes)
     if len(curves) <= len(SERIES):
         rows = [{"series": s, "x": x, "y": y} for s, points in curves.items() for x, y in points]
-        under = alt.Chart(_data(rows)).mark_line(strokeWidth=1.8).encode(**axes, color=_colours(list(curves)))
+        under = alt.Chart(data_of(rows)).mark_line(strokeWidth=1.8).encode(**axes, color=_colours(list(curves)))
         layers = [under] if len(curves) == 1 else [under, middle]
     else:
         values: dict[float, list[float]] = {}
@@ -131,7 +132,7 @@ def many_curves_chart(
             for x, y in points:
                 values.setdefault(x, []).append(y)
         band = [{"x": x, "low": min(ys), "high": max(ys)} for x, ys in sorted(values.items())]
-        under = alt.Chart(_data(band)).mark_area(opacity=0.25, color=SERIES[0])
+        under = alt.Chart(data_of(band)).mark_area(opacity=0.25, color=SERIES[0])
         layers = [under.encode(x=axes["x"], y=alt.Y("low:Q", title=None), y2="high:Q"), middle]
     described = f"{title}: {y_title} over {x_title}, {len(curves)} classes and their mean"
     return to_svg(alt.layer(*layers), name, title, described, subtitle=y_title)
@@ -145,7 +146,7 @@ def stacked_bars(name: str, title: str, rows: Rows, *, order: Sequence[str], par
     placed = [{**row, "part": list(parts).index(row["series"])} for row in rows]
     y = _named_rows("label", order)
     bars = (
-        alt.Chart(_data(placed))
+        alt.Chart(data_of(placed))
         .mark_bar(height={"band": 0.7})
         .encode(
             y=y,
@@ -156,7 +157,7 @@ def stacked_bars(name: str, title: str, rows: Rows, *, order: Sequence[str], par
     )
     ends = [{"label": label, "total": total} for label, total in totals.items()]
     text = (
-        alt.Chart(_data(ends))
+        alt.Chart(data_of(ends))
         .mark_text(align="left", dx=4, fontSize=11, color=MUTED)
         .encode(y=y, x="total:Q", text=alt.Text("total:Q", format=",d"))
     )
@@ -169,7 +170,7 @@ def bar_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: str) 
     """A histogram: rows have x1 and x2 (the bin's edges) and value."""
     axis = alt.Axis(grid=False, tickCount=8)
     chart = (
-        alt.Chart(_data(rows))
+        alt.Chart(data_of(rows))
         .mark_bar(color=SERIES[0], binSpacing=1)
         .encode(x=alt.X("x1:Q", title=x_title, bin=alt.BinParams(binned=True), axis=axis), x2="x2:Q", y=_amount())
     )
@@ -181,7 +182,7 @@ def stepped_chart(name: str, title: str, rows: Rows, *, x_title: str, y_title: s
     order = [row["x"] for row in rows]
     named = order[:: max(1, -(-len(order) // _MAX_NAMED))]
     x = alt.X("x:N", sort=order, title=x_title, axis=alt.Axis(labelAngle=0, values=named, ticks=False))
-    chart = alt.Chart(_data(rows)).mark_bar(color=SERIES[0]).encode(x=x, y=_amount())
+    chart = alt.Chart(data_of(rows)).mark_bar(color=SERIES[0]).encode(x=x, y=_amount())
     return to_svg(chart, name, title, f"{title}: {y_title} over {x_title}", subtitle=y_title)
 
 
@@ -190,7 +191,7 @@ def span_chart(name: str, title: str, rows: Rows, *, x_title: str, log: bool = F
     and `q3`, and a tick at the `median`; `log` needs values above 0.
     """
     order = [row["label"] for row in rows]
-    base = alt.Chart(_data(rows))
+    base = alt.Chart(data_of(rows))
     y = _named_rows("label", order)
     scale = alt.Scale(type="log") if log else alt.Scale(zero=True)
     axis = alt.Axis(values=_POWERS, format="~g") if log else alt.Axis(tickCount=5, format="~s")
@@ -233,7 +234,7 @@ def _squares(cells: Rows, scales_xy: tuple[Any, Any], titles_xy: tuple[str | Non
     axis = alt.Axis(labels=False, ticks=False, domain=False, grid=False)
     shades = alt.Scale(domain=[0, 1], range=[faintest, 1])
     return (
-        alt.Chart(_data(cells))
+        alt.Chart(data_of(cells))
         .mark_rect(color=SERIES[0])
         .encode(
             x=alt.X("x:O", axis=axis, title=titles_xy[0], scale=scales_xy[0]),
@@ -241,26 +242,6 @@ def _squares(cells: Rows, scales_xy: tuple[Any, Any], titles_xy: tuple[str | Non
             opacity=alt.Opacity("share:Q", scale=shades, legend=None),
         )
     )
-
-
-def pareto_chart(
-    name: str, title: str, points: Sequence[tuple[str, float, float]], *, titles_xy: tuple[str, str]
-) -> Markup:
-    """Named points of cost (x, less is better) and quality (y, more), and a line through the best of each cost."""
-    best, front = -math.inf, []
-    for _, x, y in sorted(points, key=lambda point: (point[1], -point[2])):
-        if y > best:
-            best = y
-            front.append({"x": x, "y": y})
-    rows = [{"name": label, "x": x, "y": y} for label, x, y in points]
-    x_axis = alt.X("x:Q", title=titles_xy[0], scale=alt.Scale(zero=True, nice=True))
-    y_axis = alt.Y("y:Q", title=titles_xy[1], scale=alt.Scale(zero=False, nice=True, padding=16))
-    line = alt.Chart(_data(front)).mark_line(color=MUTED, interpolate="step-after").encode(x=x_axis, y=y_axis)
-    base = alt.Chart(_data(rows)).encode(x=x_axis, y=y_axis)
-    dots = base.mark_point(filled=True, size=70, opacity=1, color=SERIES[0])
-    words = base.mark_text(align="left", dx=7, dy=-7, color=INK, fontSize=11).encode(text="name:N")
-    described = ", ".join(f"{label}: {y:.3f} at {x:.1f}" for label, x, y in points)
-    return to_svg(line + dots + words, name, title, described, height=300)
 
 
 def surface_map(
@@ -282,7 +263,7 @@ def surface_map(
     ]
     x, y = ([f"{v:g}" for v in sorted(set(values))] for values in ([c[0] for c in cells], [c[1] for c in cells]))
     sides = (alt.Scale(domain=x, padding=0.04), alt.Scale(domain=y[::-1], padding=0.04))
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(data_of(rows)).encode(
         x=alt.X("x:O", title=titles_xy[0], scale=sides[0], axis=alt.Axis(labelAngle=0)),
         y=alt.Y("y:O", title=titles_xy[1], scale=sides[1]),
     )
@@ -297,7 +278,7 @@ def surface_map(
 def latency_chart(name: str, title: str, rows: Rows) -> Markup:
     """A dot for each percentile of each stage on one time axis: rows have stage, percentile, ms."""
     stages = list(dict.fromkeys(row["stage"] for row in rows))
-    base = alt.Chart(_data([{**row, "series": row["percentile"]} for row in rows]))
+    base = alt.Chart(data_of([{**row, "series": row["percentile"]} for row in rows]))
     y = _named_rows("stage", stages, grid=True)
     span = base.mark_line(color=MUTED, strokeWidth=1.5).encode(x="ms:Q", y=y, detail="stage:N")
     dots = base.mark_point(filled=True, size=70, opacity=1).encode(

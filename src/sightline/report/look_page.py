@@ -22,8 +22,9 @@ from sightline.data import absolute
 from sightline.draw.look import Cell, Sheet, paint_sheet
 from sightline.report.blocks import Block, Charts, Pairs, Picture, Pictures, Section, Table, jpeg_uri
 from sightline.report.blocks import Cell as TableCell
-from sightline.report.charts import curve_chart, pareto_chart, surface_map
+from sightline.report.charts import curve_chart, surface_map
 from sightline.report.numbers import TASK_TITLES, Number
+from sightline.report.pareto import pareto_chart
 from sightline.report.rendering import render_template
 
 __all__ = ["LookResult", "OutputFormat", "shown_pictures", "write_look", "write_study_page"]

@@ -75,14 +75,17 @@ def bench_models(
     """
     target = Path(out)
     named = [name for name in models if Path(name).suffix.lower() not in _FILES]
-    _check(models, named, epochs, budget_s)
+    _check_names(models, named)
+    if epochs is not None and budget_s is not None:
+        raise ConfigError("epochs or a budget of time must be given, got both")
     configs = _configs(named, data, seeds, settings or {})
+    dataset = _measured_part(read_dataset(data), configs)
+    _check_tasks(models, configs)
     if budget_s is not None and named:
         chosen = _chosen_epochs(named, configs, budget_s, target, watcher)
         configs = {key: _with_epochs(config, chosen[key[0]]) for key, config in configs.items()}
     elif epochs is not None:
         configs = {key: _with_epochs(config, epochs) for key, config in configs.items()}
-    dataset = _measured_part(read_dataset(data), configs)
     rows = []
     for name, seed in [(n, s) for n in models for s in (seeds if n in named else (None,))]:
         watcher.note(f"{name}{'' if seed is None else f', seed {seed}'}")
@@ -112,7 +115,7 @@ def _said(epochs: int | None, budget_s: float | None) -> str:
     return "the usual epochs" if epochs is None else f"{epochs} epochs each"
 
 
-def _check(models: Sequence[str], named: Sequence[str], epochs: int | None, budget_s: float | None) -> None:
+def _check_names(models: Sequence[str], named: Sequence[str]) -> None:
     if not models or len(set(models)) < len(models):
         raise ConfigError(f"models must be named, each once, got {list(models)}")
     for name in models:
@@ -120,9 +123,12 @@ def _check(models: Sequence[str], named: Sequence[str], epochs: int | None, budg
             raise ConfigError(unknown_name("model", name, list_models()))
         if name not in named:
             check_regular(name)
-    if epochs is not None and budget_s is not None:
-        raise ConfigError("epochs or a budget of time must be given, got both")
-    tasks = {name: create(name, class_names=("a", "b")).task if name in named else Model(name).task for name in models}
+
+
+def _check_tasks(models: Sequence[str], configs: Mapping[tuple[str, int | None], TrainConfig]) -> None:
+    """ConfigError unless all models do the same, and take the arguments they are to be made with."""
+    made = {name: task_of(config) for (name, _), config in configs.items()}
+    tasks = {name: made[name] if name in made else Model(name).task for name in models}
     if len(set(tasks.values())) > 1:
         listed = ", ".join(f"{name} ({task})" for name, task in tasks.items())
         raise ConfigError(f"models to compare must be of one task, got {listed}")

@@ -1,7 +1,7 @@
 """Where results go: review video, pictures, JSON Lines, CSV, MOTChallenge text, COCO results, Parquet."""
 
 from sightline.infer.sinks.drawn import VideoSettings, VideoSink
-from sightline.infer.sinks.folders import FolderSink, PicturesSink, masks_sink, txt_sink
+from sightline.infer.sinks.folders import FolderSink, PicturesSink, TextSink, masks_sink
 from sightline.infer.sinks.protocol import FrameResult, RunInfo, Sink
 from sightline.infer.sinks.registry import SINKS, create_sinks
 from sightline.infer.sinks.tables import ParquetSink, coco_sink, mot_sink, parquet_sink
@@ -16,6 +16,7 @@ __all__ = [
     "PicturesSink",
     "RunInfo",
     "Sink",
+    "TextSink",
     "VideoSettings",
     "VideoSink",
     "association_sink",
@@ -26,5 +27,4 @@ __all__ = [
     "masks_sink",
     "mot_sink",
     "parquet_sink",
-    "txt_sink",
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.core.errors import ConfigError, SightlineError
 from sightline.core.files import write_bytes_atomic
@@ -13,8 +14,9 @@ from sightline.core.frames import Frame, split_frame_path
 from sightline.infer.dataset import result_rows
 from sightline.infer.sinks.protocol import FrameResult, RunInfo
 from sightline.ops.boxes import xyxy_to_cxcywh
+from sightline.ops.outlines import code_outlines, largest_ring
 
-__all__ = ["FolderSink", "PicturesSink", "masks_sink", "txt_sink"]
+__all__ = ["FolderSink", "PicturesSink", "TextSink", "masks_sink"]
 
 _JPEG_QUALITY = 92
 
@@ -78,16 +80,47 @@ class PicturesSink(FolderSink):
         super().__init__(path, "pictures", _jpeg, lambda frame: f"{frame.index:06d}-{Path(frame.source).stem}", ".jpg")
 
 
-def txt_sink(path: str | Path) -> FolderSink:
-    """YOLO text: `class x y width height score` a line, in fractions of the image; empty for a frame without boxes.
+class TextSink(FolderSink):
+    """YOLO text: `class x y width height score` a line or, of an object with a mask, `class x1 y1 x2 y2 … score`, its
+    outline along the edges of its pixels; in fractions of the image. Empty for a frame without objects.
 
-    A picture's file has its stem, a video's frame `<video>_<frame>`.
+    A picture's file has its stem, a video's frame `<video>_<frame>`. A line holds one outline: `notes` count the masks
+    of which that is not all.
     """
-    return FolderSink(path, "txt", _yolo_lines, _stem, ".txt", of_maps=False)
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path, "txt", self._lines, _stem, ".txt", of_maps=False)
+        self._reduced = self._without = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """What of the masks the text does not hold."""
+        reduced = f"txt: of {self._reduced} masks of several parts or with holes the largest part, without holes"
+        without = f"txt: {self._without} objects with a mask of no pixel, written as boxes"
+        return [said for said, count in ((reduced, self._reduced), (without, self._without)) if count]
+
+    def _lines(self, result: FrameResult) -> bytes:
+        height, width = result.frame.size_hw
+        rows = result_rows(result.frame.index, result.detections)
+        boxes = xyxy_to_cxcywh(rows.select("x1", "y1", "x2", "y2").to_numpy()) / (width, height, width, height)
+        lines = []
+        for class_id, box, code, score in zip(
+            rows["class_id"], boxes.tolist(), rows["rle"], rows["score"], strict=True
+        ):
+            ring = None if code is None else self._ring(code, (height, width))
+            shape = box if ring is None else (ring / (width, height)).ravel().tolist()
+            lines.append(f"{class_id} {' '.join(f'{value:.9g}' for value in (*shape, score))}\n")
+        return "".join(lines).encode()
+
+    def _ring(self, code: bytes, size_hw: tuple[int, int]) -> NDArray[np.float64] | None:
+        rings, holes = code_outlines(code, size_hw)
+        self._reduced += len(rings) > 1 or holes > 0
+        self._without += not rings
+        return largest_ring(rings)
 
 
 def masks_sink(path: str | Path) -> FolderSink:
-    """Gray PNG masks of class ids, of the size of the frame, named as `txt_sink` names its files."""
+    """Gray PNG masks of class ids, of the size of the frame, named as `TextSink` names its files."""
     return FolderSink(path, "masks", _mask, _stem, ".png", of_maps=True)
 
 
@@ -111,14 +144,3 @@ def _encoded(suffix: str, picture: "cv2.typing.MatLike", settings: list[int]) ->
     if not sound:
         raise SightlineError(f"cannot encode a picture of size {picture.shape[:2]} as {suffix}")
     return data.tobytes()
-
-
-def _yolo_lines(result: FrameResult) -> bytes:
-    height, width = result.frame.size_hw
-    rows = result_rows(result.frame.index, result.detections)
-    boxes = xyxy_to_cxcywh(rows.select("x1", "y1", "x2", "y2").to_numpy()) / (width, height, width, height)
-    lines = [
-        f"{class_id} {' '.join(f'{value:.9g}' for value in (*box, score))}\n"
-        for class_id, box, score in zip(rows["class_id"], boxes.tolist(), rows["score"], strict=True)
-    ]
-    return "".join(lines).encode()

@@ -7,7 +7,7 @@ from pathlib import Path
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.plugins import open_registry
 from sightline.infer.sinks.drawn import VideoSettings, VideoSink
-from sightline.infer.sinks.folders import PicturesSink, masks_sink, txt_sink
+from sightline.infer.sinks.folders import PicturesSink, TextSink, masks_sink
 from sightline.infer.sinks.protocol import Sink
 from sightline.infer.sinks.tables import coco_sink, mot_sink, parquet_sink
 from sightline.infer.sinks.text import association_sink, csv_sink, jsonl_sink
@@ -33,7 +33,7 @@ _OWN = {
     "pictures": SinkKind(lambda path, _: PicturesSink(path), "-pictures"),
     "jsonl": SinkKind(lambda path, _: jsonl_sink(path), ".jsonl"),
     "csv": SinkKind(lambda path, _: csv_sink(path), ".csv"),
-    "txt": SinkKind(lambda path, _: txt_sink(path), "-txt"),
+    "txt": SinkKind(lambda path, _: TextSink(path), "-txt"),
     "masks": SinkKind(lambda path, _: masks_sink(path), "-masks"),
     "mot": SinkKind(lambda path, _: mot_sink(path), ".txt"),
     "coco": SinkKind(lambda path, _: coco_sink(path), ".coco.json"),

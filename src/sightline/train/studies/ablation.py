@@ -97,8 +97,7 @@ def run_ablation(
     target = Path(out)
     configs = ablation.configs(overrides or {}, where)
     first = next(iter(configs.values()))
-    task = task_of(first)
-    folders = {key: target / task / f"{key[0]}-seed{key[1]}" for key in configs}
+    folders = {key: target / task_of(config) / f"{key[0]}-seed{key[1]}" for key, config in configs.items()}
     outcomes = _run_all(configs, folders, jobs, threads, progress)
     values = _values(ablation, {key: outcomes[key] for key in configs})
     result = AblationResult(

@@ -59,8 +59,11 @@ def merge_settings(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[s
 
 
 def task_of(config: TrainConfig) -> str:
-    """The task of the model that a run of these settings trains: the name of the folder its own lies in."""
-    return sightline.models.build_shapes(config.model.name, ("background", "object"), {}).task
+    """The task of the model that a run of these settings trains: the name of the folder its own lies in.
+
+    ModelError for a name that is none, ConfigError for arguments that the model does not take, before data is read.
+    """
+    return sightline.models.build_shapes(config.model.name, ("background", "object"), config.model_arguments).task
 
 
 def write_tables(result: Result, folder: Path, name: str) -> None:

@@ -28,8 +28,7 @@ from sightline.data.formats.shared.writing import (
 )
 from sightline.data.formats.yolo.layout import UNLISTED
 from sightline.data.formats.yolo.rows import FAR
-from sightline.ops import rle
-from sightline.ops.outlines import mask_outlines, signed_area
+from sightline.ops.outlines import code_outlines, largest_ring
 
 __all__ = ["write"]
 
@@ -161,13 +160,11 @@ class _Rows:
         if polygon is not None:
             rings = [np.reshape(np.asarray(r, dtype=np.float64), (-1, 2)) for r in polygon if len(r) >= 6]
         elif readable := object_rle({"rle": counts, "polygon": None}, (height, width)):
-            rings, holes = _outlines(readable, (height, width))
+            rings, holes = code_outlines(readable, (height, width))
         else:
             rings = []
-        if not rings:
-            return None
         self.lost["loss-parts"] += len(rings) > 1 or holes > 0
-        return max(rings, key=lambda ring: abs(signed_area(ring)))
+        return largest_ring(rings)
 
 
 def _reaches_out(values: Floats) -> bool:
@@ -180,10 +177,3 @@ def _is_unusable(values: Floats) -> bool:
     """Whether a reader ignores a row's coordinates: far from 0..1 or, of a box or an outline, without an extent."""
     sides = values[2:] if len(values) == 4 else np.ptp(values.reshape(-1, 2), axis=0)
     return bool((np.abs(values) > FAR).any() or (sides <= 0).any())
-
-
-def _outlines(counts: bytes, size_hw: tuple[int, int]) -> tuple[list[Floats], int]:
-    """The outer rings of a mask along the edges of its pixels, and how many holes it has."""
-    x1, y1, x2, y2 = (int(v) for v in rle.to_box(counts, size_hw))
-    outer, holes = mask_outlines(rle.decode(counts, size_hw)[y1:y2, x1:x2])
-    return [ring + np.array([x1, y1]) for ring in outer], len(holes)
