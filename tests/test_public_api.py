@@ -184,6 +184,7 @@ PACKAGES = {
         "given_images",
         "open_predictor",
         "open_source",
+        "output_names",
         "predict_dataset",
         "predictor_from_model",
         "read_onnx",

@@ -16,6 +16,7 @@ from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
 from sightline.models.published import find_weights
 from sightline.models.torchvision_models import TORCHVISION_MODELS
+from sightline.models.torchvision_regions import REGION_MODELS
 from sightline.models.transformers_models import TRANSFORMERS_MODELS
 from sightline.models.unet import UNet
 from sightline.models.weights_file import load_tensors, read_weights
@@ -41,6 +42,7 @@ MODELS: dict[str, Builder] = open_registry(
         "unet-small": partial(build_unet, "unet-small", base_width=16),
         **YOLOS,
         **TORCHVISION_MODELS,
+        **REGION_MODELS,
         **TRANSFORMERS_MODELS,
     },
 )
