@@ -190,6 +190,7 @@ PACKAGES = {
         "measure_reach",
         "open_predictor",
         "open_source",
+        "output_names",
         "predict_dataset",
         "predictor_from_model",
         "read_onnx",

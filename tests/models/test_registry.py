@@ -14,20 +14,11 @@ NAMES = ["background", "crack"]
 
 def test_models_are_listed():
     sized = [f"yolo{version}{size}" for version in (5, 8, 11, 12) for size in "nsmlx"]
-    others = ["unet", "unet-small", "dff-unet", "litefusionnet", "ulite", "enet", "segnet", "resnet50-unet"]
-    others += [
-        "fcn32s",
-        "fcn16s",
-        "fcn8s",
-        "deeplabv3",
-        "deeplabv3plus",
-        "lite0-yolo",
-        "litefodnet",
-        "vdxnet",
-        "yolo1-resnet50",
-        "yolo3",
-    ]
-    others += ["tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssdlite320", "hf:dfine-n", "hf:rtdetrv2-r18"]
+    others = "unet unet-small dff-unet litefusionnet ulite enet segnet resnet50-unet deeplabv3 deeplabv3plus".split()
+    others += "fcn32s fcn16s fcn8s lite0-yolo litefodnet vdxnet yolo1-resnet50 yolo3".split()
+    others += ["tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssd300", "tv:ssdlite320"]
+    others += [f"tv:fasterrcnn-{trunk}" for trunk in ("mobilenet320", "resnet18", "resnet50")]
+    others += [*(f"tv:maskrcnn-{trunk}" for trunk in ("resnet18", "resnet50")), "hf:dfine-n", "hf:rtdetrv2-r18"]
     sized += [*(f"yolo9{size}" for size in "tsmc"), *(f"yolo10{size}" for size in "nsmblx")]
     sized += [f"yolo{version}{size}-seg" for version in (8, 11) for size in "nsmlx"]
     assert models.list_models() == sorted([*others, *sized])

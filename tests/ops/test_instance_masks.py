@@ -8,7 +8,7 @@ from scipy.ndimage import map_coordinates
 
 from sightline.core.preprocess import Preprocess
 from sightline.ops import rle
-from sightline.ops.instance_masks import MaskCrop, crop_counts, instance_masks
+from sightline.ops.instance_masks import MaskCrop, box_masks, crop_counts, instance_masks, object_masks
 
 POLICIES = ("letterbox", "stretch", "crop", "shortest_side", "none")
 
@@ -53,6 +53,23 @@ def test_masks_are_the_interpolated_sigmoid_within_the_box(seed: int, policy: st
         got = on_image(crop, size_hw)
         decided = np.abs(wanted - 0.5) > 1e-4
         assert np.array_equal(got[decided], wanted[decided] >= 0.5)
+
+
+def test_a_mask_within_its_box_is_stretched_over_it() -> None:
+    """Of a box of 8 x 6 cells of one network pixel; in an image twice as large, cut by its edge on the left."""
+    geometry = Preprocess(size_hw=(32, 32), policy="stretch").geometry((64, 64))
+    likely = np.zeros((1, 6, 8), np.float32)
+    likely[0, 1:4, 2:7] = 1.0
+    span = np.array([[-3.0, 10.0, 5.0, 16.0]])
+    box = np.array([[0.0, 20.0, 10.0, 32.0]])
+    (crop,) = box_masks(likely, span, box, geometry)
+    assert (crop.left, crop.top, crop.pixels.shape) == (0, 20, (12, 10))
+    wanted = np.zeros((64, 64), np.bool_)
+    # The steps between 0 and 1 are at the edges of cells: columns -1..4 and rows 11..14 of the network's pixels.
+    wanted[22:28, 0:8] = True
+    assert np.array_equal(on_image(crop, (64, 64)), wanted)
+    (again,) = object_masks([likely], span, box, geometry)
+    assert np.array_equal(again.pixels, crop.pixels)
 
 
 @given(st.integers(0, 10_000))

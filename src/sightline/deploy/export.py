@@ -20,7 +20,7 @@ from sightline.core.metadata import METADATA_KEY, MODEL_SCHEMA_VERSION, ModelMet
 from sightline.core.results import Result
 from sightline.core.seal import SEAL_KEY, UNSEALED, seal_file
 from sightline.deploy.parity import ParityReport, ParityTolerance, check_parity
-from sightline.infer import OUTPUT_NAMES, Image, NetworkPredictor
+from sightline.infer import Image, NetworkPredictor, output_names
 from sightline.infer.onnx_predictor import INPUT_NAME, open_onnx
 from sightline.infer.torch_predictor import predictor_from_model
 from sightline.media import read_image
@@ -83,7 +83,7 @@ def export_onnx(
 ) -> ExportResult:
     """Write `out` (.onnx) from a weights file or a live model, if and only if it agrees with the model on `images`.
 
-    The file takes `images` (B, C, H, W) float32, preprocessed, and returns what `OUTPUT_NAMES` lists for the task; its
+    The file takes `images` (B, C, H, W) float32, preprocessed, and returns what `OUTPUT_NAMES` lists for the task (or the other form of masks); its
     metadata is that of the weights (`metadata` describes a live model, default: what the model says about itself). It
     is checked by the ONNX checker, then run beside the torch model. Raises ParityError, and leaves an earlier file as
     it was, when raw outputs or final answers differ by more than `tolerance`.
@@ -150,6 +150,9 @@ def _write(model: Model, metadata: ModelMetadata, path: Path, opset: int, dynami
     preprocess = metadata.preprocess
     # Two images: a batch of one would be taken for a constant.
     example = torch.zeros(2 if dynamic_batch else 1, preprocess.channel_count, *preprocess.size_hw)
+    with torch.no_grad():
+        outputs = module(example)
+    names = output_names(metadata.task, len(outputs) if isinstance(outputs, tuple) else 1)
     shapes = {INPUT_NAME: {0: torch.export.Dim("batch")}} if dynamic_batch else None
     # The exporter prints its progress and warns about its own internals; standard output is for results.
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
@@ -160,7 +163,7 @@ def _write(model: Model, metadata: ModelMetadata, path: Path, opset: int, dynami
             dynamo=True,
             opset_version=opset,
             input_names=[INPUT_NAME],
-            output_names=list(OUTPUT_NAMES[metadata.task]),
+            output_names=list(names),
             dynamic_shapes=shapes,
             verbose=False,
         )

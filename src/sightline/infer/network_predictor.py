@@ -15,10 +15,10 @@ from sightline.core.metadata import ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.infer.object_masks import as_detection_masks
 from sightline.infer.predictor import LEFT_OUT, Batch, Given, Image, Outputs, Prediction, given_images
-from sightline.ops.instance_masks import instance_masks
+from sightline.ops.instance_masks import object_masks
 from sightline.ops.postprocess import KeptDetections, evaluation_point, label_map, select_detections
 
-__all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "to_detections"]
+__all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "output_names", "to_detections"]
 
 OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
     "detect": ("boxes_xyxy", "scores"),
@@ -26,6 +26,13 @@ OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
     "semantic": ("probabilities",),
 }
 """What a network returns for each task, in order; the same names in ONNX files."""
+_WITHIN_BOXES = ("boxes_xyxy", "scores", "box_masks")
+"""Of task instance the other form of masks, see `Model.decode`."""
+
+
+def output_names(task: str, count: int) -> tuple[str, ...]:
+    """The names of `count` outputs of a task: of the forms it has that one with so many, else the usual one."""
+    return _WITHIN_BOXES if task == "instance" and count == len(_WITHIN_BOXES) else OUTPUT_NAMES.get(task, ())
 
 
 class Network(Protocol):
@@ -166,7 +173,7 @@ class NetworkPredictor:
     def run(self, pixels: npt.NDArray[np.float32]) -> Outputs:
         """Named raw outputs; ModelError when the network returns other arrays than its task calls for."""
         arrays = self.network(pixels)
-        names = OUTPUT_NAMES[self.task]
+        names = output_names(self.task, len(arrays))
         if len(arrays) != len(names):
             raise ModelError(
                 f"a {self.task} network must return {', '.join(names)}, got {len(arrays)}", where=self.where
@@ -188,8 +195,9 @@ class NetworkPredictor:
         kept = select_detections(outputs["boxes_xyxy"], outputs["scores"], self.thresholds, geometry)
         found = to_detections(kept, self.class_names)
         if self.task == "instance":
-            chosen = outputs["coefficients"][kept.anchors]
-            crops = instance_masks(chosen, outputs["prototypes"], kept.boxes_xyxy, geometry)
+            boxes = outputs["boxes_xyxy"][kept.anchors]
+            rest = [a if n == "prototypes" else a[kept.anchors] for n, a in list(outputs.items())[2:]]
+            crops = object_masks(rest, boxes, kept.boxes_xyxy, geometry)
             found.mask = as_detection_masks(crops, geometry.source_hw)
         return found
 
@@ -201,7 +209,9 @@ class NetworkPredictor:
         else:
             anchors = shapes["boxes_xyxy"][1] if len(shapes["boxes_xyxy"]) == 3 else -1
             sound = shapes["boxes_xyxy"] == (batch, anchors, 4) and shapes["scores"] == (batch, anchors, classes)
-        if self.task == "instance":
+        if "box_masks" in shapes:
+            sound = sound and len(shapes["box_masks"]) == 4 and shapes["box_masks"][:2] == (batch, anchors)
+        elif self.task == "instance":
             sound = sound and len(shapes["prototypes"]) == 4 and shapes["prototypes"][0] == batch
             sound = sound and shapes["coefficients"] == (batch, anchors, shapes["prototypes"][1])
         if not sound:

@@ -13,7 +13,7 @@ from sightline.core.files import check_regular
 from sightline.core.metadata import METADATA_KEY, ModelMetadata
 from sightline.core.seal import check_seal
 from sightline.infer.decoding.network import open_foreign
-from sightline.infer.network_predictor import OUTPUT_NAMES, Network, NetworkPredictor, choose_thresholds
+from sightline.infer.network_predictor import Network, NetworkPredictor, choose_thresholds, output_names
 from sightline.infer.onnx_session import choose_provider, open_session, run_session, session_name
 
 __all__ = ["INPUT_NAME", "OnnxNetwork", "open_onnx"]
@@ -65,7 +65,7 @@ def open_onnx(
         network, max_batch = open_foreign(session, metadata, where)
     else:
         max_batch = _check_interface(session, metadata, where)
-        network = OnnxNetwork(session, OUTPUT_NAMES.get(metadata.task, ()), where)
+        network = OnnxNetwork(session, output_names(metadata.task, len(session.get_outputs())), where)
     return NetworkPredictor(network, metadata, point, where=where, max_batch=max_batch)
 
 
@@ -96,7 +96,7 @@ def _check_interface(session: Any, metadata: ModelMetadata, where: str) -> int |
     inputs = {i.name: i for i in session.get_inputs()}
     outputs = [o.name for o in session.get_outputs()]
     types = sorted({o.type for o in session.get_outputs()})
-    expected = list(OUTPUT_NAMES.get(metadata.task, ()))
+    expected = list(output_names(metadata.task, len(outputs)))
     if list(inputs) != [INPUT_NAME] or outputs != expected:
         raise ModelError(
             f"input and outputs must be {INPUT_NAME} and {', '.join(expected)}, "

@@ -41,7 +41,8 @@ LEFT_OUT = "candidates_left_out"
 """In the metadata of detections: how many candidates suppression never met, see `CANDIDATE_LIMIT`; only where any."""
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 """What a network returns for a batch: `boxes_xyxy` (B, A, 4) in network pixels and `scores` (B, A, C), with masks
-`coefficients` (B, A, M) and `prototypes` (B, M, h, w) too; or `probabilities` (B, C, H, W)."""
+`coefficients` (B, A, M) and `prototypes` (B, M, h, w) too, or `box_masks` (B, A, h, w); or `probabilities`
+(B, C, H, W)."""
 
 
 @runtime_checkable

@@ -84,7 +84,11 @@ class Simplifiable(Protocol):
         ...
 
 
-_CONV_BN_NAMES = (("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"))
+_CONV_BN_NAMES = (
+    *(("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")),  # ours and torchvision's ResNet
+    *(("conv", "norm"), ("convolution", "normalization")),  # transformers
+    ("0", "1"),  # in a row
+)
 
 
 def fuse(model: ModuleT) -> ModuleT:
@@ -116,7 +120,7 @@ def count_fused_parameters(model: nn.Module) -> int:
 def _pairs(model: nn.Module) -> Iterator[tuple[nn.Module, tuple[str, str], tuple[nn.Conv2d, nn.BatchNorm2d]]]:
     """Modules with a convolution and its normalisation, the names of both in the module, and both."""
     for module in model.modules():
-        for names in _CONV_BN_NAMES:
+        for names in _CONV_BN_NAMES[:-1] if not isinstance(module, nn.Sequential) else _CONV_BN_NAMES:
             conv, bn = (getattr(module, name, None) for name in names)
             if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
                 yield module, names, (conv, bn)

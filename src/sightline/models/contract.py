@@ -90,7 +90,8 @@ class Model(Protocol):
 
         detect: (boxes_xyxy (B, A, 4) in network pixels, scores (B, A, C) in 0..1), before any suppression.
         instance: these, coefficients (B, A, M) and prototypes (B, M, H / 4, W / 4): the mask of a candidate is the
-        sigmoid of its coefficients times the prototypes, within its box.
+        sigmoid of its coefficients times the prototypes, within its box. Or these and box_masks (B, A, h, w): its
+        probabilities in 0..1 on a grid of cells that spans its box.
         semantic: probabilities (B, C, H, W) that sum to 1 over C.
         """
         ...

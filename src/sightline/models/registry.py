@@ -16,7 +16,10 @@ from sightline.models.contract import Model
 from sightline.models.published import find_weights
 from sightline.models.segment.builders import SEGMENTERS
 from sightline.models.torchvision_models import TORCHVISION_MODELS
-from sightline.models.transformers_models import TRANSFORMERS_MODELS
+from sightline.models.torchvision_regions import REGION_MODELS
+from sightline.models.transformers.detectors import TRANSFORMERS_MODELS
+from sightline.models.transformers.mask2former import MASK2FORMER_MODELS
+from sightline.models.transformers.rfdetr import RFDETR_MODELS
 from sightline.models.weights_file import load_tensors, read_weights
 from sightline.models.yolo.builders import YOLOS
 
@@ -32,7 +35,10 @@ MODELS: dict[str, Builder] = open_registry(
         **SEGMENTERS,
         **YOLOS,
         **TORCHVISION_MODELS,
+        **REGION_MODELS,
         **TRANSFORMERS_MODELS,
+        **RFDETR_MODELS,
+        **MASK2FORMER_MODELS,
     },
 )
 """Every model by name. A plug-in's builder comes by `register_model`; what it builds must pass `check_model`."""

@@ -1,6 +1,7 @@
 """One-stage detectors of torchvision (`tv:…`): its networks and losses, our preprocessing, targets and decoding.
 
-FCOS: Tian et al. (2019). RetinaNet: Lin et al. (2017). SSDLite: Sandler et al. (2018), on Howard's MobileNetV3 (2019).
+FCOS: Tian et al. (2019). RetinaNet: Lin et al. (2017). SSD: Liu et al. (2016), on VGG-16. SSDLite: Sandler et al.
+(2018), on Howard's MobileNetV3 (2019).
 Its resizing, normalising and suppression are not used: what is trained, measured and exported are all its boxes.
 """
 
@@ -12,17 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from sightline.core.dataset import Task
-from sightline.core.errors import MissingExtraError
+from sightline.core.errors import ConfigError, MissingExtraError
 from sightline.core.preprocess import Preprocess
 from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
 
 __all__ = ["TORCHVISION_MODELS", "TorchvisionDetector", "TorchvisionRaw"]
 
-Kind: TypeAlias = Literal["fcos-resnet18", "retinanet-resnet18", "ssdlite320"]
+Kind: TypeAlias = Literal["fcos-resnet18", "retinanet-resnet18", "ssd300", "ssdlite320"]
 MULTIPLE = 32
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SSD300_SIDE = 300  # its default boxes and its last maps are made for it
+_NORMS = {
+    "fcos-resnet18": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "retinanet-resnet18": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "ssd300": ((0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
+    "ssdlite320": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Mean and standard deviation that torchvision feeds each with."""
 _PYRAMID = 256  # channels of the levels of a feature pyramid
-_HALF = (0.5, 0.5, 0.5)
 
 
 class TorchvisionRaw(NamedTuple):
@@ -34,27 +41,27 @@ class TorchvisionRaw(NamedTuple):
 
 
 class TorchvisionDetector(nn.Module):
-    """A one-stage detector of torchvision. Input (B, 3, H, W) RGB, normalised, H and W multiples of 32."""
+    """A one-stage detector of torchvision. Input (B, 3, H, W) RGB, normalised, H and W multiples of 32; of SSD 300."""
 
     def __init__(self, kind: Kind, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int]) -> None:
         super().__init__()
         self.name = f"tv:{kind}"
         self.task: Task = "detect"
         self.class_names = class_names
-        ssd = kind == "ssdlite320"
-        mean, std = (_HALF, _HALF) if ssd else (_MEAN, _STD)
-        self.preprocess = Preprocess(size_hw=check_imgsz(imgsz, MULTIPLE), mean=mean, std=std)
+        mean, std = _NORMS[kind]
+        self.preprocess = Preprocess(size_hw=_checked_size(kind, imgsz), mean=mean, std=std)
         self.arguments: dict[str, Any] = {"imgsz": imgsz}
         self.kind: Kind = kind
         self.inner: Any = _make(kind, len(class_names))
-        branch = "" if ssd else "cls_logits."
+        self.with_background = kind.startswith("ssd")
+        branch = "" if self.with_background else "cls_logits."
         self.class_tensors: tuple[str, ...] = (f"inner.head.classification_head.{branch}",)
 
     def forward(self, images: Tensor) -> TorchvisionRaw:
         """Raw outputs of all anchors."""
         from torchvision.models.detection.image_list import ImageList
 
-        check_input(images, MULTIPLE)
+        check_input(images, _SSD300_SIDE if self.kind == "ssd300" else MULTIPLE)
         features = list(self.inner.backbone(images).values())
         outputs = self.inner.head(features)
         generator = self.inner.anchor_generator
@@ -91,7 +98,7 @@ class TorchvisionDetector(nn.Module):
         own = targets["batch_index"] == image
         boxes = targets["boxes"].float()[own]
         solid = (boxes[:, 2:] > boxes[:, :2]).all(1)  # torchvision refuses others
-        labels = targets["labels"][own][solid] + (self.kind == "ssdlite320")  # 0 is SSD's background
+        labels = targets["labels"][own][solid] + self.with_background  # 0 is SSD's background
         truth, anchors = [{"boxes": boxes[solid], "labels": labels}], [raw.anchors_xyxy]
         if self.kind == "fcos-resnet18":
             found = self.inner.compute_loss(truth, outputs, anchors, list(raw.level_sizes))
@@ -120,19 +127,34 @@ class TorchvisionDetector(nn.Module):
             centre = raw.outputs["bbox_ctrness"].float().sigmoid()
             return self.inner.box_coder.decode(sides, anchors), (logits.sigmoid() * centre).sqrt()
         flat = self.inner.box_coder.decode_single(sides.flatten(0, 1), anchors.flatten(0, 1))
-        scores = logits.softmax(-1)[..., 1:] if self.kind == "ssdlite320" else logits.sigmoid()
+        scores = logits.softmax(-1)[..., 1:] if self.with_background else logits.sigmoid()
         return flat.reshape(batch, count, 4), scores
+
+
+def _checked_size(kind: Kind, imgsz: int | tuple[int, int]) -> tuple[int, int]:
+    if kind != "ssd300":
+        return check_imgsz(imgsz, MULTIPLE)
+    if imgsz not in (_SSD300_SIDE, (_SSD300_SIDE, _SSD300_SIDE)):
+        raise ConfigError(f"imgsz of 'tv:ssd300' must be {_SSD300_SIDE}, got {imgsz}", do="or use tv:ssdlite320")
+    return _SSD300_SIDE, _SSD300_SIDE
+
+
+def check_torchvision(name: str) -> None:
+    """MissingExtraError where the package that a model is made of is not installed."""
+    if importlib.util.find_spec("torchvision") is None:
+        message = f"the model '{name}' needs torchvision, which is not installed"
+        raise MissingExtraError(message, do="run pip install 'sightline[adapters]'")
 
 
 def _make(kind: Kind, class_count: int) -> Any:
     """torchvision's network without its weights; torchvision is an extra, and slow to import."""
-    if importlib.util.find_spec("torchvision") is None:
-        message = f"the model 'tv:{kind}' needs torchvision, which is not installed"
-        raise MissingExtraError(message, do="run pip install 'sightline[adapters]'")
+    check_torchvision(f"tv:{kind}")
     from torchvision.models import detection
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+    if kind == "ssd300":
+        return detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=class_count + 1)
     if kind == "ssdlite320":
         return detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=class_count + 1)
     backbone = resnet_fpn_backbone(
@@ -157,4 +179,5 @@ def build_torchvision(kind: Kind, class_names: tuple[str, ...], *, imgsz: int | 
 
 
 TORCHVISION_MODELS = {f"tv:{kind}": partial(build_torchvision, kind) for kind in get_args(Kind)}
+TORCHVISION_MODELS["tv:ssd300"] = partial(build_torchvision, "ssd300", imgsz=_SSD300_SIDE)
 """Builders by name."""

@@ -1,9 +1,9 @@
-"""From coefficients and prototypes to masks of objects, at the image's resolution and one object at a time.
+"""From what networks give of masks to masks of objects, at the image's resolution and one object at a time.
 
 What is held of an object are the pixels of its box: never a stack of objects times pixels of the image.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from sightline.core.kernels import njit
 from sightline.core.preprocess import Geometry
 from sightline.ops.runs import pack
 
-__all__ = ["MaskCrop", "crop_counts", "crop_runs", "instance_masks"]
+__all__ = ["MaskCrop", "box_masks", "crop_counts", "crop_runs", "instance_masks", "object_masks"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -26,6 +26,22 @@ class MaskCrop(NamedTuple):
     left: int
     top: int
     pixels: NDArray[np.bool_]  # (h, w), at least one pixel
+
+
+def object_masks(
+    of_masks: Sequence[NDArray[np.floating]],
+    network_xyxy: NDArray[np.floating],
+    boxes_xyxy: NDArray[np.floating],
+    geometry: Geometry,
+) -> Iterator[MaskCrop]:
+    """The masks of K detections of one image in either form that networks give them, see `Model.decode`.
+
+    `of_masks` are the K detections' coefficients and the prototypes, or their masks within their boxes alone, which are
+    `network_xyxy` (K, 4) in network pixels; `boxes_xyxy` (K, 4) are the detections in image pixels.
+    """
+    if len(of_masks) == 1:
+        return box_masks(of_masks[0], network_xyxy, boxes_xyxy, geometry)
+    return instance_masks(*of_masks, boxes_xyxy, geometry)
 
 
 def instance_masks(
@@ -44,12 +60,11 @@ def instance_masks(
     Source: Bolya et al., YOLACT (2019).
     """
     maps = np.ascontiguousarray(prototypes, np.float32)
-    height, width = geometry.source_hw
-    for own, (x1, y1, x2, y2) in zip(coefficients.astype(np.float32), boxes_xyxy.tolist(), strict=True):
-        left, top = min(int(x1), width - 1), min(int(y1), height - 1)
-        right, bottom = max(left + 1, min(width, int(np.ceil(x2)))), max(top + 1, min(height, int(np.ceil(y2))))
-        columns, columns_share = _between(left, right, geometry, 0, maps.shape[2])
-        rows, rows_share = _between(top, bottom, geometry, 1, maps.shape[1])
+    whole = (0.0, 0.0, *map(float, geometry.target_hw[::-1]))
+    for own, box in zip(coefficients.astype(np.float32), boxes_xyxy.tolist(), strict=True):
+        left, top, right, bottom = _touched(box, geometry.source_hw)
+        columns, columns_share = _between((left, right), whole[::2], geometry, 0, maps.shape[2])
+        rows, rows_share = _between((top, bottom), whole[1::2], geometry, 1, maps.shape[1])
         x, y = int(columns[0]), int(rows[0])
         around = maps[:, y : int(rows[-1]) + 2, x : int(columns[-1]) + 2]
         logits = np.tensordot(own, around, 1)
@@ -57,12 +72,41 @@ def instance_masks(
         yield MaskCrop(left, top, _sample(likely, columns - x, columns_share, rows - y, rows_share, _INSIDE))
 
 
-def _between(start: int, stop: int, geometry: Geometry, axis: int, cells: int) -> tuple[Ints, Floats]:
-    """For the middles of the image's pixels `start` to `stop`: the last cell whose middle is not behind it, and how far
-    on the way to the next it lies; at the edges the outermost cell goes on.
+def box_masks(
+    probabilities: NDArray[np.floating],
+    network_xyxy: NDArray[np.floating],
+    boxes_xyxy: NDArray[np.floating],
+    geometry: Geometry,
+) -> Iterator[MaskCrop]:
+    """As `instance_masks`, from probabilities (K, h, w) on a grid of cells that spans each one's box in the network's
+    pixels, `network_xyxy` (K, 4), of which `boxes_xyxy` (K, 4) is what lies inside the image.
+
+    Source: He et al., Mask R-CNN (2017).
     """
-    at_network = (np.arange(start, stop) + 0.5) * geometry.scale_xy[axis] + geometry.offset_xy[axis]
-    in_cells = at_network * cells / geometry.target_hw[1 - axis] - 0.5
+    grids = np.ascontiguousarray(probabilities, np.float32)
+    for likely, span, box in zip(grids, network_xyxy.tolist(), boxes_xyxy.tolist(), strict=True):
+        left, top, right, bottom = _touched(box, geometry.source_hw)
+        columns, columns_share = _between((left, right), span[::2], geometry, 0, likely.shape[1])
+        rows, rows_share = _between((top, bottom), span[1::2], geometry, 1, likely.shape[0])
+        yield MaskCrop(left, top, _sample(likely, columns, columns_share, rows, rows_share, _INSIDE))
+
+
+def _touched(box_xyxy: Sequence[float], size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The pixels, at least one, that a box inside an image of that size touches: left, top, right, bottom."""
+    (x1, y1, x2, y2), (height, width) = box_xyxy, size_hw
+    left, top = min(int(x1), width - 1), min(int(y1), height - 1)
+    return left, top, max(left + 1, min(width, int(np.ceil(x2)))), max(top + 1, min(height, int(np.ceil(y2))))
+
+
+def _between(
+    pixels: tuple[int, int], span: Sequence[float], geometry: Geometry, axis: int, cells: int
+) -> tuple[Ints, Floats]:
+    """For the middles of the image's pixels from one to another: the last of the cells, which divide a span of the
+    network's pixels, whose middle is not behind it, and how far on the way to the next it lies; at the edges the
+    outermost cell goes on.
+    """
+    at_network = (np.arange(*pixels) + 0.5) * geometry.scale_xy[axis] + geometry.offset_xy[axis]
+    in_cells = (at_network - span[0]) * cells / (span[1] - span[0]) - 0.5
     in_cells = in_cells.clip(0, cells - 1)
     first = in_cells.astype(np.int64)
     return first, (in_cells - first).astype(np.float32)

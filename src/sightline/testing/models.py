@@ -70,7 +70,7 @@ def _check_decoded(model: Model, images: Tensor) -> None:
         _check_detections(model, outputs, len(images))
     elif model.task == "instance":
         _check_detections(model, outputs[:2], len(images))
-        _check_prototypes(model, outputs, images)
+        _check_masks(model, outputs, images)
     else:
         _check_probabilities(model, outputs, images)
     for tensor, single in zip(outputs, alone, strict=True):
@@ -88,8 +88,14 @@ def _check_detections(model: Model, outputs: list[Tensor], batch: int) -> None:
     _require(float(scores.min()) >= 0 and float(scores.max()) <= 1, model.name, "decoded scores must lie in 0..1")
 
 
-def _check_prototypes(model: Model, outputs: list[Tensor], images: Tensor) -> None:
+def _check_masks(model: Model, outputs: list[Tensor], images: Tensor) -> None:
     shapes = [tuple(t.shape) for t in outputs[2:]]
+    if len(shapes) == 1:
+        sound = len(shapes[0]) == 4 and shapes[0][:2] == tuple(outputs[0].shape[:2])
+        _require(sound, model.name, f"decode must give box_masks (B, A, h, w) beside boxes and scores, got {shapes}")
+        in_range = float(outputs[2].min()) >= 0 and float(outputs[2].max()) <= 1
+        _require(in_range, model.name, "decoded masks within boxes must lie in 0..1")
+        return
     batch, anchors, (height, width) = len(images), outputs[0].shape[1], images.shape[2:]
     count = shapes[0][-1] if shapes else None
     expected = [(batch, anchors, count), (batch, count, height // MASK_STRIDE, width // MASK_STRIDE)]

@@ -18,7 +18,7 @@ from sightline.evaluate import (
     evaluate_semantic,
 )
 from sightline.models import Model, own_point
-from sightline.ops.instance_masks import crop_counts, instance_masks
+from sightline.ops.instance_masks import crop_counts, object_masks
 from sightline.ops.postprocess import detection_rows, evaluation_point, label_map, select_detections, semantic_rows
 from sightline.train.data.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
 from sightline.train.data.store import Keeping
@@ -106,8 +106,8 @@ class Validator:
         kept = select_detections(boxes, scores, thresholds, geometry)
         if self.task != "instance":
             return detection_rows(image_id, kept)
-        coefficients, prototypes = of_masks
-        crops = instance_masks(coefficients[kept.anchors], prototypes, kept.boxes_xyxy, geometry)
+        of_masks[0] = of_masks[0][kept.anchors]
+        crops = object_masks(of_masks, boxes[kept.anchors], kept.boxes_xyxy, geometry)
         return detection_rows(image_id, kept, [crop_counts(crop, geometry.source_hw) for crop in crops])
 
 

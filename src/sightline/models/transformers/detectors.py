@@ -19,7 +19,18 @@ from sightline.core.operating_point import OperatingPoint
 from sightline.core.preprocess import Preprocess
 from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
 
-__all__ = ["TRANSFORMERS_MODELS", "QueryDetector", "QueryRaw"]
+__all__ = [
+    "TRANSFORMERS_MODELS",
+    "Layer",
+    "QueryDetector",
+    "QueryRaw",
+    "boxes_and_scores",
+    "import_transformers",
+    "in_full",
+    "truth_shares",
+    "with_blank",
+    "without_image",
+]
 
 Kind: TypeAlias = Literal["dfine-n", "rtdetrv2-r18"]
 MULTIPLE = 32
@@ -76,12 +87,12 @@ class QueryDetector(nn.Module):
         maps = inner.backbone.model(images).feature_maps
         maps = [project(x) for project, x in zip(inner.encoder_input_proj, maps, strict=True)]
         for level, attend in zip(inner.config.encode_proj_layers, inner.encoder.aifi, strict=True):
-            maps[level] = attend(_with_blank(maps[level]))[:0] if empty else attend(maps[level])
+            maps[level] = attend(with_blank(maps[level]))[:0] if empty else attend(maps[level])
         maps = inner.encoder(maps)
         maps = [project(x) for project, x in zip(inner.decoder_input_proj, maps.last_hidden_state, strict=True)]
         sizes = [(int(x.shape[2]), int(x.shape[3])) for x in maps]
         memory = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], 1)
-        memory = _with_blank(memory) if empty else memory
+        memory = with_blank(memory) if empty else memory
         anchors, inside = _anchors(sizes, memory)
         proposed = inner.enc_output(inside * memory)
         scores, sides = inner.enc_score_head(proposed), inner.enc_bbox_head(proposed) + anchors
@@ -101,7 +112,7 @@ class QueryDetector(nn.Module):
         )
         layers = (Layer(logits, unbounded.sigmoid()), *_layers(found))
         if empty:
-            layers = tuple(_without_image(layer) for layer in layers)
+            layers = tuple(without_image(layer) for layer in layers)
         return QueryRaw(layers, (int(images.shape[2]), int(images.shape[3])))
 
     def loss(self, raw: QueryRaw, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
@@ -114,8 +125,8 @@ class QueryDetector(nn.Module):
         criterion = self._held[0].to(first.device)
         weights = criterion.weight_dict
         with torch.autocast(first.device.type, enabled=False):
-            layers = [_in_full(layer) for layer in raw.layers]
-            truth = _truth(targets, first, raw.size_hw)
+            layers = [in_full(layer) for layer in raw.layers]
+            truth = truth_shares(targets, first, raw.size_hw)
             names = [name for name, theirs in _TERMS.items() if theirs in weights]
             # An empty share of a batch has terms too, of which none counts.
             nothing = torch.stack([x.sum() * 0.0 for layer in layers for x in layer if x is not None]).sum()
@@ -139,26 +150,31 @@ class QueryDetector(nn.Module):
 
     def decode(self, raw: QueryRaw) -> tuple[Tensor, Tensor]:
         """boxes_xyxy (B, Q, 4) in network pixels and scores (B, Q, C) in 0..1, both float32, each object once."""
-        last = raw.layers[-1]
-        height, width = raw.size_hw
-        boxes = last.boxes.float()
-        centre, size = boxes[..., :2], boxes[..., 2:]
-        half = size.clamp(min=0) / 2
-        scale = torch.tensor([width, height, width, height], dtype=torch.float32, device=centre.device)
-        return torch.cat((centre - half, centre + half), -1) * scale, last.logits.float().sigmoid()
+        return boxes_and_scores(raw)
 
 
-def _without_image(layer: Layer) -> Layer:
+def boxes_and_scores(raw: QueryRaw) -> tuple[Tensor, Tensor]:
+    """Of the last layer boxes_xyxy (B, Q, 4) in network pixels and scores (B, Q, C) in 0..1, both float32."""
+    last = raw.layers[-1]
+    height, width = raw.size_hw
+    boxes = last.boxes.float()
+    centre, size = boxes[..., :2], boxes[..., 2:]
+    half = size.clamp(min=0) / 2
+    scale = torch.tensor([width, height, width, height], dtype=torch.float32, device=centre.device)
+    return torch.cat((centre - half, centre + half), -1) * scale, last.logits.float().sigmoid()
+
+
+def without_image(layer: Layer) -> Layer:
     parts: list[Any] = [None if x is None else x[:0] for x in layer]
     return Layer(*parts)
 
 
-def _in_full(layer: Layer) -> Layer:
+def in_full(layer: Layer) -> Layer:
     parts: list[Any] = [None if x is None else x.float() for x in layer]
     return Layer(*parts)
 
 
-def _with_blank(x: Tensor) -> Tensor:
+def with_blank(x: Tensor) -> Tensor:
     return torch.cat((x, x.new_zeros((1, *x.shape[1:]))))
 
 
@@ -199,7 +215,7 @@ def _anchors(sizes: list[tuple[int, int]], like: Tensor) -> tuple[Tensor, Tensor
     return torch.where(inside, torch.logit(boxes).to(like.dtype), far), inside.to(like.dtype)
 
 
-def _truth(targets: Targets, like: Tensor, size_hw: tuple[int, int]) -> list[dict[str, Tensor]]:
+def truth_shares(targets: Targets, like: Tensor, size_hw: tuple[int, int]) -> list[dict[str, Tensor]]:
     """Of each image the classes and the boxes as shares of it, those without a side left out."""
     height, width = size_hw
     targets = {name: value.to(like.device) for name, value in targets.items()}
@@ -259,15 +275,20 @@ def _balanced(parts: Tensor) -> Tensor:
     return ((sums / counts.clamp(min=1) * roots).sum(1) / roots.sum(1).clamp(min=1)).sum()
 
 
-def _make(kind: Kind, class_count: int) -> tuple[Any, Any]:
-    """A network of transformers without its weights, and its losses; the package is an extra, and slow to import."""
+def import_transformers(name: str, module: str) -> tuple[Any, Any]:
+    """The package and one of its modules for a model; MissingExtraError where it is not installed."""
     if importlib.util.find_spec("transformers") is None:
-        message = f"the model 'hf:{kind}' needs transformers, which is not installed"
+        message = f"the model '{name}' needs transformers, which is not installed"
         raise MissingExtraError(message, do="run pip install 'sightline[adapters]'")
     # Its checks of values cannot be exported.
     os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
     # By name: where it is installed its own types refuse what its configurations take.
-    package, losses = (importlib.import_module(f"transformers{part}") for part in ("", ".loss.loss_d_fine"))
+    return importlib.import_module("transformers"), importlib.import_module(f"transformers.{module}")
+
+
+def _make(kind: Kind, class_count: int) -> tuple[Any, Any]:
+    """A network of transformers without its weights, and its losses; the package is an extra, and slow to import."""
+    package, losses = import_transformers(f"hf:{kind}", "loss.loss_d_fine")
     shared = {"num_labels": class_count, "num_denoising": 0, "freeze_backbone_batch_norms": False}
     config: Any
     if kind == "dfine-n":
