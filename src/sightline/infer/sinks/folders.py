@@ -80,6 +80,7 @@ class PicturesSink(FolderSink):
 
 def txt_sink(path: str | Path) -> FolderSink:
     """YOLO text: `class x y width height score` a line, in fractions of the image; empty for a frame without boxes.
+    Keypoints stand before the score, x, y and how likely it can be located of each.
 
     A picture's file has its stem, a video's frame `<video>_<frame>`.
     """
@@ -117,8 +118,10 @@ def _yolo_lines(result: FrameResult) -> bytes:
     height, width = result.frame.size_hw
     rows = result_rows(result.frame.index, result.detections)
     boxes = xyxy_to_cxcywh(rows.select("x1", "y1", "x2", "y2").to_numpy()) / (width, height, width, height)
+    shares = np.array([1 / width, 1 / height, 1.0])
+    poses = [() if points is None else (np.reshape(points, (-1, 3)) * shares).ravel() for points in rows["keypoints"]]
     lines = [
-        f"{class_id} {' '.join(f'{value:.9g}' for value in (*box, score))}\n"
-        for class_id, box, score in zip(rows["class_id"], boxes.tolist(), rows["score"], strict=True)
+        f"{class_id} {' '.join(f'{value:.9g}' for value in (*box, *points, score))}\n"
+        for class_id, box, points, score in zip(rows["class_id"], boxes.tolist(), poses, rows["score"], strict=True)
     ]
     return "".join(lines).encode()
