@@ -49,7 +49,8 @@ def test_other_verbs_are_ours(typed, ours):
     [
         ("benchmark", "sightline profile --data DATA --model NAME"),
         ("detect", "sightline run MODEL SOURCE"),
-        ("pose train", "not learnt"),
+        ("pose", "--model yolo11n-pose"),
+        ("obb train", "not learnt"),
         ("trian", "nearest: train"),
         ("xyz", "known: ablate"),
     ],

@@ -338,7 +338,7 @@ def test_unusable_input_is_refused():
     with pytest.raises(DataError, match="mask for every object"):
         evaluate_detection(dataset, predictions, iou_type="segm")
     with pytest.raises(ConfigError, match="iou_type"):
-        evaluate_detection(dataset, predictions, iou_type="keypoints")
+        evaluate_detection(dataset, predictions, iou_type="oks")
     with pytest.raises(ConfigError, match="max_dets"):
         evaluate_detection(dataset, predictions, max_dets=(100, 10, 1))
     with pytest.raises(ConfigError, match="conf must be"):

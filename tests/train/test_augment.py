@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given
@@ -115,12 +116,16 @@ def test_every_operation_off_changes_nothing():
 
 def test_keypoints_stay_on_corners_and_change_sides_in_a_mirror_by_class():
     """The first class has sides, the second has none, the third has no names."""
-    sides = swap_sides([("left_eye", "right_eye"), ("nose", "tail"), None], 2)
+    names = [["left_eye", "right_eye"], ["nose", "tail"], None]
+    sides = swap_sides(pl.DataFrame({"mirror": [None] * 3, "keypoint_names": names}), 2)
     done = augmenter(off(flip_lr=1.0), sides=sides).sample(Draw(0, 1))
     boxes, places = done["boxes"], np.array([1, 0, 0])
     assert done["labels"].tolist() == [0, 1, 2]
     assert np.allclose(done["keypoints"][np.arange(3), places, :2], np.stack([boxes[:, 2], boxes[:, 1]], -1))
-    assert swap_sides([("Right hip", "tail", "Left hip", "left ear")], 5).tolist() == [[2, 1, 0, 3, 4]]
+    by_name = pl.DataFrame({"mirror": [None], "keypoint_names": [["Right hip", "tail", "Left hip", "left ear"]]})
+    assert swap_sides(by_name, 5).tolist() == [[2, 1, 0, 3, 4]]
+    said = pl.DataFrame({"mirror": [[1, 0, 2]], "keypoint_names": [["left eye", "nose", "right eye"]]})
+    assert swap_sides(said, 3).tolist() == [[1, 0, 2]], "the label's own order goes before names"
 
 
 def without_masks(row):

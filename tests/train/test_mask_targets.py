@@ -17,7 +17,7 @@ from sightline.models.contract import check_targets
 from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.policy import Augmentation
 from sightline.train.augment.sample import Draw
-from sightline.train.data.images import NetworkImages
+from sightline.train.data.images import NetworkImages, Wanted
 from sightline.train.data.mask_targets import mask_targets
 from sightline.train.data.splits import require_outlines
 
@@ -61,7 +61,7 @@ def test_masks_stay_in_their_boxes_whatever_is_done(seed: int, content: tuple[in
 
 def test_a_batch_of_generated_images_fits_the_contract(traffic: Path) -> None:
     dataset = read_dataset(traffic)
-    images = NetworkImages(dataset, Preprocess(size_hw=(96, 96)), Augmentation(), with_masks=True)
+    images = NetworkImages(dataset, Preprocess(size_hw=(96, 96)), Augmentation(), wanted=Wanted(masks=True))
     batch = images.collate([images[row, row] for row in range(4)])
     check_targets("instance", batch.targets, len(dataset.class_names))
     assert len(batch.targets["masks"]) > 0

@@ -77,7 +77,7 @@ def beside_baseline(
         found = _boxes(fitted, measured)
         named = (("one box per class at its mean place", "mean_box"), ("the frame of the image", "whole_image"))
         rivals = [(found[key].AP50, what) for what, key in named if key in found]
-        metric = "box_AP50" if "box_AP50" in result.metrics else "AP50"  # a box that is always there is no mask
+        metric = "box_AP50" if "box_AP50" in result.metrics else "AP50"  # a box that is always there is no mask or pose
         own = result[metric]
     else:
         found = _semantic(fitted, measured)

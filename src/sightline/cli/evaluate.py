@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 _RULES: Literal["mot15"] = "mot15"
-_NOT_OF_TRACKS = "--max-dets, --best-conf, --conf, --iou-type and --resamples"
+_NOT_OF_TRACKS = "--sigmas, --max-dets, --best-conf, --conf, --iou-type and --resamples"
 
 
 class EvaluateOptions(AssemblyOptions, Division):
@@ -46,15 +46,20 @@ class EvaluateOptions(AssemblyOptions, Division):
         description='Split to measure on; "all" for everything. '
         "Without splits in the data a share is held out as in training.",
     )
-    iou_type: Literal["bbox", "segm"] | None = Field(
+    iou_type: Literal["bbox", "segm", "keypoints"] | None = Field(
         default=None,
-        description="Boxes or masks alone, for what has masks; without it masks with the boxes' numbers beside them of "
-        "models with masks, else boxes.",
+        description="Boxes, masks or keypoints alone, for what has them; without it masks or keypoints with the boxes' "
+        "numbers beside them of models that give these, else boxes.",
     )
     max_dets: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = Field(
         default=(),
         description="Most detections of an image and class for AR and, the last, AP: three numbers, or the "
-        "last alone; 1, 10 and 100 without it.",
+        "last alone; 1, 10 and 100 without it, of keypoints 20.",
+    )
+    sigmas: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = Field(
+        default=(),
+        description="How far a good label of each keypoint may be off, over the root of the object's area (for OKS); "
+        "without it COCO's of 17, else 1 / K of each.",
     )
     track: str | None = Field(
         default=None,
@@ -120,9 +125,13 @@ def evaluate(
         raise ConfigError("--batch, --device, --threads, --tile and --also are for a model to run, got --predictions")
     whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
     predictor = None if model is None else _opened(model, options)
-    if predictor is not None and options.iou_type == "segm" and predictor.task != "instance":
-        do = "leave it out, or give masks that were found elsewhere with --predictions"
-        raise ConfigError("--iou-type segm is for what has masks of objects, got a model without", where=model, do=do)
+    wanted, what = {"segm": ("instance", "masks"), "keypoints": ("pose", "keypoints")}.get(
+        options.iou_type or "", ("", "")
+    )
+    if predictor is not None and wanted and predictor.task != wanted:
+        do = f"leave it out, or give {what} that were found elsewhere with --predictions"
+        message = f"--iou-type {options.iou_type} is for what has {what} of objects, got a model without"
+        raise ConfigError(message, where=model, do=do)
     divided = with_splits(whole_set, options.split, options, predictor)
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
     if out is not None:
@@ -133,7 +142,8 @@ def evaluate(
     if options.best_conf and (conf is not None or track is not None):
         raise ConfigError("--best-conf must be given without --conf and --track, got both")
     if dataset.task == "semantic" and (conf is not None or options.best_conf or _of_boxes(options)):
-        raise ConfigError("--max-dets, --best-conf, --conf and --iou-type are for detections, got a set of label maps")
+        names = "--sigmas, --max-dets, --best-conf, --conf and --iou-type"
+        raise ConfigError(f"{names} are for detections, got a set of label maps")
     if options.boundaries and dataset.task != "semantic":
         raise ConfigError(f"--boundaries is for label maps, got data of task '{dataset.task}'")
     if predictor is not None:
@@ -169,7 +179,7 @@ def _of_model(
 ) -> "tuple[Result, Predictions | None]":
     runs = assembled(predictor, options, lambda other: _opened(other, options))
     if options.track is not None:
-        _refuse_beside_tracks("--iou-type, --max-dets and --resamples", _of_images(options))
+        _refuse_beside_tracks("--sigmas, --iou-type, --max-dets and --resamples", _of_images(options))
         tracker = partial(sightline.track.create_tracker, options.track)
         with progress_bar() as bar:
             found = sightline.infer.track_dataset(runs, tracker, dataset, batch=options.batch, progress=bar)
@@ -197,7 +207,7 @@ def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> 
 
 def _of_boxes(options: EvaluateOptions) -> bool:
     """Whether something is given that only COCO's numbers know."""
-    return options.iou_type is not None or options.max_dets != ()
+    return options.iou_type is not None or options.max_dets != () or options.sigmas != ()
 
 
 def _of_images(options: EvaluateOptions) -> bool:
@@ -227,6 +237,17 @@ def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -
         options.max_dets if len(options.max_dets) == 3 else (*usual[:2], *options.max_dets, usual[2])[:3]
     )
     limits, draws = (first, second, last), options.resamples
+    if options.iou_type in (None, "keypoints") and (found.meta.get("task") == "pose" or options.iou_type):
+        sigmas, most = options.sigmas or None, options.max_dets[-1:] or (sightline.evaluate.DEFAULT_MAX_POSES,)
+        if options.iou_type is None:
+            return sightline.evaluate.evaluate_pose(
+                dataset, found, max_det=most[0], conf=conf, resamples=draws, sigmas=sigmas
+            )
+        return sightline.evaluate.evaluate_detection(
+            dataset, found, iou_type="keypoints", max_dets=most, conf=conf, resamples=draws, sigmas=sigmas
+        )
+    if options.sigmas:
+        raise ConfigError("--sigmas are for keypoints, got predictions of others")
     has_masks = found.table["rle"].null_count() < len(found) or not len(found)
     if options.iou_type is None and found.meta.get("task") == "instance" and has_masks:
         return sightline.evaluate.evaluate_instances(dataset, found, max_dets=limits, conf=conf, resamples=draws)

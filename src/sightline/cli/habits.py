@@ -22,13 +22,13 @@ _VERBS: dict[str, tuple[str, ...]] = {
     "checks": ("doctor",),
 }
 """Verbs of other tools that one of ours is."""
-_TASKS = ("detect", "segment", "semantic")
+_TASKS = ("detect", "segment", "pose", "semantic")
 _INSTEAD = {
     "detect": "to run a detector: sightline run MODEL SOURCE",
     "segment": "to run a segmenter: sightline run MODEL SOURCE",
     "semantic": "to run a segmenter: sightline run MODEL SOURCE",
     "classify": "there are detectors and segmenters, no classifiers: sightline models lists them",
-    "pose": "keypoints are read, looked at and converted, not learnt: sightline audit DATA",
+    "pose": "to find keypoints: sightline run MODEL SOURCE; to learn them: sightline train DATA --model yolo11n-pose",
     "obb": "oriented boxes are read, looked at and converted, not learnt: sightline audit DATA",
     "finetune": "sightline train DATA --model NAME --weights FILE",
     "benchmark": "where the time of training goes: sightline profile --data DATA --model NAME; "
@@ -52,7 +52,10 @@ _RATES = "the size is part of the model, chosen when it was trained: sightline t
 _KEPT = "--out FOLDER keeps the predictions; sightline run --save coco writes them as COCO results"
 _AS_TRAINED = "what is written has a free batch and 32-bit weights, and agrees with the model"
 _NO_DRAWING = "lines and letters follow the size of the picture"
-_TASK = "the model says what it does: yolo11n finds boxes, yolo11n-seg masks of objects, unet label maps"
+_TASK = (
+    "the model says what it does: yolo11n finds boxes, yolo11n-seg masks of objects, yolo11n-pose keypoints, "
+    "unet label maps"
+)
 _ONE_FOLDER = "--out FOLDER is the folder, name included: --out runs/exp"
 
 

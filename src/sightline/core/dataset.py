@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 2
-Task = Literal["detect", "instance", "semantic", "track"]
+Task = Literal["detect", "instance", "pose", "semantic", "track"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 IMAGES_SCHEMA: dict[str, Any] = {
@@ -85,6 +85,7 @@ CLASSES_SCHEMA: dict[str, Any] = {
     "thing": pl.Boolean,  # countable objects; false for stuff such as road or sky
     "keypoint_names": pl.List(pl.String),
     "skeleton": pl.List(pl.List(pl.Int64)),  # pairs of 0-based keypoint indices that are joined
+    "mirror": pl.List(pl.Int64),  # the keypoints' order in a mirror, where their names do not say it
 }
 _REQUIRED = {
     "images": ("image_id", "path", "width", "height"),
@@ -269,7 +270,8 @@ class Dataset:
             total.update(f"threshold {self.mask_threshold}".encode())
         keys = self.images.select("image_id", image="path")
         objects = self.objects.join(keys, on="image_id", how="left").drop("object_id", "image_id", *SOURCE_COLUMNS)
-        for table in (self.images.drop("image_id"), objects, self.classes):
+        unsaid = [] if self.classes["mirror"].count() else ["mirror"]  # the digest is that of before it could be said
+        for table in (self.images.drop("image_id"), objects, self.classes.drop(unsaid)):
             update_with_table(total, table)
         return total.hexdigest()
 

@@ -65,6 +65,8 @@ class ExportResult(Result):
             }
             if parity.least_mask_iou is not None:
                 values["least IoU of two masks"] = parity.least_mask_iou
+            if parity.max_keypoint_px is not None:
+                values["keypoint difference, pixels"] = parity.max_keypoint_px
         else:
             values["share of equal pixels"] = parity.label_agreement
         values["megabytes"] = self.file_bytes / 1e6

@@ -31,7 +31,7 @@ _IOU_ROUNDING = 1e-3  # final boxes are those of the image, suppression looked a
 class ParityTolerance(Config):
     """Greatest differences between two backends that still count as the same model."""
 
-    box_px: float = Field(default=0.05, ge=0, description="any box coordinate, raw and final, pixels")
+    box_px: float = Field(default=0.05, ge=0, description="any coordinate of a box or keypoint, raw and final, pixels")
     score: float = Field(default=1e-3, ge=0, description="any score or probability")
     borderline_share: float = Field(
         default=0.01, ge=0, le=1, description="detections on one side only that rounding explains, of all"
@@ -67,6 +67,7 @@ class ParityReport:
     max_score_difference: float
     label_agreement: float | None
     least_mask_iou: float | None = None
+    max_keypoint_px: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -181,6 +182,18 @@ class _Rounding:
         return list(self._reference.finish(outputs, self._geometries))
 
 
+_IN_PIXELS = ("boxes_xyxy", "keypoints_xy")
+
+
+def _by_unit(outputs: Outputs) -> Outputs:
+    """Raw outputs with keypoints divided into places in pixels and scores."""
+    if "keypoints" not in outputs:
+        return outputs
+    points = outputs["keypoints"]
+    others = {name: array for name, array in outputs.items() if name != "keypoints"}
+    return others | {"keypoints_xy": points[..., :2], "keypoint_scores": points[..., 2:]}
+
+
 class _Tally:
     rounding: _Rounding
     has_chosen_others = False  # in the batch at hand, among the candidates
@@ -193,8 +206,10 @@ class _Tally:
         self.max_box_px = self.max_score = 0.0
         self.agreement: float | None = None
         self.mask_iou: float | None = None
+        self.max_point_px: float | None = None
 
     def raw(self, expected: Outputs, got: Outputs, first_image: int) -> None:
+        expected, got = _by_unit(expected), _by_unit(got)
         expected, got, alone = pair_candidates(expected, got, self.limits.box_px, self.limits.score)
         self.has_chosen_others = alone > 0
         together = len(expected["scores"]) if alone else 0
@@ -213,7 +228,7 @@ class _Tally:
             scale = float(np.abs(reference).max(initial=0.0))
             self.max_abs[name] = max(self.max_abs.get(name, 0.0), worst)
             self.max_rel[name] = max(self.max_rel.get(name, 0.0), worst / scale if scale else 0.0)
-            limit = self.limits.box_px if name == "boxes_xyxy" else self.limits.score
+            limit = self.limits.box_px if name in _IN_PIXELS else self.limits.score
             if name in ("coefficients", "prototypes"):
                 limit = self.limits.relative * scale
             if not worst <= limit:
@@ -240,6 +255,8 @@ class _Tally:
         if len(rows):
             self.max_box_px = max(self.max_box_px, float(distance[rows, columns].max()))
             self.max_score = max(self.max_score, float(score_gap[rows, columns].max()))
+        if len(rows) and "keypoints" in expected.data:
+            self._keypoints(expected.data["keypoints"][rows], got.data["keypoints"][columns], image)
         if expected.mask is not None and got.mask is not None:
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
                 self._masks(expected, (expected.mask[row], got.mask[column]), row, (image, offset))
@@ -256,6 +273,19 @@ class _Tally:
                     f"{own.classes[worst]} with score {own.scores[worst]:.3f}",
                     image,
                 )
+
+    def _keypoints(self, expected: npt.NDArray[Any], got: npt.NDArray[Any], image: int) -> None:
+        """Those of pairs of detections (P, K, 3)."""
+        if expected.shape != got.shape:
+            self._fail(f"keypoints must have shape {expected.shape[1:]}, got {got.shape[1:]}", image)
+        places, scores = np.split(np.abs(expected - got).reshape(-1, 3), [2], axis=1)
+        self.max_point_px = max(self.max_point_px or 0.0, float(places.max()))
+        if places.max() > self.limits.box_px or scores.max() > self.limits.score:
+            self._fail(
+                f"keypoints must be within {self.limits.box_px:g} px and scores within {self.limits.score:g}, got "
+                f"{places.max():.4g} and {scores.max():.4g}",
+                image,
+            )
 
     def _masks(self, expected: sv.Detections, pair: Sequence[Any], row: int, at: tuple[int, int]) -> None:
         """Masks of a pair: at their edges a pixel may lie on one side or the other by rounding."""
@@ -316,4 +346,5 @@ class _Tally:
             max_score_difference=self.max_score,
             label_agreement=self.agreement,
             least_mask_iou=self.mask_iou,
+            max_keypoint_px=self.max_point_px,
         )

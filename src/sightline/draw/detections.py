@@ -1,4 +1,6 @@
-"""Drawing predictions: masks, boxes, labels and traces by supervision's annotators, label maps as a tinted overlay."""
+"""Drawing predictions: masks, boxes, keypoints, labels and traces, mostly by supervision's annotators; label maps as a
+tinted overlay.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +13,7 @@ import supervision as sv
 from sightline.core.frames import SemanticMap
 from sightline.data import BACKGROUND_NAMES
 from sightline.draw.lettering import Tag, fit_text, text_width, write_tags, write_text
+from sightline.draw.shapes import dot, join
 
 __all__ = ["PALETTE", "Drawer", "class_colours", "palette_colour"]
 
@@ -25,6 +28,7 @@ _SCALES = 0.55, 8.0
 _LETTER_PX = 17
 _TRACE_FRAMES = 40
 _TINT = 0.45
+_LOCATED = 0.5  # of a keypoint's score
 _HATCH, _HATCH_STEP = (128, 128, 128), 8
 
 
@@ -83,6 +87,7 @@ class Drawer:
         boxes = np.asarray(detections.xyxy, np.float64)
         ids = detections.tracker_id if tracked else detections.class_id
         ids = np.zeros(len(boxes), np.int64) if ids is None else np.asarray(ids)
+        self._poses(drawn, detections, ids)
         tags = [
             Tag(text, (box[0], box[1], box[2], box[3]), palette_colour(int(i)))
             for text, box, i in zip(self._captions(detections), boxes.tolist(), ids, strict=True)
@@ -90,6 +95,16 @@ class Drawer:
         ]
         write_tags(drawn, tags, boxes, letter_px=self._letter_px)
         return drawn
+
+    def _poses(self, drawn: Picture, detections: sv.Detections, ids: npt.NDArray[Any]) -> None:
+        """Keypoints that can be located, and what joins two of them."""
+        for pose, number in zip(detections.data.get("keypoints", ()), ids.tolist(), strict=False):
+            colour, located = palette_colour(int(number)), pose[:, 2] >= _LOCATED
+            for a, b in detections.metadata.get("skeleton", ()):
+                if located[a] and located[b]:
+                    join(drawn, pose[a, :2].tolist(), pose[b, :2].tolist(), colour, max(1, round(2 * self._scale)))
+            for x, y, _ in pose[located].tolist():
+                dot(drawn, (x, y), colour, max(2, round(3 * self._scale)), hollow=False)
 
     def _captions(self, detections: sv.Detections) -> list[str]:
         count = len(detections)

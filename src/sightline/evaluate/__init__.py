@@ -6,9 +6,10 @@ from sightline.core.lazy import door
 
 if TYPE_CHECKING:
     from sightline.evaluate.boundaries import BoundaryAccumulator, BoundaryOptions
-    from sightline.evaluate.coco import DetectionArrays, detection_arrays
+    from sightline.evaluate.coco import DetectionArrays, IouType, detection_arrays
     from sightline.evaluate.detection import (
         DEFAULT_MAX_DETS,
+        DEFAULT_MAX_POSES,
         DetectionCurves,
         DetectionResult,
         PointCounts,
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sightline.evaluate.detection_matching import MATCH_IOU, average_precision, match_detections
     from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
     from sightline.evaluate.inputs import fit_predictions
-    from sightline.evaluate.instances import evaluate_instances
+    from sightline.evaluate.instances import evaluate_instances, evaluate_pose, measure_of
     from sightline.evaluate.intervals import RESAMPLES
     from sightline.evaluate.registry import METRICS, with_added_metrics
     from sightline.evaluate.segmentation import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MAX_DETS",
+    "DEFAULT_MAX_POSES",
     "MATCH_IOU",
     "METRICS",
     "RESAMPLES",
@@ -50,6 +52,7 @@ __all__ = [
     "DetectionCurves",
     "DetectionImage",
     "DetectionResult",
+    "IouType",
     "PointCounts",
     "SemanticAccumulator",
     "SemanticResult",
@@ -64,12 +67,14 @@ __all__ = [
     "evaluate_instances",
     "evaluate_mot_files",
     "evaluate_mot_results",
+    "evaluate_pose",
     "evaluate_semantic",
     "evaluate_semantic_maps",
     "evaluate_tracking",
     "fit_predictions",
     "match_detections",
     "mean_defined",
+    "measure_of",
     "score_detection_images",
     "summary",
     "with_added_metrics",

@@ -1,5 +1,6 @@
 """Ground truth and detections as parallel arrays, their overlaps, and COCO's AP and AR of them, computed by hotcoco."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -9,14 +10,16 @@ import polars as pl
 from hotcoco import COCO, COCOeval
 
 from sightline.core.dataset import Dataset
-from sightline.core.errors import DataError
+from sightline.core.errors import ConfigError, DataError
+from sightline.core.keypoints import keypoints_of
 from sightline.core.predictions import Predictions
 from sightline.ops import rle
 from sightline.ops.boxes import FloatArray, given_sizes, grouped_iou
+from sightline.ops.keypoints import grouped_oks
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
-IouType = Literal["bbox", "segm"]
+IouType = Literal["bbox", "segm", "keypoints"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +28,10 @@ class DetectionArrays:
 
     Within an image ground truth keeps the order of its table, detections go by descending score, ties in table order.
     `*_rows` are their rows in the data set's `objects` and the predictions' `table`. `*_sizes_wh` are the boxes' sizes
-    as their files have them. `truth_crowd` marks crowd regions and ignored objects alike. Masks are compressed counts,
-    None for boxes; `detection_areas` are NaN where they are of what is measured, the box or the mask.
+    as their files have them. `truth_crowd` marks what is neither found nor missed: crowd regions, ignored objects and,
+    where keypoints are measured, objects without any; the last are met by one detection each (`truth_once`). Masks are
+    compressed counts, keypoints (N, K, 3), None where others are measured; `detection_areas` are NaN where they are of
+    what is measured, the box or the mask.
     """
 
     sizes_hw: list[tuple[int, int]]
@@ -37,7 +42,9 @@ class DetectionArrays:
     truth_sizes_wh: FloatArray
     truth_areas: FloatArray
     truth_crowd: BoolArray
+    truth_once: BoolArray
     truth_rles: list[bytes] | None
+    truth_keypoints: FloatArray | None
     detection_starts: IntArray
     detection_rows: IntArray
     detection_classes: IntArray
@@ -46,12 +53,17 @@ class DetectionArrays:
     detection_areas: FloatArray
     detection_scores: FloatArray
     detection_rles: list[bytes] | None
+    detection_keypoints: FloatArray | None
+    sigmas: FloatArray | None
 
 
-def detection_arrays(dataset: Dataset, predictions: Predictions, iou_type: IouType) -> DetectionArrays:
+def detection_arrays(
+    dataset: Dataset, predictions: Predictions, iou_type: IouType, sigmas: Sequence[float] | None = None
+) -> DetectionArrays:
     """The arrays of `predictions` on `dataset`.
 
-    For `segm` every object and detection must have a mask, else DataError; an ignored object without one is empty.
+    For `segm` every object and detection must have a mask, else DataError; an ignored object without one is empty. For
+    `keypoints` every detection must have as many as the labels; `sigmas` are the labels' own unless given.
     """
     images = dataset.images.select("image_id", "height", "width").sort("image_id").with_row_index("image")
     place = images.select("image_id", pl.col("image").cast(pl.Int64))
@@ -63,6 +75,9 @@ def detection_arrays(dataset: Dataset, predictions: Predictions, iou_type: IouTy
     found = predictions.table.with_row_index("row").join(place, on="image_id", maintain_order="left")
     found = found.sort("image", "score", descending=[False, True], maintain_order=True)
     sizes_hw = list(images.select("height", "width").iter_rows())
+    aside = (truth["crowd"] | truth["ignore"]).to_numpy()
+    poses = _Poses(dataset, truth, found, sigmas) if iou_type == "keypoints" else None
+    once = np.zeros_like(aside) if poses is None else ~aside & ~(poses.truth[..., 2] > 0).any(axis=1)
     return DetectionArrays(
         sizes_hw=sizes_hw,
         truth_starts=_starts(truth, len(sizes_hw)),
@@ -71,8 +86,10 @@ def detection_arrays(dataset: Dataset, predictions: Predictions, iou_type: IouTy
         truth_boxes_xyxy=_boxes(truth),
         truth_sizes_wh=given_sizes(truth),
         truth_areas=truth["area"].to_numpy(),
-        truth_crowd=(truth["crowd"] | truth["ignore"]).to_numpy(),
+        truth_crowd=aside | once,
+        truth_once=once,
         truth_rles=_truth_masks(truth, sizes_hw) if iou_type == "segm" else None,
+        truth_keypoints=None if poses is None else poses.truth,
         detection_starts=_starts(found, len(sizes_hw)),
         detection_rows=found["row"].cast(pl.Int64).to_numpy(),
         detection_classes=found["class_id"].cast(pl.Int64).to_numpy(),
@@ -81,17 +98,45 @@ def detection_arrays(dataset: Dataset, predictions: Predictions, iou_type: IouTy
         detection_areas=found["area"].fill_null(float("nan")).to_numpy(),
         detection_scores=found["score"].to_numpy(),
         detection_rles=_detection_masks(found) if iou_type == "segm" else None,
+        detection_keypoints=None if poses is None else poses.found,
+        sigmas=None if poses is None else poses.sigmas,
     )
+
+
+class _Poses:
+    """The keypoints of both sides, as many of each object as the labels have."""
+
+    def __init__(
+        self, dataset: Dataset, truth: pl.DataFrame, found: pl.DataFrame, sigmas: Sequence[float] | None
+    ) -> None:
+        labelled = keypoints_of(dataset)
+        if labelled is None:
+            raise DataError("iou_type keypoints needs labels with keypoints, got none", where=str(dataset.root))
+        count = len(labelled)
+        if sigmas is not None and (len(sigmas) != count or not all(s > 0 for s in sigmas)):
+            raise ConfigError(f"sigmas must be {count} numbers above 0, one for each keypoint, got {list(sigmas)}")
+        lengths = found["keypoints"].list.len().fill_null(0)
+        if (wrong := lengths.filter(lengths != 3 * count)).len():
+            message = f"every detection must have the {count} keypoints of the labels, got {wrong[0] // 3}"
+            raise DataError(message, do="measure boxes alone (--iou-type bbox), or predict keypoints")
+        self.sigmas = np.asarray(labelled.sigmas if sigmas is None else sigmas, np.float64)
+        self.found = found["keypoints"].explode(empty_as_null=False).to_numpy().astype(np.float64).reshape(-1, count, 3)
+        self.truth = np.zeros((truth.height, count, 3))
+        for row, values in zip(self.truth, truth["keypoints"].to_list(), strict=True):
+            row[: len(values or ()) // 3] = np.reshape(values or (), (-1, 3))
 
 
 def overlaps(arrays: DetectionArrays) -> tuple[FloatArray, IntArray]:
     """IoU of all detections with all ground truth of their image, and where each image begins.
 
     Image `i` holds a matrix (detections, ground truth), row by row; against a crowd the denominator is the detection's
-    area. Malformed masks are a DataError.
+    area. Malformed masks are a DataError. Of keypoints it is their similarity, OKS.
     """
     sides = arrays.detection_starts, arrays.truth_starts
     starts = np.concatenate([[0], np.cumsum(np.diff(sides[0]) * np.diff(sides[1]))]).astype(np.int64)
+    if arrays.detection_keypoints is not None and arrays.truth_keypoints is not None and arrays.sigmas is not None:
+        points = arrays.detection_keypoints, sides[0], arrays.truth_keypoints, sides[1]
+        return grouped_oks(*points, _boxes_xywh(arrays), arrays.truth_areas, arrays.sigmas), starts
     if arrays.truth_rles is None or arrays.detection_rles is None:
         boxes = arrays.detection_boxes_xyxy, sides[0], arrays.truth_boxes_xyxy, sides[1], arrays.truth_crowd
         areas = _box_areas(arrays.detection_sizes_wh), _box_areas(arrays.truth_sizes_wh)
@@ -102,6 +147,12 @@ def overlaps(arrays: DetectionArrays) -> tuple[FloatArray, IntArray]:
         matrix = rle.iou_matrix(arrays.detection_rles[d], arrays.truth_rles[g], size_hw, arrays.truth_crowd[g])
         parts.append(matrix.reshape(-1))
     return np.concatenate(parts), starts
+
+
+def _boxes_xywh(arrays: DetectionArrays) -> FloatArray:
+    """Of the ground truth (G, 4)."""
+    corners, sizes = arrays.truth_boxes_xyxy[:, :2], np.maximum(arrays.truth_sizes_wh, 0.0)
+    return np.ascontiguousarray(np.concatenate([corners, sizes], axis=1))
 
 
 def _box_areas(sizes_wh: FloatArray) -> FloatArray:
@@ -154,9 +205,10 @@ AREA_RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, eq=False)
 class CocoScores:
-    """`stats` are the 12 numbers in COCO's order; `precision` and `scores` are (IoU, recall, class, area, max_dets).
+    """`stats` are the 12 numbers in COCO's order (of keypoints 10).
 
-    `recall` is (IoU, class, area, max_dets). What has no ground truth is NaN.
+    `precision` and `scores` are (IoU, recall, class, area, max_dets), `recall` is (IoU, class, area, max_dets).
+    What has no ground truth is NaN.
     """
 
     stats: FloatArray
@@ -166,7 +218,7 @@ class CocoScores:
 
 
 def coco_scores(
-    arrays: DetectionArrays, class_names: tuple[str, ...], iou_type: IouType, max_dets: tuple[int, int, int]
+    arrays: DetectionArrays, class_names: tuple[str, ...], iou_type: IouType, max_dets: Sequence[int]
 ) -> CocoScores:
     """Run the evaluation. Ground truth is sized by the data set's `area`, a detection by `detection_areas`, else by its
     box or, for `segm`, its mask.
@@ -174,6 +226,8 @@ def coco_scores(
     truth = _ground_truth(arrays, class_names)
     evaluation = COCOeval(truth, _results(truth, arrays), iou_type)
     evaluation.params.max_dets = list(max_dets)
+    if arrays.sigmas is not None:
+        evaluation.params.kpt_oks_sigmas = arrays.sigmas.tolist()
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summary_lines()
@@ -188,19 +242,29 @@ def coco_scores(
 
 def _ground_truth(arrays: DetectionArrays, class_names: tuple[str, ...]) -> Any:
     # Ids start at 1: the reference takes annotation 0 for "unmatched".
-    masks: dict[str, Any] = {}
+    images = [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(arrays.sizes_hw, start=1)]
+    categories = [{"id": i, "name": name} for i, name in enumerate(class_names, start=1)]
+    # Of keypoints the reference itself leaves objects without any aside, in a way of its own.
+    columns: dict[str, Any] = {
+        "image_ids": _images(arrays.truth_starts) + 1,
+        "category_ids": arrays.truth_classes + 1,
+        "boxes": _boxes_xywh(arrays),
+        "area": arrays.truth_areas,
+        "iscrowd": arrays.truth_crowd & ~arrays.truth_once,
+    }
+    if arrays.truth_keypoints is not None:
+        keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
+        rows = zip(*(np.asarray(column).tolist() for column in columns.values()), strict=True)
+        annotations = [
+            {"id": i, **dict(zip(keys, row, strict=True)), "keypoints": points.ravel().tolist(), "num_keypoints": count}
+            for i, (row, points, count) in enumerate(
+                zip(rows, arrays.truth_keypoints, (arrays.truth_keypoints[..., 2] > 0).sum(1).tolist(), strict=True), 1
+            )
+        ]
+        return COCO({"images": images, "categories": categories, "annotations": annotations})
     if arrays.truth_rles is not None:
-        masks["segmentation"] = _segmentations(arrays, arrays.truth_starts, arrays.truth_rles)
-    return COCO.from_arrays(
-        images=[{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(arrays.sizes_hw, start=1)],
-        categories=[{"id": i, "name": name} for i, name in enumerate(class_names, start=1)],
-        image_ids=_images(arrays.truth_starts) + 1,
-        category_ids=arrays.truth_classes + 1,
-        boxes=np.concatenate([arrays.truth_boxes_xyxy[:, :2], np.maximum(arrays.truth_sizes_wh, 0.0)], axis=1),
-        area=arrays.truth_areas,
-        iscrowd=arrays.truth_crowd,
-        **masks,
-    )
+        columns["segmentation"] = _segmentations(arrays, arrays.truth_starts, arrays.truth_rles)
+    return COCO.from_arrays(images=images, categories=categories, **columns)
 
 
 def _results(truth: Any, arrays: DetectionArrays) -> Any:
@@ -210,7 +274,15 @@ def _results(truth: Any, arrays: DetectionArrays) -> Any:
     if arrays.detection_rles is not None:
         masks["segmentation"] = _segmentations(arrays, arrays.detection_starts, arrays.detection_rles)
         areas = np.where(np.isnan(areas), [rle.area(code) for code in arrays.detection_rles], areas)
-    results = truth.load_res(np.column_stack([images, corners, sizes_wh, arrays.detection_scores, classes]), **masks)
+    if arrays.detection_keypoints is not None:
+        boxes = np.concatenate([corners, sizes_wh], axis=1)
+        points = arrays.detection_keypoints.reshape(len(boxes), -1)
+        rows = zip(*(c.tolist() for c in (images, classes, boxes, arrays.detection_scores, points)), strict=True)
+        keys = ("image_id", "category_id", "bbox", "score", "keypoints")
+        results = truth.load_res([dict(zip(keys, row, strict=True)) for row in rows])
+    else:
+        table = np.column_stack([images, corners, sizes_wh, arrays.detection_scores, classes])
+        results = truth.load_res(table, **masks)
     sized = np.flatnonzero(~np.isnan(areas))  # it sizes all by their boxes
     results.update_anns(ids=sized + 1, area=areas[sized])
     return results

@@ -1,5 +1,6 @@
 """Detection and instance segmentation: COCO's numbers, one declared operating point, and what a report needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -72,7 +73,9 @@ class DetectionResult(Result):
 
     `metrics`: AP (mean over IoU 0.50:0.95), AP50, AP75, APs, APm, APl (small, medium, large objects), AR1, AR10, AR100
     (recall at so many detections per image), ARs, ARm, ARl, each in 0..1 and 1 at best, NaN without such objects;
-    `evaluate_instances` adds box_AP and so on to those of masks.
+    `evaluate_instances` and `evaluate_pose` add box_AP and so on to those of masks and keypoints, of which COCO has
+    ten: AP, AP50, AP75, APm, APl, and of at most 20 detections an image AR, AR@50 and AR@75 (at OKS 0.5 and 0.75), ARm
+    and ARl.
     `per_class` has a row for each class: objects, crowd, detections, AP, AP50, AP75, AR, and tp, fp, fn, precision,
     recall, f1 at the operating point. `confusion` (C + 1, C + 1) has ground truth in rows, detections in columns,
     background last. `warnings` are reasons to doubt the numbers: predictions that seem to be something else than they
@@ -96,7 +99,7 @@ class DetectionResult(Result):
     @property
     def title(self) -> str:
         """What was measured and, in capitals, what keeps it from being the number others would give."""
-        kind = "boxes" if self.iou_type == "bbox" else "masks"
+        kind = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}[self.iou_type]
         return " · ".join([f"COCO {kind}, {self.conventions['images']} images", *self.conventions.get("limits", ())])
 
     def to_frame(self) -> pl.DataFrame:
@@ -107,6 +110,8 @@ class DetectionResult(Result):
 
 
 DEFAULT_MAX_DETS = (1, 10, 100)
+DEFAULT_MAX_POSES = 20
+"""COCO's limit of detections with keypoints of an image and class."""
 CONF_GRID = np.arange(101) / 100
 CUT_CONF = 0.05
 """Detections cut at a higher confidence than this lower AP by enough to be said beside it."""
@@ -119,17 +124,19 @@ def evaluate_detection(
     predictions: Predictions,
     *,
     iou_type: IouType = "bbox",
-    max_dets: tuple[int, int, int] = DEFAULT_MAX_DETS,
+    max_dets: tuple[int, ...] = DEFAULT_MAX_DETS,
     conf: float | Literal["best"] | None = None,
     resamples: int = 0,
+    sigmas: Sequence[float] | None = None,
 ) -> DetectionResult:
     """COCO's 12 numbers (equal to pycocotools'), numbers by class, curves, confusion and an operating point.
 
     Crowd and ignored objects are COCO's `iscrowd`. `max_dets` limits the detections of an image and class, ascending;
-    the last one serves AP; operating point, confusion and curves take all detections. `conf` is the operating point;
-    left out, it is the one the model brings, chosen on its validation images (`operating_point` in the predictions'
-    `meta`), else `DEFAULT_CONF`. "best" is the threshold with the best pooled F1 on these very images: for choosing
-    one, not for judging. The result says which it was.
+    the last one serves AP, and is the only one of keypoints (see `evaluate_pose`, also for `sigmas`); operating point,
+    confusion and curves take all detections. `conf` is the operating point; left out, it is the one the model brings,
+    chosen on its validation images (`operating_point` in the predictions' `meta`), else `DEFAULT_CONF`. "best" is the
+    threshold with the best pooled F1 on these very images: for choosing one, not for judging. The result says which it
+    was.
     `resamples` draws of the images (1000 are usual) give 95 % intervals.
     Predictions find their images by name, see `fit_predictions`. Raises DataError where they belong to other images or
     classes, or masks are missing for `segm`.
@@ -137,11 +144,12 @@ def evaluate_detection(
     Source: Lin et al. 2014, "Microsoft COCO", and its reference implementation.
     """
     _check_options(iou_type, max_dets, conf)
+    limits = max_dets[-1:] if iou_type == "keypoints" else max_dets
     predictions = fit_predictions(dataset, predictions)
     names = dataset.class_names
-    arrays = detection_arrays(dataset, predictions, iou_type)
+    arrays = detection_arrays(dataset, predictions, iou_type, sigmas)
     matching = match_detections(arrays, len(names))
-    scores = coco_scores(arrays, names, iou_type, max_dets)
+    scores = coco_scores(arrays, names, iou_type, limits)
     objects = np.bincount(arrays.truth_classes[~arrays.truth_crowd], minlength=len(names)).astype(np.int64)
     point = _operating_point(arrays, matching, int(objects.sum()), _declared(conf, predictions))
     confusion = detection_confusion(arrays, matching, len(names), point.conf)
@@ -150,13 +158,13 @@ def evaluate_detection(
     )
     return DetectionResult(
         iou_type=iou_type,
-        metrics=dict(zip(_metric_names(max_dets), scores.stats.tolist(), strict=True)),
+        metrics=dict(zip(_metric_names(limits), scores.stats.tolist(), strict=True)),
         per_class=_per_class(names, arrays, scores, objects, confusion),
         operating_point=point,
         confusion=confusion,
         curves=_curves(names, arrays, matching, scores, objects),
         conventions=describe_inputs(dataset, predictions)
-        | _stated(arrays, iou_type, max_dets)
+        | _stated(arrays, iou_type, limits)
         | {"limits": _limits(dataset, predictions)}
         | drawn,
         warnings=tuple(suspicions(arrays, names, max_dets[-1])),
@@ -167,13 +175,19 @@ def evaluate_detection(
 def _check_options(iou_type: str, max_dets: tuple[int, ...], conf: float | str | None) -> None:
     if iou_type not in get_args(IouType):
         raise ConfigError(f"iou_type must be one of {', '.join(get_args(IouType))}, got '{iou_type}'")
-    if len(max_dets) != 3 or list(max_dets) != sorted(set(max_dets)) or max_dets[0] < 1:
+    if (
+        len(max_dets) not in ((1, 3) if iou_type == "keypoints" else (3,))
+        or list(max_dets) != sorted(set(max_dets))
+        or max_dets[0] < 1
+    ):
         raise ConfigError(f"max_dets must be three ascending numbers from 1 on, got {max_dets}")
     if conf not in (None, "best") and not (isinstance(conf, (int, float)) and 0.0 <= conf <= 1.0):
         raise ConfigError(f"conf must be in 0..1 or 'best', got {conf}")
 
 
-def _metric_names(max_dets: tuple[int, int, int]) -> list[str]:
+def _metric_names(max_dets: tuple[int, ...]) -> list[str]:
+    if len(max_dets) == 1:  # of keypoints
+        return ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR@50", "AR@75", "ARm", "ARl"]
     return ["AP", "AP50", "AP75", "APs", "APm", "APl", *(f"AR{m}" for m in max_dets), "ARs", "ARm", "ARl"]
 
 
@@ -296,7 +310,7 @@ def _counts_on_grid(arrays: DetectionArrays, chosen: BoolArray, class_id: int) -
     return len(scores) - np.searchsorted(scores, CONF_GRID, side="left").astype(np.int64)
 
 
-def _stated(arrays: DetectionArrays, iou_type: IouType, max_dets: tuple[int, int, int]) -> dict[str, Any]:
+def _stated(arrays: DetectionArrays, iou_type: IouType, max_dets: tuple[int, ...]) -> dict[str, Any]:
     images = np.repeat(np.arange(len(arrays.sizes_hw)), np.diff(arrays.detection_starts))
     classes = arrays.detection_classes
     _, counts = np.unique(images * (classes.max(initial=0) + 1) + classes, return_counts=True)
@@ -312,11 +326,20 @@ def _stated(arrays: DetectionArrays, iou_type: IouType, max_dets: tuple[int, int
         "operating_point_iou": MATCH_IOU,
         "confusion": "rows ground truth, columns detections, last background; within classes first, then across",
         "reference": "pycocotools, computed by hotcoco",
+    } | ({} if arrays.sigmas is None else _stated_of_keypoints(arrays, arrays.sigmas))
+
+
+def _stated_of_keypoints(arrays: DetectionArrays, sigmas: FloatArray) -> dict[str, Any]:
+    return {
+        "overlap": "object keypoint similarity (OKS) in place of IoU, by the labels' areas",
+        "oks_sigmas": sigmas.tolist(),
+        "crowd": f"{int((arrays.truth_crowd & ~arrays.truth_once).sum())} crowd or ignored objects, and "
+        f"{int(arrays.truth_once.sum())} without a labelled keypoint, neither found nor missed",
     }
 
 
 def _sized_by(arrays: DetectionArrays, iou_type: IouType) -> str:
-    own = "of the mask" if iou_type == "segm" else "of the box"
+    own = "of the mask" if iou_type == "segm" else "of the box"  # poses have boxes too
     return own if np.isnan(arrays.detection_areas).all() else f"as pycocotools takes it from the file, else {own}"
 
 

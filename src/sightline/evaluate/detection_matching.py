@@ -66,6 +66,7 @@ def match_detections(
         arrays.truth_starts,
         arrays.truth_classes,
         arrays.truth_crowd,
+        arrays.truth_once,
         arrays.detection_starts,
         arrays.detection_classes,
         iou,
@@ -117,6 +118,7 @@ def _match(
     truth_starts: IntArray,
     truth_classes: IntArray,
     truth_crowd: BoolArray,
+    truth_once: BoolArray,
     detection_starts: IntArray,
     detection_classes: IntArray,
     iou: FloatArray,
@@ -137,12 +139,13 @@ def _match(
                 found[d] = _BEYOND
                 continue
             row = iou_starts[image] + (d - detection_starts[image]) * (last - first) - first
-            best, on_crowd = _nearest(iou, row, first, last, truth_classes, class_id, taken, truth_crowd, min_iou)
+            best, aside = _nearest(iou, row, first, last, truth_classes, class_id, taken, truth_crowd, min_iou)
             if best >= 0:
                 found[d] = best
                 taken[best] = True
-            elif on_crowd:
+            elif aside >= 0:
                 found[d] = _CROWD
+                taken[aside] = truth_once[aside]
     return found
 
 
@@ -157,17 +160,20 @@ def _nearest(
     taken: BoolArray,
     truth_crowd: BoolArray,
     min_iou: float,
-) -> tuple[int, bool]:
-    """The free object of the class with the largest IoU from `min_iou` on, or -1; and whether a crowd has as much."""
-    best, best_iou, on_crowd = -1, min_iou, False
+) -> tuple[int, int]:
+    """The free object of the class with the largest IoU from `min_iou` on, or -1; and the same of what counts neither
+    way.
+    """
+    best, best_iou, aside, aside_iou = -1, min_iou, -1, min_iou
     for g in range(first, last):
-        if truth_classes[g] != class_id or iou[row + g] < min_iou:
+        if truth_classes[g] != class_id or taken[g] or iou[row + g] < min_iou:
             continue
         if truth_crowd[g]:
-            on_crowd = True
-        elif not taken[g] and iou[row + g] >= best_iou:  # the later one of equals, as in the reference
+            if iou[row + g] >= aside_iou:
+                aside, aside_iou = g, iou[row + g]
+        elif iou[row + g] >= best_iou:  # the later one of equals, as in the reference
             best, best_iou = g, iou[row + g]
-    return best, on_crowd
+    return best, aside
 
 
 @njit(cache=True)

@@ -1,24 +1,36 @@
-"""Instance segmentation: masks are what is judged, and the boxes around them stand beside."""
+"""Instance segmentation and pose: masks, or keypoints, are what is judged, and the boxes around them stand beside."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Protocol
 
-from sightline.core.dataset import Dataset
+from sightline.core.dataset import Dataset, Task
 from sightline.core.predictions import Predictions
-from sightline.evaluate.detection import DEFAULT_MAX_DETS, DetectionResult, evaluate_detection
+from sightline.evaluate.detection import DEFAULT_MAX_DETS, DEFAULT_MAX_POSES, DetectionResult, evaluate_detection
 
-__all__ = ["BOX_METRICS", "evaluate_instances"]
+__all__ = ["BOX_METRICS", "evaluate_instances", "evaluate_pose", "measure_of"]
 
 BOX_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-"""Numbers of boxes that stand beside those of masks, there with `box_` before the name."""
+"""Numbers of boxes that stand beside those of masks or keypoints, there with `box_` before the name."""
+Conf = float | Literal["best"] | None
+
+
+class Measure(Protocol):
+    """Measures detections of one task."""
+
+    def __call__(
+        self, dataset: Dataset, predictions: Predictions, *, conf: Conf = None, resamples: int = 0
+    ) -> DetectionResult:
+        """As `evaluate_detection`."""
+        ...
 
 
 def evaluate_instances(
     dataset: Dataset,
     predictions: Predictions,
     *,
-    max_dets: tuple[int, int, int] = DEFAULT_MAX_DETS,
-    conf: float | Literal["best"] | None = None,
+    max_dets: tuple[int, ...] = DEFAULT_MAX_DETS,
+    conf: Conf = None,
     resamples: int = 0,
 ) -> DetectionResult:
     """COCO's numbers of masks (`iou_type` segm), and among `metrics` and `intervals` those of the same detections'
@@ -28,11 +40,50 @@ def evaluate_instances(
     `evaluate_detection`.
     """
     masks = evaluate_detection(dataset, predictions, iou_type="segm", max_dets=max_dets, conf=conf, resamples=resamples)
-    at = masks.operating_point.conf
+    return _beside_boxes(masks, dataset, predictions, max_dets, resamples)
+
+
+def evaluate_pose(
+    dataset: Dataset,
+    predictions: Predictions,
+    *,
+    max_det: int = DEFAULT_MAX_POSES,
+    conf: Conf = None,
+    resamples: int = 0,
+    sigmas: Sequence[float] | None = None,
+) -> DetectionResult:
+    """COCO's ten numbers of keypoints (`iou_type` keypoints, equal to pycocotools'), and those of the boxes beside.
+
+    An object is found where the object keypoint similarity is large enough; everything but the `box_` metrics is of
+    that. `max_det` is the most detections of an image and class. `sigmas`, one for each keypoint, are COCO's for 17
+    keypoints and 1 / K for K others unless given. Other arguments and errors are those of `evaluate_detection`.
+    """
+    poses = evaluate_detection(
+        dataset,
+        predictions,
+        iou_type="keypoints",
+        max_dets=(max_det,),
+        conf=conf,
+        resamples=resamples,
+        sigmas=sigmas,
+    )
+    return _beside_boxes(poses, dataset, predictions, DEFAULT_MAX_DETS, resamples)
+
+
+def _beside_boxes(
+    judged: DetectionResult, dataset: Dataset, predictions: Predictions, max_dets: tuple[int, ...], resamples: int
+) -> DetectionResult:
+    at = judged.operating_point.conf
     boxes = evaluate_detection(dataset, predictions, iou_type="bbox", max_dets=max_dets, conf=at, resamples=resamples)
     return replace(
-        masks,
-        metrics=masks.metrics | {f"box_{name}": boxes.metrics[name] for name in BOX_METRICS},
-        intervals=masks.intervals | {f"box_{n}": ends for n, ends in boxes.intervals.items() if n in BOX_METRICS},
-        conventions=masks.conventions | {"box_": "before a metric's name: of the boxes of the same detections"},
+        judged,
+        metrics=judged.metrics | {f"box_{name}": boxes.metrics[name] for name in BOX_METRICS},
+        intervals=judged.intervals | {f"box_{n}": ends for n, ends in boxes.intervals.items() if n in BOX_METRICS},
+        conventions=judged.conventions | {"box_": "before a metric's name: of the boxes of the same detections"},
     )
+
+
+def measure_of(task: Task) -> Measure:
+    """What judges a model of this task that detects objects."""
+    measures: dict[Task, Measure] = {"instance": evaluate_instances, "pose": evaluate_pose}
+    return measures.get(task, evaluate_detection)

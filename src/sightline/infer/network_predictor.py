@@ -11,18 +11,26 @@ import supervision as sv
 from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.frames import SemanticMap
+from sightline.core.keypoints import Keypoints
 from sightline.core.metadata import ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.infer.object_masks import as_detection_masks
 from sightline.infer.predictor import LEFT_OUT, Batch, Given, Image, Outputs, Prediction, given_images
 from sightline.ops.instance_masks import object_masks
-from sightline.ops.postprocess import KeptDetections, evaluation_point, label_map, select_detections
+from sightline.ops.postprocess import (
+    KeptDetections,
+    evaluation_point,
+    label_map,
+    place_keypoints,
+    select_detections,
+)
 
 __all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "output_names", "to_detections"]
 
 OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
     "detect": ("boxes_xyxy", "scores"),
     "instance": ("boxes_xyxy", "scores", "coefficients", "prototypes"),
+    "pose": ("boxes_xyxy", "scores", "keypoints"),
     "semantic": ("probabilities",),
 }
 """What a network returns for each task, in order; the same names in ONNX files."""
@@ -73,6 +81,8 @@ class NetworkPredictor:
         self.where = where
         self.max_batch = max_batch
         self.foreground_conf = foreground_conf
+        given = Keypoints.load(metadata.arguments["keypoints"], where) if metadata.task == "pose" else None
+        self._skeleton = () if given is None else given.skeleton
 
     @property
     def task(self) -> Task:
@@ -183,7 +193,7 @@ class NetworkPredictor:
         return outputs
 
     def finish(self, outputs: Outputs, geometries: Sequence[Geometry]) -> list[Prediction]:
-        """Detections above the thresholds, with their masks, or the label map, at image resolution."""
+        """Detections above the thresholds, with their masks or keypoints, or the label map, at image resolution."""
         if self.task == "semantic":
             maps = outputs["probabilities"]
             conf = self.foreground_conf
@@ -199,6 +209,9 @@ class NetworkPredictor:
             rest = [a if n == "prototypes" else a[kept.anchors] for n, a in list(outputs.items())[2:]]
             crops = object_masks(rest, boxes, kept.boxes_xyxy, geometry)
             found.mask = as_detection_masks(crops, geometry.source_hw)
+        elif self.task == "pose":
+            found.data["keypoints"] = place_keypoints(outputs["keypoints"][kept.anchors], geometry)
+            found.metadata["skeleton"] = self._skeleton
         return found
 
     def _check_shapes(self, outputs: Outputs, batch: int) -> None:
@@ -214,6 +227,9 @@ class NetworkPredictor:
         elif self.task == "instance":
             sound = sound and len(shapes["prototypes"]) == 4 and shapes["prototypes"][0] == batch
             sound = sound and shapes["coefficients"] == (batch, anchors, shapes["prototypes"][1])
+        elif self.task == "pose":
+            count = shapes["keypoints"][2] if len(shapes["keypoints"]) == 4 else -1
+            sound = sound and shapes["keypoints"] == (batch, anchors, count, 3)
         if not sound:
             raise ModelError(
                 f"outputs must be for {batch} images and {classes} classes, got {shapes}", where=self.where

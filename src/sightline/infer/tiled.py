@@ -103,6 +103,8 @@ class TiledPredictor:
         numbers, cut = [], []
         for number, (found, tile) in enumerate(zip(parts, tiles, strict=True)):
             found.xyxy = found.xyxy + np.array([tile[0], tile[1], tile[0], tile[1]], np.float64)
+            if "keypoints" in found.data:
+                found.data["keypoints"] = found.data["keypoints"] + np.array([tile[0], tile[1], 0.0])
             if isinstance(found.mask, sv.CompactMask):
                 found.mask = found.mask.with_offset(int(tile[0]), int(tile[1]), size_hw)
             numbers += [number] * len(found)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         read_catalogue,
         weights_origin,
     )
-    from sightline.models.registry import MODELS, build_shapes, create, list_models
+    from sightline.models.registry import MODELS, build_shapes, create, list_models, takes_argument
     from sightline.models.sync_norm import synchronise_norms
     from sightline.models.weights import describe_weights, load_model, save_weights
     from sightline.models.weights_file import model_digest, read_weights_meta, restate_weights
@@ -57,6 +57,7 @@ __all__ = [
     "save_weights",
     "stated_costs",
     "synchronise_norms",
+    "takes_argument",
     "weights_origin",
 ]
 

@@ -33,6 +33,7 @@ instance: as detect, and of each object the part of the mask that lies in its bo
 `MASK_STRIDE` pixels wide: `cells` (N, 4) int64 xyxy, the cells its box touches (none where the mask is not known), and
 `masks` (P,) uint8, their values, object after object, row by row: which share of a cell the object covers, 255 for all
 of it. So objects may overlap, and the memory is that of their boxes, not of objects times pixels.
+pose: as detect, and `keypoints` (N, K, 3) float of x, y and visibility: 0 where nothing is labelled, 1 hidden, 2 seen.
 semantic: `mask` (B, H, W) int64 class ids, `IGNORE_INDEX` where pixels do not count.
 """
 
@@ -45,6 +46,7 @@ Total = Callable[[Tensor], Tensor]
 _TARGET_SHAPES: dict[str, dict[str, int]] = {
     "detect": {"boxes": 2, "labels": 1, "batch_index": 1},
     "instance": {"boxes": 2, "labels": 1, "batch_index": 1, "cells": 2, "masks": 1},
+    "pose": {"boxes": 2, "labels": 1, "batch_index": 1, "keypoints": 3},
     "semantic": {"mask": 3},
 }
 
@@ -59,7 +61,8 @@ class Model(Protocol):
     """A `torch.nn.Module` with a task, class names and a preprocessing, that computes its own loss and decodes itself.
 
     `name` and `arguments` rebuild it: `create(name, class_names=class_names, **arguments)`. `class_tensors` are
-    prefixes of the state_dict keys whose shape or meaning depends on the classes; transfer leaves those fresh.
+    prefixes of the state_dict keys whose shape or meaning depends on the classes; transfer leaves those fresh. One of
+    the task pose says in `arguments["keypoints"]` which `Keypoints` it gives.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Model(Protocol):
         instance: these, coefficients (B, A, M) and prototypes (B, M, H / 4, W / 4): the mask of a candidate is the
         sigmoid of its coefficients times the prototypes, within its box. Or these and box_masks (B, A, h, w): its
         probabilities in 0..1 on a grid of cells that spans its box.
+        pose: boxes, scores and keypoints (B, A, K, 3): x, y in network pixels, and how likely the point can be located.
         semantic: probabilities (B, C, H, W) that sum to 1 over C.
         """
         ...
@@ -176,6 +180,11 @@ def check_targets(task: Task, targets: Targets, class_count: int) -> None:
             raise DataError(f"target '{key}' must have {rank} dimensions, got shape {tuple(targets[key].shape)}")
     if task == "instance":
         _check_cells(targets["cells"], targets["masks"], len(targets["labels"]))
+    if task == "pose" and (len(targets["keypoints"]), targets["keypoints"].shape[2]) != (len(targets["labels"]), 3):
+        got = tuple(targets["keypoints"].shape)
+        raise DataError(
+            f"target 'keypoints' must be ({len(targets['labels'])}, K, 3), one row for each label, got {got}"
+        )
     ids = targets["mask" if task == "semantic" else "labels"]
     if ids.numel() == 0:
         return

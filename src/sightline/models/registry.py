@@ -9,6 +9,7 @@ import pydantic
 import torch
 
 from sightline.core.errors import ConfigError, ModelError, unknown_name, value_sentence
+from sightline.core.keypoints import Keypoints
 from sightline.core.plugins import open_registry
 from sightline.models.backbone import read_backbone, start_backbone
 from sightline.models.complexity import ShapesOnly
@@ -23,7 +24,7 @@ from sightline.models.transformers.rfdetr import RFDETR_MODELS
 from sightline.models.weights_file import load_tensors, read_weights
 from sightline.models.yolo.builders import YOLOS
 
-__all__ = ["MODELS", "Builder", "build", "build_shapes", "create", "list_models"]
+__all__ = ["MODELS", "Builder", "build", "build_shapes", "create", "list_models", "takes_argument"]
 
 Builder = Callable[..., Model]
 """`builder(class_names, *, imgsz=…, …)`: keyword arguments annotated and with defaults."""
@@ -80,6 +81,11 @@ def build(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -
         raise ConfigError(f"model '{name}' cannot be made: {value_sentence(error.errors()[0])}") from None
 
 
+def takes_argument(name: str, argument: str) -> bool:
+    """Whether the builder of a registered model takes an argument of this name beside the class names."""
+    return name in MODELS and argument in inspect.signature(MODELS[name]).parameters
+
+
 def build_shapes(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -> Model:
     """As `build`, with tensors that have a shape and no memory: for counting, and for comparing with what is read."""
     with torch.device("meta"), ShapesOnly():
@@ -114,6 +120,11 @@ def _checked_arguments(name: str, builder: Builder, arguments: Mapping[str, Any]
     return checked
 
 
+def _names_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of the keypoints, for a model that gives any."""
+    return Keypoints.load(dict(arguments["keypoints"])).names if "keypoints" in arguments else ()
+
+
 def _start_from(model: Model, weights: str | Path) -> None:
     path = find_weights(weights)
     if path.is_file() and (trunk := read_backbone(path)) is not None:
@@ -122,5 +133,5 @@ def _start_from(model: Model, weights: str | Path) -> None:
     meta, tensors = read_weights(path)
     if meta.architecture != model.name:
         raise ModelError(f"weights must be of '{model.name}', got '{meta.architecture}'", where=str(path))
-    same_classes = meta.class_names == model.class_names
+    same_classes = meta.class_names == model.class_names and _names_of(meta.arguments) == _names_of(model.arguments)
     load_tensors(model, tensors, str(path), skip=() if same_classes else model.class_tensors)

@@ -20,8 +20,10 @@ __all__ = [
     "KeptDetections",
     "detection_rows",
     "evaluation_point",
+    "keypoint_lists",
     "label_map",
     "likeliest",
+    "place_keypoints",
     "select_detections",
     "semantic_rows",
 ]
@@ -98,11 +100,31 @@ def likeliest(probabilities: NDArray[np.floating], foreground_conf: float | None
     return winners
 
 
-def detection_rows(image_id: int, kept: KeptDetections, masks: Sequence[bytes] | None = None) -> pl.DataFrame:
-    """The detections of one image as rows of a predictions table, with the run-length code of each one's mask."""
+def place_keypoints(keypoints: NDArray[np.floating], geometry: Geometry) -> NDArray[np.float64]:
+    """Keypoints (N, K, 3) of x, y in network pixels and a score → in image pixels, kept inside the image."""
+    places = geometry.points_to_image(keypoints[..., :2]).clip(0.0, (geometry.source_hw[1], geometry.source_hw[0]))
+    return np.concatenate([places, keypoints[..., 2:]], axis=-1)
+
+
+def detection_rows(
+    image_id: int,
+    kept: KeptDetections,
+    masks: Sequence[bytes] | None = None,
+    keypoints: NDArray[np.floating] | None = None,
+) -> pl.DataFrame:
+    """The detections of one image as rows of a predictions table, with the run-length code of each one's mask, and with
+    keypoints (N, K, 3) in image pixels.
+    """
     columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), kept.boxes_xyxy.T, strict=True))
     columns |= {"score": kept.scores, "class_id": kept.class_ids} | ({} if masks is None else {"rle": masks})
+    columns |= {} if keypoints is None else {"keypoints": keypoint_lists(keypoints)}
     return _rows(image_id, columns, len(kept.scores))
+
+
+def keypoint_lists(keypoints: NDArray[np.floating]) -> pl.Series:
+    """Keypoints (N, K, 3) as a column of a predictions table."""
+    rows = np.asarray(keypoints, np.float64).reshape(len(keypoints), int(np.prod(keypoints.shape[1:])))
+    return pl.Series(rows.tolist(), dtype=pl.List(pl.Float64))
 
 
 def semantic_rows(image_id: int, class_ids: NDArray[np.integer]) -> pl.DataFrame:

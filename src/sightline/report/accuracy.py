@@ -124,11 +124,12 @@ def _all_splits(evaluations: Mapping[str, dict[str, Any]]) -> Table:
 
 
 def _title(evaluation: Mapping[str, Any], key: str) -> str:
-    """The metric's name on the page, which says of instances whether masks or boxes are meant."""
+    """The metric's name on the page, which says whether masks, keypoints or boxes are meant where there are several."""
     title = TITLES.get(key.removeprefix(_OF_BOXES), key)
     if key.startswith(_OF_BOXES):
         return f"Box {title}"
-    return f"Mask {title}" if evaluation.get("iou_type") == "segm" and key[:2] in ("AP", "AR") else title
+    kind = {"segm": "Mask", "keypoints": "Pose"}.get(evaluation.get("iou_type", ""))
+    return f"{kind} {title}" if kind and key[:2] in ("AP", "AR") else title
 
 
 def _meaning(key: str) -> str:

@@ -101,6 +101,7 @@ def _dotted(keys: Iterable[str | int]) -> str:
 TASK_TITLES = {
     "detect": "Object detection",
     "instance": "Instance segmentation",
+    "pose": "Pose estimation",
     "semantic": "Semantic segmentation",
     "track": "Tracking",
 }
@@ -137,6 +138,9 @@ MEANINGS = {
     "APs": "AP of objects below 32 × 32 pixels.",
     "APm": "AP of objects between 32 × 32 and 96 × 96 pixels.",
     "APl": "AP of objects above 96 × 96 pixels.",
+    "AR": "Recall averaged over thresholds, with at most 20 detections per image.",
+    "AR@50": "Recall at OKS 0.5, with at most 20 detections per image.",
+    "AR@75": "Recall at OKS 0.75, with at most 20 detections per image.",
     "ARs": "AR of objects below 32 × 32 pixels.",
     "ARm": "AR of objects between 32 × 32 and 96 × 96 pixels.",
     "ARl": "AR of objects above 96 × 96 pixels.",
@@ -214,6 +218,18 @@ STANDARD_METRICS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("mask mAP50", "The same at IoU 0.5 alone.", _COCO),
         ("box mAP50-95", "The same with the IoU of boxes.", _COCO),
         ("mask mAP small, medium, large", "By mask area: below 32², up to 96² and above 96² square pixels.", _COCO),
+    ),
+    "pose": (
+        (
+            "pose mAP50-95",
+            "Mean over the classes and over OKS 0.50, 0.55, ..., 0.95 of the average precision, OKS being how alike "
+            "keypoints are, precision interpolated at 101 recalls; at most 20 objects per image; objects without a "
+            "labelled keypoint count neither way.",
+            _COCO,
+        ),
+        ("pose mAP50", "The same at OKS 0.5 alone.", _COCO),
+        ("box mAP50-95", "The same with the IoU of boxes.", _COCO),
+        ("pose mAP medium, large", "By the objects' area: up to 96² and above 96² square pixels.", _COCO),
     ),
     "semantic": (
         (

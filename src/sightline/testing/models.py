@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from sightline.core.errors import ModelError
+from sightline.core.keypoints import Keypoints
 from sightline.core.preprocess import Preprocess
 from sightline.models import MASK_STRIDE, Decoded, Model, Targets
 
 __all__ = ["check_model"]
 
-_TASKS = ("detect", "instance", "semantic")
+_TASKS = ("detect", "instance", "pose", "semantic")
 _TOLERANCE = 1e-3
 
 
@@ -71,6 +72,9 @@ def _check_decoded(model: Model, images: Tensor) -> None:
     elif model.task == "instance":
         _check_detections(model, outputs[:2], len(images))
         _check_masks(model, outputs, images)
+    elif model.task == "pose":
+        _check_detections(model, outputs[:2], len(images))
+        _check_keypoints(model, outputs)
     else:
         _check_probabilities(model, outputs, images)
     for tensor, single in zip(outputs, alone, strict=True):
@@ -103,6 +107,21 @@ def _check_masks(model: Model, outputs: list[Tensor], images: Tensor) -> None:
     _require(shapes == expected, model.name, f"{what}, got {shapes}")
 
 
+def _check_keypoints(model: Model, outputs: list[Tensor]) -> None:
+    shapes, count = [tuple(t.shape) for t in outputs[2:]], _keypoint_count(model)
+    expected = [(*outputs[0].shape[:2], count, 3)]
+    what = f"decode must give {count} keypoints (B, A, K, 3) beside boxes and scores"
+    _require(shapes == expected, model.name, f"{what}, got {shapes}")
+    located = outputs[2][..., 2]
+    _require(float(located.min()) >= 0 and float(located.max()) <= 1, model.name, "keypoints' scores must lie in 0..1")
+
+
+def _keypoint_count(model: Model) -> int:
+    """How many the model says it gives."""
+    _require("keypoints" in model.arguments, model.name, "a model of task pose must say arguments['keypoints']")
+    return len(Keypoints.load(dict(model.arguments["keypoints"])))
+
+
 def _check_probabilities(model: Model, outputs: list[Tensor], images: Tensor) -> None:
     shapes = [tuple(t.shape) for t in outputs]
     expected = [(len(images), len(model.class_names), *images.shape[2:])]
@@ -132,6 +151,10 @@ def sample_targets(model: Model, images: Tensor, *, empty: bool) -> Targets:
         targets["cells"] = torch.cat((cells[:, :2].floor(), cells[:, 2:].ceil()), 1).long()
         areas = (targets["cells"][:, 2:] - targets["cells"][:, :2]).prod(1)
         targets["masks"] = torch.randint(0, 256, (int(areas.sum()),), dtype=torch.uint8)
+    if model.task == "pose":
+        shares = torch.rand(count, _keypoint_count(model), 2)
+        places = boxes[:, None, :2] + shares * (boxes[:, 2:] - boxes[:, :2])[:, None]
+        targets["keypoints"] = torch.cat((places, torch.randint(0, 3, (*places.shape[:2], 1)).float()), -1)
     return targets
 
 

@@ -17,8 +17,8 @@ def check_predictor(predictor: Predictor, images: Sequence[Image] | None = None)
     """Raise SightlineError naming the first rule of `Predictor` broken on the images (random ones by default)."""
     if not isinstance(predictor, Predictor):
         _fail("have task, class_names, preprocess and be callable", type(predictor).__name__)
-    if predictor.task not in ("detect", "instance", "semantic"):
-        _fail("have the task detect, instance or semantic", repr(predictor.task))
+    if predictor.task not in ("detect", "instance", "pose", "semantic"):
+        _fail("have the task detect, instance, pose or semantic", repr(predictor.task))
     if not isinstance(predictor.class_names, tuple) or not all(isinstance(n, str) for n in predictor.class_names):
         _fail("have class_names as a tuple of names", repr(predictor.class_names))
     given = list(images) if images is not None else _random_images()
@@ -62,12 +62,23 @@ def _check_answer(predictor: Predictor, answer: Prediction, size_hw: tuple[int, 
     shape = (len(answer), *size_hw) if predictor.task == "instance" else None
     if shape != (None if answer.mask is None else tuple(answer.mask.shape)):
         _fail(f"give masks {shape}", str(None if answer.mask is None else answer.mask.shape))
+    if predictor.task == "pose":
+        _check_keypoints(answer, size_hw)
     height, width = size_hw
     boxes = answer.xyxy
     if len(boxes) and (boxes.min() < 0 or boxes[:, 2].max() > width or boxes[:, 3].max() > height):
         _fail("return boxes inside the image", f"{boxes.min(axis=0)}..{boxes.max(axis=0)} in {size_hw}")
     if (boxes[:, 2:] <= boxes[:, :2]).any():
         _fail("return boxes with an area", "an empty box")
+
+
+def _check_keypoints(answer: sv.Detections, size_hw: tuple[int, int]) -> None:
+    points = np.asarray(answer.data.get("keypoints", ()))
+    if points.ndim != 3 or points.shape[0] != len(answer) or points.shape[2] != 3:
+        _fail('give keypoints (N, K, 3) in data["keypoints"]', str(points.shape))
+    if len(points) and (points.min() < 0 or (points.max((0, 1)) > (size_hw[1], size_hw[0], 1)).any()):
+        found = f"{points.min((0, 1))}..{points.max((0, 1))} in {size_hw}"
+        _fail("return keypoints inside the image with scores in 0..1", found)
 
 
 def _check_same(batched: Prediction, alone: Prediction) -> None:

@@ -26,7 +26,7 @@ from sightline.core.plugins import given_files
 from sightline.core.preprocess import Preprocess
 from sightline.models import MASK_STRIDE, Model, create
 from sightline.train.config import TrainConfig
-from sightline.train.data.images import Batch, NetworkImages
+from sightline.train.data.images import Batch, NetworkImages, Wanted
 from sightline.train.data.store import ImageStore, Keeping, fits_in_memory, needed_bytes
 from sightline.train.loop import as_module, loss_terms
 from sightline.train.machine import Arithmetic, available_bytes, choose_arithmetic, peak_bytes
@@ -276,4 +276,8 @@ def _generated(model: Model, count: int, objects: int) -> Batch:
         targets["cells"] = (targets["boxes"] / MASK_STRIDE).long()
         areas = (targets["cells"][:, 2:] - targets["cells"][:, :2]).prod(1)
         targets["masks"] = torch.zeros(int(areas.sum()), dtype=torch.uint8)
+    if model.task == "pose":
+        middles = (targets["boxes"][:, :2] + targets["boxes"][:, 2:]) / 2
+        places = torch.cat([middles, torch.full((len(middles), 1), 2.0)], 1)
+        targets["keypoints"] = places[:, None].expand(-1, Wanted.of(model).keypoints, 3).contiguous()
     return Batch(images.to(torch.uint8), targets, [0] * count)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sightline.core.errors import ConfigError, SightlineError, unknown_name
 from sightline.models import Model
 from sightline.train.config import TrainConfig
-from sightline.train.data.images import Batch, normalise_batch
+from sightline.train.data.images import Batch, Wanted, normalise_batch
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.machine import Arithmetic
 from sightline.train.optimizers import WeightAverage, build_optimizer, freeze_stages
@@ -276,6 +276,7 @@ def check_loss_factors(model: Model, factors: Mapping[str, float]) -> None:
     targets = {
         "detect": boxes,
         "instance": boxes | {"cells": ids.view(0, 4), "masks": ids.to(torch.uint8)},
+        "pose": boxes | {"keypoints": torch.zeros(0, Wanted.of(model).keypoints, 3)},
         "semantic": {"mask": torch.zeros(1, *size, dtype=torch.int64)},
     }
     with torch.no_grad():

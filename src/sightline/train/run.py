@@ -21,12 +21,13 @@ from sightline.audit import beside_baseline
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError, InputError
 from sightline.core.files import file_sha256, write_sealed_json
+from sightline.core.keypoints import keypoints_of
 from sightline.core.metadata import OperatingPoint
 from sightline.core.process import stop_at_next_step
 from sightline.core.runs import RunFolder
 from sightline.evaluate import RESAMPLES, DetectionResult
-from sightline.models import Model, create, load_model, own_point
-from sightline.train.augment.policy import check_policy
+from sightline.models import Model, create, load_model, own_point, takes_argument
+from sightline.train.augment.policy import check_mirror, check_policy
 from sightline.train.capacity import (
     Choice,
     choose_batch,
@@ -39,8 +40,8 @@ from sightline.train.capacity import (
 )
 from sightline.train.config import TrainConfig
 from sightline.train.data.class_weights import with_class_weights
-from sightline.train.data.images import NetworkImages, SeededBatches, build_loader, varied_sizes
-from sightline.train.data.splits import TrainingData, prepare_data, require_outlines
+from sightline.train.data.images import NetworkImages, SeededBatches, Wanted, build_loader, varied_sizes
+from sightline.train.data.splits import TrainingData, prepare_data, require_keypoints, require_outlines
 from sightline.train.data.store import Keeping, needed_bytes
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.facts import cache_notes, describe_labels, earlier_record, run_facts
@@ -205,6 +206,10 @@ def prepare_session(
     if model.task == "instance":
         require_outlines(data.train, model.name)
         require_outlines(data.val, model.name)
+    if model.task == "pose":
+        for part in (data.train, data.val):
+            require_keypoints(part, model)
+        check_mirror(config.augment, data.train)
     processes.prepare(as_module(model), arithmetic.device)
     as_module(model).to(arithmetic.device)
     watcher.note(f"{config.model.name} in {arithmetic.precision} on {arithmetic.device}: {arithmetic.reason}")
@@ -216,7 +221,7 @@ def prepare_session(
     config, choices = processes.once(lambda: _resolve_batch(config, run, data, model, arithmetic, keeping))
     if config.images_per_step < processes.world:
         raise ConfigError(f"batch must be at least the {processes.world} processes, got {config.images_per_step}")
-    images = NetworkImages(data.train, model.preprocess, config.augment, keeping, with_masks=model.task == "instance")
+    images = NetworkImages(data.train, model.preprocess, config.augment, keeping, wanted=Wanted.of(model))
     unlearnt = describe_labels(images, config)
     _note_all(watcher, unlearnt)
     data = replace(data, notes=(*data.notes, *unlearnt))
@@ -253,6 +258,9 @@ def _seed_everything(seed: int) -> None:
 
 def _build_model(config: TrainConfig, dataset: Dataset) -> Model:
     arguments = {"class_names": dataset.class_names, "weights": config.model.weights, **config.model_arguments}
+    if "keypoints" not in arguments and takes_argument(config.model.name, "keypoints"):
+        labelled = keypoints_of(dataset)
+        arguments |= {} if labelled is None else {"keypoints": labelled}
     model = create(config.model.name, **arguments)
     if (model.task == "semantic") != (dataset.task == "semantic"):
         raise ConfigError(

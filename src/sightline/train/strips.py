@@ -35,6 +35,7 @@ from sightline.draw import (
     tint_judged,
 )
 from sightline.evaluate import (
+    IouType,
     SemanticAccumulator,
     class_ratios,
     mean_defined,
@@ -108,7 +109,7 @@ def draw_strips(dataset: Dataset, predictions: Predictions, folder: Path, column
         strip = lay_out(
             [(panel, ()) for panel in (_captioned(truth, "ground truth"), *kept)],
             title=image["path"],
-            note=_note(dataset, conf),
+            note=_note(dataset, conf, "OKS" if _overlap_of(found) == "keypoints" else "IoU"),
             key=_key(one),
             columns=MAX_COLUMNS,
         )
@@ -139,8 +140,7 @@ def _spread(rows: Sequence[int], count: int) -> list[int]:
 
 
 def _detection_panels(one: Dataset, found: Predictions, pixels: Picture, conf: float) -> tuple[Panel, Panel]:
-    has_masks = found.meta.get("task") == "instance"
-    (image,) = score_detection_images(one, found, conf=conf, iou_type="segm" if has_masks else "bbox")
+    (image,) = score_detection_images(one, found, conf=conf, iou_type=_overlap_of(found))
     names = one.class_names if len(one.class_names) > 1 else ("",)
     view = _view(pixels)
     truth, detected = judge(image, names)
@@ -153,6 +153,12 @@ def _detection_panels(one: Dataset, found: Predictions, pixels: Picture, conf: f
         (draw_judged(pixels, view, named), f"{count} object{'s' if count != 1 else ''}"),
         (draw_judged(tinted, view, [*detected, *missed]), f"{tp} right, {fp} false, {fn} missed"),
     )
+
+
+def _overlap_of(found: Predictions) -> IouType:
+    """What decides whether these predictions are right."""
+    overlaps: dict[Any, IouType] = {"instance": "segm", "pose": "keypoints"}
+    return overlaps.get(found.meta.get("task"), "bbox")
 
 
 def _semantic_panels(one: Dataset, found: Predictions, pixels: Picture, conf: float) -> tuple[Panel, Panel]:
@@ -205,9 +211,9 @@ def _captioned(panel: Panel, title: str) -> Picture:
     return padded
 
 
-def _note(dataset: Dataset, conf: float) -> str:
+def _note(dataset: Dataset, conf: float, overlap: str) -> str:
     if dataset.task != "semantic":
-        return f"Detections of confidence {conf:g} or more; right at IoU 0.5 with an object of the class."
+        return f"Detections of confidence {conf:g} or more; right at {overlap} 0.5 with an object of the class."
     if len(dataset.class_names) == 2:
         return f"IoU and Dice of '{dataset.class_names[1]}' in this image."
     return "IoU and Dice in this image, mean over the classes that occur."

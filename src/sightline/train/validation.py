@@ -13,14 +13,20 @@ from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.evaluate import (
     DetectionResult,
     SemanticResult,
-    evaluate_detection,
-    evaluate_instances,
     evaluate_semantic,
+    measure_of,
 )
 from sightline.models import Model, own_point
 from sightline.ops.instance_masks import crop_counts, object_masks
-from sightline.ops.postprocess import detection_rows, evaluation_point, label_map, select_detections, semantic_rows
-from sightline.train.data.images import Batch, NetworkImages, SeededBatches, build_loader, normalise_batch
+from sightline.ops.postprocess import (
+    detection_rows,
+    evaluation_point,
+    label_map,
+    place_keypoints,
+    select_detections,
+    semantic_rows,
+)
+from sightline.train.data.images import Batch, NetworkImages, SeededBatches, Wanted, build_loader, normalise_batch
 from sightline.train.data.store import Keeping
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.machine import Arithmetic
@@ -44,7 +50,7 @@ class Validator:
         processes: Processes = ALONE,
     ) -> None:
         self.dataset, self.task = dataset, model.task
-        self.images = NetworkImages(dataset, model.preprocess, keeping=keeping, with_masks=model.task == "instance")
+        self.images = NetworkImages(dataset, model.preprocess, keeping=keeping, wanted=Wanted.of(model))
         self.batch, self.processes = batch, processes
         batches = SeededBatches(len(self.images), batch, 0, shuffle=False, share=processes.share)
         self.loader = build_loader(self.images, batches, workers)
@@ -94,7 +100,7 @@ class Validator:
         """
         if self.task == "semantic":
             return self.processes.once(lambda: evaluate_semantic(self.dataset, predictions, resamples=resamples))
-        measure = evaluate_instances if self.task == "instance" else evaluate_detection
+        measure = measure_of(self.task)
         # The operating point is chosen here, on the validation images, and goes with the weights from then on.
         return self.processes.once(lambda: measure(self.dataset, predictions, conf="best", resamples=resamples))
 
@@ -102,12 +108,14 @@ class Validator:
         geometry = self.images.geometries[row]
         if self.task == "semantic":
             return semantic_rows(image_id, label_map(_array(decoded[i]), geometry))
-        boxes, scores, *of_masks = (_array(values[i]) for values in decoded)
+        boxes, scores, *others = (_array(values[i]) for values in decoded)
         kept = select_detections(boxes, scores, thresholds, geometry)
+        if self.task == "pose":
+            return detection_rows(image_id, kept, keypoints=place_keypoints(others[0][kept.anchors], geometry))
         if self.task != "instance":
             return detection_rows(image_id, kept)
-        of_masks[0] = of_masks[0][kept.anchors]
-        crops = object_masks(of_masks, boxes[kept.anchors], kept.boxes_xyxy, geometry)
+        others[0] = others[0][kept.anchors]
+        crops = object_masks(others, boxes[kept.anchors], kept.boxes_xyxy, geometry)
         return detection_rows(image_id, kept, [crop_counts(crop, geometry.source_hw) for crop in crops])
 
 
@@ -144,7 +152,8 @@ class LossObserver:
 def headline(evaluation: Evaluation) -> dict[str, float]:
     """The few numbers of a result that are logged each epoch; the first one decides which weights are best.
 
-    Of models with masks that is the masks' AP: boxes come with it, and precision and recall are of masks too.
+    Of models with masks or keypoints that is the AP of these: boxes come with it, and precision and recall are as the
+    AP is.
     """
     if isinstance(evaluation, SemanticResult):
         scope = "foreground" if "foreground_dice" in evaluation.metrics else "mean"
@@ -154,7 +163,8 @@ def headline(evaluation: Evaluation) -> dict[str, float]:
     numbers = {"mAP50-95": evaluation["AP"], "mAP50": evaluation["AP50"]}
     if "box_AP" in evaluation.metrics:
         of_boxes = {"box_mAP50-95": evaluation["box_AP"], "box_mAP50": evaluation["box_AP50"]}
-        numbers = {f"mask_{name}": value for name, value in numbers.items()} | of_boxes
+        kind = "mask" if evaluation.iou_type == "segm" else "pose"
+        numbers = {f"{kind}_{name}": value for name, value in numbers.items()} | of_boxes
     return numbers | {"precision": point.precision, "recall": point.recall}
 
 

@@ -20,9 +20,8 @@ from sightline.evaluate import (
     RESAMPLES,
     DetectionResult,
     SemanticResult,
-    evaluate_detection,
-    evaluate_instances,
     evaluate_semantic,
+    measure_of,
     with_added_metrics,
 )
 from sightline.infer import (
@@ -99,7 +98,7 @@ class Model:
 
     @property
     def task(self) -> Task:
-        """`detect`, `instance` or `semantic`."""
+        """`detect`, `instance`, `pose` or `semantic`."""
         return self.predictor.task
 
     @property
@@ -133,8 +132,7 @@ class Model:
             result = evaluate_semantic(dataset, found, resamples=RESAMPLES)
         else:
             found = predict_dataset(predictor.for_evaluation(), dataset, batch=batch)
-            measure = evaluate_instances if predictor.task == "instance" else evaluate_detection
-            result = measure(dataset, found, conf=conf, resamples=RESAMPLES)
+            result = measure_of(predictor.task)(dataset, found, conf=conf, resamples=RESAMPLES)
         return with_added_metrics(with_context(result, whole, dataset, predictor), dataset, found)
 
     def predict(self, source: Any) -> list[Seen]:

@@ -110,6 +110,12 @@ class Seen:
             return np.asarray(self.prediction.mask, np.bool_)
         return np.asarray(self.prediction.class_ids == self.class_ids[:, None, None])
 
+    @property
+    def keypoints(self) -> npt.NDArray[np.float64]:
+        """(N, K, 3) x, y and how likely each can be located, of each object where the model gives them; else none."""
+        data = {} if isinstance(self.prediction, SemanticMap) else self.prediction.data
+        return np.asarray(data.get("keypoints", np.empty((0, 0, 3))), np.float64)
+
     def plot(self) -> Shown:
         """The picture with the prediction drawn on it."""
         of_map = isinstance(self.prediction, SemanticMap)

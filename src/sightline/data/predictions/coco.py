@@ -20,7 +20,8 @@ NAME_KEYS = ("file_name", "filename", "image_name", "image_path", "file", "image
 
 
 def read_coco_results(path: str | Path, dataset: Dataset) -> Predictions:
-    """COCO results, a JSON list of `image_id, category_id, score` and `bbox` or `segmentation`, for this data set.
+    """COCO results, a JSON list of `image_id, category_id, score` and `bbox`, `segmentation` or `keypoints`, for this
+    data set.
 
     An image is found by `file_name` where the entry has one, else by `image_id`: an id of the data set's own source, a
     file name, or the number in it. Category ids are those of the data set's source, else class ids.
@@ -73,8 +74,8 @@ def _found(entry: Any, where: str, kind: _Kind) -> Found:
         return _of_supervision(entry, where)
     if not isinstance(entry, dict) or not {"category_id", "score"} <= entry.keys():
         raise DataError("must have image_id, category_id and score, got an entry without", where=where)
-    if not entry.get("bbox") and entry.get("segmentation") is None:
-        raise DataError("must have a bbox or a segmentation, got neither", where=where)
+    if not entry.get("bbox") and entry.get("segmentation") is None and not entry.get("keypoints"):
+        raise DataError("must have a bbox, a segmentation or keypoints, got none of them", where=where)
     image = _image(entry, where)
     size_hw = kind.size_hw(image, where) if kind.masks else None
     try:
@@ -85,14 +86,19 @@ def _found(entry: Any, where: str, kind: _Kind) -> Found:
             box, size_wh = np.array([x, y, x + width, y + height]), (width, height)
         elif code is not None and size_hw is not None:
             box = rle_codes.to_box(code, size_hw)
+        points = [float(v) for v in entry.get("keypoints") or ()]
+        if len(points) % 3:
+            raise ValueError(f"keypoints are three numbers each, not {len(points)} together")
+        if points and not entry.get("bbox") and code is None:  # as the reference sizes them
+            box = np.array([min(points[0::3]), min(points[1::3]), max(points[0::3]), max(points[1::3])])
         score, label = float(entry["score"]), _whole(entry["category_id"], "category_id", where)
         area = None
         if code is not None:
             area = width * height if kind.sized_by_box and size_wh else float(rle_codes.area(code))
     except (TypeError, ValueError, KeyError) as error:
-        message = f"bbox, segmentation and score must be numbers as COCO has them, got: {error}"
+        message = f"bbox, segmentation, keypoints and score must be numbers as COCO has them, got: {error}"
         raise DataError(message, where=where) from None
-    return Found(image, label, score, box, where, code, size_wh=size_wh, area=area)
+    return Found(image, label, score, box, where, code, size_wh=size_wh, area=area, keypoints=points or None)
 
 
 def _mask(entry: dict[str, Any], size_hw: tuple[int, int]) -> bytes:

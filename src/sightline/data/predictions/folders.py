@@ -6,6 +6,7 @@ import numpy as np
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
+from sightline.core.keypoints import keypoints_of
 from sightline.core.predictions import Predictions
 from sightline.data.class_masks import read_class_mask
 from sightline.data.image_names import ImageNames
@@ -18,8 +19,9 @@ __all__ = ["read_folder_predictions"]
 
 
 def read_folder_predictions(path: str | Path, dataset: Dataset) -> Predictions:
-    """A folder of one `.txt` for each image (`class x y width height confidence`, fractions of the image; or an outline
-    in place of the box), or of one mask for each image of a semantic data set, with the values of its own masks.
+    """A folder of one `.txt` for each image (`class x y width height confidence`, fractions of the image; an outline in
+    place of the box; of a data set with keypoints these before the confidence, x, y and a score of each), or of one
+    mask for each image of a semantic data set, with the values of its own masks.
 
     Files are found by the image's stem. DataError, naming file and line, for rows without a confidence, masks of
     another size, and a folder with neither.
@@ -34,6 +36,8 @@ def read_folder_predictions(path: str | Path, dataset: Dataset) -> Predictions:
     sizes = {p: (h, w) for p, h, w in dataset.images.select("path", "height", "width").iter_rows()}
     rows: list[Found] = []
     images = []
+    labelled = None if dataset.task == "semantic" else keypoints_of(dataset)
+    points = 0 if labelled is None else len(labelled)
     for file in files:
         name = file.relative_to(folder).with_suffix("").as_posix()
         images.append(name)
@@ -43,7 +47,7 @@ def read_folder_predictions(path: str | Path, dataset: Dataset) -> Predictions:
         if dataset.task == "semantic":
             rows += _of_mask(file, name, dataset, sizes[image])
         else:
-            rows += _of_text(file, name, sizes[image])
+            rows += _of_text(file, name, sizes[image], points)
     return predictions_of(dataset, rows, images, str(folder), f"folder {folder.name}")
 
 
@@ -60,7 +64,7 @@ def _of_mask(file: Path, name: str, dataset: Dataset, size_hw: tuple[int, int]) 
     return rows
 
 
-def _of_text(file: Path, name: str, size_hw: tuple[int, int]) -> list[Found]:
+def _of_text(file: Path, name: str, size_hw: tuple[int, int], points: int) -> list[Found]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -68,20 +72,24 @@ def _of_text(file: Path, name: str, size_hw: tuple[int, int]) -> list[Found]:
     rows = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            rows.append(_of_line(line.split(), name, f"{file}:{number}", size_hw))
+            rows.append(_of_line(line.split(), name, f"{file}:{number}", size_hw, points))
     return rows
 
 
-def _of_line(parts: list[str], name: str, where: str, size_hw: tuple[int, int]) -> Found:
+def _of_line(parts: list[str], name: str, where: str, size_hw: tuple[int, int], points: int) -> Found:
     try:
         label, *numbers = int(parts[0]), *map(float, parts[1:])
     except ValueError as error:
         raise DataError(f"must be numbers, got: {error}", where=where) from None
     # With the confidence a box has six numbers and an outline of n corners 2 n + 2; without it five and 2 n + 1.
+    height, width = size_hw
+    if points and len(parts) == 6 + 3 * points:
+        box = cxcywh_to_xyxy([numbers[:4]])[0] * (width, height, width, height)
+        pose = (np.reshape(numbers[4:-1], (-1, 3)) * (width, height, 1)).ravel().tolist()
+        return Found(name, label, numbers[-1], box, where, keypoints=pose)
     if len(parts) < 6 or len(parts) % 2:
         message = f"must be class, box or outline, and confidence, got {len(parts)} numbers"
         raise DataError(message, where=where, do="Write the predictions with their confidences (save_conf).")
-    height, width = size_hw
     if len(parts) == 6:
         box = cxcywh_to_xyxy([numbers[:4]])[0] * (width, height, width, height)
         return Found(name, label, numbers[4], box, where)

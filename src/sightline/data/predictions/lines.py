@@ -84,7 +84,9 @@ def read_jsonl_predictions(path: str | Path, dataset: Dataset) -> Predictions:
 def _of_frame(detection: dict[str, Any], image: str, where: str) -> Found:
     box = np.array([float(v) for v in detection["box_xyxy"]])
     label: str | int = detection["class_name"] or int(detection["class_id"])
-    return Found(image, label, float(detection["score"]), box, where, None, detection["track_id"])
+    points = [float(v) for point in detection.get("keypoints") or () for v in point]
+    track, score = detection["track_id"], float(detection["score"])
+    return Found(image, label, score, box, where, None, track, keypoints=points or None)
 
 
 def _text(file: Path) -> str:

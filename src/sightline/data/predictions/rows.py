@@ -27,6 +27,7 @@ class Found:
     track_id: int | None = None
     size_wh: tuple[float, float] | None = None  # as the file has it, where it has no corners
     area: float | None = None  # where the file decides it
+    keypoints: list[float] | None = None  # x, y, score of each, pixels
 
 
 class _Classes:
@@ -76,7 +77,9 @@ def predictions_of(dataset: Dataset, rows: list[Found], images: list[str], where
     here = [(path, row) for row in rows if (path := table[row.image]) is not None]
     kept = [(path, row) for path, row in here if row.label not in classes.unused]
     records = [_record(names.id_of[path], classes.id_of(row), row) for path, row in kept]
-    meta: dict[str, Any] = {"task": dataset.task, "class_names": dataset.class_names, "backend": kind}
+    posed = bool(kept) and all(row.keypoints is not None for _, row in kept)
+    task = "pose" if posed else dataset.task
+    meta: dict[str, Any] = {"task": task, "class_names": dataset.class_names, "backend": kind}
     if classes.from_1:
         meta["class_ids"] = "counted from 1 in the file"
     left_out = sum(path is None for path in table.values())
@@ -101,6 +104,7 @@ def _record(image_id: int, class_id: int, row: Found) -> dict[str, Any]:
         "score": row.score,
         "track_id": row.track_id,
         "rle": row.rle,
+        "keypoints": row.keypoints,
         "given_width": width if x2 - x1 != width else None,
         "given_height": height if y2 - y1 != height else None,
         "area": row.area,

@@ -82,7 +82,8 @@ class PicturesSink(FolderSink):
 
 class TextSink(FolderSink):
     """YOLO text: `class x y width height score` a line or, of an object with a mask, `class x1 y1 x2 y2 … score`, its
-    outline along the edges of its pixels; in fractions of the image. Empty for a frame without objects.
+    outline along the edges of its pixels; in fractions of the image. Keypoints stand before the score, x, y and how
+    likely it can be located of each. Empty for a frame without objects.
 
     A picture's file has its stem, a video's frame `<video>_<frame>`. A line holds one outline: `notes` count the masks
     of which that is not all.
@@ -103,12 +104,14 @@ class TextSink(FolderSink):
         height, width = result.frame.size_hw
         rows = result_rows(result.frame.index, result.detections)
         boxes = xyxy_to_cxcywh(rows.select("x1", "y1", "x2", "y2").to_numpy()) / (width, height, width, height)
+        shares = np.array([1 / width, 1 / height, 1.0])
         lines = []
-        for class_id, box, code, score in zip(
-            rows["class_id"], boxes.tolist(), rows["rle"], rows["score"], strict=True
+        for class_id, box, code, points, score in zip(
+            rows["class_id"], boxes.tolist(), rows["rle"], rows["keypoints"], rows["score"], strict=True
         ):
             ring = None if code is None else self._ring(code, (height, width))
             shape = box if ring is None else (ring / (width, height)).ravel().tolist()
+            shape = shape if points is None else [*shape, *(np.reshape(points, (-1, 3)) * shares).ravel()]
             lines.append(f"{class_id} {' '.join(f'{value:.9g}' for value in (*shape, score))}\n")
         return "".join(lines).encode()
 

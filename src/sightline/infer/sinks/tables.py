@@ -119,7 +119,7 @@ def coco_sink(path: str | Path) -> LineSink:
     """COCO results: image_id (frame index), file_name, category_id (class id from 0), bbox (xywh), score, track_id.
 
     `file_name` says which image it is, since a run numbers the frames of its source as they come. Masks become
-    `segmentation` (RLE), label maps one per frame and class.
+    `segmentation` (RLE), keypoints `keypoints` (x, y, score of each), label maps one per frame and class.
     """
     return LineSink(path, "coco", _coco_entries, head="[", separator=_SEPARATOR, tail="]\n")
 
@@ -166,4 +166,6 @@ def _coco_entry(row: dict[str, Any], frame: Frame) -> dict[str, Any]:
         entry["track_id"] = row["track_id"]
     if row["rle"] is not None:
         entry["segmentation"] = {"size": list(frame.size_hw), "counts": row["rle"].decode("ascii")}
+    if row["keypoints"] is not None:
+        entry["keypoints"] = row["keypoints"]
     return entry

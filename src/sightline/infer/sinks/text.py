@@ -113,9 +113,9 @@ class LineSink:
 def jsonl_sink(path: str | Path) -> LineSink:
     """One JSON object per frame, empty frames included: frame, time_s, source, and `detections` or `classes`.
 
-    A detection has class_id, class_name, score, box_xyxy and track_id (null when not tracked), and with a mask area_px,
-    rle (COCO compressed counts) and size_hw; a class of a label map has class_id, class_name, area_px, box_xyxy, rle
-    and size_hw.
+    A detection has class_id, class_name, score, box_xyxy and track_id (null when not tracked), with a mask area_px, rle
+    (COCO compressed counts) and size_hw, with keypoints [x, y, score] of each; a class of a label map has class_id,
+    class_name, area_px, box_xyxy, rle and size_hw.
     """
     return LineSink(path, "jsonl", _json_line)
 
@@ -168,7 +168,7 @@ def _association_lines(result: FrameResult) -> str:
 
 def detection_records(result: FrameResult) -> list[dict[str, Any]]:
     """The detections of a frame as plain dictionaries: class_id, class_name, score, box_xyxy, track_id; with masks also
-    area_px, size_hw and rle.
+    area_px, size_hw and rle; with keypoints also these.
     """
     detections = result.detections
     if detections is None:
@@ -176,6 +176,7 @@ def detection_records(result: FrameResult) -> list[dict[str, Any]]:
     count = len(detections)
     boxes = np.asarray(detections.xyxy, np.float64)
     names = detections.data.get("class_name", [None] * count)
+    poses = detections.data.get("keypoints", [None] * count)
     columns = [
         [None] * count if values is None else np.asarray(values).tolist()
         for values in (detections.class_id, detections.confidence)
@@ -188,9 +189,10 @@ def detection_records(result: FrameResult) -> list[dict[str, Any]]:
             "box_xyxy": box.tolist(),
             "track_id": track,
             **({} if code is None else _mask_record(code, result.frame.size_hw)),
+            **({} if points is None else {"keypoints": np.asarray(points).tolist()}),
         }
-        for box, name, class_id, score, track, code in zip(
-            boxes, names, *columns, track_ids(detections), mask_codes(detections), strict=True
+        for box, name, class_id, score, track, code, points in zip(
+            boxes, names, *columns, track_ids(detections), mask_codes(detections), poses, strict=True
         )
     ]
 

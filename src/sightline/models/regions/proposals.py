@@ -37,7 +37,9 @@ def propose(network: Any, features: Sequence[Tensor], images: Tensor) -> Propose
     objectness, sides = (torch.cat(parts, 1) for parts in zip(*flat, strict=True))
     coder, batch = network.box_coder, images.shape[0]
     every = anchors.float().expand(batch, len(anchors), 4)
-    boxes = coder.decode_single(sides.detach().float().flatten(0, 1), every.flatten(0, 1)).reshape(batch, len(anchors), 4)
+    boxes = coder.decode_single(sides.detach().float().flatten(0, 1), every.flatten(0, 1)).reshape(
+        batch, len(anchors), 4
+    )
     boxes = torch.stack((boxes[..., ::2].clamp(0, size_hw[1]), boxes[..., 1::2].clamp(0, size_hw[0])), -1).flatten(-2)
     regions, alive = _best(network, objectness.detach().float(), boxes, [one.shape[1] for one, _ in flat])
     return Proposed(objectness, sides, anchors, regions, alive)

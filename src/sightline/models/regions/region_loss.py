@@ -54,9 +54,7 @@ def proposal_sums(network: Any, proposed: Proposed, truths: list[Truth]) -> Tens
         wanted = network.box_coder.encode_single(boxes[0][positive], anchors[positive])
         box = functional.smooth_l1_loss(deltas[image][positive], wanted, beta=_BETA, reduction="sum")
         taken = positive | negative
-        found = functional.binary_cross_entropy_with_logits(
-            objectness[image][taken], labels[0][taken], reduction="sum"
-        )
+        found = functional.binary_cross_entropy_with_logits(objectness[image][taken], labels[0][taken], reduction="sum")
         sums = sums + torch.stack((found, box, taken.sum().float()))
     return sums
 

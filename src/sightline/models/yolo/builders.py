@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from sightline.core.keypoints import PERSON, Keypoints
 from sightline.models.assignment import Assigner, AssignmentRule
 from sightline.models.box_loss import BoxLoss
 from sightline.models.class_loss import ClassLoss
@@ -19,11 +20,12 @@ from sightline.models.yolo.anchor_head import (
     BalanceName,
     level_balance,
 )
-from sightline.models.yolo.detector import FULL_HEAD, FULL_MASK_HEAD, MakeHead, YoloDetector
+from sightline.models.yolo.detector import FULL_HEAD, FULL_MASK_HEAD, FULL_POSE_HEAD, MakeHead, YoloDetector
 from sightline.models.yolo.dual_head import DualHead
 from sightline.models.yolo.head import DetectHead
 from sightline.models.yolo.mask_head import MaskHead
 from sightline.models.yolo.plan import Row, Scale
+from sightline.models.yolo.pose_head import PoseHead
 from sightline.models.yolo.yolo1 import YoloV1
 from sightline.models.yolo.yolo3_head import Yolo3Head
 
@@ -53,6 +55,21 @@ def build_yolo(
     head = partial(make_head, rule=AssignmentRule(assigner), kinds=kinds)
     chosen = {"box_loss": box_loss, "cls_loss": cls_loss, "label_smoothing": label_smoothing, "assigner": assigner}
     return kind(name, plan(size), head, class_names, {"imgsz": imgsz, **chosen})
+
+
+def build_pose(
+    plan: Plan[Scale],
+    scale: Scale,
+    make_head: MakeHead,
+    name: str,
+    class_names: tuple[str, ...],
+    *,
+    imgsz: ImageSize = 640,
+    keypoints: Keypoints = PERSON,
+) -> Model:
+    """A detector that gives keypoints too: those of COCO's person, or those that are named."""
+    head = partial(make_head, keypoints=keypoints)
+    return YoloDetector(name, plan(scale), head, class_names, {"imgsz": imgsz, "keypoints": keypoints})
 
 
 def build_yolo10(
@@ -106,16 +123,25 @@ def _sizes(
     return {name: partial(build_yolo, YoloDetector, plan, size, make_head, name) for name, size in names.items()}
 
 
+def _poses(
+    family: str, plan: Plan[Scale], scales: Mapping[str, Scale], make_head: MakeHead
+) -> dict[str, Callable[..., Model]]:
+    names = {f"{family}{letter}-pose": scale for letter, scale in scales.items()}
+    return {name: partial(build_pose, plan, scale, make_head, name) for name, scale in names.items()}
+
+
 YOLOS: dict[str, Callable[..., Model]] = {
     "yolo1-resnet50": build_yolo1,
     "yolo3": build_yolo3,
     **{f"yolo5{letter}": partial(build_yolo5, scale, f"yolo5{letter}") for letter, scale in yolo5.SCALES.items()},
     **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_HEAD),
     **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_MASK_HEAD, "-seg"),
+    **_poses("yolo8", yolo8.plan, yolo8.SCALES, FULL_POSE_HEAD),
     **_sizes("yolo9", yolo9.plan, yolo9.SIZES, FULL_HEAD),
     **{f"yolo10{letter}": partial(build_yolo10, size, f"yolo10{letter}") for letter, size in yolo10.SIZES.items()},
     **_sizes("yolo11", yolo11.plan, yolo11.SCALES),
     **_sizes("yolo11", yolo11.plan, yolo11.SCALES, MaskHead, "-seg"),
+    **_poses("yolo11", yolo11.plan, yolo11.SCALES, PoseHead),
     **_sizes("yolo12", yolo12.plan, yolo12.SCALES),
     "lite0-yolo": partial(build_yolo, lite0.Lite0Detector, lite0.plan, None, DetectHead, "lite0-yolo"),
     **_sizes("vdxnet", vdxnet.plan, {"": vdxnet.SCALE}),
@@ -128,8 +154,8 @@ def rows_of(name: str) -> Sequence[Row] | None:
     builder = YOLOS.get(name)
     if not isinstance(builder, partial):
         return None
-    if builder.func is build_yolo:
-        plan, size = builder.args[1:3]
+    if builder.func in (build_yolo, build_pose):
+        plan, size = builder.args[1:3] if builder.func is build_yolo else builder.args[:2]
         rows: Sequence[Row] = plan(size)
         return rows
     plans: dict[Callable[..., Model], Plan[Any]] = {build_yolo5: yolo5.plan, build_yolo10: yolo10.plan}

@@ -5,14 +5,15 @@ matrix is moved by half a pixel on both sides.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from sightline.core.frames import IGNORE_INDEX
+from sightline.core.keypoints import mirrored
 from sightline.train.augment.sample import Sample
 
 __all__ = [
@@ -134,15 +135,12 @@ def warp(pixels: NDArray[Any], matrix: Matrix, size_hw: tuple[int, int], interpo
     return out if out.ndim == pixels.ndim else out[..., None]
 
 
-def swap_sides(names_by_class: Sequence[Sequence[str] | None], count: int) -> NDArray[np.int64]:
-    """The order (C, `count`) that exchanges 'left' and 'right' in the names of each class's keypoints."""
-    orders = np.tile(np.arange(count), (len(names_by_class), 1))
-    other = {"left": "right", "right": "left"}
-    for order, names in zip(orders, names_by_class, strict=True):
-        lowered = [name.lower() for name in names or ()]
-        for place, name in enumerate(lowered):
-            side = next((s for s in other if s in name), None)
-            partner = name.replace(side, other[side]) if side else name
-            if partner in lowered:
-                order[place] = lowered.index(partner)
+def swap_sides(classes: pl.DataFrame, count: int) -> NDArray[np.int64]:
+    """The order (C, `count`) of each class's keypoints in a mirror, as the classes table says it, else their names."""
+    orders = np.tile(np.arange(count), (classes.height, 1))
+    said = classes.select("mirror", "keypoint_names").iter_rows()
+    for order, (mirror, names) in zip(orders, said, strict=True):
+        own = mirror if mirror is not None else mirrored(tuple(names or ()))
+        if len(own) <= count:
+            order[: len(own)] = own
     return orders

@@ -7,8 +7,9 @@ from pydantic import Field, model_validator
 from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, unknown_name
+from sightline.core.keypoints import PERSON, keypoints_of
 
-__all__ = ["NONE", "OPERATIONS", "WHOLE", "Augmentation", "check_policy", "needs_masks"]
+__all__ = ["NONE", "OPERATIONS", "WHOLE", "Augmentation", "check_mirror", "check_policy", "needs_masks"]
 
 OPERATIONS: dict[str, tuple[str, ...]] = {
     "mosaic": ("mosaic",),
@@ -157,6 +158,22 @@ def check_policy(policy: Augmentation, dataset: Dataset) -> None:
             where=str(dataset.root),
             do="use 'image'",
         )
+
+
+def check_mirror(policy: Augmentation, dataset: Dataset) -> None:
+    """ConfigError where pictures are mirrored and nothing says which keypoints change sides then: a left hand would be
+    learnt as a right one. (One keypoint has no side, and 17 without names are those of COCO.)
+    """
+    labelled = keypoints_of(dataset)
+    said = dataset.classes["keypoint_names"].count() or dataset.classes["mirror"].count()
+    if not (policy.flip_lr or policy.flip_ud) or labelled is None or said or len(labelled) in (1, len(PERSON)):
+        return
+    raise ConfigError(
+        f"the {len(labelled)} keypoints must have names with left and right, or an order in a mirror (flip_idx), where "
+        f"augment.flip_lr or flip_ud mirrors pictures, got neither",
+        where=str(dataset.root),
+        do="write flip_idx into the data YAML, or give --augment.flip-lr 0",
+    )
 
 
 def needs_masks(policy: Augmentation, dataset: Dataset) -> bool:

@@ -13,11 +13,14 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from sightline.core.dataset import Dataset
+from sightline.core.keypoints import Keypoints
 from sightline.core.preprocess import Geometry, Preprocess
+from sightline.models import Model
 from sightline.train.augment.augmenter import Augmenter
 from sightline.train.augment.geometry import swap_sides
 from sightline.train.augment.policy import Augmentation, needs_masks
 from sightline.train.augment.sample import Draw, Sample
+from sightline.train.data.keypoint_targets import keypoint_targets
 from sightline.train.data.mask_targets import mask_targets
 from sightline.train.data.store import ImageStore, Keeping
 
@@ -50,10 +53,24 @@ class Batch:
         return Batch(self.images.pin_memory(), pinned, self.rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of the objects becomes targets beside their boxes: masks, and so many keypoints of each."""
+
+    masks: bool = False
+    keypoints: int = 0
+
+    @classmethod
+    def of(cls, model: Model) -> "Wanted":
+        """What the model's loss takes."""
+        points = len(Keypoints.load(dict(model.arguments["keypoints"]))) if model.task == "pose" else 0
+        return cls(masks=model.task == "instance", keypoints=points)
+
+
 class NetworkImages(TorchDataset[Sample]):
     """The images of a data set at network size with their labels, augmented where an augmentation is given.
 
-    Indexed by a `Draw`, or by (row, seed). `with_masks` makes the masks of objects targets too.
+    Indexed by a `Draw`, or by (row, seed). What is `wanted` of the objects becomes targets too.
     """
 
     def __init__(
@@ -63,10 +80,10 @@ class NetworkImages(TorchDataset[Sample]):
         augmentation: Augmentation | None = None,
         keeping: Keeping = Keeping(),  # noqa: B008 - frozen
         *,
-        with_masks: bool = False,
+        wanted: Wanted = Wanted(),
     ) -> None:
-        self.dataset, self.with_masks = dataset, with_masks
-        drawn = with_masks or (augmentation is not None and needs_masks(augmentation, dataset))
+        self.dataset, self.wanted = dataset, wanted
+        drawn = wanted.masks or (augmentation is not None and needs_masks(augmentation, dataset))
         self.store = ImageStore(dataset, preprocess, keeping, with_masks=drawn)
         self.augmenter: Augmenter | None = None
         if augmentation is not None:
@@ -77,7 +94,7 @@ class NetworkImages(TorchDataset[Sample]):
                 preprocess.pad_value,
                 [geometry.content_xyxy for geometry in self.geometries],
                 dataset.images["group"].rank("dense").fill_null(0).to_list(),
-                swap_sides(dataset.classes["keypoint_names"].to_list(), self.store.objects.keypoint_count),
+                swap_sides(dataset.classes, self.store.objects.keypoint_count),
             )
 
     def __len__(self) -> int:
@@ -105,8 +122,10 @@ class NetworkImages(TorchDataset[Sample]):
         counts = torch.tensor([len(s["labels"]) for s in samples])
         targets = {name: torch.from_numpy(np.concatenate([s[name] for s in samples])) for name in ("boxes", "labels")}
         targets["batch_index"] = torch.repeat_interleave(torch.arange(len(samples)), counts)
-        if self.with_masks:
+        if self.wanted.masks:
             targets |= mask_targets(samples)
+        if self.wanted.keypoints:
+            targets["keypoints"] = keypoint_targets(samples, self.wanted.keypoints)
         return Batch(images, targets, rows)
 
 

@@ -7,11 +7,13 @@ import polars as pl
 from sightline.audit.splits import hold_out
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError, at
+from sightline.core.keypoints import Keypoints
 from sightline.data import check_split_overlap, entry_lines, read_dataset
 from sightline.data.splits import exclude_images
+from sightline.models import Model
 from sightline.train.config import TrainConfig
 
-__all__ = ["TrainingData", "prepare_data", "require_outlines"]
+__all__ = ["TrainingData", "prepare_data", "require_keypoints", "require_outlines"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,20 @@ def _require_labels(dataset: Dataset, split: str) -> None:
             )
     elif dataset.usable_objects.is_empty():
         raise DataError(f"split '{split}' must have usable objects to train with, got none", where=str(dataset.root))
+
+
+def require_keypoints(dataset: Dataset, model: Model) -> None:
+    """DataError where no usable object has a labelled keypoint, and where objects have more than the model gives."""
+    where, count = str(dataset.root), len(Keypoints.load(dict(model.arguments["keypoints"])))
+    lists = dataset.usable_objects["keypoints"].drop_nulls().to_list()
+    if not any(v > 0 for values in lists for v in values[2::3]):
+        got = f"got {dataset.usable_objects.height} objects without any"
+        do = "label keypoints, or train a detector (without -pose)"
+        raise DataError(f"objects must have keypoints to train '{model.name}', {got}", where=where, do=do)
+    most = max(map(len, lists)) // 3
+    if most > count:
+        message = f"objects must have at most the {count} keypoints that '{model.name}' gives, got {most}"
+        raise DataError(message, where=where, do="leave arguments.keypoints out: the labels say which there are")
 
 
 def require_outlines(dataset: Dataset, model_name: str) -> None:

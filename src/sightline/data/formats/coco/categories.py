@@ -12,7 +12,7 @@ from sightline.data.formats.shared.image_tables import integers
 
 __all__ = ["read_classes", "without_empty_twins"]
 
-_KEPT = ("thing", "keypoint_names", "skeleton")
+_KEPT = ("thing", "keypoint_names", "skeleton", "mirror")
 
 
 def read_classes(documents: list[Document]) -> tuple[list[dict[int, int]], pl.DataFrame, list[Finding]]:
@@ -121,6 +121,9 @@ def _merge(known: dict[str, Any], entry: dict[str, Any], index: int) -> list[Pro
                 f"categories[{index}]: 'skeleton' must be pairs of keypoint numbers from 1 on, got {skeleton!r:.40}"
             )
             problems.append(Problem("label-malformed", index, message))
+    order = entry.get("flip_idx")
+    if isinstance(order, list) and set(map(type, order)) == {int} and sorted(order) == list(range(len(order))):
+        said["mirror"] = order
     for key, value in said.items():
         if value is not None and known.setdefault(key, value) != value:
             message = (

@@ -90,6 +90,8 @@ def categories_of(dataset: Dataset) -> list[dict[str, Any]]:
             category["keypoints"] = row["keypoint_names"]
         if row["skeleton"] is not None:
             category["skeleton"] = [[a + 1, b + 1] for a, b in row["skeleton"]]
+        if row["mirror"] is not None:
+            category["flip_idx"] = row["mirror"]  # no key of COCO's, which nobody minds; YOLO's word
         categories.append(category)
     return categories
 

@@ -31,8 +31,8 @@ _SPLITS = ("train", "val", "test")
 _MOST_KEYPOINTS = 1000
 _MOST_CLASSES = 100_000
 # The keys of the data YAML in use by trainers and export services; only the first line has a meaning here.
-_KEYS = ("path", *_SPLITS, "names", "nc", "kpt_shape", "kpt_names", UNLISTED)
-_OTHER_KEYS = ("download", "channels", "flip_idx", "roboflow", "minival", "format", "author", "license")
+_KEYS = ("path", *_SPLITS, "names", "nc", "kpt_shape", "kpt_names", "flip_idx", UNLISTED)
+_OTHER_KEYS = ("download", "channels", "roboflow", "minival", "format", "author", "license")
 NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
 
 
@@ -49,6 +49,7 @@ class Layout:
     not_labels: set[Path] = field(default_factory=set)  # text files in label folders that are something else
     keypoints: tuple[int, int] | None = None  # how many an object has, and how many numbers (2 or 3) each
     keypoint_names: dict[int, list[str]] = field(default_factory=dict)  # by class id
+    mirror: list[int] | None = None  # the keypoints' order in a mirror
     findings: list[Finding] = field(default_factory=list)
 
     def take_names(self, names: dict[int, str] | None, file: Path) -> None:
@@ -140,6 +141,7 @@ def yaml_layout(file: Path, top: Path | None = None) -> Layout:
     layout = Layout(root, name, None, keypoints=_keypoint_shape(values, file))
     layout.take_names(_names(values, file), file)
     layout.keypoint_names = _keypoint_names(values, layout)
+    layout.mirror = _mirror(values, layout.keypoints, file)
     unused = [finding("layout-unknown-key", f"the key '{k}' is not used", path=relative(file, root)) for k in strange]
     layout.findings += unused
     for key, images, labels, note in places:
@@ -302,6 +304,18 @@ def _keypoint_names(values: dict[str, Any], layout: Layout) -> dict[int, list[st
         message = f"'kpt_names' must give {count} names for each class id, got {given!r:.60}"
         layout.findings.append(finding("layout-unknown-key", message))
     return sound
+
+
+def _mirror(values: dict[str, Any], keypoints: tuple[int, int] | None, file: Path) -> list[int] | None:
+    order, count = values.get("flip_idx"), (keypoints or (0, 0))[0]
+    if not order or not count:
+        return None
+    if not isinstance(order, list) or any(type(i) is not int for i in order) or sorted(order) != list(range(count)):
+        message = (
+            f"'flip_idx' must be the {count} keypoints 0..{count - 1} in their order in a mirror, got {order!r:.60}"
+        )
+        raise ConfigError(message, where=str(file))
+    return order
 
 
 def _names_file(folder: Path) -> tuple[dict[int, str] | None, Path]:

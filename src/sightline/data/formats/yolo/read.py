@@ -136,5 +136,6 @@ def _classes(layout: Layout, largest: int) -> tuple[dict[int, int], pl.DataFrame
         notes.append(finding("class-names-missing", f"no class names are given; ids 0..{largest} are numbered"))
     ids = sorted(names)
     keypoint_names = [layout.keypoint_names.get(i) for i in ids]
-    table = class_table([names[i] for i in ids], source_id=ids, keypoint_names=keypoint_names)
+    mirrors = [layout.mirror] * len(ids)
+    table = class_table([names[i] for i in ids], source_id=ids, keypoint_names=keypoint_names, mirror=mirrors)
     return {source: i for i, source in enumerate(ids)}, table, notes

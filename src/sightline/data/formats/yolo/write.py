@@ -13,6 +13,7 @@ import yaml
 from sightline.core.dataset import Dataset
 from sightline.core.files import write_text_atomic
 from sightline.core.findings import Finding
+from sightline.core.keypoints import mirrored
 from sightline.core.process import Progress
 from sightline.data.formats.shared.image_tables import has_masks
 from sightline.data.formats.shared.shapes import object_rle
@@ -98,9 +99,18 @@ def _write_yaml(dataset: Dataset, folder: Path, targets: dict[str, str], keypoin
         named = dict(dataset.classes.select("class_id", "keypoint_names").iter_rows())
         if any(names is not None for names in named.values()):
             values["kpt_names"] = {i: names for i, names in named.items() if names is not None}
+        if order := _mirror(dataset, keypoints):
+            values["flip_idx"] = order
     if dataset.class_names:
         values["names"] = dict(enumerate(dataset.class_names))
     write_text_atomic(folder / "data.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _mirror(dataset: Dataset, keypoints: int) -> list[int]:
+    """The keypoints' order in a mirror, as the first class that says it has it: YOLO has one for all."""
+    said = [list(order) for order in dataset.classes["mirror"].drop_nulls()]
+    said += [list(mirrored(tuple(names))) for names in dataset.classes["keypoint_names"].drop_nulls()]
+    return next((order for order in said if len(order) == keypoints), [])
 
 
 def _keypoint_count(dataset: Dataset) -> int:
