@@ -22,14 +22,18 @@ def test_equals_the_plain_count(seed, dtype):
     assert got.sum() == (truth != 250).sum()
 
 
-def test_an_ignored_class_takes_its_predictions_with_it():
-    truth, prediction = np.array([0, 1, 1, 255]), np.array([0, 0, 1, 77])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_an_ignored_class_takes_its_predictions_with_it(dtype):
+    truth, prediction = np.array([0, 1, 1, 255], dtype), np.array([0, 0, 1, 77], dtype)
     assert confusion_matrix(truth, prediction, 2, (1, 255)).tolist() == [[1, 0], [0, 0]]
 
 
 def test_stray_labels_and_shapes_are_named():
-    with pytest.raises(DataError, match=r"ground truth labels must be in 0..1 or ignored, got 7"):
-        confusion_matrix(np.array([0, 7]), np.array([0, 0]), 2)
+    for dtype in (np.uint8, np.int64):
+        with pytest.raises(DataError, match=r"ground truth labels must be in 0..1 or ignored, got 7"):
+            confusion_matrix(np.array([0, 7], dtype), np.array([0, 0], dtype), 2)
+        with pytest.raises(DataError, match=r"prediction labels must be in 0..1 or ignored, got 2, 255"):
+            confusion_matrix(np.array([0, 1, 9], dtype), np.array([255, 2, 0], dtype), 2, (9,))
     with pytest.raises(DataError, match=r"prediction labels must be in 0..1 or ignored, got -1, 9"):
         confusion_matrix(np.array([0, 1]), np.array([9, -1]), 2)
     with pytest.raises(DataError, match="shape"):

@@ -41,13 +41,9 @@ class SemanticAccumulator:
 
         Raises DataError for other shapes or ids outside 0..C-1.
         """
-        # One integer type, so that one compiled kernel serves all masks.
-        counts = confusion_matrix(
-            truth.astype(np.int32, copy=False),
-            prediction.astype(np.int32, copy=False),
-            len(self.confusion),
-            ignore_values=(IGNORE_INDEX,),
-        )
+        if not truth.dtype == prediction.dtype == np.uint8:  # bytes are fastest; one kernel serves all other types
+            truth, prediction = truth.astype(np.int32, copy=False), prediction.astype(np.int32, copy=False)
+        counts = confusion_matrix(truth, prediction, len(self.confusion), ignore_values=(IGNORE_INDEX,))
         self.confusion += counts
         return counts
 
@@ -299,7 +295,7 @@ def _saved_maps(dataset: Dataset, predictions: Predictions) -> Iterator[tuple[in
 
 
 def _map_of_masks(masks: list[tuple[int, bytes]], size_hw: tuple[int, int], path: str) -> ClassIds:
-    class_ids = np.full(size_hw, IGNORE_INDEX, dtype=np.int32)
+    class_ids = np.full(size_hw, IGNORE_INDEX, dtype=np.uint8)
     covered = 0
     for class_id, counts in masks:
         class_ids[rle.decode(counts, size_hw)] = class_id
