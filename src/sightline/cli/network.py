@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 import sightline.audit.splits
@@ -51,6 +52,11 @@ class AssemblyOptions(NetworkOptions):
     flips: Literal["none", "horizontal", "all"] = Field(
         default="none", description="Average what a network of label maps says of each tile and its mirror images."
     )
+    clean: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = Field(
+        default=(),
+        description="What is done to label maps, as name=value: open, close (diameters), holes, min_area (areas), in "
+        "pixels of the image.",
+    )
     overlap: float = Field(default=0.2, ge=0, le=0.9, description="Least share of a tile that its neighbour sees too.")
     batch: int = Field(default=8, ge=1, description="Images, or tiles, per forward pass.")
 
@@ -70,10 +76,10 @@ def assembled(
     for name in ("overlap", "flips"):
         if options.tile is None and name in options.model_fields_set:
             raise ConfigError(f"--{name} must be given with --tile, got it alone")
-    if options.tile is not None and predictor.task == "semantic" and not options.also:
-        return _tiled_maps(predictor, options)
-    if options.flips != "none":
-        raise ConfigError("--flips is for a model of label maps, got a model of boxes", where=predictor.where)
+    if predictor.task == "semantic" and not options.also:
+        return _of_maps(predictor, options)
+    if options.flips != "none" or options.clean:
+        raise ConfigError("--flips and --clean are for label maps, got a model of boxes", where=predictor.where)
     members: list[NetworkPredictor | sightline.infer.TiledPredictor] = [predictor, *map(opened, options.also)]
     if options.tile is not None:
         tile_hw = None if options.tile == "auto" else read_size(options.tile, "--tile")
@@ -89,12 +95,21 @@ def assembled(
     return sightline.infer.FusedPredictor(members, max_det=predictor.thresholds.max_det)
 
 
-def _tiled_maps(predictor: "NetworkPredictor", options: AssemblyOptions) -> "Predictor":
-    tile_hw = None if options.tile in (None, "auto") else read_size(str(options.tile), "--tile")
-    given = options.model_dump(include={"overlap", "flips"}, exclude_unset=True) | {"tile_hw": tile_hw}
-    tiling = sightline.infer.MapTiling.load(given, where="--tile")
-    batch = {"batch": options.batch} if "batch" in options.model_fields_set else {}
-    return sightline.infer.TiledSegmenter(predictor, tiling, **batch)
+def _of_maps(predictor: "NetworkPredictor", options: AssemblyOptions) -> "Predictor":
+    runs: NetworkPredictor | sightline.infer.TiledSegmenter = predictor
+    if options.tile is not None:
+        tile_hw = None if options.tile == "auto" else read_size(options.tile, "--tile")
+        given = options.model_dump(include={"overlap", "flips"}, exclude_unset=True) | {"tile_hw": tile_hw}
+        tiling = sightline.infer.MapTiling.load(given, where="--tile")
+        batch = {"batch": options.batch} if "batch" in options.model_fields_set else {}
+        runs = sightline.infer.TiledSegmenter(predictor, tiling, **batch)
+    if not options.clean:
+        return runs
+    pairs = [pair.partition("=") for pair in options.clean]
+    if wrong := [pair for pair, split in zip(options.clean, pairs, strict=True) if not split[1]]:
+        raise ConfigError(f"--clean must be name=value, got '{wrong[0]}'")
+    cleaning = sightline.infer.MapCleaning.load({name: value for name, _, value in pairs}, where="--clean")
+    return sightline.infer.CleanedSegmenter(runs, cleaning)
 
 
 def with_splits(dataset: "Dataset", split: str, given: Division, predictor: "NetworkPredictor | None") -> "Dataset":

@@ -19,7 +19,9 @@ from sightline.data import ImageNames
 
 __all__ = ["describe_inputs", "fit_predictions"]
 
-_SETTINGS = ("model_digest", "backend", "conf", "iou", "max_det", "suppression", "tiles", "candidates_left_out")
+_SETTINGS = (
+    "model_digest", "backend", "conf", "iou", "max_det", "suppression", "tiles", "cleaning", "candidates_left_out",
+)  # fmt: skip
 _MATCHED = "matched_label_digest"
 """In `meta`: the labels of the data set whose ids the predictions have been given."""
 

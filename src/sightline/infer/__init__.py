@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sightline.core.lazy import door
 
 if TYPE_CHECKING:
+    from sightline.infer.cleaned import CleanedSegmenter
     from sightline.infer.dataset import predict_dataset, track_dataset
     from sightline.infer.foreign.adopt import AdoptedGraph, AdoptHints, adopt_function, adopt_onnx, read_onnx
     from sightline.infer.fused import FusedPredictor
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sightline.infer.tiled_maps import MapTiling, TiledSegmenter, measure_reach
     from sightline.infer.torch_predictor import predictor_from_model
     from sightline.infer.window import Window
+    from sightline.ops.map_cleaning import MapCleaning
 
 __all__ = [
     "BACKENDS",
@@ -26,10 +28,12 @@ __all__ = [
     "SINKS",
     "AdoptHints",
     "AdoptedGraph",
+    "CleanedSegmenter",
     "Criterion",
     "FrameResult",
     "FusedPredictor",
     "Image",
+    "MapCleaning",
     "MapTiling",
     "NetworkPredictor",
     "Outputs",
