@@ -70,6 +70,7 @@ OPTIONS = {
     "conf": Option(is_own=False),
     "track": Option(is_flag=True, is_own=False, has_negative=True),
     "show": Option(is_flag=True, is_own=False),
+    "clean": Option(takes_several=True, is_own=False),
     "max-frames": Option(is_own=False),
 }
 
@@ -94,6 +95,7 @@ OPTIONS = {
         ),
         ("run m s --conf-thres=0.2", "run m s --conf=0.2"),
         ("run m s --tracker-settings conf=1 max_age_s=2", "run m s --tracker-settings conf=1 max_age_s=2"),
+        ("run m s --clean conf=1 min_area=2 --conf 0.2", "run m s --clean conf=1 min_area=2 --conf 0.2"),
         ("run m s save_txt=False show=False", "run m s"),
         ("run m s --view-img", "run m s --show"),
         ("run m s conf=-1", "run m s --conf=-1"),

@@ -215,7 +215,7 @@ def in_our_words(words: Sequence[str], options: Mapping[str, Option], *, has_set
             if len(new) != 1 and "=" not in word and rest[at : at + 1] and rest[at].lower() in (*_YES, *_NO):
                 new, at = reader.option(f"{word}={rest[at]}"), at + 1
             option = options.get(new[0][2:], Option(is_flag=True)) if len(new) == 1 else Option(is_flag=True)
-            pairs = new == ["--tracker-settings"]
+            pairs = new in (["--tracker-settings"], ["--clean"])
             count = 0
             while rest[at + count : at + count + 1] and rest[at + count] in option.choices:
                 count += 1

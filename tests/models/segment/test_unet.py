@@ -107,6 +107,12 @@ def test_wrong_masks_are_refused():
             model.loss(raw, {"mask": mask})
 
 
+def test_balanced_weights_that_nobody_counted_are_refused():
+    model = models.create("unet", class_names=BINARY, base_width=4, class_weights="balanced")
+    with pytest.raises(ConfigError, match="must be numbers by now"):
+        model.loss(torch.zeros(1, 1, 32, 32), {"mask": torch.zeros(1, 32, 32, dtype=torch.int64)})
+
+
 def test_wrong_settings_are_refused():
     with pytest.raises(ConfigError, match="imgsz must be a multiple of 32, got 250"):
         models.create("unet", class_names=BINARY, imgsz=250)

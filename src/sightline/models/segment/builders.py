@@ -10,7 +10,7 @@ from sightline.models.segment.dff_unet import DFFUNet
 from sightline.models.segment.enet import ENet
 from sightline.models.segment.litefusionnet import LiteFusionNet
 from sightline.models.segment.resnet_unet import ResNetUNet
-from sightline.models.segment.segmenter import Segmenter
+from sightline.models.segment.segmenter import ClassWeights, Segmenter
 from sightline.models.segment.ulite import ULite
 from sightline.models.segment.unet import build_unet
 from sightline.models.segment.vgg import SegNet, build_fcn
@@ -26,7 +26,7 @@ def _build(
     imgsz: int | tuple[int, int] = 256,
     channels: int = 3,
     loss: str = "ce+dice",
-    class_weights: tuple[float, ...] = (),
+    class_weights: ClassWeights = (),
 ) -> Segmenter:
     """A network whose shape is all fixed."""
     return Segmenter(name, class_names, network, imgsz=imgsz, channels=channels, loss=loss, class_weights=class_weights)

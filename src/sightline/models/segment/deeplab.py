@@ -11,7 +11,7 @@ from torchvision.models.resnet import ResNet
 from torchvision.models.segmentation.deeplabv3 import ASPP, DeepLabHead
 
 from sightline.models.resnet import NormConv
-from sightline.models.segment.segmenter import Segmenter
+from sightline.models.segment.segmenter import ClassWeights, Segmenter
 
 __all__ = ["DeepLabV3", "DeepLabV3Plus", "build_deeplab"]
 
@@ -80,7 +80,7 @@ def build_deeplab(
     backbone: Backbone = "resnet50",
     channels: int = 3,
     loss: str = "ce+dice",
-    class_weights: tuple[float, ...] = (),
+    class_weights: ClassWeights = (),
 ) -> Segmenter:
     """DeepLab v3, or with `plus` v3+, on a ResNet."""
 

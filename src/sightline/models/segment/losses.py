@@ -201,7 +201,7 @@ SEGMENT_LOSSES: dict[str, Callable[[Pixels], Tensor]] = {
 """Terms by name; 'bce' is what 'ce' is called for two classes."""
 
 
-def check_loss(loss: str, class_count: int, class_weights: tuple[float, ...]) -> tuple[str, ...]:
+def check_loss(loss: str, class_count: int, class_weights: tuple[float, ...] | str) -> tuple[str, ...]:
     """The terms of `loss` ("ce+dice"); ConfigError for one that is none, twice, or weights that do not fit."""
     terms = tuple("ce" if term == "bce" and class_count == 2 else term for term in loss.split("+"))
     for term in terms:
@@ -209,7 +209,9 @@ def check_loss(loss: str, class_count: int, class_weights: tuple[float, ...]) ->
             raise ConfigError(unknown_name("term of loss", term, SEGMENT_LOSSES), do="join terms by +, as ce+dice")
     if len(set(terms)) < len(terms):
         raise ConfigError(f"loss must name each term once, got '{loss}'")
-    if class_weights and (len(class_weights) != class_count or min(class_weights) < 0 or max(class_weights) == 0):
+    if isinstance(class_weights, str) or not class_weights:
+        return terms
+    if len(class_weights) != class_count or min(class_weights) < 0 or max(class_weights) == 0:
         message = f"class_weights must be {class_count} numbers of at least 0, not all 0, got {list(class_weights)}"
         raise ConfigError(message)
     return terms

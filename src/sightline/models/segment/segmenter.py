@@ -1,7 +1,7 @@
 """A network that gives each pixel a logit for each class, as a model of the contract."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,11 @@ from sightline.core.preprocess import Preprocess
 from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
 from sightline.models.segment.losses import check_loss, segment_loss
 
-__all__ = ["PixelNetwork", "Segmenter"]
+__all__ = ["ClassWeights", "PixelNetwork", "Segmenter"]
+
+ClassWeights: TypeAlias = tuple[float, ...] | Literal["balanced"]
+"""One for each class, none for equal ones; "balanced" until training has counted its masks."""
+
 
 MAX_CLASSES = 255  # 255 marks ignored pixels
 
@@ -52,7 +56,7 @@ class Segmenter(nn.Module):
         imgsz: int | tuple[int, int],
         channels: int = 3,
         loss: str = "ce+dice",
-        class_weights: tuple[float, ...] = (),
+        class_weights: ClassWeights = (),
     ) -> None:
         super().__init__()
         count = len(class_names)
@@ -80,7 +84,11 @@ class Segmenter(nn.Module):
     def loss(self, raw: Tensor, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
         """The terms of `loss` by name, 'ce' as 'bce' for two classes; means over the batch's counted pixels."""
         check_targets(self.task, targets, len(self.class_names))
-        return segment_loss(raw, targets["mask"].to(raw.device), self.terms, self.arguments["class_weights"], total)
+        weights: ClassWeights = self.arguments["class_weights"]
+        if weights == "balanced":
+            do = "give class_weights as numbers; 'sightline train' counts them on the training masks"
+            raise ConfigError(f"the class weights of '{self.name}' must be numbers by now, got 'balanced'", do=do)
+        return segment_loss(raw, targets["mask"].to(raw.device), self.terms, weights, total)
 
     def decode(self, raw: Tensor) -> Tensor:
         """Probabilities (B, C, H, W), float32, summing to 1 over C."""

@@ -10,7 +10,7 @@ from torch.nn import functional
 from sightline.core.errors import ConfigError
 from sightline.models.blocks import DoubleConv
 from sightline.models.resnet import NormConv
-from sightline.models.segment.segmenter import Segmenter
+from sightline.models.segment.segmenter import ClassWeights, Segmenter
 from sightline.models.segment.upsampling import Upsampling, upsampler
 
 __all__ = ["BLOCKS", "Block", "UNet", "build_unet"]
@@ -142,7 +142,7 @@ def build_unet(
     upsampling: Upsampling = "transposed",
     channels: int = 3,
     loss: str = "ce+dice",
-    class_weights: tuple[float, ...] = (),
+    class_weights: ClassWeights = (),
 ) -> Segmenter:
     """A U-Net whose widths double from `base_width` at full resolution, `levels` times halved."""
     if not 1 <= base_width <= MAX_BASE_WIDTH:

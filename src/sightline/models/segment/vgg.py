@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from sightline.core.errors import ConfigError
 from sightline.models.resnet import NormConv
-from sightline.models.segment.segmenter import Segmenter
+from sightline.models.segment.segmenter import ClassWeights, Segmenter
 from sightline.models.segment.upsampling import PoolWithPlaces, bilinear_kernel, unpool
 
 __all__ = ["FCN", "SegNet", "build_fcn"]
@@ -83,7 +83,7 @@ def build_fcn(
     fc_width: int = 4096,
     channels: int = 3,
     loss: str = "ce+dice",
-    class_weights: tuple[float, ...] = (),
+    class_weights: ClassWeights = (),
 ) -> Segmenter:
     """An FCN of `stride` 32, 16 or 8; `fc_width` is that of VGG's two fully connected layers."""
     if stride not in (32, 16, 8):
