@@ -118,6 +118,7 @@ PACKAGES = {
         "write_tags",
     ],
     "evaluate": [
+        "BOUNDARY_COLUMNS",
         "BoundaryAccumulator",
         "BoundaryOptions",
         "DEFAULT_MAX_DETS",

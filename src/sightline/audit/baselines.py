@@ -82,10 +82,11 @@ def beside_baseline(
     else:
         found = _semantic(fitted, measured)
         rivals = [(found["mean_mask"].mean_iou, "one and the same mask for every image")] if found else []
-        shown = (
-            result.per_class["iou"].to_numpy()[1:] if _has_background(measured) else result.per_class["iou"].to_numpy()
-        )
-        metric, own = "mean IoU", float(np.nanmean(shown)) if np.isfinite(shown).any() else float("nan")
+        shown = result.per_class["iou"].to_numpy()
+        metric = "mean IoU"
+        if _has_background(measured):
+            shown, metric = shown[1:], "mean IoU without the background"
+        own = float(np.nanmean(shown)) if np.isfinite(shown).any() else float("nan")
     known = [(value, what) for value, what in rivals if value is not None]
     if not known:
         return result

@@ -302,6 +302,11 @@ def _show(result: "Result", as_json: bool) -> None:
         show_table("by class", result.per_class.columns, result.per_class.rows())
     else:
         show_table("", result.to_frame().columns, result.to_frame().rows())
-        show_table("by class", result.per_class.columns, result.per_class.rows())
+        edges = [name for name in result.per_class.columns if name in sightline.evaluate.BOUNDARY_COLUMNS]
+        pixels = result.per_class.drop(edges)
+        show_table("by class", pixels.columns, pixels.rows())
+        if edges:
+            of_edges = result.per_class.select("class", *edges)
+            show_table("boundaries by class", of_edges.columns, of_edges.rows())
     for key, value in result.conventions.items():
         note(f"{key}: {value}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from sightline.core.lazy import door
 
 if TYPE_CHECKING:
-    from sightline.evaluate.boundaries import BoundaryAccumulator, BoundaryOptions
+    from sightline.evaluate.boundaries import BOUNDARY_COLUMNS, BoundaryAccumulator, BoundaryOptions
     from sightline.evaluate.coco import DetectionArrays, IouType, detection_arrays
     from sightline.evaluate.detection import (
         DEFAULT_MAX_DETS,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "BOUNDARY_COLUMNS",
     "DEFAULT_MAX_DETS",
     "DEFAULT_MAX_POSES",
     "MATCH_IOU",

@@ -19,10 +19,11 @@ from sightline.core.frames import IGNORE_INDEX
 from sightline.evaluate.intervals import Measure
 from sightline.ops.surfaces import border_of, boundary_band, distances_between
 
-__all__ = ["BoundaryAccumulator", "BoundaryOptions"]
+__all__ = ["BOUNDARY_COLUMNS", "BoundaryAccumulator", "BoundaryOptions"]
 
 DISTANCES = ("hd95_pooled", "hd95_directed_max", "assd_pooled", "assd_mean_of_means")
-_COUNTS = ("found", "found_near", "true", "true_near", "band_both", "band_either")
+BOUNDARY_COLUMNS = ("boundary_f", "boundary_iou", *DISTANCES, "distances_undefined")
+"""What a table by class has more where boundaries were judged."""
 _PERCENTILE = 95
 
 BoolArray = npt.NDArray[np.bool_]
@@ -56,7 +57,9 @@ class BoundaryAccumulator:
 
     class_count: int
     options: BoundaryOptions = field(default_factory=BoundaryOptions)
-    counts: list[IntArray] = field(default_factory=list)  # (K, 6) of each image, by _COUNTS
+    counts: list[IntArray] = field(
+        default_factory=list
+    )  # (K, 6) of each image: border pixels found, near, true, near; band both, either
     distances: list[FloatArray] = field(default_factory=list)  # (K, 4) of each image, by DISTANCES
     bands: list[IntArray] = field(default_factory=list)  # (2,) of each image: wrong pixels and all
 
