@@ -161,7 +161,7 @@ class NetworkPredictor:
     def prepare(self, images: Sequence[Image]) -> Batch:
         """Network input and geometries; the images must come out at one size."""
         arrays, geometries = zip(*(self.preprocess.apply(image) for image in images), strict=True)
-        return Batch(np.stack(arrays), tuple(geometries))
+        return Batch(np.stack(arrays) if len(arrays) > 1 else arrays[0][None], tuple(geometries))
 
     def run(self, pixels: npt.NDArray[np.float32]) -> Outputs:
         """Named raw outputs; ModelError when the network returns other arrays than its task calls for."""

@@ -22,7 +22,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError, InputError
 from sightline.core.files import file_sha256, write_sealed_json
 from sightline.core.metadata import OperatingPoint
-from sightline.core.process import stop_at_next_step
+from sightline.core.process import keep_freed_memory, stop_at_next_step
 from sightline.core.runs import RunFolder
 from sightline.evaluate import RESAMPLES, DetectionResult
 from sightline.models import Model, create, load_model, own_point
@@ -44,7 +44,7 @@ from sightline.train.data.store import Keeping, needed_bytes
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.facts import cache_notes, describe_labels, earlier_record, run_facts
 from sightline.train.loop import Learner, as_module, check_loss_factors, train_epochs
-from sightline.train.machine import Arithmetic, choose_arithmetic, keep_freed_memory, peak_memory, usable_cores
+from sightline.train.machine import Arithmetic, choose_arithmetic, peak_memory, usable_cores
 from sightline.train.recorder import Learnt, Recorder, Watcher
 from sightline.train.state import deterministic_operations, read_state
 from sightline.train.validation import Evaluation, Validator
