@@ -45,27 +45,47 @@ def instance_masks(
     """
     maps = np.ascontiguousarray(prototypes, np.float32)
     height, width = geometry.source_hw
+    target_h, target_w = geometry.target_hw
+    (scale_x, scale_y), (offset_x, offset_y) = geometry.scale_xy, geometry.offset_xy
     for own, (x1, y1, x2, y2) in zip(coefficients.astype(np.float32), boxes_xyxy.tolist(), strict=True):
         left, top = min(int(x1), width - 1), min(int(y1), height - 1)
         right, bottom = max(left + 1, min(width, int(np.ceil(x2)))), max(top + 1, min(height, int(np.ceil(y2))))
-        columns, columns_share = _between(left, right, geometry, 0, maps.shape[2])
-        rows, rows_share = _between(top, bottom, geometry, 1, maps.shape[1])
-        x, y = int(columns[0]), int(rows[0])
-        around = maps[:, y : int(rows[-1]) + 2, x : int(columns[-1]) + 2]
-        logits = np.tensordot(own, around, 1)
-        likely = 1.0 / (1.0 + np.exp(-logits.clip(-80, 80)))  # beyond, float32 has no larger number for exp
-        yield MaskCrop(left, top, _sample(likely, columns - x, columns_share, rows - y, rows_share, _INSIDE))
+        columns, columns_share = _between(left, right, scale_x, float(offset_x), maps.shape[2], target_w)
+        rows, rows_share = _between(top, bottom, scale_y, float(offset_y), maps.shape[1], target_h)
+        likely = _likely(own, maps, columns[0], columns[-1], rows[0], rows[-1])
+        yield MaskCrop(
+            left, top, _sample(likely, columns - columns[0], columns_share, rows - rows[0], rows_share, _INSIDE)
+        )
 
 
-def _between(start: int, stop: int, geometry: Geometry, axis: int, cells: int) -> tuple[Ints, Floats]:
+@njit(cache=True)
+def _between(start: int, stop: int, scale: float, offset: float, cells: int, side: int) -> tuple[Ints, Floats]:
     """For the middles of the image's pixels `start` to `stop`: the last cell whose middle is not behind it, and how far
-    on the way to the next it lies; at the edges the outermost cell goes on.
+    on the way to the next it lies; at the edges the outermost cell goes on. The network's `side` has `cells`.
     """
-    at_network = (np.arange(start, stop) + 0.5) * geometry.scale_xy[axis] + geometry.offset_xy[axis]
-    in_cells = at_network * cells / geometry.target_hw[1 - axis] - 0.5
-    in_cells = in_cells.clip(0, cells - 1)
-    first = in_cells.astype(np.int64)
-    return first, (in_cells - first).astype(np.float32)
+    first, share = np.empty(stop - start, dtype=np.int64), np.empty(stop - start, dtype=np.float32)
+    for i in range(stop - start):
+        at_network = (start + i + 0.5) * scale + offset
+        in_cells = min(max(at_network * cells / side - 0.5, 0.0), cells - 1.0)
+        first[i] = int(in_cells)
+        share[i] = np.float32(in_cells - first[i])
+    return first, share
+
+
+@njit(cache=True)
+def _likely(own: Floats, maps: Floats, left: int, right: int, top: int, bottom: int) -> Floats:
+    """The object's probability in the cells `left` to `right` and `top` to `bottom`, and in the next where there is."""
+    right, bottom = min(right + 2, maps.shape[2]), min(bottom + 2, maps.shape[1])
+    values = np.zeros((bottom - top, right - left), dtype=np.float32)
+    for m in range(len(own)):
+        for i in range(bottom - top):
+            for j in range(right - left):
+                values[i, j] += own[m] * maps[m, top + i, left + j]
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            logit = min(max(values[i, j], np.float32(-80)), np.float32(80))  # beyond, float32 has no number for exp
+            values[i, j] = np.float32(1) / (np.float32(1) + np.exp(-logit))
+    return values
 
 
 @njit(cache=True)
