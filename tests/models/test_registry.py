@@ -14,7 +14,7 @@ NAMES = ["background", "crack"]
 
 def test_models_are_listed():
     sized = [f"yolo{version}{size}" for version in (5, 8, 11, 12) for size in "nsmlx"]
-    others = ["lite0-yolo", "litefodnet", "unet", "unet-small", "vdxnet", "yolo1-resnet50", "yolo3"]
+    others = ["lite0-unet", "lite0-yolo", "litefodnet", "unet", "unet-small", "vdxnet", "yolo1-resnet50", "yolo3"]
     others += ["tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssdlite320", "hf:dfine-n", "hf:rtdetrv2-r18"]
     sized += [*(f"yolo9{size}" for size in "tsmc"), *(f"yolo10{size}" for size in "nsmblx")]
     sized += [f"yolo{version}{size}-seg" for version in (8, 11) for size in "nsmlx"]
@@ -58,6 +58,7 @@ def test_arguments_may_come_as_text_and_rebuild_the_model():
         ("unet", NAMES, {"base_width": 4}),
         ("unet", ["a", "b", "c"], {"base_width": 4}),
         ("unet-small", NAMES, {}),
+        ("lite0-unet", NAMES, {}),
         ("yolo11n", ["a"], {}),
         ("yolo11n", ["a", "b", "c"], {}),
         *(pytest.param(n, ["a", "b"], {}, marks=pytest.mark.slow) for n in smallest_of_each(("", "-seg"))),

@@ -1,6 +1,7 @@
 """The models there are, by name, and how one is made."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from sightline.core.plugins import open_registry
 from sightline.models.backbone import read_backbone, start_backbone
 from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
+from sightline.models.lite0_unet import Lite0UNet
 from sightline.models.published import find_weights
 from sightline.models.torchvision_models import TORCHVISION_MODELS
 from sightline.models.transformers_models import TRANSFORMERS_MODELS
@@ -34,11 +36,17 @@ def build_unet(
     return UNet(name, class_names, imgsz=imgsz, base_width=base_width)
 
 
+def build_lite0_unet(class_names: tuple[str, ...], *, imgsz: int | tuple[int, int] = 256) -> Model:
+    """A U-Net on the trunk of `lite0-yolo`."""
+    return Lite0UNet("lite0-unet", class_names, imgsz=imgsz)
+
+
 MODELS: dict[str, Builder] = open_registry(
     "model",
     {
         "unet": partial(build_unet, "unet"),
         "unet-small": partial(build_unet, "unet-small", base_width=16),
+        "lite0-unet": build_lite0_unet,
         **YOLOS,
         **TORCHVISION_MODELS,
         **TRANSFORMERS_MODELS,
@@ -57,8 +65,10 @@ def create(name: str, *, class_names: Sequence[str], weights: str | Path | None 
 
     `arguments` are those of the model's builder (`imgsz` for all): an unknown one or a wrong value is a ConfigError.
     `weights`, a path, an address with checksum or a name that `sightline weights` knows, starts it from a file of the
-    same architecture: all tensors where the class names are equal, else all but the class branch; a file of a trunk
-    alone starts the networks that have it. Raises ModelError for an unknown name or unusable weights.
+    same architecture: all tensors where the class names are equal, else all but the class branch. A file of the same
+    YOLO for another task (`yolo11n` for `yolo11n-seg`) gives what both have: trunk, neck, boxes and classes; one of a
+    trunk alone starts the networks that have it. `started` of the model then says what is from where and what is new.
+    Raises ModelError for an unknown name or unusable weights.
 
     >>> create("unet-small", class_names=["background", "crack"], imgsz=320).task
     'semantic'
@@ -117,13 +127,29 @@ def _checked_arguments(name: str, builder: Builder, arguments: Mapping[str, Any]
     return checked
 
 
-def _start_from(model: Model, weights: str | Path) -> None:
+_FOR_TASK = re.compile(r"-(seg|pose|obb)$")
+_BOXES_WITHIN = re.compile(r"^head\.boxes\.")
+"""Where a head that gives more than boxes has the one that gives them."""
+
+
+def _start_from(model: Any, weights: str | Path) -> None:
     path = find_weights(weights)
     if path.is_file() and (trunk := read_backbone(path)) is not None:
         start_backbone(model, *trunk, str(path))
+        model.started = f"started from {path.name}: the trunk {trunk[0].name}; all else is new"
         return
     meta, tensors = read_weights(path)
+    own = model.state_dict()
     if meta.architecture != model.name:
-        raise ModelError(f"weights must be of '{model.name}', got '{meta.architecture}'", where=str(path))
-    same_classes = meta.class_names == model.class_names
-    load_tensors(model, tensors, str(path), skip=() if same_classes else model.class_tensors)
+        if _FOR_TASK.sub("", meta.architecture) != _FOR_TASK.sub("", model.name):
+            raise ModelError(f"weights must be of '{model.name}', got '{meta.architecture}'", where=str(path))
+        places = {_BOXES_WITHIN.sub("head.", key): tensor for key, tensor in tensors.items()}
+        tensors = {key: places[p] for key in own if (p := _BOXES_WITHIN.sub("head.", key)) in places}
+    skip = () if meta.class_names == model.class_names else model.class_tensors
+    new = [key for key in own if key not in tensors or key.startswith(skip)]
+    load_tensors(model, tensors, str(path), skip=skip if meta.architecture == model.name else (*skip, *new))
+    parts = sorted({".".join(key.split(".")[: 3 if _BOXES_WITHIN.match(key) else 2]) for key in new})
+    said = f"new: {', '.join(parts)}" if parts else "nothing is new"
+    model.started = (
+        f"started from {path.name} ({meta.architecture}): {len(own) - len(new)} of {len(own)} tensors; {said}"
+    )

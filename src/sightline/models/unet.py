@@ -16,7 +16,7 @@ from sightline.core.preprocess import Preprocess
 from sightline.models.blocks import DoubleConv
 from sightline.models.contract import IGNORE_INDEX, Targets, Total, check_imgsz, check_input, check_targets, own_share
 
-__all__ = ["UNet", "binary_loss", "multiclass_loss", "soft_dice"]
+__all__ = ["Segmenter", "UNet", "binary_loss", "multiclass_loss", "soft_dice"]
 
 DICE_SMOOTHING = 1.0
 """Pixels added to both sides of the ratio: keeps it defined and its gradient small where a class is absent."""
@@ -75,29 +75,58 @@ PHOTO_MEAN = (0.485, 0.456, 0.406)
 PHOTO_STD = (0.229, 0.224, 0.225)
 
 
-class UNet(nn.Module):
-    """Five levels of `base_width` x (1, 2, 4, 8, 16), a bottleneck of x 32, transposed-convolution upsampling.
-
-    Input (B, 3, H, W), H and W multiples of 32. Two classes give one logit (of the second class), more give one each.
-    Images are letterboxed, so thin structures keep their shape; the padding is ignored in the loss by the mask.
+class Segmenter(nn.Module):
+    """What every network of label maps is around its `forward`: two classes give one logit (of the second class), more
+    give one each. Images are letterboxed, so thin structures keep their shape; the padding is ignored in the loss by
+    the mask.
     """
 
-    def __init__(
-        self, name: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int], base_width: int
-    ) -> None:
+    head: nn.Module
+
+    def __init__(self, name: str, class_names: tuple[str, ...], preprocess: Preprocess) -> None:
         super().__init__()
         if not 2 <= len(class_names) <= MAX_CLASSES:
             raise ConfigError(
                 f"class_names must hold 2..{MAX_CLASSES} names, background included, got {len(class_names)}"
             )
-        if not 1 <= base_width <= MAX_BASE_WIDTH:
-            raise ConfigError(f"base_width must be 1..{MAX_BASE_WIDTH}, got {base_width}")
         self.name = name
         self.task: Task = "semantic"
         self.class_names = class_names
-        self.preprocess = Preprocess(size_hw=check_imgsz(imgsz, MULTIPLE), mean=PHOTO_MEAN, std=PHOTO_STD)
-        self.arguments: dict[str, Any] = {"imgsz": imgsz, "base_width": base_width}
+        self.preprocess = preprocess
         self.class_tensors: tuple[str, ...] = ("head.",)
+
+    def make_head(self, width: int) -> nn.Conv2d:
+        """The last layer, from so many channels to logits."""
+        return nn.Conv2d(width, 1 if len(self.class_names) == 2 else len(self.class_names), 1)
+
+    def loss(self, raw: Tensor, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
+        """Terms `bce` and `dice` for two classes, `ce` and `dice` for more; means over the batch's counted pixels."""
+        check_targets(self.task, targets, len(self.class_names))
+        mask = targets["mask"].to(raw.device)
+        return (binary_loss if len(self.class_names) == 2 else multiclass_loss)(raw, mask, total)
+
+    def decode(self, raw: Tensor) -> Tensor:
+        """Probabilities (B, C, H, W), float32, summing to 1 over C."""
+        if len(self.class_names) == 2:
+            foreground = raw.float().sigmoid()
+            return torch.cat((1 - foreground, foreground), 1)
+        return raw.float().softmax(1)
+
+
+class UNet(Segmenter):
+    """Five levels of `base_width` x (1, 2, 4, 8, 16), a bottleneck of x 32, transposed-convolution upsampling.
+
+    Input (B, 3, H, W), H and W multiples of 32.
+    """
+
+    def __init__(
+        self, name: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int], base_width: int
+    ) -> None:
+        if not 1 <= base_width <= MAX_BASE_WIDTH:
+            raise ConfigError(f"base_width must be 1..{MAX_BASE_WIDTH}, got {base_width}")
+        preprocess = Preprocess(size_hw=check_imgsz(imgsz, MULTIPLE), mean=PHOTO_MEAN, std=PHOTO_STD)
+        super().__init__(name, class_names, preprocess)
+        self.arguments: dict[str, Any] = {"imgsz": imgsz, "base_width": base_width}
         widths = [base_width * 2**level for level in range(LEVELS)]
         self.encoders = nn.ModuleList(
             DoubleConv(before, width) for before, width in zip([3, *widths[:-1]], widths, strict=True)
@@ -106,7 +135,7 @@ class UNet(nn.Module):
         self.bottleneck = DoubleConv(widths[-1], 2 * widths[-1])
         self.ups = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in reversed(widths))
         self.decoders = nn.ModuleList(DoubleConv(2 * width, width) for width in reversed(widths))
-        self.head = nn.Conv2d(base_width, 1 if len(class_names) == 2 else len(class_names), 1)
+        self.head = self.make_head(base_width)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -128,16 +157,3 @@ class UNet(nn.Module):
             x = decoder(torch.cat((skip, up(x)), 1))
         logits: Tensor = self.head(x)
         return logits
-
-    def loss(self, raw: Tensor, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
-        """Terms `bce` and `dice` for two classes, `ce` and `dice` for more; means over the batch's counted pixels."""
-        check_targets(self.task, targets, len(self.class_names))
-        mask = targets["mask"].to(raw.device)
-        return (binary_loss if len(self.class_names) == 2 else multiclass_loss)(raw, mask, total)
-
-    def decode(self, raw: Tensor) -> Tensor:
-        """Probabilities (B, C, H, W), float32, summing to 1 over C."""
-        if len(self.class_names) == 2:
-            foreground = raw.float().sigmoid()
-            return torch.cat((1 - foreground, foreground), 1)
-        return raw.float().softmax(1)

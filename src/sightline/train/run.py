@@ -198,6 +198,9 @@ def prepare_session(
     keeps = arithmetic.device == "cpu" and keep_freed_memory()
     _seed_everything(config.seed)
     model = _build_model(config, data.train)
+    if (started := getattr(model, "started", None)) is not None:
+        watcher.note(started)
+        data = replace(data, notes=(*data.notes, started))
     check_loss_factors(model, config.loss)
     check_policy(config.augment, data.train)
     if model.task == "instance":
