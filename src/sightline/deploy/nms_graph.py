@@ -1,5 +1,7 @@
 """Suppression as part of a graph: what runs elsewhere then needs no code of ours behind the network."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -35,7 +37,7 @@ def with_nms(proto: onnx.ModelProto, metadata: ModelMetadata, point: OperatingPo
     """
     boxes, scores = OUTPUT_NAMES["detect"]
     graph = proto.graph
-    constants = {
+    constants: dict[str, np.ndarray[Any, Any]] = {
         "nms_most": np.array([point.max_det], np.int64),
         "nms_iou": np.array([point.iou], np.float32),
         "nms_conf": np.array([point.conf], np.float32),
@@ -46,7 +48,7 @@ def with_nms(proto: onnx.ModelProto, metadata: ModelMetadata, point: OperatingPo
         "nms_nothing": np.array([0, 0], np.int64),
     }
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    steps = [
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Transpose", [scores], "nms_by_class", {"perm": [0, 2, 1]}),
         ("NonMaxSuppression", [boxes, "nms_by_class", "nms_most", "nms_iou", "nms_conf"], "nms_chosen", {}),
         ("Gather", ["nms_chosen", "nms_image_and_box"], "nms_places", {"axis": 1}),

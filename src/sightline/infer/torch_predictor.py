@@ -28,7 +28,7 @@ class TorchNetwork:
         assert isinstance(model, nn.Module)
         # The layout that the convolutions of a CPU work in: in the other each turns its maps there and back.
         self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-        self._module = Decoded(fuse(model)).to(device, memory_format=self._layout).eval()
+        self._module = Decoded(fuse(model)).to(device).to(memory_format=self._layout).eval()
         self._device = device
         self._where = where
         if device.type == "cpu":

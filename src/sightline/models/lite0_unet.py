@@ -32,8 +32,8 @@ class Lite0UNet(Segmenter):
     trunk = ("lite0", TRUNK)
 
     def __init__(self, name: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int]) -> None:
-        values = {"mean": (INPUT_MEAN,) * 3, "std": (INPUT_STD,) * 3}
-        super().__init__(name, class_names, Preprocess(size_hw=check_imgsz(imgsz, MULTIPLE), **values))
+        fed = Preprocess(size_hw=check_imgsz(imgsz, MULTIPLE), mean=(INPUT_MEAN,) * 3, std=(INPUT_STD,) * 3)
+        super().__init__(name, class_names, fed)
         self.arguments: dict[str, Any] = {"imgsz": imgsz}
         channels, above = {}, 3
         for row in plan()[: len(TRUNK_ROWS)]:

@@ -92,13 +92,14 @@ def _of_class(boxes: FloatArray, tiles: IntArray, threshold: float, stays: npt.N
     lefts = boxes[from_left, 0]
     widest = (boxes[:, 2] - boxes[:, 0]).max()
     for i in range(len(boxes)):
-        if stays[i]:
-            k = np.searchsorted(lefts, boxes[i, 0] - widest)
-            while k < len(boxes) and lefts[k] < boxes[i, 2]:
-                j = from_left[k]
-                if j > i and stays[j] and tiles[j] != tiles[i] and _over_smaller(boxes, i, j) > threshold:
-                    stays[j] = False
-                k += 1
+        if not stays[i]:
+            continue
+        k = np.searchsorted(lefts, boxes[i, 0] - widest)
+        while k < len(boxes) and lefts[k] < boxes[i, 2]:
+            j = from_left[k]
+            if j > i and stays[j] and tiles[j] != tiles[i]:
+                stays[j] = _over_smaller(boxes, i, j) <= threshold
+            k += 1
 
 
 @njit(cache=True)
