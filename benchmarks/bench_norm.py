@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import torch
 
+from sightline.core.process import keep_freed_memory
 from sightline.models import create, fused_norm
-from sightline.train.machine import keep_freed_memory
 
 CASES = (("yolo11n", 320, 16, "bf16"), ("unet-small", 256, 8, "bf16"), ("yolo11n", 320, 16, "fp32"))
 WARM_UP = 3

@@ -83,4 +83,6 @@ def test_a_segmenter_is_held_beside_one_mask_for_all(tmp_path):
         "metric": "mean IoU without the background", "model": result.per_class["iou"][1], "value": 1.0,
         "what": "one and the same mask for every image",
     }  # fmt: skip
-    assert judged.warnings[0].startswith("ONE AND THE SAME MASK FOR EVERY IMAGE REACHES MEAN IOU WITHOUT THE BACKGROUND 1.000, THE MODEL")
+    assert judged.warnings[0].startswith(
+        "ONE AND THE SAME MASK FOR EVERY IMAGE REACHES MEAN IOU WITHOUT THE BACKGROUND 1.000, THE MODEL"
+    )

@@ -48,6 +48,7 @@ def test_a_checkpoint_that_wants_to_run_something_does_not(sightline, tmp_path: 
         (["best.onnx", "--out", "m.pt"], "m.pt: the output must end in .onnx"),
         (["best.onnx", "--out", "best.onnx/m.onnx"], "is no folder"),
         (["model.engine"], "a model to adopt must end in"),
+        (["model.tflite"], "got 'model.tflite'. Make an ONNX file of it (tf2onnx reads .tflite"),
     ],
 )
 def test_what_cannot_be_taken_is_one_sentence(sightline, tmp_path: Path, arguments, sentence) -> None:

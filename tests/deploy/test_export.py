@@ -80,7 +80,7 @@ def test_the_detector_agrees_with_its_model(
     assert parity.detections > 5
     # Without training the network amplifies rounding; far below any visible difference all the same.
     assert parity.max_abs_error["boxes_xyxy"] < 0.03
-    assert parity.max_abs_error["scores"] < 1e-4
+    assert parity.max_abs_error["scores"] < 3e-4
     assert parity.max_box_px < 0.03
     torch_found = in_torch["yolo11n"](pictures())
     onnx_found = open_predictor(result.path)(pictures())
@@ -88,7 +88,7 @@ def test_the_detector_agrees_with_its_model(
     for expected, found in zip(torch_found, onnx_found, strict=True):
         assert np.array_equal(expected.class_id, found.class_id)
         np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=0.03)
-        np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-4)
+        np.testing.assert_allclose(found.confidence, expected.confidence, atol=3e-4)
 
 
 def test_the_segmenter_agrees_with_its_model(

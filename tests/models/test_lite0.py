@@ -11,9 +11,9 @@ from torch.nn import functional
 import sightline.models as models
 from sightline.core.errors import ConfigError, ModelError
 from sightline.models import published
-from sightline.models.backbone import read_backbone
+from sightline.models.backbone import BackboneMeta, read_backbone, write_backbone
 from sightline.models.published import PUBLISHED, get_weights, read_catalogue
-from sightline.models.yolo.lite0 import TRUNK_ROWS, ClippedConv
+from sightline.models.yolo.lite0 import TRUNK, TRUNK_ROWS, ClippedConv
 
 # The trunk's parameters, stage by stage (EfficientNet-Lite0 of 2020, by its published weights).
 STAGES = {"stem": 928, "stage1": 896, "stage2": 13968, "stage3": 39712, "deep4": 198480, "stage4": 446784}
@@ -169,6 +169,25 @@ def test_a_catalogue_is_checked(tmp_path, text, message):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_catalogue(tmp_path / "c.yaml")
+
+
+def test_the_trunk_starts_a_segmenter_too(tmp_path):
+    """`lite0-unet` has the trunk's tensors under the same names, and is fed alike; its decoder stays as it was."""
+    detector = make()
+    file = tmp_path / "trunk.safetensors"
+    trunk = {key: tensor for key, tensor in detector.state_dict().items() if key.startswith(TRUNK)}
+    facts = dict.fromkeys(("publisher", "trained_on", "source", "source_sha256"), "x")
+    write_backbone(file, BackboneMeta(name="lite0", licence="Apache-2.0", **facts), trunk)
+    torch.manual_seed(1)
+    bare = models.create("lite0-unet", class_names=["background", "crack"], imgsz=64)
+    torch.manual_seed(1)
+    started = models.create("lite0-unet", class_names=["background", "crack"], imgsz=64, weights=file)
+    assert started.preprocess.mean == detector.preprocess.mean
+    for key, tensor in started.state_dict().items():
+        assert torch.equal(tensor, trunk[key] if key in trunk else bare.state_dict()[key]), key
+    assert started.started == "started from trunk.safetensors: the trunk lite0; all else is new"
+    with pytest.raises(ModelError, match="Train lite0-yolo or lite0-unet with it"):
+        models.create("unet-small", class_names=["a", "b"], imgsz=64, weights=file)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 import sightline.models as models
-from sightline.core.errors import DataError
+from sightline.core.errors import DataError, ModelError
 from sightline.models.assignment import Assignment
 from sightline.models.mask_loss import mask_loss
 from sightline.ops.boxes import iou_matrix
@@ -188,3 +188,26 @@ def test_a_segmenter_learns_four_images_by_heart(name):
         whole = np.zeros((96, 96), np.bool_)
         whole[crop.top :, crop.left :][: crop.pixels.shape[0], : crop.pixels.shape[1]] = crop.pixels
         assert (whole & mask).sum() / (whole | mask).sum() > 0.85
+
+
+def test_a_detectors_weights_start_what_both_have(tmp_path):
+    """And back; of other classes the class branch stays new, of another family nothing is taken."""
+    torch.manual_seed(0)
+    detector = models.create("yolo11n", class_names=["a", "b"], imgsz=64)
+    models.save_weights(tmp_path / "d.safetensors", detector)
+    started = models.create("yolo11n-seg", class_names=["a", "b"], imgsz=64, weights=tmp_path / "d.safetensors")
+    own, given = started.state_dict(), detector.state_dict()
+    for key, tensor in given.items():
+        assert torch.equal(own[key.replace("head.", "head.boxes.")], tensor), key
+    assert started.started == (
+        f"started from d.safetensors (yolo11n): {len(given)} of {len(own)} tensors; "
+        "new: head.coefficients, head.prototypes"
+    )
+    other = models.create("yolo11n-seg", class_names=["a", "c"], imgsz=64, weights=tmp_path / "d.safetensors")
+    assert "head.boxes.class_branches, head.coefficients, head.prototypes" in other.started
+    models.save_weights(tmp_path / "s.safetensors", started)
+    back = models.create("yolo11n", class_names=["a", "b"], imgsz=64, weights=tmp_path / "s.safetensors")
+    assert all(torch.equal(tensor, given[key]) for key, tensor in back.state_dict().items())
+    assert back.started.endswith("nothing is new")
+    with pytest.raises(ModelError, match="must be of 'yolo8n-seg', got 'yolo11n'"):
+        models.create("yolo8n-seg", class_names=["a", "b"], imgsz=64, weights=tmp_path / "d.safetensors")

@@ -16,7 +16,7 @@ def test_models_are_listed():
     sized = [f"yolo{version}{size}" for version in (5, 8, 11, 12) for size in "nsmlx"]
     others = ["unet", "unet-small", "dff-unet", "litefusionnet", "ulite", "enet", "segnet", "resnet50-unet"]
     others += ["fcn32s", "fcn16s", "fcn8s", "deeplabv3", "deeplabv3plus"]
-    others += ["lite0-yolo", "litefodnet", "vdxnet", "yolo1-resnet50", "yolo3"]
+    others += ["lite0-unet", "lite0-yolo", "litefodnet", "vdxnet", "yolo1-resnet50", "yolo3"]
     others += ["tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssd300", "tv:ssdlite320"]
     others += [f"tv:fasterrcnn-{trunk}" for trunk in ("mobilenet320", "resnet18", "resnet50")]
     others += [*(f"tv:maskrcnn-{trunk}" for trunk in ("resnet18", "resnet50")), "hf:dfine-n", "hf:rtdetrv2-r18"]
@@ -62,6 +62,7 @@ def test_arguments_may_come_as_text_and_rebuild_the_model():
         ("unet", NAMES, {"base_width": 4}),
         ("unet", ["a", "b", "c"], {"base_width": 4}),
         ("unet-small", NAMES, {}),
+        ("lite0-unet", NAMES, {}),
         ("yolo11n", ["a"], {}),
         ("yolo11n", ["a", "b", "c"], {}),
         *(pytest.param(n, ["a", "b"], {}, marks=pytest.mark.slow) for n in smallest_of_each(("", "-seg", "-pose"))),

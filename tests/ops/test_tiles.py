@@ -40,3 +40,22 @@ def test_an_object_seen_twice_is_kept_once_and_whole():
     assert kept.tolist() == [2, 0, 3], "the better score was of a part; what one tile gives stays as it is"
     apart = keep_at_seams(boxes, [0.5, 0.9, 0.8, 0.4], [0, 1, 0, 2], tiles=[1, 0, 0, 1], cut=[0, 1, 0, 0])
     assert apart.tolist() == [1, 2, 0, 3], "other classes are other objects"
+
+
+@given(st.integers(0, 40), st.integers(0, 2**32 - 1))
+def test_what_is_kept_is_what_a_plain_loop_keeps(count, seed):
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 40, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(1, 25, (count, 2))], axis=1).astype(float)
+    scores, classes = rng.random(count), rng.integers(0, 2, count)
+    tiles, cut = rng.integers(0, 3, count), rng.random(count) < 0.3
+    stays: list[int] = []
+    for i in sorted(range(count), key=lambda i: (cut[i], -scores[i])):
+        rivals = [j for j in stays if classes[j] == classes[i] and tiles[j] != tiles[i]]
+        sides = (np.minimum(boxes[i, 2:], boxes[j, 2:]) - np.maximum(boxes[i, :2], boxes[j, :2]) for j in rivals)
+        common = [max(side[0], 0) * max(side[1], 0) for side in sides]
+        areas = [min(np.prod(boxes[k, 2:] - boxes[k, :2]) for k in (i, j)) for j in rivals]
+        if all(c <= 0.5 * a for c, a in zip(common, areas, strict=True)):
+            stays.append(i)
+    kept = keep_at_seams(boxes, scores, classes, tiles=tiles, cut=cut)
+    assert kept.tolist() == sorted(stays, key=lambda i: -scores[i])

@@ -21,6 +21,7 @@ def export(
     *,
     out: str | None = None,
     images: Count = 8,
+    nms: bool = False,
     record: str | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -36,6 +37,9 @@ def export(
         The ONNX file; beside the weights without it.
     images
         How many images are compared, spread over the data set.
+    nms
+        Of a detector: suppression within the graph, at the model's operating point, for one image at a time; the output
+        is (1, max_det, 6), rows of x1, y1, x2, y2, score, class.
     record
         Folder of a run: the comparison is kept there as export.json, for its report.
     """
@@ -44,7 +48,7 @@ def export(
     dataset = sightline.data.read_dataset(data)
     refuse_overwriting([target], [model, *sightline.data.dataset_files(dataset, data)])
     check_writable([target])
-    result = sightline.deploy.export_onnx(model, target, images=_spread(dataset, images, data))
+    result = sightline.deploy.export_onnx(model, target, images=_spread(dataset, images, data), nms=nms)
     if run is not None:
         run.keep("export.json", result)
     if json:

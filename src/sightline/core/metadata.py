@@ -20,6 +20,7 @@ from sightline.core.text import parse_json
 __all__ = [
     "METADATA_KEY",
     "MODEL_SCHEMA_VERSION",
+    "NMS_IN_GRAPH",
     "TYPICAL_OBJECT",
     "ModelMetadata",
     "OperatingPoint",
@@ -29,6 +30,8 @@ METADATA_KEY = "sightline"
 """Name of the one entry that holds the JSON text, in safetensors and in ONNX."""
 MODEL_SCHEMA_VERSION = 4
 """1 had no digest of the metadata, 2 no seal of ONNX files, 3 no graphs made elsewhere (`decoding`)."""
+NMS_IN_GRAPH = "nms_in_graph"
+"""Key of `training` in a graph that suppresses by itself: the operating point it does so at."""
 TYPICAL_OBJECT = "typical_object_px"
 """In `ModelMetadata.training`: the median side (root of the area) of the objects learnt, in pixels of their images."""
 _SEALED_SINCE = 2

@@ -160,8 +160,10 @@ class Preprocess(Config):
 
     def normalise(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """(H', W', C) uint8/uint16 → float32 (C, H', W'), scaled to 0..1, then mean and std."""
-        scaled = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
-        scaled *= np.float32(1.0 / _full_scale(pixels.dtype))
+        scaled = np.empty((pixels.shape[2], *pixels.shape[:2]), np.float32)
+        factor = np.float32(1.0 / _full_scale(pixels.dtype))
+        for plane, out in zip(cv2.split(pixels), scaled, strict=True):  # apart first: whole rows are then read at once
+            np.multiply(plane, factor, out=out, dtype=np.float32, casting="unsafe")
         if any(self.mean) or any(s != 1.0 for s in self.std):
             scaled -= np.asarray(self.mean, np.float32).reshape(-1, 1, 1)
             scaled /= np.asarray(self.std, np.float32).reshape(-1, 1, 1)

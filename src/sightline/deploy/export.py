@@ -17,9 +17,11 @@ from torch import nn
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.files import atomic_path
 from sightline.core.metadata import METADATA_KEY, MODEL_SCHEMA_VERSION, ModelMetadata
+from sightline.core.operating_point import OperatingPoint
 from sightline.core.results import Result
 from sightline.core.seal import SEAL_KEY, UNSEALED, seal_file
-from sightline.deploy.parity import ParityReport, ParityTolerance, check_parity
+from sightline.deploy.nms_graph import DETECTIONS, check_nms, with_nms
+from sightline.deploy.parity import ParityReport, ParityTolerance, check_detections, check_parity
 from sightline.infer import Image, NetworkPredictor, output_names
 from sightline.infer.onnx_predictor import INPUT_NAME, open_onnx
 from sightline.infer.torch_predictor import predictor_from_model
@@ -81,19 +83,25 @@ def export_onnx(
     metadata: ModelMetadata | None = None,
     opset: int = DEFAULT_OPSET,
     dynamic_batch: bool = True,
+    nms: bool = False,
     tolerance: ParityTolerance | None = None,
 ) -> ExportResult:
     """Write `out` (.onnx) from a weights file or a live model, if and only if it agrees with the model on `images`.
 
     The file takes `images` (B, C, H, W) float32, preprocessed, and returns what `OUTPUT_NAMES` lists for the task (or the other form of masks); its
     metadata is that of the weights (`metadata` describes a live model, default: what the model says about itself). It
-    is checked by the ONNX checker, then run beside the torch model. Raises ParityError, and leaves an earlier file as
+    is checked by the ONNX checker, then run beside the torch model. With `nms` a detector's graph, for one image at a
+    time, goes on to suppression at its operating point and returns `DETECTIONS` alone; it must then give the detections
+    of the graph without. Raises ParityError, and leaves an earlier file as
     it was, when raw outputs or final answers differ by more than `tolerance`.
     """
     target = Path(out)
     if target.suffix != ".onnx":
         raise ConfigError(f"an exported file must end in .onnx, got '{target.name}'", where=str(out))
     live, described = _model_and_metadata(model, metadata)
+    if nms:
+        check_nms(described, described.operating_point or OperatingPoint())
+    dynamic_batch = dynamic_batch and not nms
     limits = tolerance if tolerance is not None else ParityTolerance()
     pictures = [read_image(i) if isinstance(i, (str, Path)) else i for i in images]
     reference = _comparable(predictor_from_model(live, metadata=described, device="cpu"), pictures)
@@ -104,6 +112,8 @@ def export_onnx(
         candidate = open_onnx(temporary).at(reference.thresholds)
         batch = _PARITY_BATCH if dynamic_batch else 1
         report = check_parity(reference, candidate, pictures, limits, batch=batch)
+        if nms:
+            add_nms(described, temporary, pictures, limits)
         data = temporary.read_bytes()
     return ExportResult(
         path=str(target),
@@ -121,8 +131,20 @@ def export_onnx(
             "conf": reference.thresholds.conf,
             "iou": reference.thresholds.iou,
             "model_digest": described.model_digest,
+            **({"nms": f"in the graph: {DETECTIONS} (1, max_det, 6)"} if nms else {}),
         },
     )
+
+
+def add_nms(metadata: ModelMetadata, path: Path, pictures: Sequence[Image], limits: ParityTolerance) -> None:
+    """Suppression behind a written graph; ParityError unless both give the same detections."""
+    plain = open_onnx(path)
+    proto = onnx.load(str(path))
+    del proto.metadata_props[:]
+    described = with_nms(proto, metadata, plain.thresholds)
+    onnx.checker.check_model(proto, full_check=True)
+    _save(proto, described, path)
+    check_detections(plain, open_onnx(path), pictures, limits)
 
 
 def _comparable(predictor: NetworkPredictor, pictures: Sequence[Image]) -> NetworkPredictor:

@@ -15,11 +15,11 @@ from sightline.core.frames import SemanticMap
 from sightline.core.metadata import OperatingPoint
 from sightline.core.preprocess import Geometry
 from sightline.deploy.candidates import pair_candidates
-from sightline.infer import Image, Outputs, Prediction, StagedPredictor
+from sightline.infer import Image, NetworkPredictor, Outputs, Prediction, StagedPredictor
 from sightline.ops.assignment import assign
 from sightline.ops.boxes import iou_matrix
 
-__all__ = ["ParityReport", "ParityTolerance", "check_parity"]
+__all__ = ["ParityReport", "ParityTolerance", "check_detections", "check_parity"]
 
 _BORDERLINE_FREE = 2  # one pair that changed places, whatever the share
 _MOST_APART = 0.5  # of the candidates of a network that chooses them, whatever the share
@@ -117,6 +117,16 @@ def check_parity(
             do="Give images the model finds something in",
         )
     return tally.report(len(images))
+
+
+def check_detections(
+    reference: NetworkPredictor, candidate: NetworkPredictor, images: Sequence[Image], limits: ParityTolerance
+) -> None:
+    """ParityError unless both give the same final boxes, whatever their raw outputs are."""
+    tally = _Tally(limits, reference.thresholds)
+    for number, image in enumerate(images):
+        tally.final(reference([image])[0], candidate([image])[0], number, 0)
+    tally.check_borderline()
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,10 +82,12 @@ class FusedPredictor:
             iou_threshold=self.iou_threshold,
         )
         left_out = sum(part.metadata.get(LEFT_OUT, 0) for part in found)
-        boxes, scores, class_ids, best = (values[: self.max_det] for values in fused)
-        of_several = np.full(len(scores), -1)
-        together = to_detections(KeptDetections(boxes, scores, class_ids, of_several, left_out), self.class_names)
+        most, of_several = self.max_det, np.full(min(self.max_det, len(fused.scores)), -1)
+        kept = KeptDetections(
+            fused.boxes_xyxy[:most], fused.scores[:most], fused.class_ids[:most], of_several, left_out
+        )
+        together = to_detections(kept, self.class_names)
         if self.task == "instance":
             masks: Any = [part.mask for part in found]
-            together.mask = sv.CompactMask.merge(masks)[best]
+            together.mask = sv.CompactMask.merge(masks)[fused.best[:most].tolist()]
         return together

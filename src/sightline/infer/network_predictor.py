@@ -12,7 +12,7 @@ from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.frames import SemanticMap
 from sightline.core.keypoints import Keypoints
-from sightline.core.metadata import ModelMetadata, OperatingPoint
+from sightline.core.metadata import NMS_IN_GRAPH, ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.infer.object_masks import as_detection_masks
 from sightline.infer.predictor import LEFT_OUT, Batch, Given, Image, Outputs, Prediction, given_images
@@ -120,8 +120,12 @@ class NetworkPredictor:
         return self._with(thresholds=thresholds)
 
     def for_evaluation(self) -> "NetworkPredictor":
-        """The same network with the whole curve of its detections kept, as average precision is measured with."""
-        return self.at(evaluation_point(self.metadata.operating_point))
+        """The same network with the whole curve of its detections kept, as average precision is measured with.
+
+        What a graph leaves out that suppresses by itself is lost, and `meta` says from which score on.
+        """
+        point = evaluation_point(self.metadata.operating_point)
+        return self.at(point.model_copy(update={"conf": max(point.conf, least_score(self.metadata))}))
 
     def at_foreground(self, conf: float) -> "NetworkPredictor":
         """The same network, calling pixels foreground from this probability on; ConfigError but for two classes."""
@@ -178,7 +182,7 @@ class NetworkPredictor:
     def prepare(self, images: Sequence[Image]) -> Batch:
         """Network input and geometries; the images must come out at one size."""
         arrays, geometries = zip(*(self.preprocess.apply(image) for image in images), strict=True)
-        return Batch(np.stack(arrays), tuple(geometries))
+        return Batch(np.stack(arrays) if len(arrays) > 1 else arrays[0][None], tuple(geometries))
 
     def run(self, pixels: npt.NDArray[np.float32]) -> Outputs:
         """Named raw outputs; ModelError when the network returns other arrays than its task calls for."""
@@ -250,8 +254,22 @@ def to_detections(kept: KeptDetections, class_names: Sequence[str]) -> sv.Detect
     )
 
 
+def least_score(metadata: ModelMetadata) -> float:
+    """Below which a graph that suppresses by itself gives nothing; 0 of all others."""
+    within = metadata.training.get(NMS_IN_GRAPH)
+    conf = within.get("conf") if isinstance(within, dict) else None
+    return float(conf) if isinstance(conf, (int, float)) else 0.0
+
+
 def choose_thresholds(metadata: ModelMetadata, given: Mapping[str, Any], where: str) -> OperatingPoint:
-    """What the caller gave and is not None, else the artefact's operating point, else the defaults of its type."""
+    """What the caller gave and is not None, else the artefact's operating point, else the defaults of its type.
+
+    ConfigError for a least score below that of a graph which suppresses by itself.
+    """
     given = {name: value for name, value in given.items() if value is not None}
     own = metadata.operating_point.model_dump() if metadata.operating_point is not None else {}
-    return OperatingPoint.load({**own, **given}, where=where)
+    point = OperatingPoint.load({**own, **given}, where=where)
+    if point.conf < (least := least_score(metadata)):
+        message = f"conf must be at least {least:g}, at which the graph itself suppresses, got {point.conf:g}"
+        raise ConfigError(message, where=where, do="run the weights, or a file exported without --nms")
+    return point

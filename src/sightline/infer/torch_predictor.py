@@ -12,10 +12,13 @@ from torch import nn
 
 from sightline.core.errors import ConfigError, ModelError
 from sightline.core.metadata import ModelMetadata
+from sightline.core.process import keep_freed_memory
 from sightline.infer.network_predictor import NetworkPredictor, choose_thresholds
 from sightline.models import Decoded, Model, describe_weights, fuse, load_model, read_weights_meta
 
 __all__ = ["TorchNetwork", "open_torch", "predictor_from_model"]
+
+_KEPT_BYTES = 2**29  # what a network's maps take at most, as a rule; a program beside it has its memory back
 
 
 class TorchNetwork:
@@ -23,9 +26,13 @@ class TorchNetwork:
 
     def __init__(self, model: Model, device: torch.device, where: str) -> None:
         assert isinstance(model, nn.Module)
-        self._module = Decoded(fuse(model)).to(device).eval()
+        # The layout that the convolutions of a CPU work in: in the other each turns its maps there and back.
+        self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+        self._module = Decoded(fuse(model)).to(device).to(memory_format=self._layout).eval()
         self._device = device
         self._where = where
+        if device.type == "cpu":
+            keep_freed_memory(_KEPT_BYTES)
 
     @property
     def backend(self) -> str:
@@ -35,7 +42,8 @@ class TorchNetwork:
     def __call__(self, pixels: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], ...]:
         """Raw outputs for a batch, as numpy arrays."""
         with torch.inference_mode():
-            outputs = self._module(torch.from_numpy(pixels).to(self._device))
+            images = torch.from_numpy(pixels).to(self._device, memory_format=self._layout)
+            outputs = self._module(images)
         tensors = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
         return tuple(t.float().cpu().numpy() for t in tensors)
 

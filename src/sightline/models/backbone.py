@@ -64,8 +64,13 @@ def start_backbone(model: Model, meta: BackboneMeta, tensors: Mapping[str, Tenso
     trunk = getattr(model, "trunk", None)
     if trunk is None or trunk[0] != meta.name:
         message = f"weights of the trunk '{meta.name}' must start a network with it, got '{model.name}'"
-        raise ModelError(message, where=where, do="train lite0-yolo with it" if meta.name == "lite0" else None)
-    others = tuple({key.partition(".")[0] + "." for key in model.state_dict() if not key.startswith(trunk[1])})
+        raise ModelError(
+            message, where=where, do="train lite0-yolo or lite0-unet with it" if meta.name == "lite0" else None
+        )
+    whole = model.state_dict()
+    own = {key.rpartition("network.")[2]: key for key in whole if key.startswith(trunk[1])}  # within a contract or not
+    tensors = {own.get(key, key): tensor for key, tensor in tensors.items()}
+    others = tuple(key for key in whole if not key.startswith(trunk[1]))
     check_tensors(model, tensors, where, others)
     load_tensors(model, tensors, where, others)
 

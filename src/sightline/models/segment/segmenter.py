@@ -29,7 +29,9 @@ GRAY_MEAN, GRAY_STD = (0.449,), (0.226,)  # their means
 class PixelNetwork(Protocol):
     """What a network must offer: images (B, `channels`, H, W) -> logits (B, `outputs`, H, W).
 
-    H and W are multiples of `multiple`; `class_parts` are the prefixes of the tensors that depend on the classes.
+    H and W are multiples of `multiple`; `class_parts` are the prefixes of the tensors that depend on the classes. Where
+    it has a `trunk` that weights of its own start (its name, and prefixes of its tensors), `fed_mean_std` is what that
+    was fed with.
     """
 
     multiple: int
@@ -70,7 +72,10 @@ class Segmenter(nn.Module):
         self.name = name
         self.task: Task = "semantic"
         self.class_names = class_names
-        self.preprocess = _preprocess(check_imgsz(imgsz, facts.multiple), channels)
+        fed: tuple[float, float] | None = getattr(self.network, "fed_mean_std", None)
+        self.preprocess = _preprocess(check_imgsz(imgsz, facts.multiple), channels, fed)
+        trunk: tuple[str, tuple[str, ...]] | None = getattr(self.network, "trunk", None)
+        self.trunk = None if trunk is None else (trunk[0], tuple(f"network.{part}" for part in trunk[1]))
         self.arguments: dict[str, Any] = {"imgsz": imgsz, "channels": channels, "loss": loss}
         self.arguments["class_weights"] = class_weights
         self.class_tensors = tuple(f"network.{part}" for part in facts.class_parts)
@@ -98,7 +103,10 @@ class Segmenter(nn.Module):
         return torch.cat((1 - foreground, foreground), 1)
 
 
-def _preprocess(size_hw: tuple[int, int], channels: int) -> Preprocess:
+def _preprocess(size_hw: tuple[int, int], channels: int, fed_mean_std: tuple[float, float] | None) -> Preprocess:
+    if fed_mean_std is not None:
+        mean, std = ((value,) * channels for value in fed_mean_std)
+        return Preprocess(size_hw=size_hw, channels="gray" if channels == 1 else "rgb", mean=mean, std=std)
     if channels == 1:
         return Preprocess(size_hw=size_hw, channels="gray", mean=GRAY_MEAN, std=GRAY_STD)
     return Preprocess(size_hw=size_hw, mean=PHOTO_MEAN, std=PHOTO_STD)
