@@ -37,7 +37,14 @@ def pictures(count):
                 "tv:ssdlite320",
                 "hf:dfine-n",
                 "hf:rtdetrv2-r18",
+                "hf:rfdetr-nano",
             )
+        ),
+        pytest.param(
+            "hf:mask2former-tiny",
+            ["a", "b", "c"],
+            ["boxes_xyxy", "scores", "coefficients", "prototypes"],
+            marks=pytest.mark.slow,
         ),
         ("unet-small", ["background", "crack"], ["probabilities"]),
         ("unet-small", ["a", "b", "c"], ["probabilities"]),

@@ -13,9 +13,11 @@ NAMES = ["background", "crack"]
 def test_models_are_listed():
     sized = [f"yolo{version}{size}" for version in (5, 8, 11, 12) for size in "nsmlx"]
     others = ["lite0-yolo", "litefodnet", "unet", "unet-small", "vdxnet", "yolo1-resnet50", "yolo3"]
-    others += ["tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssd300", "tv:ssdlite320"]
+    others += ["rcnn", "fast-rcnn", "tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssd300", "tv:ssdlite320"]
     others += [f"tv:fasterrcnn-{trunk}" for trunk in ("mobilenet320", "resnet18", "resnet50")]
-    others += [*(f"tv:maskrcnn-{trunk}" for trunk in ("resnet18", "resnet50")), "hf:dfine-n", "hf:rtdetrv2-r18"]
+    others += [f"tv:maskrcnn-{trunk}" for trunk in ("resnet18", "resnet50")]
+    others += ["hf:dfine-n", "hf:rtdetrv2-r18", "hf:mask2former-tiny"]
+    others += [f"hf:rfdetr-{size}" for size in ("nano", "small", "medium", "large")]
     sized += [*(f"yolo9{size}" for size in "tsmc"), *(f"yolo10{size}" for size in "nsmblx")]
     sized += [f"yolo{version}{size}-seg" for version in (8, 11) for size in "nsmlx"]
     assert models.list_models() == sorted([*others, *sized])
@@ -78,6 +80,8 @@ def test_arguments_may_come_as_text_and_rebuild_the_model():
                 "tv:fcos-resnet18",
                 "tv:retinanet-resnet18",
                 "tv:ssdlite320",
+                "rcnn",
+                "fast-rcnn",
             )
         ),
     ],

@@ -24,7 +24,7 @@ from sightline.infer import Image, NetworkPredictor, output_names
 from sightline.infer.onnx_predictor import INPUT_NAME, open_onnx
 from sightline.infer.torch_predictor import predictor_from_model
 from sightline.media import read_image
-from sightline.models import Decoded, Model, describe_weights, fuse, load_model, read_weights_meta
+from sightline.models import Decoded, Model, describe_weights, fuse, load_model, not_exportable, read_weights_meta
 
 __all__ = ["DEFAULT_OPSET", "LEAST_CONF", "ExportResult", "export_onnx"]
 
@@ -35,6 +35,7 @@ LEAST_CONF = 0.05
 LOWER_CONFS = (0.01, 0.001, 1e-4, 1e-6)
 """Where nothing is found at that score, the next ones tried: a gate that compared no detection would prove nothing."""
 _PARITY_BATCH = 2
+_RUN_AS_IT_IS = "run its .safetensors file, or train a network that has no such part"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def export_onnx(
     if target.suffix != ".onnx":
         raise ConfigError(f"an exported file must end in .onnx, got '{target.name}'", where=str(out))
     live, described = _model_and_metadata(model, metadata)
+    if (reason := not_exportable(live)) is not None:
+        raise ModelError(f"'{described.architecture}' cannot be exported: {reason}", where=str(out), do=_RUN_AS_IT_IS)
     limits = tolerance if tolerance is not None else ParityTolerance()
     pictures = [read_image(i) if isinstance(i, (str, Path)) else i for i in images]
     reference = _comparable(predictor_from_model(live, metadata=described, device="cpu"), pictures)

@@ -15,6 +15,7 @@ from sightline.models.backbone import read_backbone, start_backbone
 from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
 from sightline.models.published import find_weights
+from sightline.models.regions.classics import CLASSIC_MODELS
 from sightline.models.torchvision_models import TORCHVISION_MODELS
 from sightline.models.torchvision_regions import REGION_MODELS
 from sightline.models.transformers.detectors import TRANSFORMERS_MODELS
@@ -43,6 +44,7 @@ MODELS: dict[str, Builder] = open_registry(
         "unet": partial(build_unet, "unet"),
         "unet-small": partial(build_unet, "unet-small", base_width=16),
         **YOLOS,
+        **CLASSIC_MODELS,
         **TORCHVISION_MODELS,
         **REGION_MODELS,
         **TRANSFORMERS_MODELS,
