@@ -1,9 +1,10 @@
 """One pass for each region, one for each image, learnt proposals: R-CNN, Fast R-CNN and Faster R-CNN side by side.
 
-Each is trained on the same generated traffic for the same epochs (`--epochs 0` times them untrained), then runs over the
-validation images one at a time, on one thread. What a row says: where regions come from, how many there are and how many
-of the objects one of them covers (IoU 0.5), multiply-accumulates of the network at that many regions, milliseconds of the
-search and of the rest, AP50. Prints a Markdown table. Run: python benchmarks/region_detectors.py [--epochs N] [--images N]
+Each is trained on the same generated traffic for the same epochs (`--epochs 0` times them untrained), then runs over
+the validation images one at a time, on one thread. What a row says: where regions come from, how many there are and how
+many of the objects one of them covers (IoU 0.5), multiply-accumulates of the network at the most regions it takes,
+milliseconds of the search and of the rest, AP50. Prints a Markdown table.
+Run: python benchmarks/region_detectors.py [--epochs N] [--images N]
 """
 
 import argparse

@@ -9,8 +9,8 @@ from sightline.core.errors import ParityError
 from sightline.core.metadata import ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Preprocess
 from sightline.deploy import ParityTolerance, check_parity
-from sightline.infer import NetworkPredictor, Outputs
 from sightline.deploy.candidates import pair_candidates
+from sightline.infer import NetworkPredictor, Outputs
 
 ROWS = 40
 META = ModelMetadata.load(

@@ -34,7 +34,10 @@ def scene():
 
 
 def test_regions_are_cut_out_as_torchvision_cuts_them():
-    x, boxes = torch.rand(2, 3, 16, 24), torch.tensor([[[8.0, 8, 40, 40], [60, 20, 92, 64]], [[0, 0, 96, 64], [4, 4, 20, 9]]])
+    x, boxes = (
+        torch.rand(2, 3, 16, 24),
+        torch.tensor([[[8.0, 8, 40, 40], [60, 20, 92, 64]], [[0, 0, 96, 64], [4, 4, 20, 9]]]),
+    )
     regions = torch.cat((torch.tensor([0.0, 0, 1, 1])[:, None], boxes.flatten(0, 1)), 1)
     wanted = roi_align(x, regions, 8, 0.25, sampling_ratio=1, aligned=True)
     assert torch.allclose(classics.cut_out(x, boxes, 0.25, 8), wanted, atol=1e-5)
@@ -87,14 +90,19 @@ def test_one_pass_for_each_region_against_one_for_each_image():
         k: v.shape for k, v in shapes["fast-rcnn"].state_dict().items()
     }
     costs = {name: models.describe_model(model).macs for name, model in shapes.items()}
-    trunk = {side: 27 * 32 * side**2 // 4 + 288 * 64 * side**2 // 16 + (576 + 1152) * 128 * side**2 // 64 for side in (64, 320)}
+    trunk = {
+        side: 27 * 32 * side**2 // 4 + 288 * 64 * side**2 // 16 + (576 + 1152) * 128 * side**2 // 64
+        for side in (64, 320)
+    }
     assert costs["rcnn"] - costs["fast-rcnn"] == 200 * trunk[64] - trunk[320]
 
 
 @pytest.mark.parametrize("name", ["rcnn", "fast-rcnn"])
 def test_export_is_refused_with_the_reason(name, tmp_path):
     picture = np.zeros((*SIZE, 3), np.uint8)
-    with pytest.raises(ModelError, match=rf"'{name}' cannot be exported: its regions come from selective search, which no"):
+    with pytest.raises(
+        ModelError, match=rf"'{name}' cannot be exported: its regions come from selective search, which no"
+    ):
         export_onnx(make(name), tmp_path / "m.onnx", images=[picture])
     assert not list(tmp_path.iterdir())
 

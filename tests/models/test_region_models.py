@@ -73,7 +73,10 @@ def test_pairs_come_best_first_with_the_box_of_their_class():
     "name",
     [
         "tv:maskrcnn-resnet18",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("tv:fasterrcnn-resnet18", "tv:fasterrcnn-mobilenet320")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("tv:fasterrcnn-resnet18", "tv:fasterrcnn-mobilenet320")
+        ),
     ],
 )
 def test_regions_and_detections_are_those_of_its_own(name):
@@ -91,7 +94,7 @@ def test_regions_and_detections_are_those_of_its_own(name):
     for image in range(2):
         alive = raw.proposed.alive[image]
         assert torch.allclose(raw.proposed.regions_xyxy[image][alive], regions[image], atol=1e-4)
-        assert 20 < len(regions[image])
+        assert len(regions[image]) > 20
         best, labels = scores[image].max(1)
         found = (best > 0) & (boxes[image][:, 2:] - boxes[image][:, :2] >= 0.01).all(1)
         if not masks:  # theirs suppresses by class
@@ -219,7 +222,11 @@ def test_what_they_say_of_themselves():
         ("tv:fasterrcnn-resnet18", {"anchor_sides": (8, 16)}, r"anchor_sides must be 5 lengths .*got \[8\.0, 16\.0\]"),
         ("tv:fasterrcnn-resnet18", {"anchor_sides": (8, 16, 32, 64, -1)}, "anchor_sides must be 5 lengths"),
         ("tv:maskrcnn-resnet18", {"detections": 0}, r"detections must be 1\.\.1000, got 0"),
-        ("tv:fasterrcnn-resnet18", {"detections": 5}, "unknown argument of model 'tv:fasterrcnn-resnet18' 'detections'"),
+        (
+            "tv:fasterrcnn-resnet18",
+            {"detections": 5},
+            "unknown argument of model 'tv:fasterrcnn-resnet18' 'detections'",
+        ),
         ("tv:ssd300", {"imgsz": 320}, "imgsz of 'tv:ssd300' must be 300, got 320. Or use tv:ssdlite320"),
     ],
 )

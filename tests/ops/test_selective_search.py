@@ -1,4 +1,4 @@
-"""Selective search finds what differs from its surroundings, in any order of sizes, and equal boxes for equal images."""
+"""Selective search finds what differs from its surroundings, and equal boxes for equal images."""
 
 import numpy as np
 import pytest

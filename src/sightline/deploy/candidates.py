@@ -1,4 +1,4 @@
-"""Candidates of networks that choose among them: the same ones may come in another order, and by rounding a few others."""
+"""Candidates of networks that choose among them: they may come in another order, and by rounding a few be others."""
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +55,9 @@ def _costs(
 ) -> npt.NDArray[np.float64]:
     """How far apart each two candidates are, infinite beyond the tolerances."""
     boxes, scores = (
-        np.concatenate(
-            [np.abs(mine[i : i + _ROWS, None] - theirs).max(2) for i in range(0, len(mine), _ROWS)]
-        ).astype(np.float64)
+        np.concatenate([np.abs(mine[i : i + _ROWS, None] - theirs).max(2) for i in range(0, len(mine), _ROWS)]).astype(
+            np.float64
+        )
         for mine, theirs in zip(own, other, strict=True)
     )
     return np.where((boxes <= box_px) & (scores <= score), boxes + scores, np.inf)

@@ -84,10 +84,11 @@ def export_onnx(
 ) -> ExportResult:
     """Write `out` (.onnx) from a weights file or a live model, if and only if it agrees with the model on `images`.
 
-    The file takes `images` (B, C, H, W) float32, preprocessed, and returns what `OUTPUT_NAMES` lists for the task (or the other form of masks); its
+    The file takes `images` (B, C, H, W) float32, preprocessed, and returns what `output_names` lists for the task; its
     metadata is that of the weights (`metadata` describes a live model, default: what the model says about itself). It
     is checked by the ONNX checker, then run beside the torch model. Raises ParityError, and leaves an earlier file as
-    it was, when raw outputs or final answers differ by more than `tolerance`.
+    it was, when raw outputs or final answers differ by more than `tolerance`; ModelError for a model that states that
+    it cannot be exported.
     """
     target = Path(out)
     if target.suffix != ".onnx":

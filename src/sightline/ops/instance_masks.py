@@ -41,7 +41,8 @@ def object_masks(
     """
     if len(of_masks) == 1:
         return box_masks(of_masks[0], network_xyxy, boxes_xyxy, geometry)
-    return instance_masks(*of_masks, boxes_xyxy, geometry)
+    coefficients, prototypes = of_masks
+    return instance_masks(coefficients, prototypes, boxes_xyxy, geometry)
 
 
 def instance_masks(

@@ -1,7 +1,7 @@
-"""Boxes of what may be an object, found without learning: an image is cut into even parts, which are joined step by step.
+"""Boxes of what may be an object, found without learning: an image is cut into even parts, joined step by step.
 
-Source: Uijlings et al., Selective Search for Object Recognition (2013), with one colour space and without its measure of
-texture; the parts: Felzenszwalb and Huttenlocher, Efficient Graph-Based Image Segmentation (2004).
+Source: Uijlings et al., Selective Search for Object Recognition (2013), with one colour space and without its measure
+of texture; the parts: Felzenszwalb and Huttenlocher, Efficient Graph-Based Image Segmentation (2004).
 """
 
 import cv2
@@ -32,7 +32,7 @@ def selective_search(image: NDArray[np.uint8], most: int) -> NDArray[np.float32]
     scale = min(1.0, _SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    smooth = cv2.GaussianBlur(small.astype(np.float32), (0, 0), _BLUR)
+    smooth = np.asarray(cv2.GaussianBlur(small.astype(np.float32), (0, 0), _BLUR), np.float32)
     parts, count = _parts(smooth, _EVENNESS, max(4, round(small.shape[0] * small.shape[1] * _LEAST_PART)))
     bins = (small.astype(np.int64) * _BINS) // 256
     boxes = _united(parts, count, bins, _BINS)[::-1].astype(np.float32)
@@ -126,14 +126,14 @@ def _united(parts: Ints, count: int, bins: Ints, bin_count: int) -> Ints:
             if near[a, b]:
                 alike[a, b] = _likeness(a, b, boxes, sizes, shades, whole)
     for new in range(count, 2 * count - 1):
-        best = np.argmax(alike[:new, :new])
+        best = int(np.argmax(alike[:new, :new]))
         a, b = best // new, best % new
         boxes[new, 0], boxes[new, 1] = min(boxes[a, 0], boxes[b, 0]), min(boxes[a, 1], boxes[b, 1])
         boxes[new, 2], boxes[new, 3] = max(boxes[a, 2], boxes[b, 2]), max(boxes[a, 3], boxes[b, 3])
         sizes[new], shades[new] = sizes[a] + sizes[b], shades[a] + shades[b]
         alike[a, :], alike[:, a], alike[b, :], alike[:, b] = -1.0, -1.0, -1.0, -1.0
         for other in range(new):
-            if other != a and other != b and (near[a, other] or near[b, other]):
+            if other not in (a, b) and (near[a, other] or near[b, other]):
                 near[new, other] = near[other, new] = True
                 near[a, other] = near[other, a] = near[b, other] = near[other, b] = False
                 alike[new, other] = _likeness(new, other, boxes, sizes, shades, whole)
@@ -141,7 +141,9 @@ def _united(parts: Ints, count: int, bins: Ints, bin_count: int) -> Ints:
 
 
 @njit(cache=True)
-def _likeness(a: int, b: int, boxes: Ints, sizes: NDArray[np.float64], shades: NDArray[np.float64], whole: float) -> float:
+def _likeness(
+    a: int, b: int, boxes: Ints, sizes: NDArray[np.float64], shades: NDArray[np.float64], whole: float
+) -> float:
     """0..3: how alike in colours, how small, how full their common box two parts are."""
     colour = np.minimum(shades[a] / sizes[a], shades[b] / sizes[b]).sum() / 3
     width = max(boxes[a, 2], boxes[b, 2]) - min(boxes[a, 0], boxes[b, 0])

@@ -22,8 +22,8 @@ def check_model(model: Model, *, size_hw: tuple[int, int] | None = None) -> None
 
     Checked at `size_hw` (its own input size where None) with random images: attributes; shapes, ranges and finiteness
     of decoded outputs; images of a batch do not influence each other in evaluation; named finite losses whose sum gives
-    every trainable parameter a finite gradient, with and without objects; export with a free batch size, but for a model
-    that states why it has none.
+    every trainable parameter a finite gradient, with and without objects; export with a free batch size, unless the
+    model states why it has none.
     The model and the global random generator are left as they were.
     """
     _check_attributes(model)

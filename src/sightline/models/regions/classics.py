@@ -161,7 +161,9 @@ def _drawn(regions: Tensor, truth: Truth, image: int) -> Sampled:
     """The regions of one image that learn."""
     boxes = torch.cat((regions, truth.boxes))
     overlaps = _ious(boxes, truth.boxes)
-    best, own = overlaps.max(1) if len(truth.boxes) else (overlaps.new_zeros(len(boxes)), overlaps.new_zeros(len(boxes)))
+    best, own = (
+        overlaps.max(1) if len(truth.boxes) else (overlaps.new_zeros(len(boxes)), overlaps.new_zeros(len(boxes)))
+    )
     on_object = best >= _LEAST_IOU
     positive, negative = (rows[torch.randperm(len(rows), device=boxes.device)] for rows in _rows(on_object))
     positive = positive[:_ON_OBJECTS]

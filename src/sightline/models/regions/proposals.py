@@ -37,7 +37,9 @@ def propose(network: Any, features: Sequence[Tensor], images: Tensor) -> Propose
     objectness, sides = (torch.cat(parts, 1) for parts in zip(*flat, strict=True))
     coder, batch = network.box_coder, images.shape[0]
     every = anchors.float().expand(batch, len(anchors), 4)
-    boxes = coder.decode_single(sides.detach().float().flatten(0, 1), every.flatten(0, 1)).reshape(batch, len(anchors), 4)
+    boxes = coder.decode_single(sides.detach().float().flatten(0, 1), every.flatten(0, 1)).reshape(
+        batch, len(anchors), 4
+    )
     boxes = torch.stack((boxes[..., ::2].clamp(0, size_hw[1]), boxes[..., 1::2].clamp(0, size_hw[0])), -1).flatten(-2)
     regions, alive = _best(network, objectness.detach().float(), boxes, [one.shape[1] for one, _ in flat])
     return Proposed(objectness, sides, anchors, regions, alive)
@@ -55,7 +57,9 @@ def _flat(logits: Tensor, sides: Tensor) -> tuple[Tensor, Tensor]:
 def _best(network: Any, objectness: Tensor, boxes: Tensor, counts: list[int]) -> tuple[Tensor, Tensor]:
     """Regions (B, P, 4) and whether they are alive (B, P)."""
     chosen, ranked = [], []
-    for level_logits, level_boxes in zip(objectness.split(counts, 1), boxes.split(counts, 1), strict=True):
+    for level_logits, level_boxes in zip(
+        torch.split(objectness, counts, 1), torch.split(boxes, counts, 1), strict=True
+    ):
         found, rows = level_logits.topk(min(network.pre_nms_top_n(), level_logits.shape[1]), 1)
         own = gather_rows(level_boxes, rows)
         scores = found.sigmoid()

@@ -54,9 +54,7 @@ def proposal_sums(network: Any, proposed: Proposed, truths: list[Truth]) -> Tens
         wanted = network.box_coder.encode_single(boxes[0][positive], anchors[positive])
         box = functional.smooth_l1_loss(deltas[image][positive], wanted, beta=_BETA, reduction="sum")
         taken = positive | negative
-        found = functional.binary_cross_entropy_with_logits(
-            objectness[image][taken], labels[0][taken], reduction="sum"
-        )
+        found = functional.binary_cross_entropy_with_logits(objectness[image][taken], labels[0][taken], reduction="sum")
         sums = sums + torch.stack((found, box, taken.sum().float()))
     return sums
 
@@ -105,7 +103,7 @@ def mask_sums(logits: Tensor, sampled: Sampled, targets: Targets, size_hw: tuple
     nothing = logits.float().sum() * 0.0
     if not len(known):
         return torch.stack((nothing, nothing.detach()))
-    objects, place = sampled.objects[known].unique(return_inverse=True)
+    objects, place = torch.unique(sampled.objects[known], return_inverse=True)
     first = sizes.cumsum(0) - sizes
     whole = logits.new_zeros((len(objects), 1, size_hw[0] // 4, size_hw[1] // 4), dtype=torch.float32)
     for number, row in enumerate(objects.tolist()):

@@ -55,9 +55,7 @@ class Objects(NamedTuple):
 class Mask2Former(nn.Module):
     """Mask2Former. Input (B, 3, H, W) RGB, normalised, H and W multiples of 32; it finds at most `queries` objects."""
 
-    def __init__(
-        self, name: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int], queries: int
-    ) -> None:
+    def __init__(self, name: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int], queries: int) -> None:
         super().__init__()
         if not 1 <= queries <= 1000:
             raise ConfigError(f"queries must be 1..1000, got {queries}")
@@ -202,7 +200,9 @@ def _make(name: str, class_count: int, queries: int) -> Any:
     config = package.Mask2FormerConfig(backbone_config=backbone, num_queries=queries, num_labels=class_count)
     made = package.Mask2FormerForUniversalSegmentation(config).train()
     made.set_attn_implementation("eager")  # the fused one cannot be written as ONNX with a free batch
-    made.model.pixel_level_module.encoder.swin.layernorm = nn.Identity()  # of the trunk's own last output: nobody reads it
+    made.model.pixel_level_module.encoder.swin.layernorm = (
+        nn.Identity()
+    )  # of the trunk's own last output: nobody reads it
     return made
 
 
