@@ -62,7 +62,7 @@ def test_regions_on_objects_learn_them_and_others_learn_background():
     assert int((many.labels > 0).sum()) == len(many.labels) == 16
 
 
-@pytest.mark.parametrize("name", ["rcnn", "fast-rcnn"])
+@pytest.mark.parametrize("name", [pytest.param("rcnn", marks=pytest.mark.slow), "fast-rcnn"])
 def test_shares_of_a_batch_add_up(name):
     model = make(name).eval()
     images, targets = scene()

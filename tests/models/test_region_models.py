@@ -149,7 +149,9 @@ def test_the_loss_is_its_own():
     }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", ["tv:maskrcnn-resnet18", pytest.param("tv:fasterrcnn-resnet18", marks=pytest.mark.slow)]
+)
 def test_shares_of_a_batch_add_up(name):
     """Each share's terms, with the sums of all of them, are those of the whole: without an object, without an image."""
     model = sampling_all(settled(make(name)))

@@ -98,6 +98,7 @@ def test_the_terms_are_its_own_over_all_cells(model):
     assert ours == {name: pytest.approx(value, rel=1e-4) for name, value in expected.items()}
 
 
+@pytest.mark.slow
 def test_shares_of_a_batch_add_up(model):
     """Each share's terms, with the sums of all of them, are those of the whole: without an object, without an image."""
     model.train()

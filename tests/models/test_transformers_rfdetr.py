@@ -43,7 +43,7 @@ def their_labels():
     return labels
 
 
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("training", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_outputs_and_loss_are_its_own(model, training):
     images = torch.rand(2, 3, *SIZE)
     model.train(training)
@@ -61,6 +61,7 @@ def test_outputs_and_loss_are_its_own(model, training):
         assert sum(model.loss(raw, truth()).values()).item() == pytest.approx(theirs.loss.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_shares_of_a_batch_add_up(model):
     """Each share's terms, with the sums of all of them, are those of the whole: without an object, without an image."""
     model.train()
@@ -86,7 +87,9 @@ def test_a_score_of_one_has_a_finite_loss(model):
     assert all(bool(torch.isfinite(value)) for value in model.loss(raw, truth()).values())
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name", ["hf:rfdetr-nano", *(pytest.param(n, marks=pytest.mark.slow) for n in list(PUBLISHED)[1:])]
+)
 def test_sizes_are_the_published_ones(model, name):
     made = models.build_shapes(name, [f"c{i}" for i in range(91)], {})
     assert models.count_parameters(made) / 1e6 == pytest.approx(PUBLISHED[name], abs=0.05)
