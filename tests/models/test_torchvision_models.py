@@ -91,6 +91,15 @@ def test_the_loss_of_an_image_is_its_own(name):
     }
 
 
+@pytest.mark.parametrize("name", ["tv:retinanet-resnet18", "tv:ssdlite320"])
+def test_anchors_are_exact_in_half_precision(name):
+    model, images = make(name).eval(), torch.rand(1, 3, *SIZE)
+    with torch.no_grad():
+        exact = model(images).anchors_xyxy
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(model(images).anchors_xyxy, exact)
+
+
 @pytest.mark.slow
 def test_ssd300_conforms():
     testing.check_model(make("tv:ssd300"))

@@ -2,8 +2,9 @@
 
 Girshick et al., Rich feature hierarchies (2014), and Girshick, Fast R-CNN (2015). Regions come from selective search,
 which learns nothing. Both have the same convolutions and the same head, so that what differs is where regions are cut
-out: of the image, warped to 64 x 64 pixels, or of one map of the whole image, pooled to as many cells. Unlike in 2014
-the classes are learnt by a softmax in place of support vector machines, with the boxes in one step, from scratch.
+out: of the image, warped to 64 x 64 pixels, or of one map of the whole image, to 8 x 8 cells. Unlike in the papers a
+cell is one sample between cells (He et al. 2017) in place of the greatest of rounded ones, and classes are learnt by a
+softmax in place of support vector machines, with the boxes in one step, from scratch.
 """
 
 from functools import partial
@@ -115,11 +116,9 @@ class RegionClassifier(nn.Module):
         """Logits (B · N, C + 1) and offsets (B · N, 4 · (C + 1)) of the boxes (B, N, 4) that are taken (B, N); of
         others 0, at no cost.
         """
-        crops = cut_out(source, boxes, 1.0, _CROP) if self.name == "rcnn" else None
-        if crops is None:
-            crops = functional.max_pool2d(cut_out(source, boxes, 1 / _STRIDE, 2 * _CELLS), 2)
+        scale, side = (1.0, _CROP) if self.name == "rcnn" else (1 / _STRIDE, _CELLS)
         rows = slice(None) if taken.device.type == "meta" else taken.flatten()
-        crops = crops[rows]
+        crops = cut_out(source, boxes, scale, side)[rows]
         told = self.head(self.trunk(crops) if self.name == "rcnn" else crops)
         found = self.classes(told), self.offsets(told)
         whole = [x.new_zeros((taken.numel(), x.shape[1])) for x in found]
@@ -146,6 +145,7 @@ def cut_out(x: Tensor, boxes_xyxy: Tensor, scale: float, side: int) -> Tensor:
     A value is that at the middle of its part of the box, between the middles of cells linear.
     """
     (batch, count), (height, width) = boxes_xyxy.shape[:2], x.shape[2:]
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # under autocast 8 bits would hold a coordinate
     x1, y1, x2, y2 = (boxes_xyxy.to(x.dtype) * scale).unbind(-1)
     along = (torch.arange(side, device=x.device, dtype=x.dtype) + 0.5) / side
     columns = (x1.unsqueeze(-1) + (x2 - x1).unsqueeze(-1) * along) * 2 / width - 1
