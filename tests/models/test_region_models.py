@@ -222,6 +222,17 @@ def test_regions_are_cut_out_exactly_in_half_precision():
     assert torch.equal(anchors, model(torch.rand(1, 3, *SIZE)).proposed.anchors_xyxy)
 
 
+def test_fused_it_gives_the_same_and_has_no_norm_left():
+    model = settled(make("tv:fasterrcnn-resnet18"))
+    fused = models.fuse(model)
+    images = torch.rand(1, 3, *SIZE)
+    with torch.no_grad():
+        regions, fused_regions = (x(images).proposed for x in (model, fused))
+    assert (regions.deltas - fused_regions.deltas).abs().max() < 1e-4
+    assert (regions.objectness - fused_regions.objectness).abs().max() < 1e-4
+    assert not [part for part in fused.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+
+
 def test_what_they_say_of_themselves():
     model = make("tv:maskrcnn-resnet18", detections=7, anchor_sides=(4, 8, 16, 32, 64))
     assert model.preprocess == Preprocess(size_hw=SIZE, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

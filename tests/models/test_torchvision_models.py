@@ -112,7 +112,8 @@ def test_it_is_normalised_as_its_networks_take_it():
     assert make("tv:ssdlite320").preprocess.mean == (0.5, 0.5, 0.5)
 
 
-def test_without_torchvision_one_sentence_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize("name", ["tv:ssdlite320", "tv:maskrcnn-resnet18"])
+def test_without_torchvision_one_sentence_says_what_to_install(monkeypatch, name):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"'tv:ssdlite320' needs torchvision.*sightline\[adapters\]"):
-        make("tv:ssdlite320")
+    with pytest.raises(MissingExtraError, match=rf"'{name}' needs torchvision.*sightline\[adapters\]"):
+        make(name)
