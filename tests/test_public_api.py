@@ -266,6 +266,7 @@ PACKAGES = {
         "list_models",
         "load_model",
         "model_digest",
+        "not_exportable",
         "origin_of",
         "own_point",
         "read_catalogue",

@@ -24,7 +24,8 @@ def pictures(count):
         ("yolo11n", ["a", "b", "c"]),
         *(
             pytest.param(name, ["a", "b", "c"], marks=pytest.mark.slow)
-            for name in (*smallest_of_each(), "hf:dfine-n", "hf:rtdetrv2-r18")
+            for name in (*smallest_of_each(), "hf:dfine-n", "hf:rtdetrv2-r18", "hf:rfdetr-nano", "hf:mask2former-tiny")
+            if name not in {"rcnn", "fast-rcnn"}  # selective search is no graph
         ),
         ("unet-small", ["background", "crack"]),
         ("unet-small", ["a", "b", "c"]),

@@ -10,6 +10,7 @@ from sightline import models, testing
 from sightline.core.errors import ConfigError
 from sightline.core.preprocess import Preprocess
 from sightline.models import own_point
+from sightline.models.regions.proposals import take_regions
 from sightline.models.regions.region_loss import Sampled, mask_sums
 from sightline.models.regions.selection import best_pairs, stays
 
@@ -149,7 +150,9 @@ def test_the_loss_is_its_own():
     }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", ["tv:maskrcnn-resnet18", pytest.param("tv:fasterrcnn-resnet18", marks=pytest.mark.slow)]
+)
 def test_shares_of_a_batch_add_up(name):
     """Each share's terms, with the sums of all of them, are those of the whole: without an object, without an image."""
     model = sampling_all(settled(make(name)))
@@ -205,6 +208,29 @@ def test_parameters_are_those_of_its_own_constructor(name):
     assert models.count_parameters(model) == models.count_parameters(theirs)
     norms = sum(2 * part.num_features for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d))
     assert models.count_parameters(model) - norms == published
+
+
+def test_regions_are_cut_out_exactly_in_half_precision():
+    model = settled(make("tv:fasterrcnn-resnet18"))
+    features = {str(level): torch.rand(1, 128, 24 >> level, 32 >> level).bfloat16() for level in range(4)}
+    regions = torch.tensor([[0.0, 65.3, 40.7, 126.9, 90.1]])
+    pool = model.inner.roi_heads.box_roi_pool
+    wanted = take_regions(pool, {name: x.float() for name, x in features.items()}, regions, SIZE)
+    assert torch.equal(take_regions(pool, features, regions, SIZE), wanted)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        anchors = model(torch.rand(1, 3, *SIZE)).proposed.anchors_xyxy
+    assert torch.equal(anchors, model(torch.rand(1, 3, *SIZE)).proposed.anchors_xyxy)
+
+
+def test_fused_it_gives_the_same_and_has_no_norm_left():
+    model = settled(make("tv:fasterrcnn-resnet18"))
+    fused = models.fuse(model)
+    images = torch.rand(1, 3, *SIZE)
+    with torch.no_grad():
+        regions, fused_regions = (x(images).proposed for x in (model, fused))
+    assert (regions.deltas - fused_regions.deltas).abs().max() < 1e-4
+    assert (regions.objectness - fused_regions.objectness).abs().max() < 1e-4
+    assert not [part for part in fused.modules() if isinstance(part, torch.nn.BatchNorm2d)]
 
 
 def test_what_they_say_of_themselves():

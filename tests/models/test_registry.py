@@ -17,9 +17,11 @@ def test_models_are_listed():
     others = ["unet", "unet-small", "dff-unet", "litefusionnet", "ulite", "enet", "segnet", "resnet50-unet"]
     others += ["fcn32s", "fcn16s", "fcn8s", "deeplabv3", "deeplabv3plus"]
     others += ["lite0-unet", "lite0-yolo", "litefodnet", "vdxnet", "yolo1-resnet50", "yolo3"]
-    others += ["tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssd300", "tv:ssdlite320"]
+    others += ["rcnn", "fast-rcnn", "tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssd300", "tv:ssdlite320"]
     others += [f"tv:fasterrcnn-{trunk}" for trunk in ("mobilenet320", "resnet18", "resnet50")]
-    others += [*(f"tv:maskrcnn-{trunk}" for trunk in ("resnet18", "resnet50")), "hf:dfine-n", "hf:rtdetrv2-r18"]
+    others += [f"tv:maskrcnn-{trunk}" for trunk in ("resnet18", "resnet50")]
+    others += ["hf:dfine-n", "hf:rtdetrv2-r18", "hf:mask2former-tiny"]
+    others += [f"hf:rfdetr-{size}" for size in ("nano", "small", "medium", "large")]
     sized += [*(f"yolo9{size}" for size in "tsmc"), *(f"yolo10{size}" for size in "nsmblx")]
     sized += [f"yolo{version}{size}-{kind}" for version in (8, 11) for size in "nsmlx" for kind in ("seg", "pose")]
     assert models.list_models() == sorted([*others, *sized])

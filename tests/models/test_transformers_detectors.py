@@ -61,6 +61,20 @@ def test_the_forward_pass_is_its_own(make, name):
     assert float(scores.std()) > 1e-6
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_fused_it_gives_the_same_and_has_no_norm_left(make, name):
+    model = settled(make(name)).eval()
+    fused = models.fuse(model)
+    images = torch.rand(1, 3, *SIZE)
+    with torch.no_grad():
+        (boxes, scores), (fused_boxes, fused_scores) = (x.decode(x(images)) for x in (model, fused))
+    assert (boxes - fused_boxes).abs().max() < 1e-2  # pixels
+    assert (scores - fused_scores).abs().max() < 1e-4
+    norms = [part for part in fused.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert len(norms) == 0
+    assert models.describe_model(model).fused_parameters == models.count_parameters(fused)
+
+
 def their_labels():
     targets, labels = truth(), []
     for image in range(2):
@@ -149,7 +163,8 @@ def test_it_conforms(make, name):
     testing.check_model(make(name), size_hw=(64, 96))
 
 
-def test_without_transformers_one_sentence_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize("name", ["hf:dfine-n", "hf:rfdetr-nano", "hf:mask2former-tiny"])
+def test_without_transformers_one_sentence_says_what_to_install(monkeypatch, name):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"'hf:dfine-n' needs transformers.*sightline\[adapters\]"):
-        models.create("hf:dfine-n", class_names=["a"])
+    with pytest.raises(MissingExtraError, match=rf"'{name}' needs transformers.*sightline\[adapters\]"):
+        models.create(name, class_names=["a"])

@@ -1,4 +1,4 @@
-"""Candidates of networks that choose among them: the same ones may come in another order, and by rounding a few others."""
+"""Candidates of networks that choose among them: they may come in another order, and by rounding a few be others."""
 
 import numpy as np
 import numpy.typing as npt

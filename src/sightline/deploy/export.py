@@ -26,7 +26,7 @@ from sightline.infer import Image, NetworkPredictor, output_names
 from sightline.infer.onnx_predictor import INPUT_NAME, open_onnx
 from sightline.infer.torch_predictor import predictor_from_model
 from sightline.media import read_image
-from sightline.models import Decoded, Model, describe_weights, fuse, load_model, read_weights_meta
+from sightline.models import Decoded, Model, describe_weights, fuse, load_model, not_exportable, read_weights_meta
 
 __all__ = ["DEFAULT_OPSET", "LEAST_CONF", "ExportResult", "export_onnx"]
 
@@ -37,6 +37,7 @@ LEAST_CONF = 0.05
 LOWER_CONFS = (0.01, 0.001, 1e-4, 1e-6)
 """Where nothing is found at that score, the next ones tried: a gate that compared no detection would prove nothing."""
 _PARITY_BATCH = 2
+_RUN_AS_IT_IS = "run its .safetensors file, or train a network that has no such part"
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,19 @@ def export_onnx(
 ) -> ExportResult:
     """Write `out` (.onnx) from a weights file or a live model, if and only if it agrees with the model on `images`.
 
-    The file takes `images` (B, C, H, W) float32, preprocessed, and returns what `OUTPUT_NAMES` lists for the task (or the other form of masks); its
+    The file takes `images` (B, C, H, W) float32, preprocessed, and returns what `output_names` lists for the task; its
     metadata is that of the weights (`metadata` describes a live model, default: what the model says about itself). It
     is checked by the ONNX checker, then run beside the torch model. With `nms` a detector's graph, for one image at a
     time, goes on to suppression at its operating point and returns `DETECTIONS` alone; it must then give the detections
-    of the graph without. Raises ParityError, and leaves an earlier file as
-    it was, when raw outputs or final answers differ by more than `tolerance`.
+    of the graph without. Raises ParityError, and leaves an earlier file as it was, when raw outputs or final answers
+    differ by more than `tolerance`; ModelError for a model that states that it cannot be exported.
     """
     target = Path(out)
     if target.suffix != ".onnx":
         raise ConfigError(f"an exported file must end in .onnx, got '{target.name}'", where=str(out))
     live, described = _model_and_metadata(model, metadata)
+    if (reason := not_exportable(live)) is not None:
+        raise ModelError(f"'{described.architecture}' cannot be exported: {reason}", where=str(out), do=_RUN_AS_IT_IS)
     if nms:
         check_nms(described, described.operating_point or OperatingPoint())
     dynamic_batch = dynamic_batch and not nms

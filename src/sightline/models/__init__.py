@@ -7,7 +7,15 @@ from sightline.core.lazy import door
 if TYPE_CHECKING:
     from sightline.models.blocks import fuse
     from sightline.models.complexity import count_parameters, describe_model
-    from sightline.models.contract import IGNORE_INDEX, MASK_STRIDE, Decoded, Model, Targets, own_point
+    from sightline.models.contract import (
+        IGNORE_INDEX,
+        MASK_STRIDE,
+        Decoded,
+        Model,
+        Targets,
+        not_exportable,
+        own_point,
+    )
     from sightline.models.costs import STATED_CLASSES, ModelComplexity, stated_costs
     from sightline.models.foreign.adopt import AdoptedModel, adopt_checkpoint
     from sightline.models.origins import Origin, origin_of
@@ -49,6 +57,7 @@ __all__ = [
     "list_models",
     "load_model",
     "model_digest",
+    "not_exportable",
     "origin_of",
     "own_point",
     "read_catalogue",

@@ -21,6 +21,7 @@ __all__ = [
     "Total",
     "check_imgsz",
     "check_targets",
+    "not_exportable",
     "own_point",
     "own_share",
 ]
@@ -77,7 +78,10 @@ class Model(Protocol):
         ...
 
     def forward(self, images: Tensor) -> Any:
-        """Raw outputs for images (B, C, H, W), preprocessed; exportable: no control flow that depends on values."""
+        """Raw outputs for images (B, C, H, W), preprocessed; exportable: no control flow that depends on values.
+
+        A model that is not says why in one clause, as its attribute `not_exportable`.
+        """
         ...
 
     def loss(self, raw: Any, targets: Targets, total: Total = ...) -> dict[str, Tensor]:
@@ -140,6 +144,12 @@ class Decoded(nn.Module):
     def forward(self, images: Tensor) -> Any:
         """Decoded outputs for images (B, C, H, W)."""
         return self.model.decode(self.model(images))
+
+
+def not_exportable(model: Model) -> str | None:
+    """Why a model cannot be exported, as it states itself (`not_exportable`); None where it can."""
+    reason: str | None = getattr(model, "not_exportable", None)
+    return reason
 
 
 def own_point(model: Model) -> OperatingPoint | None:

@@ -36,6 +36,8 @@ _FAMILIES: dict[str, tuple[str, str]] = {
         "EfficientNet-Lite0 (Tan, Le 2019; Google 2020) as encoder of a U-Net (Ronneberger et al. 2015)",
         _OURS,
     ),
+    r"rcnn": ("Girshick et al. 2014, R-CNN, small; Uijlings et al. 2013, selective search", _OURS),
+    r"fast-rcnn": ("Girshick 2015, Fast R-CNN, small; Uijlings et al. 2013, selective search", _OURS),
     r"tv:fcos-.*": ("Tian et al. 2019, FCOS", "BSD-3-Clause, torchvision"),
     r"tv:retinanet-.*": ("Lin et al. 2017, RetinaNet", "BSD-3-Clause, torchvision"),
     r"tv:fasterrcnn-.*": ("Ren et al. 2015, Faster R-CNN; Lin et al. 2017, its pyramid", "BSD-3-Clause, torchvision"),
@@ -43,6 +45,8 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     r"tv:ssd300": ("Liu et al. 2016, SSD", "BSD-3-Clause, torchvision"),
     r"tv:ssdlite.*": ("Liu et al. 2016, SSD; Sandler et al. 2018 (SSDLite)", "BSD-3-Clause, torchvision"),
     r"hf:dfine-.*": ("Peng et al. 2024, D-FINE (without queries of noised truth)", "Apache-2.0, transformers"),
+    r"hf:mask2former-tiny": ("Cheng et al. 2022, Mask2Former; Liu et al. 2021, Swin", "Apache-2.0, transformers"),
+    r"hf:rfdetr-.*": ("Robinson et al. 2025, RF-DETR", "Apache-2.0, transformers"),
     r"hf:rtdetrv2-.*": ("Lv et al. 2024, RT-DETRv2 (without queries of noised truth)", "Apache-2.0, transformers"),
 }
 _PUBLISHED = {

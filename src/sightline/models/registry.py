@@ -16,6 +16,7 @@ from sightline.models.backbone import read_backbone, start_backbone
 from sightline.models.complexity import ShapesOnly
 from sightline.models.contract import Model
 from sightline.models.published import find_weights
+from sightline.models.regions.classics import CLASSIC_MODELS
 from sightline.models.segment.builders import SEGMENTERS
 from sightline.models.torchvision_models import TORCHVISION_MODELS
 from sightline.models.torchvision_regions import REGION_MODELS
@@ -36,6 +37,7 @@ MODELS: dict[str, Builder] = open_registry(
     {
         **SEGMENTERS,
         **YOLOS,
+        **CLASSIC_MODELS,
         **TORCHVISION_MODELS,
         **REGION_MODELS,
         **TRANSFORMERS_MODELS,

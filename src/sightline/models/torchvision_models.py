@@ -6,6 +6,7 @@ Its resizing, normalising and suppression are not used: what is trained, measure
 """
 
 import importlib.util
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -17,7 +18,7 @@ from sightline.core.errors import ConfigError, MissingExtraError
 from sightline.core.preprocess import Preprocess
 from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
 
-__all__ = ["TORCHVISION_MODELS", "TorchvisionDetector", "TorchvisionRaw"]
+__all__ = ["TORCHVISION_MODELS", "TorchvisionDetector", "TorchvisionRaw", "check_torchvision", "full_shapes"]
 
 Kind: TypeAlias = Literal["fcos-resnet18", "retinanet-resnet18", "ssd300", "ssdlite320"]
 MULTIPLE = 32
@@ -69,7 +70,7 @@ class TorchvisionDetector(nn.Module):
             generator._wh_pairs = [pair.to("meta") for pair in generator._wh_pairs]
         # The anchors of one image are those of all.
         one = ImageList(images[:1], [(int(images.shape[2]), int(images.shape[3]))])
-        anchors = generator(one, features)[0]
+        anchors = generator(one, full_shapes(features))[0]
         counts = generator.num_anchors_per_location()
         sizes = tuple(x.shape[2] * x.shape[3] * count for x, count in zip(features, counts, strict=True))
         return TorchvisionRaw(outputs, anchors, sizes)
@@ -129,6 +130,14 @@ class TorchvisionDetector(nn.Module):
         flat = self.inner.box_coder.decode_single(sides.flatten(0, 1), anchors.flatten(0, 1))
         scores = logits.softmax(-1)[..., 1:] if self.with_background else logits.sigmoid()
         return flat.reshape(batch, count, 4), scores
+
+
+def full_shapes(features: Sequence[Tensor]) -> list[Tensor]:
+    """What torchvision's generators of anchors read off levels: their sizes, and a type that holds a coordinate.
+
+    Under autocast levels are bfloat16, whose 8 bits cannot.
+    """
+    return [x[:1, :1].float() for x in features]
 
 
 def _checked_size(kind: Kind, imgsz: int | tuple[int, int]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sightline.models.regions.selection import gather_rows, stays
+from sightline.models.torchvision_models import full_shapes
 
 __all__ = ["Proposed", "propose", "regions_of", "take_regions"]
 
@@ -32,7 +33,8 @@ def propose(network: Any, features: Sequence[Tensor], images: Tensor) -> Propose
 
     size_hw = (int(images.shape[2]), int(images.shape[3]))
     logits, deltas = network.head(list(features))
-    anchors = network.anchor_generator(ImageList(images[:1], [size_hw]), list(features))[0]  # one image's are all's
+    shapes = full_shapes(features)
+    anchors = network.anchor_generator(ImageList(images[:1], [size_hw]), shapes)[0]  # one image's are all's
     flat = [_flat(one, sides) for one, sides in zip(logits, deltas, strict=True)]
     objectness, sides = (torch.cat(parts, 1) for parts in zip(*flat, strict=True))
     coder, batch = network.box_coder, images.shape[0]
@@ -57,7 +59,9 @@ def _flat(logits: Tensor, sides: Tensor) -> tuple[Tensor, Tensor]:
 def _best(network: Any, objectness: Tensor, boxes: Tensor, counts: list[int]) -> tuple[Tensor, Tensor]:
     """Regions (B, P, 4) and whether they are alive (B, P)."""
     chosen, ranked = [], []
-    for level_logits, level_boxes in zip(objectness.split(counts, 1), boxes.split(counts, 1), strict=True):
+    for level_logits, level_boxes in zip(
+        torch.split(objectness, counts, 1), torch.split(boxes, counts, 1), strict=True
+    ):
         found, rows = level_logits.topk(min(network.pre_nms_top_n(), level_logits.shape[1]), 1)
         own = gather_rows(level_boxes, rows)
         scores = found.sigmoid()
@@ -96,7 +100,8 @@ def take_regions(
     for number, (x, octave) in enumerate(zip(levels, octaves, strict=True)):
         own = of_level == number
         here = regions[own] if by_value else regions
-        cut = roi_align(x, here.to(x.dtype), pool.output_size, 0.5**octave, pool.sampling_ratio)
+        exact = torch.promote_types(x.dtype, torch.float32)  # under autocast 8 bits would hold a coordinate
+        cut = roi_align(x.to(exact), here.to(exact), pool.output_size, 0.5**octave, pool.sampling_ratio)
         if by_value and taken is not None:
             taken = taken.index_put((own,), cut.to(taken.dtype))
         else:

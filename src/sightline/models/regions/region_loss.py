@@ -103,7 +103,7 @@ def mask_sums(logits: Tensor, sampled: Sampled, targets: Targets, size_hw: tuple
     nothing = logits.float().sum() * 0.0
     if not len(known):
         return torch.stack((nothing, nothing.detach()))
-    objects, place = sampled.objects[known].unique(return_inverse=True)
+    objects, place = torch.unique(sampled.objects[known], return_inverse=True)
     first = sizes.cumsum(0) - sizes
     whole = logits.new_zeros((len(objects), 1, size_hw[0] // 4, size_hw[1] // 4), dtype=torch.float32)
     for number, row in enumerate(objects.tolist()):

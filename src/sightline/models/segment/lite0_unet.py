@@ -26,7 +26,7 @@ class Lite0UNet(nn.Module):
 
     multiple = 32
     class_parts = ("head.",)
-    trunk = ("lite0", TRUNK)
+    known_trunk = ("lite0", TRUNK)
     fed_mean_std = (INPUT_MEAN, INPUT_STD)
 
     def __init__(self, channels: int, outputs: int) -> None:

@@ -30,7 +30,7 @@ class PixelNetwork(Protocol):
     """What a network must offer: images (B, `channels`, H, W) -> logits (B, `outputs`, H, W).
 
     H and W are multiples of `multiple`; `class_parts` are the prefixes of the tensors that depend on the classes. Where
-    it has a `trunk` that weights of its own start (its name, and prefixes of its tensors), `fed_mean_std` is what that
+    it has a `known_trunk`, which weights of its own start (its name, and prefixes of its tensors), `fed_mean_std` is what that
     was fed with.
     """
 
@@ -74,7 +74,7 @@ class Segmenter(nn.Module):
         self.class_names = class_names
         fed: tuple[float, float] | None = getattr(self.network, "fed_mean_std", None)
         self.preprocess = _preprocess(check_imgsz(imgsz, facts.multiple), channels, fed)
-        trunk: tuple[str, tuple[str, ...]] | None = getattr(self.network, "trunk", None)
+        trunk: tuple[str, tuple[str, ...]] | None = getattr(self.network, "known_trunk", None)
         self.trunk = None if trunk is None else (trunk[0], tuple(f"network.{part}" for part in trunk[1]))
         self.arguments: dict[str, Any] = {"imgsz": imgsz, "channels": channels, "loss": loss}
         self.arguments["class_weights"] = class_weights

@@ -28,7 +28,6 @@ __all__ = [
     "import_transformers",
     "in_full",
     "truth_shares",
-    "with_blank",
     "without_image",
 ]
 
@@ -87,12 +86,12 @@ class QueryDetector(nn.Module):
         maps = inner.backbone.model(images).feature_maps
         maps = [project(x) for project, x in zip(inner.encoder_input_proj, maps, strict=True)]
         for level, attend in zip(inner.config.encode_proj_layers, inner.encoder.aifi, strict=True):
-            maps[level] = attend(with_blank(maps[level]))[:0] if empty else attend(maps[level])
+            maps[level] = attend(_with_blank(maps[level]))[:0] if empty else attend(maps[level])
         maps = inner.encoder(maps)
         maps = [project(x) for project, x in zip(inner.decoder_input_proj, maps.last_hidden_state, strict=True)]
         sizes = [(int(x.shape[2]), int(x.shape[3])) for x in maps]
         memory = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], 1)
-        memory = with_blank(memory) if empty else memory
+        memory = _with_blank(memory) if empty else memory
         anchors, inside = _anchors(sizes, memory)
         proposed = inner.enc_output(inside * memory)
         scores, sides = inner.enc_score_head(proposed), inner.enc_bbox_head(proposed) + anchors
@@ -165,16 +164,18 @@ def boxes_and_scores(raw: QueryRaw) -> tuple[Tensor, Tensor]:
 
 
 def without_image(layer: Layer) -> Layer:
+    """What a layer says of a batch that holds no image."""
     parts: list[Any] = [None if x is None else x[:0] for x in layer]
     return Layer(*parts)
 
 
 def in_full(layer: Layer) -> Layer:
+    """The same in float32."""
     parts: list[Any] = [None if x is None else x.float() for x in layer]
     return Layer(*parts)
 
 
-def with_blank(x: Tensor) -> Tensor:
+def _with_blank(x: Tensor) -> Tensor:
     return torch.cat((x, x.new_zeros((1, *x.shape[1:]))))
 
 

@@ -199,6 +199,7 @@ def _make(name: str, class_count: int, queries: int) -> Any:
     )
     config = package.Mask2FormerConfig(backbone_config=backbone, num_queries=queries, num_labels=class_count)
     made = package.Mask2FormerForUniversalSegmentation(config).train()
+    made.set_attn_implementation("eager")  # the fused one cannot be written as ONNX with a free batch
     made.model.pixel_level_module.encoder.swin.layernorm = (
         nn.Identity()
     )  # of the trunk's own last output: nobody reads it

@@ -1,7 +1,7 @@
 """RF-DETR (`hf:rfdetr-…`): transformers' network and losses, our preprocessing, targets and decoding.
 
-Robinson et al. (2025), on LW-DETR, Chen et al. (2024), and a windowed DINOv2, Oquab et al. (2023); Apache-2.0; built from
-a configuration, not downloaded. Each query is one object, so nothing is suppressed. In training thirteen groups of
+Robinson et al. (2025), on LW-DETR, Chen et al. (2024), and a windowed DINOv2, Oquab et al. (2023); Apache-2.0; built
+from a configuration, not downloaded. Each query is one object, so nothing is suppressed. In training thirteen groups of
 queries learn side by side (Group DETR, Chen et al. 2022), of which the first is what is left.
 """
 
