@@ -15,7 +15,9 @@ def test_models_are_listed():
     others = ["lite0-yolo", "litefodnet", "unet", "unet-small", "vdxnet", "yolo1-resnet50", "yolo3"]
     others += ["tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssdlite320", "hf:dfine-n", "hf:rtdetrv2-r18"]
     sized += [*(f"yolo9{size}" for size in "tsmc"), *(f"yolo10{size}" for size in "nsmblx")]
-    sized += [f"yolo{version}{size}-{kind}" for version in (8, 11) for size in "nsmlx" for kind in ("seg", "pose")]
+    sized += [
+        f"yolo{version}{size}-{kind}" for version in (8, 11) for size in "nsmlx" for kind in ("seg", "pose", "obb")
+    ]
     assert models.list_models() == sorted([*others, *sized])
 
 
@@ -75,6 +77,8 @@ def test_arguments_may_come_as_text_and_rebuild_the_model():
                 "yolo11n-seg",
                 "yolo8n-pose",
                 "yolo11n-pose",
+                "yolo8n-obb",
+                "yolo11n-obb",
                 "tv:fcos-resnet18",
                 "tv:retinanet-resnet18",
                 "tv:ssdlite320",

@@ -82,5 +82,5 @@ class FusedPredictor:
         left_out = sum(part.metadata.get(LEFT_OUT, 0) for part in found)
         most, scores = self.max_det, fused.scores[: self.max_det]
         of_several = np.full(len(scores), -1)
-        kept = KeptDetections(fused.boxes_xyxy[:most], scores, fused.class_ids[:most], of_several, left_out)
+        kept = KeptDetections(fused.boxes_xyxy[:most], scores, fused.class_ids[:most], of_several, left_out=left_out)
         return to_detections(kept, self.class_names)

@@ -13,6 +13,7 @@ from sightline.core.frames import Frame, split_frame_path
 from sightline.infer.dataset import result_rows
 from sightline.infer.sinks.protocol import FrameResult, RunInfo
 from sightline.ops.boxes import xyxy_to_cxcywh
+from sightline.ops.oriented import box_corners
 
 __all__ = ["FolderSink", "PicturesSink", "masks_sink", "txt_sink"]
 
@@ -80,7 +81,8 @@ class PicturesSink(FolderSink):
 
 def txt_sink(path: str | Path) -> FolderSink:
     """YOLO text: `class x y width height score` a line, in fractions of the image; empty for a frame without boxes.
-    Keypoints stand before the score, x, y and how likely it can be located of each.
+    Keypoints stand before the score, x, y and how likely it can be located of each; the four corners of an oriented
+    box in place of the box.
 
     A picture's file has its stem, a video's frame `<video>_<frame>`.
     """
@@ -118,6 +120,8 @@ def _yolo_lines(result: FrameResult) -> bytes:
     height, width = result.frame.size_hw
     rows = result_rows(result.frame.index, result.detections)
     boxes = xyxy_to_cxcywh(rows.select("x1", "y1", "x2", "y2").to_numpy()) / (width, height, width, height)
+    if rows["oriented"].count():
+        boxes = (box_corners(rows["oriented"].to_list()) / (width, height)).reshape(-1, 8)
     shares = np.array([1 / width, 1 / height, 1.0])
     poses = [() if points is None else (np.reshape(points, (-1, 3)) * shares).ravel() for points in rows["keypoints"]]
     lines = [

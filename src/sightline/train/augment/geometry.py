@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sightline.core.frames import IGNORE_INDEX
 from sightline.core.keypoints import mirrored
+from sightline.ops.oriented import upright
 from sightline.train.augment.sample import Sample
 
 __all__ = [
@@ -107,7 +108,7 @@ def warp_sample(
 
 
 def move_objects(sample: Sample, matrix: Matrix, sides: NDArray[np.int64] | None) -> Sample:
-    """The sample with its boxes and keypoints where the matrix takes them; nothing else has moved.
+    """The sample with its boxes, corners and keypoints where the matrix takes them; nothing else has moved.
 
     `sides` (C, K) is the order of each class's keypoints after a mirror (left and right change places), None where
     there is none.
@@ -115,6 +116,9 @@ def move_objects(sample: Sample, matrix: Matrix, sides: NDArray[np.int64] | None
     moved = dict(sample)
     if "boxes" in sample:
         moved["boxes"] = map_boxes(sample["boxes"], matrix).astype(np.float32)
+    if "corners" in sample:  # of what is sheared no rectangle: the target is the smallest around it
+        moved["corners"] = map_points(sample["corners"], matrix).astype(np.float32)
+        moved["boxes"] = upright(moved["corners"]).astype(np.float32)
     if "keypoints" in sample:
         points = sample["keypoints"].copy()
         points[..., :2] = map_points(sample["keypoints"][..., :2], matrix)
