@@ -17,8 +17,8 @@ from sightline.core.predictions import Predictions
 from sightline.core.preprocess import Preprocess
 from sightline.data import read_dataset, read_predictions
 from sightline.deploy import check_parity
-from sightline.draw import Drawer
-from sightline.evaluate import evaluate_detection, evaluate_oriented
+from sightline.draw import JUDGED, Drawer, View, draw_judged, judge
+from sightline.evaluate import evaluate_detection, evaluate_oriented, score_detection_images
 from sightline.infer import TiledPredictor, Tiling, create_sinks, open_predictor, open_source, run_pipeline
 from sightline.models import MODELS
 from sightline.models.blocks import ConvBnAct
@@ -174,6 +174,23 @@ def test_the_box_is_drawn_as_it_lies() -> None:
         x, y = ((start + stop) / 2).round().astype(int)
         assert drawn[y - 2 : y + 3, x - 2 : x + 3].any()
     assert not drawn[24:30, 70:].any(), "no corner of the upright box"
+
+
+def test_judged_boxes_are_drawn_as_they_lie(trained: sightline.Model, cards: Path) -> None:
+    """The line of a missed card goes along its edge, and none goes around the upright box."""
+    found = Predictions.load(run_of(trained) / "predictions.parquet")
+    dataset = read_dataset(cards).split("val")
+    (first, *_) = score_detection_images(dataset, found, conf=2.0, iou_type="obb")
+    truth, _ = judge(first, ("",))
+    assert [box.kind for box in truth] == ["missed", "missed"]
+    view = View((0, 0, 80, 64), (256, 320))
+    scene = draw_judged(np.zeros((64, 80, 3), np.uint8), view, truth) == JUDGED["missed"]
+    drawn = cv2.dilate(scene.all(2).astype(np.uint8), np.ones((15, 15), np.uint8))
+    for box in truth:
+        for x, y in (box.corners * 4).round().astype(int):
+            assert drawn[y - 1, x - 1]
+        x1, y1, *_ = (box.box_xyxy * 4).round().astype(int)
+        assert not scene[y1 : y1 + 3, x1 : x1 + 3].any()
 
 
 def test_boxes_that_differ_and_outputs_that_do_not_fit_are_refused(trained: sightline.Model, monkeypatch) -> None:
