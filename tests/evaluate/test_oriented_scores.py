@@ -66,6 +66,12 @@ def test_turned_boxes_are_judged_as_they_lie():
     assert evaluate_oriented(dataset, predictions_from_rows(quarter, {}).of(dataset))["AP50"] < result["AP50"]
 
 
+def test_nothing_found_is_an_average_precision_of_zero():
+    dataset, _ = scene(0, turned=1.0)
+    nothing = evaluate_oriented(dataset, predictions_from_rows([], {"task": "obb"}).of(dataset))
+    assert [nothing[name] for name in ("AP", "AP50", "AR100")] == [0, 0, 0]
+
+
 def test_oriented_boxes_that_are_no_five_numbers_are_refused():
     row = {"image_id": 0, "class_id": 0, "x1": 0, "y1": 0, "x2": 1, "y2": 1, "score": 1.0}
     for numbers in ([1, 2, 3], [1, 2, 3, 4, float("nan")]):

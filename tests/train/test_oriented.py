@@ -132,6 +132,7 @@ def test_targets_lie_on_their_cards_whatever_is_done(cards: Path, policy: dict[s
     assert seen > 40
 
 
+@pytest.mark.slow
 def test_the_exported_file_gives_the_same_boxes(trained: sightline.Model, cards: Path, tmp_path: Path) -> None:
     result = trained.export(tmp_path / "small.onnx", data=cards, images=3)
     assert result.parity.max_abs_error.keys() == {"boxes_xyxy", "scores", "oriented_xywh", "angles"}

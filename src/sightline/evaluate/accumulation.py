@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sightline.evaluate.coco import IOU_THRESHOLDS, BoolArray, CocoScores, DetectionArrays
-from sightline.evaluate.detection_matching import RECALL_POINTS, Matching, match_detections
+from sightline.evaluate.coco import IOU_THRESHOLDS, CocoScores, DetectionArrays
+from sightline.evaluate.detection_matching import RECALL_POINTS, Matching, match_detections, precision_curve
 from sightline.ops.boxes import FloatArray
 
 __all__ = ["accumulate"]
@@ -24,19 +24,11 @@ def accumulate(arrays: DetectionArrays, matching: Matching, class_count: int, ma
         counted = order[(at.true | at.false)[order]]
         for c in np.flatnonzero(objects).tolist():
             own = counted[arrays.detection_classes[counted] == c]
-            curve = _curve(at.true[own], arrays.detection_scores[own], int(objects[c]))
-            precision[level, :, c, 0, 0], scores[level, :, c, 0, 0], recall[level, c, 0, 0] = curve
+            precision[level, :, c, 0, 0], place = precision_curve(at.true[own], int(objects[c]))
+            scores[level, :, c, 0, 0] = np.append(arrays.detection_scores[own], 0.0)[place]
+            recall[level, c, 0, 0] = at.true[own].sum() / objects[c]
     stats = [_mean(precision), _mean(precision[:1]), _mean(precision[5:6]), _mean(recall)]
     return CocoScores(np.array(stats), precision, recall, scores)
-
-
-def _curve(true: BoolArray, scores: FloatArray, objects: int) -> tuple[FloatArray, FloatArray, float]:
-    """Interpolated precision (101,), the scores there, and the greatest recall of detections by descending score."""
-    found = np.cumsum(true)
-    precision = np.maximum.accumulate((found / np.arange(1, len(found) + 1))[::-1])[::-1]
-    place = np.searchsorted(found / objects, RECALL_POINTS)
-    at = np.append(precision, 0.0)[place], np.append(scores, 0.0)[place]
-    return *at, float(found[-1] / objects) if len(found) else 0.0
 
 
 def _mean(values: FloatArray) -> float:

@@ -17,6 +17,7 @@ from sightline.ops import rle
 from sightline.ops.boxes import FloatArray, given_sizes, grouped_iou
 from sightline.ops.keypoints import grouped_oks
 from sightline.ops.oriented import grouped_oriented_iou, oriented_boxes
+from sightline.ops.postprocess import number_lists
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -292,8 +293,8 @@ def _results(truth: Any, arrays: DetectionArrays) -> Any:
         areas = np.where(np.isnan(areas), [rle.area(code) for code in arrays.detection_rles], areas)
     if arrays.detection_keypoints is not None:
         boxes = np.concatenate([corners, sizes_wh], axis=1)
-        points = arrays.detection_keypoints.reshape(len(boxes), -1)
-        rows = zip(*(c.tolist() for c in (images, classes, boxes, arrays.detection_scores, points)), strict=True)
+        points = number_lists(arrays.detection_keypoints).to_list()
+        rows = zip(*(*(c.tolist() for c in (images, classes, boxes, arrays.detection_scores)), points), strict=True)
         keys = ("image_id", "category_id", "bbox", "score", "keypoints")
         results = truth.load_res([dict(zip(keys, row, strict=True)) for row in rows])
     else:

@@ -133,11 +133,11 @@ def evaluate_detection(
     """COCO's 12 numbers (equal to pycocotools'), numbers by class, curves, confusion and an operating point.
 
     Crowd and ignored objects are COCO's `iscrowd`. `max_dets` limits the detections of an image and class, ascending;
-    the last one serves AP, and is the only one of keypoints (see `evaluate_pose`, also for `sigmas`); operating point,
-    confusion and curves take all detections. `conf` is the operating point; left out, it is the one the model brings,
-    chosen on its validation images (`operating_point` in the predictions' `meta`), else `DEFAULT_CONF`. "best" is the
-    threshold with the best pooled F1 on these very images: for choosing one, not for judging. The result says which it
-    was.
+    the last one serves AP, and is the only one of oriented boxes and of keypoints (20 where the usual ones are left, see
+    `evaluate_pose`, also for `sigmas`); operating point, confusion and curves take all detections. `conf` is the
+    operating point; left out, it is the one the model brings, chosen on its validation images (`operating_point` in the
+    predictions' `meta`), else `DEFAULT_CONF`. "best" is the threshold with the best pooled F1 on these very images: for
+    choosing one, not for judging. The result says which it was.
     `resamples` draws of the images (1000 are usual) give 95 % intervals.
     Predictions find their images by name, see `fit_predictions`. Raises DataError where they belong to other images or
     classes, or masks are missing for `segm`.
@@ -145,13 +145,14 @@ def evaluate_detection(
     Source: Lin et al. 2014, "Microsoft COCO", and its reference implementation.
     """
     _check_options(iou_type, max_dets, conf)
-    limits = max_dets[-1:] if iou_type == "keypoints" else max_dets
+    limits = max_dets[-1:] if iou_type in ("keypoints", "obb") else max_dets
+    if iou_type == "keypoints" and max_dets == DEFAULT_MAX_DETS:
+        limits = (DEFAULT_MAX_POSES,)
     predictions = fit_predictions(dataset, predictions)
     names = dataset.class_names
     arrays = detection_arrays(dataset, predictions, iou_type, sigmas)
     matching = match_detections(arrays, len(names))
     if iou_type == "obb":
-        limits = limits[-1:]
         scores = accumulate(arrays, matching, len(names), limits[-1])
     else:
         scores = coco_scores(arrays, names, iou_type, limits)

@@ -6,7 +6,7 @@ import numpy as np
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.keypoints import keypoints_of
+from sightline.core.keypoints import most_keypoints
 from sightline.core.predictions import Predictions
 from sightline.data.class_masks import read_class_mask
 from sightline.data.image_names import ImageNames
@@ -37,8 +37,7 @@ def read_folder_predictions(path: str | Path, dataset: Dataset) -> Predictions:
     sizes = {p: (h, w) for p, h, w in dataset.images.select("path", "height", "width").iter_rows()}
     rows: list[Found] = []
     images = []
-    labelled = None if dataset.task == "semantic" else keypoints_of(dataset)
-    points = 0 if labelled is None else len(labelled)
+    points = most_keypoints(dataset)
     for file in files:
         name = file.relative_to(folder).with_suffix("").as_posix()
         images.append(name)

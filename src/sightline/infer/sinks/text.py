@@ -123,7 +123,8 @@ def jsonl_sink(path: str | Path) -> LineSink:
 def csv_sink(path: str | Path) -> LineSink:
     """One row per detection, or per class that occurs in a label map (then without score and track).
 
-    `area_px` is that of the mask where there is one, else of the box. Frames without any leave no row.
+    `area_px` is that of the mask where there is one, else of the box. Frames without any leave no row. Of keypoints and
+    oriented boxes the upright box alone is kept.
     """
     return LineSink(path, "csv", _csv_lines, head=_csv_text([CSV_COLUMNS]))
 
