@@ -231,24 +231,27 @@ def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -
         options.max_dets if len(options.max_dets) == 3 else (*usual[:2], *options.max_dets, usual[2])[:3]
     )
     limits, draws = (first, second, last), options.resamples
-    if options.iou_type in (None, "keypoints") and (found.meta.get("task") == "pose" or options.iou_type):
-        sigmas, most = options.sigmas or None, options.max_dets[-1:] or (sightline.evaluate.DEFAULT_MAX_POSES,)
-        if options.iou_type is None:
-            return sightline.evaluate.evaluate_pose(
-                dataset, found, max_det=most[0], conf=conf, resamples=draws, sigmas=sigmas
-            )
-        return sightline.evaluate.evaluate_detection(
-            dataset, found, iou_type="keypoints", max_dets=most, conf=conf, resamples=draws, sigmas=sigmas
-        )
-    if options.sigmas:
+    of_poses = (options.iou_type or found.meta.get("task")) in ("keypoints", "pose")
+    if options.sigmas and not of_poses:
         raise ConfigError("--sigmas are for keypoints, got predictions of others")
+    if of_poses and options.iou_type is None:
+        most = options.max_dets[-1] if options.max_dets else sightline.evaluate.DEFAULT_MAX_POSES
+        return sightline.evaluate.evaluate_pose(
+            dataset, found, max_det=most, conf=conf, resamples=draws, sigmas=options.sigmas or None
+        )
     if options.iou_type is None and found.meta.get("task") == "obb":
         return sightline.evaluate.evaluate_oriented(dataset, found, max_dets=limits, conf=conf, resamples=draws)
     has_masks = found.table["rle"].null_count() < len(found) or not len(found)
     if options.iou_type is None and found.meta.get("task") == "instance" and has_masks:
         return sightline.evaluate.evaluate_instances(dataset, found, max_dets=limits, conf=conf, resamples=draws)
     return sightline.evaluate.evaluate_detection(
-        dataset, found, iou_type=options.iou_type or "bbox", max_dets=limits, conf=conf, resamples=draws
+        dataset,
+        found,
+        iou_type=options.iou_type or "bbox",
+        max_dets=limits,
+        conf=conf,
+        resamples=draws,
+        sigmas=options.sigmas or None,
     )
 
 

@@ -133,9 +133,9 @@ def evaluate_detection(
     """COCO's 12 numbers (equal to pycocotools'), numbers by class, curves, confusion and an operating point.
 
     Crowd and ignored objects are COCO's `iscrowd`. `max_dets` limits the detections of an image and class, ascending;
-    the last one serves AP, and is the only one of oriented boxes and of keypoints (20 where the usual ones are left, see
-    `evaluate_pose`, also for `sigmas`); operating point, confusion and curves take all detections. `conf` is the
-    operating point; left out, it is the one the model brings, chosen on its validation images (`operating_point` in the
+    the last one serves AP, and is the only one of oriented boxes and of keypoints (20 where the usual ones are left;
+    `sigmas` see `evaluate_pose`); operating point, confusion and curves take all detections. `conf` is the operating
+    point; left out, it is the one the model brings, chosen on its validation images (`operating_point` in the
     predictions' `meta`), else `DEFAULT_CONF`. "best" is the threshold with the best pooled F1 on these very images: for
     choosing one, not for judging. The result says which it was.
     `resamples` draws of the images (1000 are usual) give 95 % intervals.

@@ -77,8 +77,7 @@ class NetworkPredictor:
         self.where = where
         self.max_batch = max_batch
         self.foreground_conf = foreground_conf
-        given = Keypoints.load(metadata.arguments["keypoints"], where) if metadata.task == "pose" else None
-        self._skeleton = () if given is None else given.skeleton
+        self._skeleton = _skeleton_of(metadata, where) if metadata.task == "pose" else ()
 
     @property
     def task(self) -> Task:
@@ -230,6 +229,14 @@ class NetworkPredictor:
             raise ModelError(
                 f"outputs must be for {batch} images and {classes} classes, got {shapes}", where=self.where
             )
+
+
+def _skeleton_of(metadata: ModelMetadata, where: str) -> tuple[tuple[int, int], ...]:
+    """Which keypoints are joined; ModelError for a model that does not say which it gives."""
+    given = metadata.arguments.get("keypoints")
+    if not isinstance(given, (Mapping, Keypoints)):
+        raise ModelError("a model of the task pose must say its keypoints (arguments.keypoints), got none", where=where)
+    return Keypoints.load(dict(given), where).skeleton
 
 
 def to_detections(kept: KeptDetections, class_names: Sequence[str]) -> sv.Detections:

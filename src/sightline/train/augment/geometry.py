@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sightline.core.frames import IGNORE_INDEX
-from sightline.core.keypoints import mirrored
+from sightline.core.keypoints import PERSON, mirrored
 from sightline.ops.oriented import upright
 from sightline.train.augment.sample import Sample
 
@@ -140,11 +140,14 @@ def warp(pixels: NDArray[Any], matrix: Matrix, size_hw: tuple[int, int], interpo
 
 
 def swap_sides(classes: pl.DataFrame, count: int) -> NDArray[np.int64]:
-    """The order (C, `count`) of each class's keypoints in a mirror, as the classes table says it, else their names."""
+    """The order (C, `count`) of each class's keypoints in a mirror, as the classes table says it, else their names; 17
+    without either are COCO's.
+    """
     orders = np.tile(np.arange(count), (classes.height, 1))
     said = classes.select("mirror", "keypoint_names").iter_rows()
     for order, (mirror, names) in zip(orders, said, strict=True):
-        own = mirror if mirror is not None else mirrored(tuple(names or ()))
+        unsaid = PERSON.mirror if count == len(PERSON) else ()
+        own = mirror or (mirrored(tuple(names)) if names else unsaid)
         if len(own) <= count:
             order[: len(own)] = own
     return orders
