@@ -23,7 +23,12 @@ class ObbRaw(NamedTuple):
     """Raw output over A = all cells of all levels."""
 
     boxes: DetectionRaw
-    angles: Tensor  # (B, A) radians, -pi / 4 .. 3 pi / 4: beyond a right angle to either side of what labels have
+    turns: Tensor  # (B, A) logits of the angles
+
+    @property
+    def angles(self) -> Tensor:
+        """(B, A) float32 radians, -pi / 4 .. 3 pi / 4: half a right angle to either side of what labels have."""
+        return (self.turns.float().sigmoid() - 0.25) * math.pi
 
 
 class ObbHead(nn.Module):
@@ -45,19 +50,18 @@ class ObbHead(nn.Module):
     def forward(self, features: list[Tensor]) -> ObbRaw:
         """Flatten the levels, finest first."""
         turns = flatten_levels([branch(x) for branch, x in zip(self.angles, features, strict=True)])
-        return ObbRaw(self.boxes(features), (turns.squeeze(-1).sigmoid() - 0.25) * math.pi)
+        return ObbRaw(self.boxes(features), turns.squeeze(-1))
 
     def loss(self, raw: ObbRaw, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:
         """Terms `box`, `cls` and `dfl`, see `oriented_loss`."""
         head = self.boxes
         terms, found = oriented_loss(raw.boxes, raw.angles, targets, head.bins, total, head.rule, head.kinds)
         if self.training:
-            anchors = raw.angles.numel()
-            head.assigned.update(len(found.anchor), anchors, found.target, len(targets["labels"]))
+            head.assigned.update(len(found.anchor), raw.turns.numel(), found.target, len(targets["labels"]))
         return terms
 
     def decode(self, raw: ObbRaw) -> tuple[Tensor, ...]:
         """Upright boxes around the oriented ones, scores, and these (B, A, 5), see `Model.decode`; all float32."""
         distances = expected_distances(raw.boxes.distances.float(), self.boxes.bins)
-        boxes = oriented_from_distances(distances, raw.angles.float(), raw.boxes.centres_xy, raw.boxes.strides)
+        boxes = oriented_from_distances(distances, raw.angles, raw.boxes.centres_xy, raw.boxes.strides)
         return enclosing_boxes(boxes), raw.boxes.logits.float().sigmoid(), boxes
