@@ -146,6 +146,7 @@ PACKAGES = {
         "evaluate_instances",
         "evaluate_mot_files",
         "evaluate_mot_results",
+        "evaluate_oriented",
         "evaluate_pose",
         "evaluate_semantic",
         "evaluate_semantic_maps",

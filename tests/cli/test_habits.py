@@ -50,7 +50,7 @@ def test_other_verbs_are_ours(typed, ours):
         ("benchmark", "sightline profile --data DATA --model NAME"),
         ("detect", "sightline run MODEL SOURCE"),
         ("pose", "--model yolo11n-pose"),
-        ("obb train", "not learnt"),
+        ("obb", "--model yolo11n-obb"),
         ("trian", "nearest: train"),
         ("xyz", "known: ablate"),
     ],

@@ -91,7 +91,7 @@ REFUSED = {
     "text in a number": ({"objects": changed(OBJECTS, 0, x1="left")}, "objects must fit the schema"),
     "text in a nullable number": ({"objects": changed(OBJECTS, 0, occlusion="half")}, "must fit the schema"),
     "fractional id": ({"objects": changed(OBJECTS, 0, track_id=1.5)}, "must fit the schema"),
-    "task": ({"task": "classify"}, "task must be one of detect, instance, pose, semantic, track, got 'classify'"),
+    "task": ({"task": "classify"}, "task must be one of detect, instance, obb, pose, semantic, track, got 'classify'"),
     "class ids with a gap": ({"classes": changed(CLASSES, 1, class_id=2)}, "class ids must be 0..1, got [0, 2]"),
     "image id twice": ({"images": changed(IMAGES, 1, image_id=7)}, "'image_id' must be unique, got 7"),
     "path twice": ({"images": changed(IMAGES, 1, path="a/one.png")}, "'path' must be unique, got 'a/one.png'"),

@@ -12,6 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.keypoints import COCO_SIGMAS
+from sightline.core.predictions import predictions_from_rows
 from sightline.data import read_dataset, read_predictions
 from sightline.evaluate import evaluate_detection, evaluate_pose
 from sightline.evaluate.coco import detection_arrays
@@ -107,6 +108,16 @@ def test_boxes_stand_beside_and_what_was_taken_is_said(tmp_path):
     assert both.title == "COCO keypoints, 8 images"
     bare = sum(not entry["num_keypoints"] and not entry["iscrowd"] for entry in document["annotations"])
     assert f"{bare} without a labelled keypoint" in both.conventions["crowd"]
+
+
+def test_nothing_found_is_an_average_precision_of_zero(tmp_path):
+    dataset, _ = read(tmp_path, *scene(1))
+    nothing = evaluate_pose(dataset, predictions_from_rows([], {"task": "pose"}).of(dataset))
+    assert [nothing[name] for name in NAMES[:3]] == [0, 0, 0]
+    assert nothing.conventions["max_dets"] == [20]
+    assert evaluate_detection(dataset, read(tmp_path, *scene(1))[1], iou_type="keypoints").conventions["max_dets"] == [
+        20
+    ]
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path):

@@ -124,6 +124,18 @@ def test_points_lie_two_strides_an_output_from_the_first_corner_of_their_cell():
     assert points[20, :, :2].tolist() == [[0, 0], [64, 32], [-64, 128]]
 
 
+def test_places_have_all_their_digits_where_the_network_runs_in_few():
+    torch.manual_seed(0)
+    model = models.create("yolo11n-pose", class_names=["a"], imgsz=64, keypoints=SHARE).eval()
+    for branch in model.head.points:
+        torch.nn.init.constant_(branch[-1].bias, 9.01)  # of which bfloat16 makes 9, a quarter of a pixel beside
+    images = torch.zeros(1, 3, 64, 64)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        few = model.decode(model(images))[2]
+    with torch.no_grad():
+        assert (few - model.decode(model(images))[2])[..., :2].abs().max() < 0.1
+
+
 def test_other_keypoints_and_classes_start_anew_and_the_same_go_on(tmp_path):
     first = models.create("yolo11n-pose", class_names=["a"], imgsz=32, keypoints=SHARE)
     models.save_weights(tmp_path / "a.safetensors", first)

@@ -23,7 +23,9 @@ def test_models_are_listed():
     others += ["hf:dfine-n", "hf:rtdetrv2-r18", "hf:mask2former-tiny"]
     others += [f"hf:rfdetr-{size}" for size in ("nano", "small", "medium", "large")]
     sized += [*(f"yolo9{size}" for size in "tsmc"), *(f"yolo10{size}" for size in "nsmblx")]
-    sized += [f"yolo{version}{size}-{kind}" for version in (8, 11) for size in "nsmlx" for kind in ("seg", "pose")]
+    sized += [
+        f"yolo{version}{size}-{kind}" for version in (8, 11) for size in "nsmlx" for kind in ("seg", "pose", "obb")
+    ]
     assert models.list_models() == sorted([*others, *sized])
 
 
@@ -67,7 +69,10 @@ def test_arguments_may_come_as_text_and_rebuild_the_model():
         ("lite0-unet", NAMES, {}),
         ("yolo11n", ["a"], {}),
         ("yolo11n", ["a", "b", "c"], {}),
-        *(pytest.param(n, ["a", "b"], {}, marks=pytest.mark.slow) for n in smallest_of_each(("", "-seg", "-pose"))),
+        *(
+            pytest.param(n, ["a", "b"], {}, marks=pytest.mark.slow)
+            for n in smallest_of_each(("", "-seg", "-pose", "-obb"))
+        ),
     ],
 )
 def test_our_models_conform(name, class_names, arguments):

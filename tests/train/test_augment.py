@@ -126,6 +126,8 @@ def test_keypoints_stay_on_corners_and_change_sides_in_a_mirror_by_class():
     assert swap_sides(by_name, 5).tolist() == [[2, 1, 0, 3, 4]]
     said = pl.DataFrame({"mirror": [[1, 0, 2]], "keypoint_names": [["left eye", "nose", "right eye"]]})
     assert swap_sides(said, 3).tolist() == [[1, 0, 2]], "the label's own order goes before names"
+    unsaid = pl.DataFrame({"mirror": [None], "keypoint_names": [None]})
+    assert swap_sides(unsaid, 17)[0, :5].tolist() == [0, 2, 1, 4, 3], "those of COCO's person"
 
 
 def without_masks(row):

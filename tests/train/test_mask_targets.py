@@ -72,9 +72,9 @@ def test_a_batch_of_generated_images_fits_the_contract(traffic: Path) -> None:
 
 def test_a_box_alone_is_named(traffic: Path) -> None:
     dataset = read_dataset(traffic)
-    require_outlines(dataset, "yolo11n-seg")
+    require_outlines(dataset, "yolo11n-seg", masks=True)
     third = pl.col("object_id") == dataset.objects["object_id"][2]
     bare = [pl.when(third).then(None).otherwise(pl.col(c)).alias(c) for c in ("rle", "polygon")]
     mixed = replace(dataset, objects=dataset.objects.with_columns(bare))
-    with pytest.raises(DataError, match=r"a mask or a polygon to train 'yolo11n-seg', got 1 of \d+ that are boxes"):
-        require_outlines(mixed, "yolo11n-seg")
+    with pytest.raises(DataError, match=r"a mask or a polygon to train 'yolo11n-seg', got 1 of \d+ without"):
+        require_outlines(mixed, "yolo11n-seg", masks=True)

@@ -19,7 +19,15 @@ from sightline.data import read_dataset, read_predictions, write_dataset
 from sightline.deploy import check_parity
 from sightline.draw import Drawer
 from sightline.evaluate import evaluate_pose
-from sightline.infer import TiledPredictor, Tiling, create_sinks, open_predictor, open_source, run_pipeline
+from sightline.infer import (
+    NetworkPredictor,
+    TiledPredictor,
+    Tiling,
+    create_sinks,
+    open_predictor,
+    open_source,
+    run_pipeline,
+)
 from sightline.models import MODELS
 from sightline.models.blocks import ConvBnAct
 from sightline.models.yolo.detector import YoloDetector
@@ -172,14 +180,21 @@ def test_points_that_differ_and_outputs_that_do_not_fit_are_refused(trained: sig
         predictor([image])
 
 
+def test_a_file_that_does_not_say_its_keypoints_is_refused(trained: sightline.Model) -> None:
+    bare = trained.predictor.metadata.model_copy(update={"arguments": {}})
+    with pytest.raises(ModelError, match=r"must say its keypoints \(arguments\.keypoints\), got none"):
+        NetworkPredictor(trained.predictor.network, bare, trained.predictor.thresholds, where="x")
+
+
 def test_labels_that_say_too_little_are_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(MODELS, "small-pose", build_small)
     model, runs = sightline.Model("small-pose"), tmp_path / "runs"
     unsaid = write_sticks(tmp_path / "unsaid", flip_idx=[])
     with pytest.raises(ConfigError, match=r"the 3 keypoints must have names with left and right, .* Write flip_idx"):
         model.train(unsaid, runs=runs, epochs=1, **{"augment.flip_lr": 0.5})
-    with pytest.raises(ConfigError, match=r"'flip_idx' must be the 3 keypoints 0\.\.2 in their order in a mirror"):
-        read_dataset(write_sticks(tmp_path / "wrong", flip_idx=[0, 1, 1]))
+    wrong = read_dataset(write_sticks(tmp_path / "wrong", flip_idx=[0, 1, 1]))
+    assert "'flip_idx' must be the 3 keypoints 0..2 in their order in a mirror" in wrong.findings[0].message
+    assert keypoints_of(wrong).mirror == (0, 1, 2)
     few = {"names": ["a", "b"]}
     with pytest.raises(DataError, match="at most the 2 keypoints that 'small-pose' gives, got 3"):
         model.train(unsaid, runs=runs, epochs=1, **{"augment.flip_lr": 0, "arguments.keypoints": few})

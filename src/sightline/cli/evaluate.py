@@ -46,10 +46,10 @@ class EvaluateOptions(AssemblyOptions, Division):
         description='Split to measure on; "all" for everything. '
         "Without splits in the data a share is held out as in training.",
     )
-    iou_type: Literal["bbox", "segm", "keypoints"] | None = Field(
+    iou_type: Literal["bbox", "segm", "keypoints", "obb"] | None = Field(
         default=None,
-        description="Boxes, masks or keypoints alone, for what has them; without it masks or keypoints with the boxes' "
-        "numbers beside them of models that give these, else boxes.",
+        description="Boxes, masks, keypoints or oriented boxes alone, for what has them; without it what the model "
+        "gives, with the boxes' numbers beside.",
     )
     max_dets: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = Field(
         default=(),
@@ -125,9 +125,11 @@ def evaluate(
         raise ConfigError("--batch, --device, --threads, --tile and --also are for a model to run, got --predictions")
     whole_set = sightline.data.splits.exclude_images(sightline.data.read_dataset(data), options.exclude)
     predictor = None if model is None else _opened(model, options)
-    wanted, what = {"segm": ("instance", "masks"), "keypoints": ("pose", "keypoints")}.get(
-        options.iou_type or "", ("", "")
-    )
+    wanted, what = {
+        "segm": ("instance", "masks"),
+        "keypoints": ("pose", "keypoints"),
+        "obb": ("obb", "oriented boxes"),
+    }.get(options.iou_type or "", ("", ""))
     if predictor is not None and wanted and predictor.task != wanted:
         do = f"leave it out, or give {what} that were found elsewhere with --predictions"
         message = f"--iou-type {options.iou_type} is for what has {what} of objects, got a model without"
@@ -237,22 +239,27 @@ def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -
         options.max_dets if len(options.max_dets) == 3 else (*usual[:2], *options.max_dets, usual[2])[:3]
     )
     limits, draws = (first, second, last), options.resamples
-    if options.iou_type in (None, "keypoints") and (found.meta.get("task") == "pose" or options.iou_type):
-        sigmas, most = options.sigmas or None, options.max_dets[-1:] or (sightline.evaluate.DEFAULT_MAX_POSES,)
-        if options.iou_type is None:
-            return sightline.evaluate.evaluate_pose(
-                dataset, found, max_det=most[0], conf=conf, resamples=draws, sigmas=sigmas
-            )
-        return sightline.evaluate.evaluate_detection(
-            dataset, found, iou_type="keypoints", max_dets=most, conf=conf, resamples=draws, sigmas=sigmas
-        )
-    if options.sigmas:
+    of_poses = (options.iou_type or found.meta.get("task")) in ("keypoints", "pose")
+    if options.sigmas and not of_poses:
         raise ConfigError("--sigmas are for keypoints, got predictions of others")
+    if of_poses and options.iou_type is None:
+        most = options.max_dets[-1] if options.max_dets else sightline.evaluate.DEFAULT_MAX_POSES
+        return sightline.evaluate.evaluate_pose(
+            dataset, found, max_det=most, conf=conf, resamples=draws, sigmas=options.sigmas or None
+        )
+    if options.iou_type is None and found.meta.get("task") == "obb":
+        return sightline.evaluate.evaluate_oriented(dataset, found, max_dets=limits, conf=conf, resamples=draws)
     has_masks = found.table["rle"].null_count() < len(found) or not len(found)
     if options.iou_type is None and found.meta.get("task") == "instance" and has_masks:
         return sightline.evaluate.evaluate_instances(dataset, found, max_dets=limits, conf=conf, resamples=draws)
     return sightline.evaluate.evaluate_detection(
-        dataset, found, iou_type=options.iou_type or "bbox", max_dets=limits, conf=conf, resamples=draws
+        dataset,
+        found,
+        iou_type=options.iou_type or "bbox",
+        max_dets=limits,
+        conf=conf,
+        resamples=draws,
+        sigmas=options.sigmas or None,
     )
 
 

@@ -22,14 +22,15 @@ _VERBS: dict[str, tuple[str, ...]] = {
     "checks": ("doctor",),
 }
 """Verbs of other tools that one of ours is."""
-_TASKS = ("detect", "segment", "pose", "semantic")
+_TASKS = ("detect", "segment", "pose", "obb", "semantic")
 _INSTEAD = {
     "detect": "to run a detector: sightline run MODEL SOURCE",
     "segment": "to run a segmenter: sightline run MODEL SOURCE",
     "semantic": "to run a segmenter: sightline run MODEL SOURCE",
     "classify": "there are detectors and segmenters, no classifiers: sightline models lists them",
     "pose": "to find keypoints: sightline run MODEL SOURCE; to learn them: sightline train DATA --model yolo11n-pose",
-    "obb": "oriented boxes are read, looked at and converted, not learnt: sightline audit DATA",
+    "obb": "to find oriented boxes: sightline run MODEL SOURCE; to learn them: "
+    "sightline train DATA --model yolo11n-obb",
     "finetune": "sightline train DATA --model NAME --weights FILE",
     "benchmark": "where the time of training goes: sightline profile --data DATA --model NAME; "
     "of running: sightline run MODEL SOURCE prints the milliseconds of each stage",
@@ -54,7 +55,7 @@ _AS_TRAINED = "what is written has a free batch and 32-bit weights, and agrees w
 _NO_DRAWING = "lines and letters follow the size of the picture"
 _TASK = (
     "the model says what it does: yolo11n finds boxes, yolo11n-seg masks of objects, yolo11n-pose keypoints, "
-    "unet label maps"
+    "yolo11n-obb oriented boxes, unet label maps"
 )
 _ONE_FOLDER = "--out FOLDER is the folder, name included: --out runs/exp"
 

@@ -20,7 +20,7 @@ __all__ = ["models"]
 def models(
     name: str | None = None,
     *,
-    task: Literal["detect", "instance", "pose", "semantic"] | None = None,
+    task: Literal["detect", "instance", "obb", "pose", "semantic"] | None = None,
     imgsz: Annotated[int | None, Parameter(validator=validators.Number(gte=32, lte=4096))] = None,
     classes: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000))] = 80,
     json: JsonFlag = False,

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 2
-Task = Literal["detect", "instance", "pose", "semantic", "track"]
+Task = Literal["detect", "instance", "obb", "pose", "semantic", "track"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 IMAGES_SCHEMA: dict[str, Any] = {

@@ -9,7 +9,7 @@ from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 
-__all__ = ["COCO_SIGMAS", "PERSON", "Keypoints", "keypoints_of", "mirrored"]
+__all__ = ["COCO_SIGMAS", "PERSON", "Keypoints", "keypoints_of", "mirrored", "most_keypoints"]
 
 COCO_SIGMAS = (
     0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
@@ -23,7 +23,7 @@ class Keypoints(Config):
     """K keypoints of an object, in the order of the labels.
 
     `skeleton` are pairs of indices that are joined, `mirror` the order after left and right have changed places, and
-    `sigmas` say how far a good label may be off, over the root of the object's area (see `oks`).
+    `sigmas` say how far a good label may be off, over the root of the object's area (see `sightline.ops.keypoints`).
     """
 
     names: tuple[str, ...] = pydantic.Field(min_length=1, max_length=1000)
@@ -84,14 +84,19 @@ PERSON = Keypoints(
 """COCO's person."""
 
 
+def most_keypoints(dataset: Dataset) -> int:
+    """How many keypoints the object that has the most has."""
+    return max(dataset.objects["keypoints"].list.len().drop_nulls().to_list(), default=0) // 3
+
+
 def keypoints_of(dataset: Dataset) -> Keypoints | None:
     """What the labels say of their keypoints; None where no object has any.
 
     Without names they are numbered, and of 17 those of COCO are meant. DataError where classes name different ones, or
     an object has more than its classes name.
     """
-    most = max(dataset.objects["keypoints"].list.len().drop_nulls().to_list(), default=0) // 3
-    named = dataset.classes.filter(pl.col("keypoint_names").is_not_null())
+    most = most_keypoints(dataset)
+    named = dataset.classes.filter(pl.col("keypoint_names").list.len() > 0)
     lists = [tuple(names) for names in named["keypoint_names"].to_list()]
     if len(set(lists)) > 1:
         got = " and ".join(f"{len(names)} of '{name}'" for name, names in zip(named["name"], lists, strict=True))
@@ -101,13 +106,11 @@ def keypoints_of(dataset: Dataset) -> Keypoints | None:
         return None
     first = named.row(0, named=True) if lists else {}
     if lists and most > len(lists[0]):
-        raise DataError(f"objects must have the {len(lists[0])} keypoints that are named, got {most}")
-    numbered = PERSON.names if most == len(PERSON) else tuple(map(str, range(most)))
+        message = f"objects must have at most the {len(lists[0])} keypoints that are named, got {most}"
+        raise DataError(message, where=str(dataset.root))
     mirror = dataset.classes["mirror"].drop_nulls()
-    return Keypoints(
-        names=lists[0] if lists else numbered,
-        skeleton=tuple(
-            (a, b) for a, b in first.get("skeleton") or (() if lists or most != len(PERSON) else PERSON.skeleton)
-        ),
-        mirror=tuple(mirror[0]) if len(mirror) else (),
-    )
+    said = {"mirror": tuple(mirror[0])} if len(mirror) else {}
+    if not lists and most == len(PERSON):
+        return Keypoints.load({**PERSON.model_dump(), **said})
+    names = lists[0] if lists else tuple(map(str, range(most)))
+    return Keypoints.load({"names": names, "skeleton": first.get("skeleton") or (), **said}, where=str(dataset.root))

@@ -37,6 +37,7 @@ PREDICTIONS_SCHEMA: dict[str, Any] = {
     "track_id": pl.Int64,
     "rle": pl.Binary,
     "keypoints": pl.List(pl.Float64),  # x, y, score of each, image pixels
+    "oriented": pl.List(pl.Float64),  # cx, cy, w, h, angle, see `sightline.ops.oriented`
     "given_width": pl.Float64,  # as a file of results has it, where `x2 - x1` differs from it in the last bit
     "given_height": pl.Float64,
     "area": pl.Float64,  # where a file of results decides it; else of the box or the mask, whichever is measured
@@ -51,7 +52,7 @@ LEFT_OUT = "predicted_images_left_out"
 OF_UNUSED_TWINS = "predictions_of_unused_categories_left_out"
 """In `meta`: how many rows are of a category whose name another category has too, and which no object uses."""
 _AS_GIVEN = ("given_width", "given_height", "area")
-_NULLABLE = ("track_id", "rle", "keypoints", *_AS_GIVEN)
+_NULLABLE = ("track_id", "rle", "keypoints", "oriented", *_AS_GIVEN)
 _META_KEY, _IMAGES_KEY, _SEAL_KEY = "sightline", "sightline_images", "sightline_seal"
 
 
@@ -82,7 +83,7 @@ class Predictions:
             total.update(json.dumps(self.images.to_dict(as_series=False)).encode())
         for name in PREDICTIONS_SCHEMA:
             column = self.table[name]
-            if name in ("keypoints", *_AS_GIVEN) and column.null_count() == len(column):
+            if name in ("keypoints", "oriented", *_AS_GIVEN) and column.null_count() == len(column):
                 continue  # the digest of predictions that never had any
             total.update(f"{name}:{len(column)}:".encode())
             total.update(column.is_null().to_numpy().tobytes())
@@ -170,8 +171,8 @@ def _images(columns: dict[str, Any], where: str) -> pl.DataFrame:
 
 
 def predictions_from_rows(rows: Rows, meta: Mapping[str, Any], where: str | None = None) -> Predictions:
-    """Validated `Predictions`; `track_id`, `rle` and `keypoints` may be left out. DataError on missing or non-finite
-    values, and on keypoints that are not three numbers each.
+    """Validated `Predictions`; `track_id`, `rle`, `keypoints` and `oriented` may be left out. DataError on missing or
+    non-finite values, on keypoints that are not three numbers each, and oriented boxes that are not five.
     """
     frame = fit_table("predictions", rows, PREDICTIONS_SCHEMA, where)
     absent = [c for c in PREDICTIONS_SCHEMA if c not in _NULLABLE and frame.height and frame[c].is_null().all()]
@@ -183,7 +184,10 @@ def predictions_from_rows(rows: Rows, meta: Mapping[str, Any], where: str | None
         or not solid.cast(pl.Float64).select(pl.all_horizontal(pl.all().is_finite().all())).item()
     ):
         raise DataError("predictions must be finite numbers in every row, got NaN, infinity or empty", where=where)
-    points = frame["keypoints"].drop_nulls()
-    if len(points) and ((points.list.len() % 3 > 0).any() or not points.explode(empty_as_null=False).is_finite().all()):
-        raise DataError("keypoints must be finite numbers x, y and score of each, got others", where=where)
+    for column, what, group in (("keypoints", "x, y and score of each", 3), ("oriented", "cx, cy, w, h and angle", 5)):
+        lists = frame[column].drop_nulls()
+        lengths = lists.list.len()
+        wrong = (lengths % 3 > 0) if column == "keypoints" else lengths != group
+        if len(lists) and (wrong.any() or not lists.explode(empty_as_null=False).is_finite().all()):
+            raise DataError(f"'{column}' must be finite numbers, {what}, got others", where=where)
     return Predictions(frame, dict(meta))

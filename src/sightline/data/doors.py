@@ -339,7 +339,9 @@ def _with_task(dataset: Dataset, task: Task | None) -> Dataset:
         return dataset
     if task not in TASKS:
         raise ConfigError(unknown_name("task", task, TASKS))
-    columns = {"instance": ["rle", "polygon"], "pose": ["keypoints"], "track": ["track_id"]}.get(task, [])
+    columns = {"instance": ["rle", "polygon"], "obb": ["polygon"], "pose": ["keypoints"], "track": ["track_id"]}.get(
+        task, []
+    )
     has = any(dataset.objects[c].null_count() < dataset.objects.height for c in columns)
     if "semantic" in {task, dataset.task} or (columns and not has):
         raise DataError(f"task must fit the labels ({dataset.task}), got '{task}'", where=str(dataset.root))

@@ -18,6 +18,7 @@ from sightline.deploy.candidates import pair_candidates
 from sightline.infer import Image, NetworkPredictor, Outputs, Prediction, StagedPredictor
 from sightline.ops.assignment import assign
 from sightline.ops.boxes import iou_matrix
+from sightline.ops.oriented import box_corners
 
 __all__ = ["ParityReport", "ParityTolerance", "check_detections", "check_parity"]
 
@@ -32,6 +33,11 @@ class ParityTolerance(Config):
     """Greatest differences between two backends that still count as the same model."""
 
     box_px: float = Field(default=0.05, ge=0, description="any coordinate of a box or keypoint, raw and final, pixels")
+    corner_px: float = Field(
+        default=0.5,
+        ge=0,
+        description="any corner of a final oriented box, pixels: an angle off by 1e-3 moves it so far",
+    )
     score: float = Field(default=1e-3, ge=0, description="any score or probability")
     borderline_share: float = Field(
         default=0.01, ge=0, le=1, description="detections on one side only that rounding explains, of all"
@@ -192,16 +198,18 @@ class _Rounding:
         return list(self._reference.finish(outputs, self._geometries))
 
 
-_IN_PIXELS = ("boxes_xyxy", "keypoints_xy")
+_IN_PIXELS = ("boxes_xyxy", "keypoints_xy", "oriented_xywh")
 
 
 def _by_unit(outputs: Outputs) -> Outputs:
-    """Raw outputs with keypoints divided into places in pixels and scores."""
-    if "keypoints" not in outputs:
-        return outputs
-    points = outputs["keypoints"]
-    others = {name: array for name, array in outputs.items() if name != "keypoints"}
-    return others | {"keypoints_xy": points[..., :2], "keypoint_scores": points[..., 2:]}
+    """Raw outputs with what is in pixels divided from scores, and from angles, whose limit is that of scores."""
+    divided = {name: array for name, array in outputs.items() if name not in ("keypoints", "oriented")}
+    if "keypoints" in outputs:
+        points = outputs["keypoints"]
+        divided |= {"keypoints_xy": points[..., :2], "keypoint_scores": points[..., 2:]}
+    if "oriented" in outputs:
+        divided |= {"oriented_xywh": outputs["oriented"][..., :4], "angles": outputs["oriented"][..., 4:]}
+    return divided
 
 
 class _Tally:
@@ -267,6 +275,8 @@ class _Tally:
             self.max_score = max(self.max_score, float(score_gap[rows, columns].max()))
         if len(rows) and "keypoints" in expected.data:
             self._keypoints(expected.data["keypoints"][rows], got.data["keypoints"][columns], image)
+        if len(rows) and "oriented" in expected.data:
+            self._oriented(expected.data["oriented"][rows], got.data["oriented"][columns], image)
         if expected.mask is not None and got.mask is not None:
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
                 self._masks(expected, (expected.mask[row], got.mask[column]), row, (image, offset))
@@ -296,6 +306,15 @@ class _Tally:
                 f"{places.max():.4g} and {scores.max():.4g}",
                 image,
             )
+
+    def _oriented(self, expected: npt.NDArray[Any], got: npt.NDArray[Any], image: int) -> None:
+        """Those of pairs of detections (P, 5), by their corners: near a right angle one box has two descriptions."""
+        gaps = np.abs(box_corners(expected)[:, :, None] - box_corners(got)[:, None]).max(-1)
+        worst = float(np.maximum(gaps.min(1), gaps.min(2)).max())
+        self.max_box_px = max(self.max_box_px, worst)
+        if worst > self.limits.corner_px:
+            limit = f"{self.limits.corner_px:g} px"
+            self._fail(f"corners of oriented boxes must be within {limit}, got {worst:.4g}", image)
 
     def _masks(self, expected: sv.Detections, pair: Sequence[Any], row: int, at: tuple[int, int]) -> None:
         """Masks of a pair: at their edges a pixel may lie on one side or the other by rounding."""

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import supervision as sv
+from supervision.config import ORIENTED_BOX_COORDINATES
 
 from sightline.core.frames import SemanticMap
 from sightline.data import BACKGROUND_NAMES
 from sightline.draw.lettering import Tag, fit_text, text_width, write_tags, write_text
-from sightline.draw.shapes import dot, join
+from sightline.draw.shapes import dot, join, outline_rings
 
 __all__ = ["PALETTE", "Drawer", "class_colours", "palette_colour"]
 
@@ -82,11 +83,14 @@ class Drawer:
         if tracked:
             confirmed = np.flatnonzero(np.asarray(detections.tracker_id) >= 0)
             canvas = self._trace.annotate(canvas, detections.select(confirmed))
-        canvas = self._boxes[coloured_by].annotate(canvas, detections)
+        if ORIENTED_BOX_COORDINATES not in detections.data:
+            canvas = self._boxes[coloured_by].annotate(canvas, detections)
         drawn = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB), np.uint8)
         boxes = np.asarray(detections.xyxy, np.float64)
         ids = detections.tracker_id if tracked else detections.class_id
         ids = np.zeros(len(boxes), np.int64) if ids is None else np.asarray(ids)
+        for ring, number in zip(detections.data.get(ORIENTED_BOX_COORDINATES, ()), ids.tolist(), strict=False):
+            outline_rings(drawn, [ring], palette_colour(int(number)), max(1, round(2 * self._scale)), dashed=False)
         self._poses(drawn, detections, ids)
         tags = [
             Tag(text, (box[0], box[1], box[2], box[3]), palette_colour(int(i)))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sightline.core.frames import IGNORE_INDEX
 from sightline.draw.lettering import Tag, write_tags
-from sightline.draw.shapes import Colour, outline_box, tint
+from sightline.draw.shapes import Colour, outline_box, outline_rings, tint
 from sightline.draw.view import Picture, View
 from sightline.evaluate import DetectionImage
 from sightline.ops import rle
@@ -46,22 +46,26 @@ _MASK_TINT = 0.4  # under a frame of the same colour
 
 
 class JudgedBox(NamedTuple):
-    """A box in image pixels, what it is (a key of `JUDGED`) and its label."""
+    """A box in image pixels, what it is (a key of `JUDGED`), its label, and its corners (4, 2) where it is oriented."""
 
     kind: str
     box_xyxy: npt.NDArray[np.float64]
     label: str = ""
+    corners: npt.NDArray[np.float64] | None = None
 
 
 def judge(image: DetectionImage, class_names: Sequence[str]) -> tuple[list[JudgedBox], list[JudgedBox]]:
     """An image's ground truth (`truth`, or `missed` with its name) and its detections (`right` or `wrong`)."""
+    rings = [None] * len(image.truth_xyxy) if image.truth_corners is None else image.truth_corners
     truth = [
-        JudgedBox("missed" if missed else "truth", box, class_names[c] if missed else "")
-        for box, c, missed in zip(image.truth_xyxy, image.truth_class_ids, image.missed, strict=True)
+        JudgedBox("missed" if missed else "truth", box, class_names[c] if missed else "", ring)
+        for box, c, missed, ring in zip(image.truth_xyxy, image.truth_class_ids, image.missed, rings, strict=True)
     ]
+    rings = [None] * len(image.boxes_xyxy) if image.corners is None else image.corners
+    judged = zip(image.boxes_xyxy, image.class_ids, image.scores, image.right, rings, strict=True)
     found = [
-        JudgedBox("right" if right else "wrong", box, f"{class_names[c]} {score:.2f}".strip())
-        for box, c, score, right in zip(image.boxes_xyxy, image.class_ids, image.scores, image.right, strict=True)
+        JudgedBox("right" if right else "wrong", box, f"{class_names[c]} {score:.2f}".strip(), ring)
+        for box, c, score, right, ring in judged
     ]
     return truth, found
 
@@ -83,7 +87,11 @@ def draw_judged(pixels: Picture, view: View, boxes: Sequence[JudgedBox]) -> Pict
     boxes = sorted(boxes, key=lambda b: order.index(b.kind))
     placed = view.place_boxes(np.array([b.box_xyxy for b in boxes], np.float64).reshape(-1, 4))
     for drawn, place in zip(boxes, placed.tolist(), strict=True):
-        outline_box(scene, place, JUDGED[drawn.kind], 2, dashed=drawn.kind in ("truth", "missed"))
+        dashed = drawn.kind in ("truth", "missed")
+        if drawn.corners is None:
+            outline_box(scene, place, JUDGED[drawn.kind], 2, dashed=dashed)
+        else:
+            outline_rings(scene, [view.place(drawn.corners)], JUDGED[drawn.kind], 2, dashed=dashed)
     named = [(b, place) for b, place in zip(boxes, placed.tolist(), strict=True) if b.label]
     write_tags(scene, [Tag(b.label, (x1, y1, x2, y2), JUDGED[b.kind]) for b, (x1, y1, x2, y2) in named], placed)
     return scene

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sightline.evaluate.detection_matching import MATCH_IOU, average_precision, match_detections
     from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
     from sightline.evaluate.inputs import fit_predictions
-    from sightline.evaluate.instances import evaluate_instances, evaluate_pose, measure_of
+    from sightline.evaluate.instances import evaluate_instances, evaluate_oriented, evaluate_pose, measure_of
     from sightline.evaluate.intervals import RESAMPLES
     from sightline.evaluate.registry import METRICS, with_added_metrics
     from sightline.evaluate.segmentation import (
@@ -68,6 +68,7 @@ __all__ = [
     "evaluate_instances",
     "evaluate_mot_files",
     "evaluate_mot_results",
+    "evaluate_oriented",
     "evaluate_pose",
     "evaluate_semantic",
     "evaluate_semantic_maps",

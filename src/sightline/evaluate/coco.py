@@ -16,10 +16,12 @@ from sightline.core.predictions import Predictions
 from sightline.ops import rle
 from sightline.ops.boxes import FloatArray, given_sizes, grouped_iou
 from sightline.ops.keypoints import grouped_oks
+from sightline.ops.oriented import grouped_oriented_iou, oriented_boxes
+from sightline.ops.postprocess import number_lists
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
-IouType = Literal["bbox", "segm", "keypoints"]
+IouType = Literal["bbox", "segm", "keypoints", "obb"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +32,8 @@ class DetectionArrays:
     `*_rows` are their rows in the data set's `objects` and the predictions' `table`. `*_sizes_wh` are the boxes' sizes
     as their files have them. `truth_crowd` marks what is neither found nor missed: crowd regions, ignored objects and,
     where keypoints are measured, objects without any; the last are met by one detection each (`truth_once`). Masks are
-    compressed counts, keypoints (N, K, 3), None where others are measured; `detection_areas` are NaN where they are of
-    what is measured, the box or the mask.
+    compressed counts, keypoints (N, K, 3), oriented boxes (N, 5), None where others are measured; `detection_areas` are
+    NaN where they are of what is measured, the box or the mask.
     """
 
     sizes_hw: list[tuple[int, int]]
@@ -45,6 +47,7 @@ class DetectionArrays:
     truth_once: BoolArray
     truth_rles: list[bytes] | None
     truth_keypoints: FloatArray | None
+    truth_oriented: FloatArray | None
     detection_starts: IntArray
     detection_rows: IntArray
     detection_classes: IntArray
@@ -54,6 +57,7 @@ class DetectionArrays:
     detection_scores: FloatArray
     detection_rles: list[bytes] | None
     detection_keypoints: FloatArray | None
+    detection_oriented: FloatArray | None
     sigmas: FloatArray | None
 
 
@@ -63,7 +67,8 @@ def detection_arrays(
     """The arrays of `predictions` on `dataset`.
 
     For `segm` every object and detection must have a mask, else DataError; an ignored object without one is empty. For
-    `keypoints` every detection must have as many as the labels; `sigmas` are the labels' own unless given.
+    `keypoints` every detection must have as many as the labels; `sigmas` are the labels' own unless given. For `obb`
+    every detection must have its oriented box; an object's is the smallest around its outline, else its box.
     """
     images = dataset.images.select("image_id", "height", "width").sort("image_id").with_row_index("image")
     place = images.select("image_id", pl.col("image").cast(pl.Int64))
@@ -90,6 +95,7 @@ def detection_arrays(
         truth_once=once,
         truth_rles=_truth_masks(truth, sizes_hw) if iou_type == "segm" else None,
         truth_keypoints=None if poses is None else poses.truth,
+        truth_oriented=oriented_boxes(truth) if iou_type == "obb" else None,
         detection_starts=_starts(found, len(sizes_hw)),
         detection_rows=found["row"].cast(pl.Int64).to_numpy(),
         detection_classes=found["class_id"].cast(pl.Int64).to_numpy(),
@@ -99,6 +105,7 @@ def detection_arrays(
         detection_scores=found["score"].to_numpy(),
         detection_rles=_detection_masks(found) if iou_type == "segm" else None,
         detection_keypoints=None if poses is None else poses.found,
+        detection_oriented=_detection_oriented(found) if iou_type == "obb" else None,
         sigmas=None if poses is None else poses.sigmas,
     )
 
@@ -137,6 +144,9 @@ def overlaps(arrays: DetectionArrays) -> tuple[FloatArray, IntArray]:
     if arrays.detection_keypoints is not None and arrays.truth_keypoints is not None and arrays.sigmas is not None:
         points = arrays.detection_keypoints, sides[0], arrays.truth_keypoints, sides[1]
         return grouped_oks(*points, _boxes_xywh(arrays), arrays.truth_areas, arrays.sigmas), starts
+    if arrays.detection_oriented is not None and arrays.truth_oriented is not None:
+        boxes = arrays.detection_oriented, sides[0], arrays.truth_oriented, sides[1], arrays.truth_crowd
+        return grouped_oriented_iou(*boxes), starts
     if arrays.truth_rles is None or arrays.detection_rles is None:
         boxes = arrays.detection_boxes_xyxy, sides[0], arrays.truth_boxes_xyxy, sides[1], arrays.truth_crowd
         areas = _box_areas(arrays.detection_sizes_wh), _box_areas(arrays.truth_sizes_wh)
@@ -192,6 +202,13 @@ def _detection_masks(found: pl.DataFrame) -> list[bytes]:
     if missing:
         raise DataError(f"iou_type segm needs a mask for every detection, got {missing} without")
     return found["rle"].to_list()
+
+
+def _detection_oriented(found: pl.DataFrame) -> FloatArray:
+    if missing := found["oriented"].null_count():
+        do = "measure upright boxes (--iou-type bbox), or predict oriented ones"
+        raise DataError(f"iou_type obb needs an oriented box for every detection, got {missing} without", do=do)
+    return found["oriented"].explode(empty_as_null=False).to_numpy().astype(np.float64).reshape(-1, 5)
 
 
 IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
@@ -276,8 +293,8 @@ def _results(truth: Any, arrays: DetectionArrays) -> Any:
         areas = np.where(np.isnan(areas), [rle.area(code) for code in arrays.detection_rles], areas)
     if arrays.detection_keypoints is not None:
         boxes = np.concatenate([corners, sizes_wh], axis=1)
-        points = arrays.detection_keypoints.reshape(len(boxes), -1)
-        rows = zip(*(c.tolist() for c in (images, classes, boxes, arrays.detection_scores, points)), strict=True)
+        points = number_lists(arrays.detection_keypoints).to_list()
+        rows = zip(*(*(c.tolist() for c in (images, classes, boxes, arrays.detection_scores)), points), strict=True)
         keys = ("image_id", "category_id", "bbox", "score", "keypoints")
         results = truth.load_res([dict(zip(keys, row, strict=True)) for row in rows])
     else:

@@ -11,6 +11,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.predictions import LEFT_OUT, Predictions
 from sightline.core.results import Result
+from sightline.evaluate.accumulation import accumulate
 from sightline.evaluate.coco import (
     AREA_RANGES,
     BoolArray,
@@ -75,7 +76,7 @@ class DetectionResult(Result):
     (recall at so many detections per image), ARs, ARm, ARl, each in 0..1 and 1 at best, NaN without such objects;
     `evaluate_instances` and `evaluate_pose` add box_AP and so on to those of masks and keypoints, of which COCO has
     ten: AP, AP50, AP75, APm, APl, and of at most 20 detections an image AR, AR@50 and AR@75 (at OKS 0.5 and 0.75), ARm
-    and ARl.
+    and ARl; `evaluate_oriented` to AP, AP50, AP75 and AR100 of oriented boxes.
     `per_class` has a row for each class: objects, crowd, detections, AP, AP50, AP75, AR, and tp, fp, fn, precision,
     recall, f1 at the operating point. `confusion` (C + 1, C + 1) has ground truth in rows, detections in columns,
     background last. `warnings` are reasons to doubt the numbers: predictions that seem to be something else than they
@@ -99,7 +100,7 @@ class DetectionResult(Result):
     @property
     def title(self) -> str:
         """What was measured and, in capitals, what keeps it from being the number others would give."""
-        kind = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}[self.iou_type]
+        kind = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints", "obb": "oriented boxes"}[self.iou_type]
         return " · ".join([f"COCO {kind}, {self.conventions['images']} images", *self.conventions.get("limits", ())])
 
     def to_frame(self) -> pl.DataFrame:
@@ -132,11 +133,11 @@ def evaluate_detection(
     """COCO's 12 numbers (equal to pycocotools'), numbers by class, curves, confusion and an operating point.
 
     Crowd and ignored objects are COCO's `iscrowd`. `max_dets` limits the detections of an image and class, ascending;
-    the last one serves AP, and is the only one of keypoints (see `evaluate_pose`, also for `sigmas`); operating point,
-    confusion and curves take all detections. `conf` is the operating point; left out, it is the one the model brings,
-    chosen on its validation images (`operating_point` in the predictions' `meta`), else `DEFAULT_CONF`. "best" is the
-    threshold with the best pooled F1 on these very images: for choosing one, not for judging. The result says which it
-    was.
+    the last one serves AP, and is the only one of oriented boxes and of keypoints (20 where the usual ones are left;
+    `sigmas` see `evaluate_pose`); operating point, confusion and curves take all detections. `conf` is the operating
+    point; left out, it is the one the model brings, chosen on its validation images (`operating_point` in the
+    predictions' `meta`), else `DEFAULT_CONF`. "best" is the threshold with the best pooled F1 on these very images: for
+    choosing one, not for judging. The result says which it was.
     `resamples` draws of the images (1000 are usual) give 95 % intervals.
     Predictions find their images by name, see `fit_predictions`. Raises DataError where they belong to other images or
     classes, or masks are missing for `segm`.
@@ -144,12 +145,17 @@ def evaluate_detection(
     Source: Lin et al. 2014, "Microsoft COCO", and its reference implementation.
     """
     _check_options(iou_type, max_dets, conf)
-    limits = max_dets[-1:] if iou_type == "keypoints" else max_dets
+    limits = max_dets[-1:] if iou_type in ("keypoints", "obb") else max_dets
+    if iou_type == "keypoints" and max_dets == DEFAULT_MAX_DETS:
+        limits = (DEFAULT_MAX_POSES,)
     predictions = fit_predictions(dataset, predictions)
     names = dataset.class_names
     arrays = detection_arrays(dataset, predictions, iou_type, sigmas)
     matching = match_detections(arrays, len(names))
-    scores = coco_scores(arrays, names, iou_type, limits)
+    if iou_type == "obb":
+        scores = accumulate(arrays, matching, len(names), limits[-1])
+    else:
+        scores = coco_scores(arrays, names, iou_type, limits)
     objects = np.bincount(arrays.truth_classes[~arrays.truth_crowd], minlength=len(names)).astype(np.int64)
     point = _operating_point(arrays, matching, int(objects.sum()), _declared(conf, predictions))
     confusion = detection_confusion(arrays, matching, len(names), point.conf)
@@ -158,7 +164,7 @@ def evaluate_detection(
     )
     return DetectionResult(
         iou_type=iou_type,
-        metrics=dict(zip(_metric_names(limits), scores.stats.tolist(), strict=True)),
+        metrics=dict(zip(_metric_names(iou_type, limits), scores.stats.tolist(), strict=True)),
         per_class=_per_class(names, arrays, scores, objects, confusion),
         operating_point=point,
         confusion=confusion,
@@ -185,8 +191,10 @@ def _check_options(iou_type: str, max_dets: tuple[int, ...], conf: float | str |
         raise ConfigError(f"conf must be in 0..1 or 'best', got {conf}")
 
 
-def _metric_names(max_dets: tuple[int, ...]) -> list[str]:
-    if len(max_dets) == 1:  # of keypoints
+def _metric_names(iou_type: IouType, max_dets: tuple[int, ...]) -> list[str]:
+    if iou_type == "obb":
+        return ["AP", "AP50", "AP75", f"AR{max_dets[-1]}"]
+    if iou_type == "keypoints":
         return ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR@50", "AR@75", "ARm", "ARl"]
     return ["AP", "AP50", "AP75", "APs", "APm", "APl", *(f"AR{m}" for m in max_dets), "ARs", "ARm", "ARl"]
 
@@ -325,7 +333,9 @@ def _stated(arrays: DetectionArrays, iou_type: IouType, max_dets: tuple[int, ...
         "detections_beyond_max_dets": int(np.maximum(counts - max_dets[-1], 0).sum()),
         "operating_point_iou": MATCH_IOU,
         "confusion": "rows ground truth, columns detections, last background; within classes first, then across",
-        "reference": "pycocotools, computed by hotcoco",
+        "reference": "pycocotools, computed by hotcoco"
+        if iou_type != "obb"
+        else "COCO's definition with the exact IoU of rotated rectangles",
     } | ({} if arrays.sigmas is None else _stated_of_keypoints(arrays, arrays.sigmas))
 
 

@@ -84,12 +84,17 @@ def average_precision(true: BoolArray, objects: int) -> float:
     `true` (K,) says of its detections, the best score first and equals in the order of their images, which are right;
     those that count neither way are left out.
     """
-    if objects == 0:
-        return float("nan")
+    return float(precision_curve(true, objects)[0].mean()) if objects else float("nan")
+
+
+def precision_curve(true: BoolArray, objects: int) -> tuple[FloatArray, IntArray]:
+    """Interpolated precision (101,) at `RECALL_POINTS`, 0 where a recall is never reached, and the detection (of the K,
+    by descending score) that reaches each, K where none does; `true` as in `average_precision`.
+    """
     found = np.cumsum(true)
     precision = np.maximum.accumulate((found / np.arange(1, len(found) + 1))[::-1])[::-1]
     place = np.searchsorted(found / objects, RECALL_POINTS)
-    return float(np.append(precision, 0.0)[place].mean())  # recall that is never reached counts with precision 0
+    return np.append(precision, 0.0)[place], place
 
 
 def detection_confusion(arrays: DetectionArrays, matching: Matching, class_count: int, conf: float) -> IntArray:

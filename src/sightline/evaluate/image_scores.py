@@ -12,6 +12,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.predictions import Predictions
 from sightline.evaluate.coco import IouType, detection_arrays
 from sightline.evaluate.detection_matching import match_detections
+from sightline.ops.oriented import box_corners
 
 __all__ = ["DetectionImage", "best_and_worst", "score_detection_images"]
 
@@ -22,7 +23,8 @@ class DetectionImage:
 
     `boxes_xyxy` (K, 4) are the detections at or above the threshold, `right` (K,) says which are true positives;
     detections on crowd or ignored regions count as neither and are left out. `missed` (G,) is over `truth_xyxy` (G, 4).
-    `masks_rle` has the masks of the detections where masks were matched.
+    `masks_rle` has the masks of the detections where masks were matched, `corners` (K, 4, 2) and `truth_corners` those
+    of oriented boxes where these were.
     """
 
     image_id: int
@@ -35,6 +37,8 @@ class DetectionImage:
     truth_class_ids: NDArray[np.int64]
     missed: NDArray[np.bool_]
     masks_rle: tuple[bytes, ...] | None
+    corners: NDArray[np.float64] | None = None
+    truth_corners: NDArray[np.float64] | None = None
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -79,6 +83,8 @@ def score_detection_images(
                 truth_class_ids=arrays.truth_classes[g],
                 missed=~found[g],
                 masks_rle=None if arrays.detection_rles is None else tuple(arrays.detection_rles[k] for k in d),
+                corners=None if arrays.detection_oriented is None else box_corners(arrays.detection_oriented[d]),
+                truth_corners=None if arrays.truth_oriented is None else box_corners(arrays.truth_oriented[g]),
             )
         )
     return images

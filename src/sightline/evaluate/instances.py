@@ -1,4 +1,4 @@
-"""Instance segmentation and pose: masks, or keypoints, are what is judged, and the boxes around them stand beside."""
+"""Masks, keypoints or oriented boxes are what is judged, and the upright boxes around them stand beside."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,10 +8,10 @@ from sightline.core.dataset import Dataset, Task
 from sightline.core.predictions import Predictions
 from sightline.evaluate.detection import DEFAULT_MAX_DETS, DEFAULT_MAX_POSES, DetectionResult, evaluate_detection
 
-__all__ = ["BOX_METRICS", "evaluate_instances", "evaluate_pose", "measure_of"]
+__all__ = ["BOX_METRICS", "evaluate_instances", "evaluate_oriented", "evaluate_pose", "measure_of"]
 
 BOX_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-"""Numbers of boxes that stand beside those of masks or keypoints, there with `box_` before the name."""
+"""Numbers of boxes that stand beside those of masks, keypoints or oriented boxes, there with `box_` before the name."""
 Conf = float | Literal["best"] | None
 
 
@@ -70,6 +70,24 @@ def evaluate_pose(
     return _beside_boxes(poses, dataset, predictions, DEFAULT_MAX_DETS, resamples)
 
 
+def evaluate_oriented(
+    dataset: Dataset,
+    predictions: Predictions,
+    *,
+    max_dets: tuple[int, ...] = DEFAULT_MAX_DETS,
+    conf: Conf = None,
+    resamples: int = 0,
+) -> DetectionResult:
+    """AP, AP50 (the threshold of VOC and DOTA), AP75 and AR of oriented boxes (`iou_type` obb), by COCO's definition
+    with the exact IoU of rotated rectangles, and the numbers of the upright boxes around them beside.
+
+    An object's box is the smallest around its outline, else its own. The last of `max_dets` limits detections. Other
+    arguments and errors are those of `evaluate_detection`.
+    """
+    turned = evaluate_detection(dataset, predictions, iou_type="obb", max_dets=max_dets, conf=conf, resamples=resamples)
+    return _beside_boxes(turned, dataset, predictions, max_dets, resamples)
+
+
 def _beside_boxes(
     judged: DetectionResult, dataset: Dataset, predictions: Predictions, max_dets: tuple[int, ...], resamples: int
 ) -> DetectionResult:
@@ -85,5 +103,5 @@ def _beside_boxes(
 
 def measure_of(task: Task) -> Measure:
     """What judges a model of this task that detects objects."""
-    measures: dict[Task, Measure] = {"instance": evaluate_instances, "pose": evaluate_pose}
+    measures: dict[Task, Measure] = {"instance": evaluate_instances, "obb": evaluate_oriented, "pose": evaluate_pose}
     return measures.get(task, evaluate_detection)

@@ -16,14 +16,14 @@ from sightline.core.process import Progress
 from sightline.infer.object_masks import mask_codes
 from sightline.infer.predictor import LEFT_OUT, Image, Predictor, meta_of
 from sightline.media import read_image
-from sightline.ops.postprocess import keypoint_lists, semantic_rows
+from sightline.ops.postprocess import number_lists, semantic_rows
 from sightline.track import NO_TRACK, Tracker, sequence_frames, track_predictions
 
 __all__ = ["check_classes", "predict_dataset", "result_rows", "track_dataset", "track_ids"]
 
 
 def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -> pl.DataFrame:
-    """Rows of `PREDICTIONS_SCHEMA`: one per detection, with its mask (an RLE) or keypoints, or one per class of a map.
+    """Rows of `PREDICTIONS_SCHEMA`: one per detection, with its mask, keypoints or oriented box, or per class of a map.
 
     Missing scores become 1, missing class ids 0; `track_id` is null without a tracker.
     """
@@ -39,8 +39,9 @@ def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -
     columns: dict[str, Any] = {"image_id": [image_id] * count, "class_id": classes}
     columns |= dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True))
     columns |= {"score": scores, "track_id": tracks, "rle": mask_codes(prediction)}
-    if "keypoints" in prediction.data:
-        columns["keypoints"] = keypoint_lists(np.asarray(prediction.data["keypoints"]))
+    for name in ("keypoints", "oriented"):
+        if name in prediction.data:
+            columns[name] = number_lists(np.asarray(prediction.data[name]))
     return pl.DataFrame({c: columns.get(c, [None] * count) for c in PREDICTIONS_SCHEMA}, schema=PREDICTIONS_SCHEMA)
 
 

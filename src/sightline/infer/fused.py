@@ -84,7 +84,7 @@ class FusedPredictor:
         left_out = sum(part.metadata.get(LEFT_OUT, 0) for part in found)
         most, of_several = self.max_det, np.full(min(self.max_det, len(fused.scores)), -1)
         kept = KeptDetections(
-            fused.boxes_xyxy[:most], fused.scores[:most], fused.class_ids[:most], of_several, left_out
+            fused.boxes_xyxy[:most], fused.scores[:most], fused.class_ids[:most], of_several, left_out=left_out
         )
         together = to_detections(kept, self.class_names)
         if self.task == "instance":

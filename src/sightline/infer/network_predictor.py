@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import supervision as sv
+from supervision.config import ORIENTED_BOX_COORDINATES
 
 from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError, ModelError
@@ -17,6 +18,7 @@ from sightline.core.preprocess import Geometry, Preprocess
 from sightline.infer.object_masks import as_detection_masks
 from sightline.infer.predictor import LEFT_OUT, Batch, Given, Image, Outputs, Prediction, given_images
 from sightline.ops.instance_masks import object_masks
+from sightline.ops.oriented import box_corners
 from sightline.ops.postprocess import (
     KeptDetections,
     evaluation_point,
@@ -30,6 +32,7 @@ __all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "
 OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
     "detect": ("boxes_xyxy", "scores"),
     "instance": ("boxes_xyxy", "scores", "coefficients", "prototypes"),
+    "obb": ("boxes_xyxy", "scores", "oriented"),
     "pose": ("boxes_xyxy", "scores", "keypoints"),
     "semantic": ("probabilities",),
 }
@@ -81,8 +84,7 @@ class NetworkPredictor:
         self.where = where
         self.max_batch = max_batch
         self.foreground_conf = foreground_conf
-        given = Keypoints.load(metadata.arguments["keypoints"], where) if metadata.task == "pose" else None
-        self._skeleton = () if given is None else given.skeleton
+        self._skeleton = _skeleton_of(metadata, where) if metadata.task == "pose" else ()
 
     @property
     def task(self) -> Task:
@@ -206,7 +208,8 @@ class NetworkPredictor:
 
     def _detections(self, outputs: Outputs, geometry: Geometry) -> sv.Detections:
         """Those of one image."""
-        kept = select_detections(outputs["boxes_xyxy"], outputs["scores"], self.thresholds, geometry)
+        boxes, scores = outputs["boxes_xyxy"], outputs["scores"]
+        kept = select_detections(boxes, scores, self.thresholds, geometry, outputs.get("oriented"))
         found = to_detections(kept, self.class_names)
         if self.task == "instance":
             boxes = outputs["boxes_xyxy"][kept.anchors]
@@ -231,6 +234,8 @@ class NetworkPredictor:
         elif self.task == "instance":
             sound = sound and len(shapes["prototypes"]) == 4 and shapes["prototypes"][0] == batch
             sound = sound and shapes["coefficients"] == (batch, anchors, shapes["prototypes"][1])
+        elif self.task == "obb":
+            sound = sound and shapes["oriented"] == (batch, anchors, 5)
         elif self.task == "pose":
             count = shapes["keypoints"][2] if len(shapes["keypoints"]) == 4 else -1
             sound = sound and shapes["keypoints"] == (batch, anchors, count, 3)
@@ -240,16 +245,27 @@ class NetworkPredictor:
             )
 
 
+def _skeleton_of(metadata: ModelMetadata, where: str) -> tuple[tuple[int, int], ...]:
+    """Which keypoints are joined; ModelError for a model that does not say which it gives."""
+    given = metadata.arguments.get("keypoints")
+    if not isinstance(given, (Mapping, Keypoints)):
+        raise ModelError("a model of the task pose must say its keypoints (arguments.keypoints), got none", where=where)
+    return Keypoints.load(dict(given), where).skeleton
+
+
 def to_detections(kept: KeptDetections, class_names: Sequence[str]) -> sv.Detections:
     """Detections of one image with their class names."""
     names = (
         np.array(class_names, dtype=object)[kept.class_ids].astype(str) if len(kept.class_ids) else np.empty(0, "<U1")
     )
+    data: dict[str, Any] = {"class_name": names}
+    if kept.oriented is not None:
+        data |= {"oriented": kept.oriented, ORIENTED_BOX_COORDINATES: box_corners(kept.oriented)}
     return sv.Detections(
         xyxy=kept.boxes_xyxy.reshape(-1, 4),
         confidence=kept.scores,
         class_id=kept.class_ids,
-        data={"class_name": names},
+        data=data,
         metadata={LEFT_OUT: kept.left_out} if kept.left_out else {},
     )
 

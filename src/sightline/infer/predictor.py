@@ -37,13 +37,14 @@ Given: TypeAlias = Image | Pillow.Image | str | PathLike[str]
 Prediction: TypeAlias = sv.Detections | SemanticMap
 """Of one image, in its own pixels: detections by descending score with `data["class_name"]` and, of the task instance,
 `mask`, of pose `data["keypoints"]` (N, K, 3) of x, y and how likely each can be located, and `metadata["skeleton"]`,
-the pairs of them that are joined; or a class per pixel."""
+the pairs of them that are joined, of obb `data["oriented"]` (N, 5), see `sightline.ops.oriented`, and their corners
+(N, 4, 2) as supervision has them, `data["xyxyxyxy"]`; or a class per pixel."""
 LEFT_OUT = "candidates_left_out"
 """In the metadata of detections: how many candidates suppression never met, see `CANDIDATE_LIMIT`; only where any."""
 Outputs: TypeAlias = dict[str, npt.NDArray[Any]]
 """What a network returns for a batch: `boxes_xyxy` (B, A, 4) in network pixels and `scores` (B, A, C), with masks
 `coefficients` (B, A, M) and `prototypes` (B, M, h, w) too, or `box_masks` (B, A, h, w), with poses `keypoints`
-(B, A, K, 3); or `probabilities`
+(B, A, K, 3), with oriented boxes these (B, A, 5); or `probabilities`
 (B, C, H, W)."""
 
 
@@ -53,7 +54,9 @@ class Predictor(Protocol):
 
     @property
     def task(self) -> Task:
-        """`detect` gives `sv.Detections`, `instance` with masks, `pose` with keypoints; `semantic` a `SemanticMap`."""
+        """`detect`, `instance` (with masks), `pose` (with keypoints) and `obb` (with oriented boxes) give
+        `sv.Detections`, `semantic` gives `SemanticMap`.
+        """
         ...
 
     @property

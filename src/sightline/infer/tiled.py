@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 import pydantic
 import supervision as sv
+from supervision.config import ORIENTED_BOX_COORDINATES
 
 from sightline.core.config import Config
 from sightline.core.dataset import Task
@@ -14,6 +15,7 @@ from sightline.core.metadata import TYPICAL_OBJECT
 from sightline.core.preprocess import Preprocess
 from sightline.infer.network_predictor import NetworkPredictor
 from sightline.infer.predictor import LEFT_OUT, Given, Image, given_images
+from sightline.ops.oriented import box_corners
 from sightline.ops.tiles import keep_at_seams, tile_boxes, touches_inner_edge
 
 __all__ = ["TiledPredictor", "Tiling"]
@@ -105,6 +107,9 @@ class TiledPredictor:
             found.xyxy = found.xyxy + np.array([tile[0], tile[1], tile[0], tile[1]], np.float64)
             if "keypoints" in found.data:
                 found.data["keypoints"] = found.data["keypoints"] + np.array([tile[0], tile[1], 0.0])
+            if "oriented" in found.data:
+                found.data["oriented"] = found.data["oriented"] + np.array([tile[0], tile[1], 0.0, 0.0, 0.0])
+                found.data[ORIENTED_BOX_COORDINATES] = box_corners(found.data["oriented"])
             if isinstance(found.mask, sv.CompactMask):
                 found.mask = found.mask.with_offset(int(tile[0]), int(tile[1]), size_hw)
             numbers += [number] * len(found)
@@ -112,8 +117,9 @@ class TiledPredictor:
         left_out = sum(found.metadata.pop(LEFT_OUT, 0) for found in parts)
         together = sv.Detections.merge([found for found in parts if len(found)]) if numbers else parts[0]
         if numbers:
+            corners = together.data.get(ORIENTED_BOX_COORDINATES)
             kept = keep_at_seams(
-                together.xyxy,
+                together.xyxy if corners is None else corners,
                 np.asarray(together.confidence),
                 np.asarray(together.class_id),
                 tiles=numbers,

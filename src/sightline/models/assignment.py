@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from sightline.models.box_loss import ciou, giou, iou
 from sightline.models.contract import Targets, Total
+from sightline.models.probiou import inside_oriented, probiou
 from sightline.ops.assignment import assign
 
 __all__ = [
@@ -48,13 +49,15 @@ class Predicted(NamedTuple):
     boxes_xyxy: Tensor  # (B, A, 4) network pixels
     centres_xy: Tensor  # (A, 2) network pixels
     strides: Tensor  # (A, 1) pixels per cell
+    oriented: Tensor | None = None  # (B, A, 5) where boxes are; those above then are around them
 
 
 @dataclass(frozen=True, slots=True)
 class AssignmentRule:
     """How anchors are found; the numbers are those of "task-aligned".
 
-    alignment = score ** alpha * CIoU ** beta; each object takes its `topk` best aligned anchors.
+    alignment = score ** alpha * CIoU ** beta (of oriented boxes ProbIoU); each object takes its `topk` best aligned
+    anchors.
     """
 
     kind: Assigner = "task-aligned"
@@ -113,12 +116,12 @@ def assign_targets(predicted: Predicted, targets: Targets, rule: AssignmentRule)
     return _ASSIGNERS[rule.kind](predicted, targets, rule)
 
 
-def candidate_pairs(boxes_xyxy: Tensor, centres_xy: Tensor) -> Tensor:
-    """(N, A) bool: anchor centre strictly inside the box.
+def candidate_pairs(boxes_xyxy: Tensor, centres_xy: Tensor, oriented: Tensor | None = None) -> Tensor:
+    """(N, A) bool: anchor centre strictly inside the box, or the `oriented` one (N, 5) that it is around.
 
     A box between the centres, too small to hold one, gets the nearest centre: no object is left without an anchor.
     """
-    inside = _inside(boxes_xyxy, centres_xy)
+    inside = _inside(boxes_xyxy, centres_xy) if oriented is None else inside_oriented(oriented, centres_xy)
     lost = (~inside.any(1)).nonzero().squeeze(1)
     middle = (boxes_xyxy[lost, :2] + boxes_xyxy[lost, 2:]) / 2
     inside[lost, torch.cdist(middle, centres_xy).argmin(1)] = True
@@ -136,13 +139,16 @@ def _task_aligned(predicted: Predicted, targets: Targets, rule: AssignmentRule) 
     one it overlaps most (then to the first). The score to be learnt is the alignment, scaled so that an object's best
     anchor gets its best IoU.
     """
-    logits, boxes_xyxy, centres_xy, _ = predicted
+    logits, boxes_xyxy, centres_xy, _, oriented = predicted
     anchor_count = centres_xy.shape[0]
     gt_boxes, labels, batch_index = targets["boxes"], targets["labels"], targets["batch_index"]
-    candidates = candidate_pairs(gt_boxes, centres_xy)
+    candidates = candidate_pairs(gt_boxes, centres_xy, None if oriented is None else targets["oriented"])
     target, anchor = candidates.nonzero(as_tuple=True)
     image = batch_index[target]
-    overlap = ciou(boxes_xyxy[image, anchor], gt_boxes[target]).clamp(min=0)
+    if oriented is None:
+        overlap = ciou(boxes_xyxy[image, anchor], gt_boxes[target]).clamp(min=0)
+    else:
+        overlap = probiou(oriented[image, anchor], targets["oriented"][target])
     alignment = logits[image, anchor, labels[target]].sigmoid() ** rule.alpha * overlap**rule.beta
 
     proposed = _keep_topk(candidates, target, anchor, alignment, rule.topk)

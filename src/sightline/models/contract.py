@@ -35,6 +35,8 @@ instance: as detect, and of each object the part of the mask that lies in its bo
 `masks` (P,) uint8, their values, object after object, row by row: which share of a cell the object covers, 255 for all
 of it. So objects may overlap, and the memory is that of their boxes, not of objects times pixels.
 pose: as detect, and `keypoints` (N, K, 3) float of x, y and visibility: 0 where nothing is labelled, 1 hidden, 2 seen.
+obb: as detect, and `oriented` (N, 5) float, each object's box `cx, cy, w, h, angle`, see `sightline.ops.oriented`;
+`boxes` are around these.
 semantic: `mask` (B, H, W) int64 class ids, `IGNORE_INDEX` where pixels do not count.
 """
 
@@ -47,6 +49,7 @@ Total = Callable[[Tensor], Tensor]
 _TARGET_SHAPES: dict[str, dict[str, int]] = {
     "detect": {"boxes": 2, "labels": 1, "batch_index": 1},
     "instance": {"boxes": 2, "labels": 1, "batch_index": 1, "cells": 2, "masks": 1},
+    "obb": {"boxes": 2, "labels": 1, "batch_index": 1, "oriented": 2},
     "pose": {"boxes": 2, "labels": 1, "batch_index": 1, "keypoints": 3},
     "semantic": {"mask": 3},
 }
@@ -99,6 +102,7 @@ class Model(Protocol):
         instance: these, coefficients (B, A, M) and prototypes (B, M, H / 4, W / 4): the mask of a candidate is the
         sigmoid of its coefficients times the prototypes, within its box. Or these and box_masks (B, A, h, w): its
         probabilities in 0..1 on a grid of cells that spans its box.
+        obb: boxes around oriented ones, scores, and these (B, A, 5): cx, cy, w, h in network pixels, and any angle.
         pose: boxes, scores and keypoints (B, A, K, 3): x, y in network pixels, and how likely the point can be located.
         semantic: probabilities (B, C, H, W) that sum to 1 over C.
         """
@@ -190,6 +194,9 @@ def check_targets(task: Task, targets: Targets, class_count: int) -> None:
             raise DataError(f"target '{key}' must have {rank} dimensions, got shape {tuple(targets[key].shape)}")
     if task == "instance":
         _check_cells(targets["cells"], targets["masks"], len(targets["labels"]))
+    if task == "obb" and tuple(targets["oriented"].shape) != (len(targets["labels"]), 5):
+        got = tuple(targets["oriented"].shape)
+        raise DataError(f"target 'oriented' must be ({len(targets['labels'])}, 5), one row for each label, got {got}")
     if task == "pose" and (len(targets["keypoints"]), targets["keypoints"].shape[2]) != (len(targets["labels"]), 3):
         got = tuple(targets["keypoints"].shape)
         raise DataError(

@@ -15,7 +15,7 @@ from sightline.models.box_loss import BoxLoss, box_loss
 from sightline.models.class_loss import ClassLoss, Hits, class_loss
 from sightline.models.contract import Targets, Total, own_share
 
-__all__ = ["USUAL_TERMS", "DetectionRaw", "DetectionTerms", "assigned_loss"]
+__all__ = ["USUAL_TERMS", "DetectionRaw", "DetectionTerms", "assigned_loss", "summed_terms"]
 
 
 class DetectionRaw(NamedTuple):
@@ -104,11 +104,18 @@ def _terms(
 
     positive = raw.distances[found.image, found.anchor]
     predicted = boxes_from_distances(expected_distances(positive, bins), centres, strides)
-    box = (box_loss(kinds.box_loss, predicted, gt_boxes, strides) * found.weight).sum()
-    dfl = (distribution_focal_loss(positive, gt_distances, bins.shape[0]) * found.weight).sum()
-    hits = Hits(found.image, found.anchor, targets["labels"][found.target], found.score)
-    cls = class_loss(kinds.cls_loss, raw.logits, hits, kinds.label_smoothing)
-    weight, box, cls, dfl = total(torch.stack((found.weight.sum(), box, cls, dfl))).unbind()
+    box = box_loss(kinds.box_loss, predicted, gt_boxes, strides)
+    dfl = distribution_focal_loss(positive, gt_distances, bins.shape[0])
+    return summed_terms(box, dfl, raw.logits, targets["labels"], found, kinds, total), found
+
+
+def summed_terms(
+    box: Tensor, dfl: Tensor, logits: Tensor, labels: Tensor, found: Assignment, kinds: DetectionTerms, total: Total
+) -> dict[str, Tensor]:
+    """The three terms of a batch from the losses (K,) of the boxes that learn, each times its weight."""
+    hits = Hits(found.image, found.anchor, labels[found.target], found.score)
+    cls = class_loss(kinds.cls_loss, logits, hits, kinds.label_smoothing)
+    parts = found.weight.sum(), (box * found.weight).sum(), cls, (dfl * found.weight).sum()
+    weight, box, cls, dfl = total(torch.stack(parts)).unbind()
     weight = weight.clamp(min=1)
-    terms = {"box": box / weight * kinds.box, "cls": cls / weight * kinds.cls, "dfl": dfl / weight * kinds.dfl}
-    return terms, found
+    return {"box": box / weight * kinds.box, "cls": cls / weight * kinds.cls, "dfl": dfl / weight * kinds.dfl}

@@ -23,10 +23,12 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     r"yolo3": ("Redmon and Farhadi 2018, YOLOv3; sizes of Ultralytics' table", _OURS),
     r"yolo5.": ("Jocher 2020, YOLOv5", _OURS),
     r"yolo8.(-seg)?": ("Jocher et al. 2023, YOLOv8; masks after Bolya et al. 2019, YOLACT", _OURS),
+    r"yolo8.-obb": ("Jocher et al. 2023, YOLOv8; oriented boxes after Llerena et al. 2021, ProbIoU", _OURS),
     r"yolo8.-pose": ("Jocher et al. 2023, YOLOv8; keypoints after Maji et al. 2022, YOLO-Pose", _OURS),
     r"yolo9.": ("Wang, Yeh, Liao 2024, YOLOv9 (without the auxiliary branch)", _OURS),
     r"yolo10.": ("Wang et al. 2024, YOLOv10", _OURS),
     r"yolo11.(-seg)?": ("Jocher and Qiu 2024, YOLO11; masks after Bolya et al. 2019, YOLACT", _OURS),
+    r"yolo11.-obb": ("Jocher and Qiu 2024, YOLO11; oriented boxes after Llerena et al. 2021, ProbIoU", _OURS),
     r"yolo11.-pose": ("Jocher and Qiu 2024, YOLO11; keypoints after Maji et al. 2022, YOLO-Pose", _OURS),
     r"yolo12.": ("Tian, Ye, Doermann 2025, YOLOv12 (the authors' last form)", _OURS),
     r"vdxnet": ("Khan et al. 2025, VDXNet: a reconstruction, see its docstring", _OURS),
@@ -60,6 +62,8 @@ _PUBLISHED = {
     "yolo8n-seg": 3_409_968, "yolo8s-seg": 11_821_056, "yolo8m-seg": 27_285_968, "yolo8l-seg": 45_997_728,
     "yolo8x-seg": 71_827_888, "yolo11n-seg": 2_876_848, "yolo11s-seg": 10_113_248, "yolo11m-seg": 22_420_896,
     "yolo11l-seg": 27_678_368, "yolo11x-seg": 62_142_656,
+    "yolo8n-obb": 3_228_867, "yolo8s-obb": 11_452_739, "yolo8m-obb": 26_463_235, "yolo8l-obb": 44_540_355,
+    "yolo8x-obb": 69_555_651, "yolo11n-obb": 2_695_747,
     "yolo11n-pose": 2_908_507, "yolo11s-pose": 9_948_811, "yolo11m-pose": 20_973_273,
 }  # fmt: skip
 """Parameters that the publishers' tools count, for 80 classes, before anything is folded."""

@@ -12,6 +12,7 @@ from sightline.core.metadata import OperatingPoint
 from sightline.core.predictions import PREDICTIONS_SCHEMA
 from sightline.core.preprocess import Geometry
 from sightline.ops.boxes import box_area
+from sightline.ops.oriented import box_corners, fit_boxes
 from sightline.ops.rle import encode, to_box
 from sightline.ops.suppression import suppress
 
@@ -20,9 +21,9 @@ __all__ = [
     "KeptDetections",
     "detection_rows",
     "evaluation_point",
-    "keypoint_lists",
     "label_map",
     "likeliest",
+    "number_lists",
     "place_keypoints",
     "select_detections",
     "semantic_rows",
@@ -50,17 +51,23 @@ class KeptDetections:
     scores: NDArray[np.float64]  # (K,)
     class_ids: NDArray[np.int64]  # (K,)
     anchors: NDArray[np.int64]  # (K,) which of the dense boxes each was, -1 for one made of several
+    oriented: NDArray[np.float64] | None = None  # (K, 5), where boxes are, see `sightline.ops.oriented`
     left_out: int = 0  # candidates beyond `CANDIDATE_LIMIT`, which never met suppression
 
 
 def select_detections(
-    boxes_xyxy: NDArray[np.floating], scores: NDArray[np.floating], thresholds: OperatingPoint, geometry: Geometry
+    boxes_xyxy: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    thresholds: OperatingPoint,
+    geometry: Geometry,
+    oriented: NDArray[np.floating] | None = None,
 ) -> KeptDetections:
     """Dense boxes (A, 4) in network pixels and scores (A, C) of one image → detections in image pixels.
 
     Every pair of box and class with a score of at least `conf` is a candidate, as COCO's evaluation expects; then
     `suppress` in network pixels, then the map back, clipped to the image, then the least scores by size. Boxes that are
-    not finite are never candidates, and boxes left without area by clipping are not detections.
+    not finite are never candidates, and boxes left without area by clipping are not detections. Of `oriented` boxes
+    (A, 5) in network pixels `boxes_xyxy` are those around; the oriented ones are suppressed, and are not clipped.
     """
     eligible = (scores >= thresholds.conf) & np.isfinite(boxes_xyxy).all(axis=1)[:, None]
     anchors, class_ids = np.nonzero(eligible)
@@ -70,7 +77,10 @@ def select_detections(
         best = np.argsort(-candidate_scores, kind="stable")[:CANDIDATE_LIMIT]
         anchors, class_ids, candidate_scores = anchors[best], class_ids[best], candidate_scores[best]
     boxes = boxes_xyxy[anchors].astype(np.float64)
-    kept, kept_scores = suppress(boxes, candidate_scores, class_ids, thresholds)
+    corners = None if oriented is None else box_corners(oriented[anchors])
+    shapes = boxes if corners is None else corners
+    kept, kept_scores = suppress(shapes, candidate_scores, class_ids, thresholds)
+    turned = None if corners is None else fit_boxes(geometry.points_to_image(corners[kept]))
     inside = geometry.boxes_to_image(boxes[kept])
     stays = (inside[:, 2] > inside[:, 0]) & (inside[:, 3] > inside[:, 1])
     if thresholds.conf_by_size is not None:
@@ -78,7 +88,8 @@ def select_detections(
         stays &= kept_scores >= np.asarray(thresholds.conf_by_size)[sizes]
     kept = kept[stays]
     classes = class_ids[kept].astype(np.int64)
-    return KeptDetections(inside[stays], kept_scores[stays], classes, anchors[kept], left_out)
+    turned = None if turned is None else turned[stays]
+    return KeptDetections(inside[stays], kept_scores[stays], classes, anchors[kept], turned, left_out)
 
 
 def label_map(
@@ -117,13 +128,14 @@ def detection_rows(
     """
     columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), kept.boxes_xyxy.T, strict=True))
     columns |= {"score": kept.scores, "class_id": kept.class_ids} | ({} if masks is None else {"rle": masks})
-    columns |= {} if keypoints is None else {"keypoints": keypoint_lists(keypoints)}
+    columns |= {} if keypoints is None else {"keypoints": number_lists(keypoints)}
+    columns |= {} if kept.oriented is None else {"oriented": number_lists(kept.oriented)}
     return _rows(image_id, columns, len(kept.scores))
 
 
-def keypoint_lists(keypoints: NDArray[np.floating]) -> pl.Series:
-    """Keypoints (N, K, 3) as a column of a predictions table."""
-    rows = np.asarray(keypoints, np.float64).reshape(len(keypoints), int(np.prod(keypoints.shape[1:])))
+def number_lists(values: NDArray[np.floating]) -> pl.Series:
+    """Keypoints (N, K, 3), or oriented boxes (N, 5), as a column of a predictions table."""
+    rows = np.asarray(values, np.float64).reshape(len(values), int(np.prod(values.shape[1:])))
     return pl.Series(rows.tolist(), dtype=pl.List(pl.Float64))
 
 

@@ -10,14 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
-from sightline.core.errors import DataError
+from sightline.core.errors import ConfigError, DataError
 from sightline.core.kernels import njit
 from sightline.core.metadata import OperatingPoint
 from sightline.ops.boxes import FloatArray, as_boxes
+from sightline.ops.oriented import corners_iou
 
-__all__ = ["IntArray", "checked_boxes", "nms", "overlap", "soft_nms", "suppress"]
+__all__ = ["ORIENTED", "IntArray", "checked_boxes", "nms", "overlap", "soft_nms", "suppress"]
 
 IntArray = npt.NDArray[np.int64]
+ORIENTED = 3
+"""Dimensions of oriented boxes, given by their corners (N, 4, 2)."""
 _GONE = -np.inf  # the score of a box that has been taken, or is out of it
 
 
@@ -27,10 +30,12 @@ def suppress(
     """Indices (K,) of the boxes that stay, by descending score, and their scores, as `point.suppression` decides.
 
     `none` keeps the best `max_det` as they are, for networks that give each object once. Only Soft-NMS changes scores.
-    Raises DataError as `nms` does.
+    Raises DataError as `nms` does, and ConfigError for `diou` of oriented boxes.
     """
     boxes, score_array, classes = checked_boxes(boxes_xyxy, scores, class_ids)
     method = point.suppression
+    if method == "diou" and boxes.ndim == ORIENTED:
+        raise ConfigError("the suppression of oriented boxes must be one by overlap, got diou", do="use nms")
     if method == "none":
         kept = np.argsort(-score_array, kind="stable")[: point.max_det]
         return kept, score_array[kept]
@@ -63,8 +68,9 @@ def nms(
 
     A box is suppressed when a better-scored, surviving box of its own class overlaps it with an IoU above
     `iou_threshold` (equal survives); `by_centre` takes DIoU in place of IoU: less the squared distance of the centres
-    over that of the corners of the box around both. The search stops at `max_det` survivors over all classes. Raises
-    DataError where lengths differ or a score is not a number.
+    over that of the corners of the box around both. Oriented boxes are given by their corners (N, 4, 2), see
+    `sightline.ops.oriented`, and overlap exactly as they lie. The search stops at `max_det` survivors over all classes.
+    Raises DataError where lengths differ or a score is not a number.
     """
     boxes, score_array, classes = checked_boxes(boxes_xyxy, scores, class_ids)
     if len(boxes) == 0 or max_det <= 0:
@@ -103,8 +109,11 @@ def soft_nms(
 def checked_boxes(
     boxes_xyxy: npt.ArrayLike, scores: npt.ArrayLike, class_ids: npt.ArrayLike
 ) -> tuple[FloatArray, NDArray[np.float64], IntArray]:
-    """Boxes (N, 4), scores (N,) and classes (N,) as arrays; DataError where lengths differ or a score is no number."""
-    boxes = as_boxes(boxes_xyxy)
+    """Boxes (N, 4), or corners (N, 4, 2) of oriented ones, scores (N,) and classes (N,) as arrays; DataError where
+    lengths differ or a score is no number.
+    """
+    given = np.asarray(boxes_xyxy, dtype=np.float64)
+    boxes = np.ascontiguousarray(given) if given.ndim == ORIENTED else as_boxes(given)
     score_array = np.asarray(scores, dtype=np.float64).reshape(-1)
     class_array = np.ascontiguousarray(np.asarray(class_ids, dtype=np.int64).reshape(-1))
     if not len(boxes) == len(score_array) == len(class_array):
@@ -128,8 +137,8 @@ def _by_class(scores: NDArray[np.float64], classes: IntArray) -> tuple[IntArray,
 def _greedy(
     columns: FloatArray, edges: IntArray, iou_threshold: float, max_det: int, by_centre: bool
 ) -> npt.NDArray[np.bool_]:
-    """Which boxes stay; `columns` (4, N) are x1, y1, x2, y2 of boxes sorted by class and score."""
-    stays, near = np.ones(columns.shape[1], dtype=np.bool_), np.empty(columns.shape[1])
+    """Which boxes stay; `columns` (4, N) are x1, y1, x2, y2 of boxes sorted by class and score, (2, 4, N) corners."""
+    stays, near = np.ones(columns.shape[-1], dtype=np.bool_), np.empty(columns.shape[-1])
     for e in range(len(edges) - 1):
         left, last = max_det, edges[e + 1]
         for i in range(edges[e], last):
@@ -141,9 +150,20 @@ def _greedy(
     return stays
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True)
 def _overlaps(columns: FloatArray, i: int, first: int, last: int, by_centre: bool, out: FloatArray) -> None:
-    """IoU (or DIoU) of box `i` with those from `first` to `last`; without a branch, so that many are done at once."""
+    """IoU (or DIoU) of box `i` with those from `first` to `last`; which kind they are is known when it is compiled."""
+    if columns.ndim == ORIENTED:
+        own = np.ascontiguousarray(columns[..., i].T)
+        for j in range(first, last):
+            out[j] = corners_iou(own, np.ascontiguousarray(columns[..., j].T))
+    else:
+        _upright_overlaps(columns, i, first, last, by_centre, out)
+
+
+@njit(cache=True, error_model="numpy")
+def _upright_overlaps(columns: FloatArray, i: int, first: int, last: int, by_centre: bool, out: FloatArray) -> None:
+    """Without a branch, so that many are done at once."""
     x1, y1, x2, y2 = columns[0, i], columns[1, i], columns[2, i], columns[3, i]
     area = (x2 - x1) * (y2 - y1)
     for j in range(first, last):
@@ -170,7 +190,7 @@ def _decay(
     scores = scores.copy()
     for e in range(len(edges) - 1):
         first, last = edges[e], edges[e + 1]
-        _decay_class(columns[:, first:last].copy(), scores[first:last], iou_threshold, sigma, conf)
+        _decay_class(columns[..., first:last].copy(), scores[first:last], iou_threshold, sigma, conf)
     return scores
 
 
@@ -214,8 +234,8 @@ def _together(columns: FloatArray, rows: IntArray, now: FloatArray, count: int, 
     for k in range(count):
         if now[k] >= conf:
             rows[left], now[left] = rows[k], now[k]
-            for side in range(4):
-                columns[side, left] = columns[side, k]
+            for side in range(len(columns)):
+                columns[side, ..., left] = columns[side, ..., k]
             left += 1
     return left
 

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from sightline.core.kernels import njit
 from sightline.ops.boxes import FloatArray
-from sightline.ops.suppression import IntArray, checked_boxes
+from sightline.ops.oriented import corners_over_smaller
+from sightline.ops.suppression import ORIENTED, IntArray, checked_boxes
 
 __all__ = ["keep_at_seams", "tile_boxes", "touches_inner_edge"]
 
@@ -53,14 +54,14 @@ def keep_at_seams(
     cut: npt.ArrayLike,
     threshold: float = 0.5,
 ) -> IntArray:
-    """Indices (K,) of the detections that stay, by descending score, of boxes (N, 4) in image pixels found in `tiles`
-    (N,), each number a pass over a part of the image.
+    """Indices (K,) of the detections that stay, by descending score, of boxes (N, 4), or corners (N, 4, 2) of oriented
+    ones, in image pixels found in `tiles` (N,), each number a pass over a part of the image.
 
     Whole objects come before those that a tile's edge has `cut` (N,), the better scored before the worse; one that
     covers, or is covered by, more than `threshold` of the smaller of itself and a box that stays (intersection over
     smaller), of its class and of another tile, is the same object seen again. Within a tile nothing is suppressed.
     """
-    boxes, score_array, classes = checked_boxes(boxes_xyxy, scores, class_ids)
+    boxes, score_array, classes = checked_boxes(boxes_xyxy, scores, class_ids)  # or corners of oriented boxes
     parts = np.asarray(cut, dtype=np.bool_).reshape(-1)
     order = np.lexsort((-score_array, parts, classes))
     tile_array = np.asarray(tiles, dtype=np.int64).reshape(-1)
@@ -104,6 +105,13 @@ def _of_class(boxes: FloatArray, tiles: IntArray, threshold: float, stays: npt.N
 
 @njit(cache=True)
 def _over_smaller(boxes: FloatArray, i: int, j: int) -> float:
+    if boxes.ndim == ORIENTED:
+        return float(corners_over_smaller(boxes[i], boxes[j]))
+    return _upright_over_smaller(boxes, i, j)
+
+
+@njit(cache=True)
+def _upright_over_smaller(boxes: FloatArray, i: int, j: int) -> float:
     width = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
     height = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
     if width <= 0.0 or height <= 0.0:

@@ -128,7 +128,7 @@ def _title(evaluation: Mapping[str, Any], key: str) -> str:
     title = TITLES.get(key.removeprefix(_OF_BOXES), key)
     if key.startswith(_OF_BOXES):
         return f"Box {title}"
-    kind = {"segm": "Mask", "keypoints": "Pose"}.get(evaluation.get("iou_type", ""))
+    kind = {"segm": "Mask", "keypoints": "Pose", "obb": "Oriented"}.get(evaluation.get("iou_type", ""))
     return f"{kind} {title}" if kind and key[:2] in ("AP", "AR") else title
 
 

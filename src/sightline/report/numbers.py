@@ -101,6 +101,7 @@ def _dotted(keys: Iterable[str | int]) -> str:
 TASK_TITLES = {
     "detect": "Object detection",
     "instance": "Instance segmentation",
+    "obb": "Oriented object detection",
     "pose": "Pose estimation",
     "semantic": "Semantic segmentation",
     "track": "Tracking",
@@ -218,6 +219,16 @@ STANDARD_METRICS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("mask mAP50", "The same at IoU 0.5 alone.", _COCO),
         ("box mAP50-95", "The same with the IoU of boxes.", _COCO),
         ("mask mAP small, medium, large", "By mask area: below 32², up to 96² and above 96² square pixels.", _COCO),
+    ),
+    "obb": (
+        (
+            "oriented mAP50-95",
+            "Mean over the classes and over IoU 0.50, 0.55, ..., 0.95 of the average precision, with the exact IoU of "
+            "rotated rectangles, precision interpolated at 101 recalls; at most 100 boxes per image.",
+            "Lin et al. 2014, COCO's definition",
+        ),
+        ("oriented mAP50", "The same at IoU 0.5 alone, the threshold of VOC and DOTA.", "Everingham et al. 2010"),
+        ("box mAP50-95", "The same with the IoU of the upright boxes around them.", _COCO),
     ),
     "pose": (
         (

@@ -14,7 +14,7 @@ from sightline.models import MASK_STRIDE, Decoded, Model, Targets, not_exportabl
 
 __all__ = ["check_model"]
 
-_TASKS = ("detect", "instance", "pose", "semantic")
+_TASKS = ("detect", "instance", "obb", "pose", "semantic")
 _TOLERANCE = 1e-3
 
 
@@ -74,6 +74,11 @@ def _check_decoded(model: Model, images: Tensor) -> None:
     elif model.task == "instance":
         _check_detections(model, outputs[:2], len(images))
         _check_masks(model, outputs, images)
+    elif model.task == "obb":
+        _check_detections(model, outputs[:2], len(images))
+        shapes = [tuple(t.shape) for t in outputs[2:]]
+        what = f"decode must give oriented boxes (B, A, 5) beside boxes and scores, got {shapes}"
+        _require(shapes == [(*outputs[0].shape[:2], 5)], model.name, what)
     elif model.task == "pose":
         _check_detections(model, outputs[:2], len(images))
         _check_keypoints(model, outputs)
@@ -153,6 +158,9 @@ def sample_targets(model: Model, images: Tensor, *, empty: bool) -> Targets:
         targets["cells"] = torch.cat((cells[:, :2].floor(), cells[:, 2:].ceil()), 1).long()
         areas = (targets["cells"][:, 2:] - targets["cells"][:, :2]).prod(1)
         targets["masks"] = torch.randint(0, 256, (int(areas.sum()),), dtype=torch.uint8)
+    if model.task == "obb":
+        middle, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * 0.7
+        targets["oriented"] = torch.cat((middle, sides, torch.rand(count, 1) * 1.5), 1)
     if model.task == "pose":
         shares = torch.rand(count, _keypoint_count(model), 2)
         places = boxes[:, None, :2] + shares * (boxes[:, 2:] - boxes[:, :2])[:, None]

@@ -17,8 +17,8 @@ def check_predictor(predictor: Predictor, images: Sequence[Image] | None = None)
     """Raise SightlineError naming the first rule of `Predictor` broken on the images (random ones by default)."""
     if not isinstance(predictor, Predictor):
         _fail("have task, class_names, preprocess and be callable", type(predictor).__name__)
-    if predictor.task not in ("detect", "instance", "pose", "semantic"):
-        _fail("have the task detect, instance, pose or semantic", repr(predictor.task))
+    if predictor.task not in ("detect", "instance", "obb", "pose", "semantic"):
+        _fail("have the task detect, instance, obb, pose or semantic", repr(predictor.task))
     if not isinstance(predictor.class_names, tuple) or not all(isinstance(n, str) for n in predictor.class_names):
         _fail("have class_names as a tuple of names", repr(predictor.class_names))
     given = list(images) if images is not None else _random_images()
@@ -64,6 +64,8 @@ def _check_answer(predictor: Predictor, answer: Prediction, size_hw: tuple[int, 
         _fail(f"give masks {shape}", str(None if answer.mask is None else answer.mask.shape))
     if predictor.task == "pose":
         _check_keypoints(answer, size_hw)
+    if predictor.task == "obb" and np.shape(answer.data.get("oriented", ())) != (len(answer), 5):
+        _fail('give oriented boxes (N, 5) in data["oriented"]', str(np.shape(answer.data.get("oriented", ()))))
     height, width = size_hw
     boxes = answer.xyxy
     if len(boxes) and (boxes.min() < 0 or boxes[:, 2].max() > width or boxes[:, 3].max() > height):

@@ -276,6 +276,10 @@ def _generated(model: Model, count: int, objects: int) -> Batch:
         targets["cells"] = (targets["boxes"] / MASK_STRIDE).long()
         areas = (targets["cells"][:, 2:] - targets["cells"][:, :2]).prod(1)
         targets["masks"] = torch.zeros(int(areas.sum()), dtype=torch.uint8)
+    if model.task == "obb":
+        corners = targets["boxes"].view(-1, 2, 2)
+        sides = corners[:, 1] - corners[:, 0]
+        targets["oriented"] = torch.cat([corners.mean(1), sides, torch.full((len(sides), 1), 0.5)], 1)
     if model.task == "pose":
         middles = (targets["boxes"][:, :2] + targets["boxes"][:, 2:]) / 2
         places = torch.cat([middles, torch.full((len(middles), 1), 2.0)], 1)

@@ -276,6 +276,7 @@ def check_loss_factors(model: Model, factors: Mapping[str, float]) -> None:
     targets = {
         "detect": boxes,
         "instance": boxes | {"cells": ids.view(0, 4), "masks": ids.to(torch.uint8)},
+        "obb": boxes | {"oriented": torch.zeros(0, 5)},
         "pose": boxes | {"keypoints": torch.zeros(0, Wanted.of(model).keypoints, 3)},
         "semantic": {"mask": torch.zeros(1, *size, dtype=torch.int64)},
     }

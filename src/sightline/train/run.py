@@ -206,9 +206,9 @@ def prepare_session(
         data = replace(data, notes=(*data.notes, started))
     check_loss_factors(model, config.loss)
     check_policy(config.augment, data.train)
-    if model.task == "instance":
-        require_outlines(data.train, model.name)
-        require_outlines(data.val, model.name)
+    if model.task in ("instance", "obb"):
+        for part in (data.train, data.val):
+            require_outlines(part, model.name, masks=model.task == "instance")
     if model.task == "pose":
         for part in (data.train, data.val):
             require_keypoints(part, model)

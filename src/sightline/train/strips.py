@@ -157,7 +157,7 @@ def _detection_panels(one: Dataset, found: Predictions, pixels: Picture, conf: f
 
 def _overlap_of(found: Predictions) -> IouType:
     """What decides whether these predictions are right."""
-    overlaps: dict[Any, IouType] = {"instance": "segm", "pose": "keypoints"}
+    overlaps: dict[Any, IouType] = {"instance": "segm", "obb": "obb", "pose": "keypoints"}
     return overlaps.get(found.meta.get("task"), "bbox")
 
 

@@ -109,7 +109,7 @@ class Validator:
         if self.task == "semantic":
             return semantic_rows(image_id, label_map(_array(decoded[i]), geometry))
         boxes, scores, *others = (_array(values[i]) for values in decoded)
-        kept = select_detections(boxes, scores, thresholds, geometry)
+        kept = select_detections(boxes, scores, thresholds, geometry, others[0] if self.task == "obb" else None)
         if self.task == "pose":
             return detection_rows(image_id, kept, keypoints=place_keypoints(others[0][kept.anchors], geometry))
         if self.task != "instance":
@@ -163,7 +163,7 @@ def headline(evaluation: Evaluation) -> dict[str, float]:
     numbers = {"mAP50-95": evaluation["AP"], "mAP50": evaluation["AP50"]}
     if "box_AP" in evaluation.metrics:
         of_boxes = {"box_mAP50-95": evaluation["box_AP"], "box_mAP50": evaluation["box_AP50"]}
-        kind = "mask" if evaluation.iou_type == "segm" else "pose"
+        kind = {"segm": "mask", "keypoints": "pose", "obb": "obb"}[evaluation.iou_type]
         numbers = {f"{kind}_{name}": value for name, value in numbers.items()} | of_boxes
     return numbers | {"precision": point.precision, "recall": point.recall}
 

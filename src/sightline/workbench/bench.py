@@ -31,6 +31,7 @@ _PROBE_STEPS = 6
 _BY_TASK = {
     "detect": ("AP", "AP50", "APs", "APm", "APl"),
     "instance": ("AP", "AP50", "box_AP", "box_AP50", "APs", "APm", "APl"),
+    "obb": ("AP", "AP50", "box_AP", "box_AP50"),
     "pose": ("AP", "AP50", "box_AP", "box_AP50", "APm", "APl"),
     "semantic": ("mean_iou", "mean_dice", "pixel_accuracy"),
 }

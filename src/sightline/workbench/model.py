@@ -98,7 +98,7 @@ class Model:
 
     @property
     def task(self) -> Task:
-        """`detect`, `instance`, `pose` or `semantic`."""
+        """`detect`, `instance`, `obb`, `pose` or `semantic`."""
         return self.predictor.task
 
     @property

@@ -116,6 +116,12 @@ class Seen:
         data = {} if isinstance(self.prediction, SemanticMap) else self.prediction.data
         return np.asarray(data.get("keypoints", np.empty((0, 0, 3))), np.float64)
 
+    @property
+    def oriented(self) -> npt.NDArray[np.float64]:
+        """(N, 5) cx, cy, w, h, angle of each object, where boxes are (see `sightline.ops.oriented`); else none."""
+        data = {} if isinstance(self.prediction, SemanticMap) else self.prediction.data
+        return np.asarray(data.get("oriented", np.empty((0, 5))), np.float64)
+
     def plot(self) -> Shown:
         """The picture with the prediction drawn on it."""
         of_map = isinstance(self.prediction, SemanticMap)

@@ -86,6 +86,7 @@ def _found(entry: Any, where: str, kind: _Kind) -> Found:
             box, size_wh = np.array([x, y, x + width, y + height]), (width, height)
         elif code is not None and size_hw is not None:
             box = rle_codes.to_box(code, size_hw)
+        turned = None if entry.get("oriented") is None else [float(v) for v in entry["oriented"]]
         points = [float(v) for v in entry.get("keypoints") or ()]
         if len(points) % 3:
             raise ValueError(f"keypoints are three numbers each, not {len(points)} together")
@@ -98,7 +99,8 @@ def _found(entry: Any, where: str, kind: _Kind) -> Found:
     except (TypeError, ValueError, KeyError) as error:
         message = f"bbox, segmentation, keypoints and score must be numbers as COCO has them, got: {error}"
         raise DataError(message, where=where) from None
-    return Found(image, label, score, box, where, code, size_wh=size_wh, area=area, keypoints=points or None)
+    own = {"size_wh": size_wh, "area": area, "keypoints": points or None, "oriented": turned}
+    return Found(image, label, score, box, where, code, **own)  # type: ignore[arg-type]
 
 
 def _mask(entry: dict[str, Any], size_hw: tuple[int, int]) -> bytes:

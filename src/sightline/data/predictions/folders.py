@@ -6,7 +6,7 @@ import numpy as np
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
-from sightline.core.keypoints import keypoints_of
+from sightline.core.keypoints import most_keypoints
 from sightline.core.predictions import Predictions
 from sightline.data.class_masks import read_class_mask
 from sightline.data.image_names import ImageNames
@@ -14,6 +14,7 @@ from sightline.data.predictions.rows import Found, predictions_of
 from sightline.media import IMAGE_SUFFIXES
 from sightline.ops import rle
 from sightline.ops.boxes import cxcywh_to_xyxy
+from sightline.ops.oriented import fit_boxes
 
 __all__ = ["read_folder_predictions"]
 
@@ -36,8 +37,7 @@ def read_folder_predictions(path: str | Path, dataset: Dataset) -> Predictions:
     sizes = {p: (h, w) for p, h, w in dataset.images.select("path", "height", "width").iter_rows()}
     rows: list[Found] = []
     images = []
-    labelled = None if dataset.task == "semantic" else keypoints_of(dataset)
-    points = 0 if labelled is None else len(labelled)
+    points = most_keypoints(dataset)
     for file in files:
         name = file.relative_to(folder).with_suffix("").as_posix()
         images.append(name)
@@ -95,4 +95,6 @@ def _of_line(parts: list[str], name: str, where: str, size_hw: tuple[int, int], 
         return Found(name, label, numbers[4], box, where)
     ring = (np.reshape(numbers[:-1], (-1, 2)) * (width, height)).reshape(-1)
     box = np.array([ring[0::2].min(), ring[1::2].min(), ring[0::2].max(), ring[1::2].max()])
-    return Found(name, label, numbers[-1], box, where, rle.from_polygons([ring.tolist()], size_hw))
+    code = rle.from_polygons([ring.tolist()], size_hw)
+    turned = fit_boxes(ring.reshape(1, -1, 2))[0].tolist() if len(ring) == 8 else None
+    return Found(name, label, numbers[-1], box, where, code, oriented=turned)

@@ -86,7 +86,8 @@ def _of_frame(detection: dict[str, Any], image: str, where: str) -> Found:
     label: str | int = detection["class_name"] or int(detection["class_id"])
     points = [float(v) for point in detection.get("keypoints") or () for v in point]
     track, score = detection["track_id"], float(detection["score"])
-    return Found(image, label, score, box, where, None, track, keypoints=points or None)
+    turned = None if detection.get("oriented") is None else [float(v) for v in detection["oriented"]]
+    return Found(image, label, score, box, where, None, track, keypoints=points or None, oriented=turned)
 
 
 def _text(file: Path) -> str:

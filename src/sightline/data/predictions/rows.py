@@ -28,6 +28,7 @@ class Found:
     size_wh: tuple[float, float] | None = None  # as the file has it, where it has no corners
     area: float | None = None  # where the file decides it
     keypoints: list[float] | None = None  # x, y, score of each, pixels
+    oriented: list[float] | None = None  # cx, cy, w, h, angle, see `sightline.ops.oriented`
 
 
 class _Classes:
@@ -77,8 +78,11 @@ def predictions_of(dataset: Dataset, rows: list[Found], images: list[str], where
     here = [(path, row) for row in rows if (path := table[row.image]) is not None]
     kept = [(path, row) for path, row in here if row.label not in classes.unused]
     records = [_record(names.id_of[path], classes.id_of(row), row) for path, row in kept]
-    posed = bool(kept) and all(row.keypoints is not None for _, row in kept)
-    task = "pose" if posed else dataset.task
+    task = dataset.task
+    if kept and all(row.keypoints is not None for _, row in kept):
+        task = "pose"
+    elif kept and all(row.oriented is not None and row.rle is None for _, row in kept):
+        task = "obb"
     meta: dict[str, Any] = {"task": task, "class_names": dataset.class_names, "backend": kind}
     if classes.from_1:
         meta["class_ids"] = "counted from 1 in the file"
@@ -105,6 +109,7 @@ def _record(image_id: int, class_id: int, row: Found) -> dict[str, Any]:
         "track_id": row.track_id,
         "rle": row.rle,
         "keypoints": row.keypoints,
+        "oriented": row.oriented,
         "given_width": width if x2 - x1 != width else None,
         "given_height": height if y2 - y1 != height else None,
         "area": row.area,

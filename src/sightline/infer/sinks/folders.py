@@ -14,6 +14,7 @@ from sightline.core.frames import Frame, split_frame_path
 from sightline.infer.dataset import result_rows
 from sightline.infer.sinks.protocol import FrameResult, RunInfo
 from sightline.ops.boxes import xyxy_to_cxcywh
+from sightline.ops.oriented import box_corners
 from sightline.ops.outlines import code_outlines, largest_ring
 
 __all__ = ["FolderSink", "PicturesSink", "TextSink", "masks_sink"]
@@ -83,7 +84,8 @@ class PicturesSink(FolderSink):
 class TextSink(FolderSink):
     """YOLO text: `class x y width height score` a line or, of an object with a mask, `class x1 y1 x2 y2 … score`, its
     outline along the edges of its pixels; in fractions of the image. Keypoints stand before the score, x, y and how
-    likely it can be located of each. Empty for a frame without objects.
+    likely it can be located of each; the four corners of an oriented box in place of the box. Empty for a frame
+    without objects.
 
     A picture's file has its stem, a video's frame `<video>_<frame>`. A line holds one outline: `notes` count the masks
     of which that is not all.
@@ -104,6 +106,8 @@ class TextSink(FolderSink):
         height, width = result.frame.size_hw
         rows = result_rows(result.frame.index, result.detections)
         boxes = xyxy_to_cxcywh(rows.select("x1", "y1", "x2", "y2").to_numpy()) / (width, height, width, height)
+        if rows["oriented"].count():
+            boxes = (box_corners(rows["oriented"].to_list()) / (width, height)).reshape(-1, 8)
         shares = np.array([1 / width, 1 / height, 1.0])
         lines = []
         for class_id, box, code, points, score in zip(

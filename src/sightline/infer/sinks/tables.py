@@ -119,7 +119,8 @@ def coco_sink(path: str | Path) -> LineSink:
     """COCO results: image_id (frame index), file_name, category_id (class id from 0), bbox (xywh), score, track_id.
 
     `file_name` says which image it is, since a run numbers the frames of its source as they come. Masks become
-    `segmentation` (RLE), keypoints `keypoints` (x, y, score of each), label maps one per frame and class.
+    `segmentation` (RLE), keypoints `keypoints` (x, y, score of each), oriented boxes `oriented` (cx, cy, w, h,
+    angle), label maps one per frame and class.
     """
     return LineSink(path, "coco", _coco_entries, head="[", separator=_SEPARATOR, tail="]\n")
 
@@ -168,4 +169,6 @@ def _coco_entry(row: dict[str, Any], frame: Frame) -> dict[str, Any]:
         entry["segmentation"] = {"size": list(frame.size_hw), "counts": row["rle"].decode("ascii")}
     if row["keypoints"] is not None:
         entry["keypoints"] = row["keypoints"]
+    if row["oriented"] is not None:
+        entry["oriented"] = row["oriented"]
     return entry

@@ -114,8 +114,8 @@ def jsonl_sink(path: str | Path) -> LineSink:
     """One JSON object per frame, empty frames included: frame, time_s, source, and `detections` or `classes`.
 
     A detection has class_id, class_name, score, box_xyxy and track_id (null when not tracked), with a mask area_px, rle
-    (COCO compressed counts) and size_hw, with keypoints [x, y, score] of each; a class of a label map has class_id,
-    class_name, area_px, box_xyxy, rle and size_hw.
+    (COCO compressed counts) and size_hw, with keypoints [x, y, score] of each, with an oriented box that
+    (cx, cy, w, h, angle); a class of a label map has class_id, class_name, area_px, box_xyxy, rle and size_hw.
     """
     return LineSink(path, "jsonl", _json_line)
 
@@ -123,7 +123,8 @@ def jsonl_sink(path: str | Path) -> LineSink:
 def csv_sink(path: str | Path) -> LineSink:
     """One row per detection, or per class that occurs in a label map (then without score and track).
 
-    `area_px` is that of the mask where there is one, else of the box. Frames without any leave no row.
+    `area_px` is that of the mask where there is one, else of the box. Frames without any leave no row. Of keypoints and
+    oriented boxes the upright box alone is kept.
     """
     return LineSink(path, "csv", _csv_lines, head=_csv_text([CSV_COLUMNS]))
 
@@ -168,7 +169,7 @@ def _association_lines(result: FrameResult) -> str:
 
 def detection_records(result: FrameResult) -> list[dict[str, Any]]:
     """The detections of a frame as plain dictionaries: class_id, class_name, score, box_xyxy, track_id; with masks also
-    area_px, size_hw and rle; with keypoints also these.
+    area_px, size_hw and rle; with keypoints or oriented boxes also these.
     """
     detections = result.detections
     if detections is None:
@@ -176,7 +177,7 @@ def detection_records(result: FrameResult) -> list[dict[str, Any]]:
     count = len(detections)
     boxes = np.asarray(detections.xyxy, np.float64)
     names = detections.data.get("class_name", [None] * count)
-    poses = detections.data.get("keypoints", [None] * count)
+    others = [detections.data.get(name, [None] * count) for name in ("keypoints", "oriented")]
     columns = [
         [None] * count if values is None else np.asarray(values).tolist()
         for values in (detections.class_id, detections.confidence)
@@ -190,9 +191,10 @@ def detection_records(result: FrameResult) -> list[dict[str, Any]]:
             "track_id": track,
             **({} if code is None else _mask_record(code, result.frame.size_hw)),
             **({} if points is None else {"keypoints": np.asarray(points).tolist()}),
+            **({} if turned is None else {"oriented": np.asarray(turned).tolist()}),
         }
-        for box, name, class_id, score, track, code, points in zip(
-            boxes, names, *columns, track_ids(detections), mask_codes(detections), poses, strict=True
+        for box, name, class_id, score, track, code, points, turned in zip(
+            boxes, names, *columns, track_ids(detections), mask_codes(detections), *others, strict=True
         )
     ]
 

@@ -30,8 +30,8 @@ class PixelNetwork(Protocol):
     """What a network must offer: images (B, `channels`, H, W) -> logits (B, `outputs`, H, W).
 
     H and W are multiples of `multiple`; `class_parts` are the prefixes of the tensors that depend on the classes. Where
-    it has a `known_trunk`, which weights of its own start (its name, and prefixes of its tensors), `fed_mean_std` is what that
-    was fed with.
+    it has a `known_trunk`, which weights of its own start (its name, prefixes of its tensors), `fed_mean_std` is what
+    that was fed with.
     """
 
     multiple: int

@@ -20,10 +20,18 @@ from sightline.models.yolo.anchor_head import (
     BalanceName,
     level_balance,
 )
-from sightline.models.yolo.detector import FULL_HEAD, FULL_MASK_HEAD, FULL_POSE_HEAD, MakeHead, YoloDetector
+from sightline.models.yolo.detector import (
+    FULL_HEAD,
+    FULL_MASK_HEAD,
+    FULL_OBB_HEAD,
+    FULL_POSE_HEAD,
+    MakeHead,
+    YoloDetector,
+)
 from sightline.models.yolo.dual_head import DualHead
 from sightline.models.yolo.head import DetectHead
 from sightline.models.yolo.mask_head import MaskHead
+from sightline.models.yolo.obb_head import ObbHead
 from sightline.models.yolo.plan import Row, Scale
 from sightline.models.yolo.pose_head import PoseHead
 from sightline.models.yolo.yolo1 import YoloV1
@@ -70,6 +78,19 @@ def build_pose(
     """A detector that gives keypoints too: those of COCO's person, or those that are named."""
     head = partial(make_head, keypoints=keypoints)
     return YoloDetector(name, plan(scale), head, class_names, {"imgsz": imgsz, "keypoints": keypoints})
+
+
+def build_obb(
+    plan: Plan[Scale],
+    scale: Scale,
+    make_head: MakeHead,
+    name: str,
+    class_names: tuple[str, ...],
+    *,
+    imgsz: ImageSize = 1024,
+) -> Model:
+    """A detector of oriented boxes; 1024 pixels as for aerial pictures, whose objects are small."""
+    return YoloDetector(name, plan(scale), make_head, class_names, {"imgsz": imgsz})
 
 
 def build_yolo10(
@@ -123,11 +144,16 @@ def _sizes(
     return {name: partial(build_yolo, YoloDetector, plan, size, make_head, name) for name, size in names.items()}
 
 
-def _poses(
-    family: str, plan: Plan[Scale], scales: Mapping[str, Scale], make_head: MakeHead
+def _heads(
+    family: str,
+    plan: Plan[Scale],
+    scales: Mapping[str, Scale],
+    build: Callable[..., Model],
+    make_head: MakeHead,
+    suffix: str,
 ) -> dict[str, Callable[..., Model]]:
-    names = {f"{family}{letter}-pose": scale for letter, scale in scales.items()}
-    return {name: partial(build_pose, plan, scale, make_head, name) for name, scale in names.items()}
+    names = {f"{family}{letter}{suffix}": scale for letter, scale in scales.items()}
+    return {name: partial(build, plan, scale, make_head, name) for name, scale in names.items()}
 
 
 YOLOS: dict[str, Callable[..., Model]] = {
@@ -136,12 +162,14 @@ YOLOS: dict[str, Callable[..., Model]] = {
     **{f"yolo5{letter}": partial(build_yolo5, scale, f"yolo5{letter}") for letter, scale in yolo5.SCALES.items()},
     **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_HEAD),
     **_sizes("yolo8", yolo8.plan, yolo8.SCALES, FULL_MASK_HEAD, "-seg"),
-    **_poses("yolo8", yolo8.plan, yolo8.SCALES, FULL_POSE_HEAD),
+    **_heads("yolo8", yolo8.plan, yolo8.SCALES, build_pose, FULL_POSE_HEAD, "-pose"),
+    **_heads("yolo8", yolo8.plan, yolo8.SCALES, build_obb, FULL_OBB_HEAD, "-obb"),
     **_sizes("yolo9", yolo9.plan, yolo9.SIZES, FULL_HEAD),
     **{f"yolo10{letter}": partial(build_yolo10, size, f"yolo10{letter}") for letter, size in yolo10.SIZES.items()},
     **_sizes("yolo11", yolo11.plan, yolo11.SCALES),
     **_sizes("yolo11", yolo11.plan, yolo11.SCALES, MaskHead, "-seg"),
-    **_poses("yolo11", yolo11.plan, yolo11.SCALES, PoseHead),
+    **_heads("yolo11", yolo11.plan, yolo11.SCALES, build_pose, PoseHead, "-pose"),
+    **_heads("yolo11", yolo11.plan, yolo11.SCALES, build_obb, ObbHead, "-obb"),
     **_sizes("yolo12", yolo12.plan, yolo12.SCALES),
     "lite0-yolo": partial(build_yolo, lite0.Lite0Detector, lite0.plan, None, DetectHead, "lite0-yolo"),
     **_sizes("vdxnet", vdxnet.plan, {"": vdxnet.SCALE}),
@@ -154,7 +182,7 @@ def rows_of(name: str) -> Sequence[Row] | None:
     builder = YOLOS.get(name)
     if not isinstance(builder, partial):
         return None
-    if builder.func in (build_yolo, build_pose):
+    if builder.func in (build_yolo, build_pose, build_obb):
         plan, size = builder.args[1:3] if builder.func is build_yolo else builder.args[:2]
         rows: Sequence[Row] = plan(size)
         return rows

@@ -13,6 +13,7 @@ from sightline.models.assignment import AssignedMeter
 from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
 from sightline.models.yolo.head import STRIDES, DetectHead
 from sightline.models.yolo.mask_head import MaskHead
+from sightline.models.yolo.obb_head import ObbHead
 from sightline.models.yolo.plan import LEVELS, Row, add_rows, run_rows
 from sightline.models.yolo.pose_head import PoseHead
 
@@ -45,6 +46,7 @@ MakeHead = Callable[..., Any]
 """Makes a `Head` for the levels' widths and a number of classes; keywords say what it learns by."""
 FULL_HEAD: MakeHead = partial(DetectHead, light=False)
 FULL_MASK_HEAD: MakeHead = partial(MaskHead, light=False)
+FULL_OBB_HEAD: MakeHead = partial(ObbHead, light=False)
 FULL_POSE_HEAD: MakeHead = partial(PoseHead, light=False)
 
 
@@ -93,6 +95,6 @@ class YoloDetector(nn.Module):
 
     def decode(self, raw: Any) -> tuple[Tensor, ...]:
         """boxes_xyxy (B, A, 4) in network pixels and scores (B, A, C) in 0..1, both float32, nothing suppressed; of the
-        tasks "instance" and "pose" what belongs to masks and keypoints too, see `Model.decode`.
+        tasks "instance", "obb" and "pose" what belongs to masks, oriented boxes and keypoints, see `Model.decode`.
         """
         return self.head.decode(raw)

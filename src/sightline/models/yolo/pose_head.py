@@ -33,6 +33,19 @@ class PoseRaw(NamedTuple):
     points: Tensor  # (B, A, K, 3): x and y in units of two strides from the cell's first corner, and a logit
 
 
+def _in_full(branch: nn.Module, x: Tensor) -> Tensor:
+    """The branch's output, its last convolution in float32 whatever the others run in: 8 bits cannot hold a place."""
+    if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
+        whole: Tensor = branch(x)
+        return whole
+    *before, last = branch.children()
+    for layer in before:
+        x = layer(x)
+    with torch.autocast(x.device.type, enabled=False):
+        exact: Tensor = last(x.float())
+    return exact
+
+
 class PoseHead(nn.Module):
     """A `DetectHead` with K keypoints per cell."""
 
@@ -62,7 +75,7 @@ class PoseHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> PoseRaw:
         """Flatten the levels, finest first."""
-        points = flatten_levels([branch(x) for branch, x in zip(self.points, features, strict=True)])
+        points = flatten_levels([_in_full(branch, x) for branch, x in zip(self.points, features, strict=True)])
         return PoseRaw(self.boxes(features), points.view(*points.shape[:2], len(self.keypoints), 3))
 
     def loss(self, raw: PoseRaw, targets: Targets, total: Total = own_share) -> dict[str, Tensor]:

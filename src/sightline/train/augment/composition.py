@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.core.frames import IGNORE_INDEX
+from sightline.ops.oriented import clip_corners
 from sightline.train.augment.geometry import move_objects, translate
 from sightline.train.augment.policy import Augmentation
 from sightline.train.augment.sample import Sample, join_objects, keep_objects
@@ -50,6 +51,8 @@ def cut_sample(sample: Sample, policy: Augmentation) -> Sample:
 def _cut_at_edges(sample: Sample) -> Sample:
     height, width = sample["image"].shape[:2]
     cut = {**sample, "boxes": sample["boxes"].clip(0, np.array([width, height, width, height], np.float32))}
+    if "corners" in sample:
+        cut["corners"] = clip_corners(sample["corners"], (height, width)).astype(np.float32)
     if "keypoints" in sample:
         x, y, _ = np.moveaxis(sample["keypoints"], -1, 0)
         outside = (x < 0) | (y < 0) | (x > width) | (y > height)

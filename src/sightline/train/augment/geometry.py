@@ -13,7 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sightline.core.frames import IGNORE_INDEX
-from sightline.core.keypoints import mirrored
+from sightline.core.keypoints import PERSON, mirrored
+from sightline.ops.oriented import upright
 from sightline.train.augment.sample import Sample
 
 __all__ = [
@@ -107,7 +108,7 @@ def warp_sample(
 
 
 def move_objects(sample: Sample, matrix: Matrix, sides: NDArray[np.int64] | None) -> Sample:
-    """The sample with its boxes and keypoints where the matrix takes them; nothing else has moved.
+    """The sample with its boxes, corners and keypoints where the matrix takes them; nothing else has moved.
 
     `sides` (C, K) is the order of each class's keypoints after a mirror (left and right change places), None where
     there is none.
@@ -115,6 +116,9 @@ def move_objects(sample: Sample, matrix: Matrix, sides: NDArray[np.int64] | None
     moved = dict(sample)
     if "boxes" in sample:
         moved["boxes"] = map_boxes(sample["boxes"], matrix).astype(np.float32)
+    if "corners" in sample:  # of what is sheared no rectangle: the target is the smallest around it
+        moved["corners"] = map_points(sample["corners"], matrix).astype(np.float32)
+        moved["boxes"] = upright(moved["corners"]).astype(np.float32)
     if "keypoints" in sample:
         points = sample["keypoints"].copy()
         points[..., :2] = map_points(sample["keypoints"][..., :2], matrix)
@@ -136,11 +140,14 @@ def warp(pixels: NDArray[Any], matrix: Matrix, size_hw: tuple[int, int], interpo
 
 
 def swap_sides(classes: pl.DataFrame, count: int) -> NDArray[np.int64]:
-    """The order (C, `count`) of each class's keypoints in a mirror, as the classes table says it, else their names."""
+    """The order (C, `count`) of each class's keypoints in a mirror, as the classes table says it, else their names; 17
+    without either are COCO's.
+    """
     orders = np.tile(np.arange(count), (classes.height, 1))
     said = classes.select("mirror", "keypoint_names").iter_rows()
     for order, (mirror, names) in zip(orders, said, strict=True):
-        own = mirror if mirror is not None else mirrored(tuple(names or ()))
+        unsaid = PERSON.mirror if count == len(PERSON) else ()
+        own = mirror or (mirrored(tuple(names)) if names else unsaid)
         if len(own) <= count:
             order[: len(own)] = own
     return orders

@@ -107,12 +107,13 @@ Sample = dict[str, Any]
 semantic: `mask` uint8 (H, W) of class ids, `IGNORE_INDEX` where pixels never count;
 else: `boxes` float32 (N, 4) xyxy, `labels` int64 (N,), `objects` int64 (N,) (which object of the data set each is, in
 the order of rows and object ids); where the data has them `keypoints` float32 (N, K, 3) of x, y, v and `tracks` int64
-(N,); where they are asked for `masks`, the `Layers` of all objects. All in network pixels.
+(N,); where they are asked for `masks`, the `Layers` of all objects, and `corners`
+float32 (N, 4, 2) of oriented boxes. All in network pixels.
 
 While a sample is made it also holds `whole` and `left` float64 (N,), the area of each object before any cut and what is
 left of it, and for copy_paste `content` uint8 (H, W), 1 where pixels come from an image, 0 where they are padding.
 """
-OBJECT_KEYS = ("boxes", "labels", "objects", "keypoints", "tracks", "masks", "whole", "left")
+OBJECT_KEYS = ("boxes", "labels", "objects", "corners", "keypoints", "tracks", "masks", "whole", "left")
 
 
 class Draw(NamedTuple):

@@ -22,6 +22,7 @@ from sightline.train.augment.policy import Augmentation, needs_masks
 from sightline.train.augment.sample import Draw, Sample
 from sightline.train.data.keypoint_targets import keypoint_targets
 from sightline.train.data.mask_targets import mask_targets
+from sightline.train.data.oriented_targets import oriented_targets
 from sightline.train.data.store import ImageStore, Keeping
 
 __all__ = ["Batch", "NetworkImages", "SeededBatches", "build_loader", "normalise_batch", "varied_sizes"]
@@ -55,16 +56,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What of the objects becomes targets beside their boxes: masks, and so many keypoints of each."""
+    """What of the objects becomes targets beside their boxes: masks, so many keypoints of each, oriented boxes."""
 
     masks: bool = False
     keypoints: int = 0
+    oriented: bool = False
 
     @classmethod
     def of(cls, model: Model) -> "Wanted":
         """What the model's loss takes."""
         points = len(Keypoints.load(dict(model.arguments["keypoints"]))) if model.task == "pose" else 0
-        return cls(masks=model.task == "instance", keypoints=points)
+        return cls(masks=model.task == "instance", keypoints=points, oriented=model.task == "obb")
 
 
 class NetworkImages(TorchDataset[Sample]):
@@ -84,7 +86,7 @@ class NetworkImages(TorchDataset[Sample]):
     ) -> None:
         self.dataset, self.wanted = dataset, wanted
         drawn = wanted.masks or (augmentation is not None and needs_masks(augmentation, dataset))
-        self.store = ImageStore(dataset, preprocess, keeping, with_masks=drawn)
+        self.store = ImageStore(dataset, preprocess, keeping, with_masks=drawn, oriented=wanted.oriented)
         self.augmenter: Augmenter | None = None
         if augmentation is not None:
             self.augmenter = Augmenter(
@@ -124,6 +126,8 @@ class NetworkImages(TorchDataset[Sample]):
         targets["batch_index"] = torch.repeat_interleave(torch.arange(len(samples)), counts)
         if self.wanted.masks:
             targets |= mask_targets(samples)
+        if self.wanted.oriented:
+            targets |= oriented_targets(samples)
         if self.wanted.keypoints:
             targets["keypoints"] = keypoint_targets(samples, self.wanted.keypoints)
         return Batch(images, targets, rows)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.preprocess import Geometry
+from sightline.ops.oriented import box_corners, oriented_boxes
 from sightline.ops.rle import counts_to_runs, from_polygons
 from sightline.train.augment.sample import Layers, Sample
 
@@ -30,7 +31,9 @@ class ObjectLabels:
     `masks(row)` gives their masks where the labels were made `with_masks`.
     """
 
-    def __init__(self, dataset: Dataset, geometries: Sequence[Geometry], *, with_masks: bool = False) -> None:
+    def __init__(
+        self, dataset: Dataset, geometries: Sequence[Geometry], *, with_masks: bool = False, oriented: bool = False
+    ) -> None:
         rows = dataset.images.select("image_id").with_row_index("row")
         table = dataset.usable_objects.join(rows, on="image_id").sort("row", "object_id")
         self.geometries = geometries
@@ -42,6 +45,9 @@ class ObjectLabels:
         self._labels = table["class_id"].to_numpy().astype(np.int64)
         parts = [g.boxes_to_network(corners[self._span(row)]) for row, g in enumerate(geometries)]
         self.boxes = np.concatenate([np.zeros((0, 4)), *parts]).astype(np.float32)
+        turned = box_corners(oriented_boxes(table)) if oriented else np.zeros((len(table), 4, 2))
+        moved = [g.points_to_network(turned[self._span(row)]) for row, g in enumerate(geometries)]
+        self._corners = np.concatenate([np.zeros((0, 4, 2)), *moved]).astype(np.float32) if oriented else None
         self._keypoints = _keypoints(table)
         self.keypoint_count = 0 if self._keypoints is None else self._keypoints.shape[1]
         tracks = table["track_id"]
@@ -57,6 +63,8 @@ class ObjectLabels:
             points[..., :2] = self.geometries[row].points_to_network(points[..., :2])
             points[points[..., 2] == 0] = 0.0
             sample["keypoints"] = points.astype(np.float32)
+        if self._corners is not None:
+            sample["corners"] = self._corners[span]
         if self._tracks is not None:
             sample["tracks"] = self._tracks[span]
         return sample

@@ -78,10 +78,14 @@ def require_keypoints(dataset: Dataset, model: Model) -> None:
         raise DataError(message, where=where, do="leave arguments.keypoints out: the labels say which there are")
 
 
-def require_outlines(dataset: Dataset, model_name: str) -> None:
-    """DataError naming the first usable object that has neither a mask nor a polygon: nothing says what its mask is."""
+def require_outlines(dataset: Dataset, model_name: str, *, masks: bool) -> None:
+    """DataError naming the first usable object of which nothing says what is learnt: where that are `masks` one that
+    has neither a mask nor a polygon, for oriented boxes one without a polygon.
+    """
     objects = dataset.usable_objects
-    bare = objects.filter(pl.col("rle").is_null() & (pl.col("polygon").list.len().fill_null(0) == 0))
+    bare = objects.filter(
+        (pl.col("polygon").list.len().fill_null(0) == 0) & (pl.col("rle").is_null() if masks else True)
+    )
     if bare.is_empty():
         return
     first = bare.sort("image_id", "object_id").row(0, named=True)
@@ -89,8 +93,8 @@ def require_outlines(dataset: Dataset, model_name: str) -> None:
     path, entry = first["label_path"], first["entry"]
     line = entry_lines(dataset, [(path, entry)]).get((path, entry)) if path is not None and entry is not None else None
     raise DataError(
-        f"every object must have a mask or a polygon to train '{model_name}', got {bare.height} of {objects.height} "
-        f"that are boxes alone (first: one in {image})",
+        f"every object must have {'a mask or a polygon' if masks else 'a polygon'} to train '{model_name}', got "
+        f"{bare.height} of {objects.height} without (first: one in {image})",
         where=at(dataset.root / path, line) if path is not None else str(dataset.root),
-        do="outline them, leave their images out with --exclude, or train a detector (without -seg)",
+        do="outline them, leave their images out with --exclude, or train a detector, without -seg or -obb",
     )

@@ -114,10 +114,18 @@ class Keeping:
 class ImageStore:
     """Gives the samples of a data set by row, before any augmentation, each image kept as `keeping` says.
 
-    `with_masks` adds the masks of objects.
+    `with_masks` adds the masks of objects, `oriented` the corners of their oriented boxes.
     """
 
-    def __init__(self, dataset: Dataset, preprocess: Preprocess, keeping: Keeping, *, with_masks: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        preprocess: Preprocess,
+        keeping: Keeping,
+        *,
+        with_masks: bool = False,
+        oriented: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.preprocess = preprocess
         self.keeping = keeping
@@ -126,7 +134,7 @@ class ImageStore:
         self.mask_paths = [None if p is None else dataset.root / p for p in dataset.images["mask_path"]]
         sizes = dataset.images.select("height", "width").rows()
         self.geometries: list[Geometry] = [preprocess.geometry(size) for size in sizes]
-        self.objects = ObjectLabels(dataset, self.geometries, with_masks=with_masks)
+        self.objects = ObjectLabels(dataset, self.geometries, with_masks=with_masks, oriented=oriented)
         self.with_masks = with_masks
         self._kept: list[Sample | None] | None = [None] * len(self.paths) if keeping.in_memory else None
         self._keys: list[str | None] = [None] * len(self.paths)

@@ -141,7 +141,7 @@ def yaml_layout(file: Path, top: Path | None = None) -> Layout:
     layout = Layout(root, name, None, keypoints=_keypoint_shape(values, file))
     layout.take_names(_names(values, file), file)
     layout.keypoint_names = _keypoint_names(values, layout)
-    layout.mirror = _mirror(values, layout.keypoints, file)
+    layout.mirror = _mirror(values, layout)
     unused = [finding("layout-unknown-key", f"the key '{k}' is not used", path=relative(file, root)) for k in strange]
     layout.findings += unused
     for key, images, labels, note in places:
@@ -306,15 +306,17 @@ def _keypoint_names(values: dict[str, Any], layout: Layout) -> dict[int, list[st
     return sound
 
 
-def _mirror(values: dict[str, Any], keypoints: tuple[int, int] | None, file: Path) -> list[int] | None:
-    order, count = values.get("flip_idx"), (keypoints or (0, 0))[0]
+def _mirror(values: dict[str, Any], layout: Layout) -> list[int] | None:
+    """The keypoints' order in a mirror, where it is one of them all; else a finding."""
+    order, count = values.get("flip_idx"), (layout.keypoints or (0, 0))[0]
     if not order or not count:
         return None
     if not isinstance(order, list) or any(type(i) is not int for i in order) or sorted(order) != list(range(count)):
         message = (
             f"'flip_idx' must be the {count} keypoints 0..{count - 1} in their order in a mirror, got {order!r:.60}"
         )
-        raise ConfigError(message, where=str(file))
+        layout.findings.append(finding("layout-unknown-key", message))
+        return None
     return order
 
 
