@@ -32,11 +32,11 @@ class _Initial(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, 16 - channels, 3, 2, 1, bias=False)
+        self.beside = nn.Conv2d(channels, 16 - channels, 3, 2, 1, bias=False)
         self.norm, self.act = nn.BatchNorm2d(16), nn.PReLU(16)
 
     def forward(self, x: Tensor) -> Tensor:
-        joined: Tensor = self.act(self.norm(torch.cat((self.conv(x), functional.max_pool2d(x, 2)), 1)))
+        joined: Tensor = self.act(self.norm(torch.cat((self.beside(x), functional.max_pool2d(x, 2)), 1)))
         return joined
 
 
