@@ -63,6 +63,7 @@ def milliseconds(task: Any, repeats: int) -> float:
 def row(name: str, network: Any, dataset: Any, ap50: float, repeats: int) -> list[str]:
     """One line of the table, its times and regions those of the validation images."""
     decoded = Decoded(network)
+    usable = dataset.usable_objects
     searches = not name.startswith("tv:")
     counts, covered, searching, whole = [], [], [], []
     for image_id, path in dataset.images.select("image_id", "path").iter_rows():
@@ -73,7 +74,7 @@ def row(name: str, network: Any, dataset: Any, ap50: float, repeats: int) -> lis
             regions, alive = (raw.regions_xyxy, raw.alive) if searches else raw.proposed[-2:]
             kept = regions[0][alive[0]].numpy().astype(np.float64)
             counts.append(len(kept))
-            objects = dataset.objects.filter(dataset.objects["image_id"] == image_id)
+            objects = usable.filter(usable["image_id"] == image_id)
             boxes = geometry.boxes_to_network(objects.select("x1", "y1", "x2", "y2").to_numpy())
             covered += (iou_matrix(kept, boxes).max(0, initial=0.0) >= 0.5).tolist()
             whole.append(milliseconds(lambda images=images: decoded(images), repeats))
@@ -83,7 +84,10 @@ def row(name: str, network: Any, dataset: Any, ap50: float, repeats: int) -> lis
     search, total = statistics.median(searching), statistics.median(whole)
     numbers = [f"{statistics.mean(counts):.0f}", f"{np.mean(covered):.1%}", f"{describe_model(network).macs / 1e9:.1f}"]
     times = [f"{search:.0f}", f"{max(0.0, total - search):.0f}", f"{total:.0f}"]
-    return [name, REGIONS[name], f"{count_parameters(network) / 1e6:.1f}", *numbers, *times, f"{ap50:.3f}"]
+    if np.isnan(ap50) and not searches:
+        numbers[1] = "–"  # proposals that were not learnt
+    found = "–" if np.isnan(ap50) else f"{ap50:.3f}"
+    return [name, REGIONS[name], f"{count_parameters(network) / 1e6:.1f}", *numbers, *times, found]
 
 
 def main() -> None:

@@ -258,6 +258,7 @@ PACKAGES = {
         "adopt_checkpoint",
         "build_shapes",
         "cached_weights",
+        "chooses_candidates",
         "count_parameters",
         "create",
         "describe_model",

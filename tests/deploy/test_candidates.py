@@ -63,10 +63,12 @@ def test_another_order_is_no_difference() -> None:
     paired = pair_candidates(first, in_order(first, rows), 0.05, 1e-3)
     assert paired[2] == 0
     assert all(np.array_equal(paired[0][name], paired[1][name]) for name in first)
-    report = check_parity(predictor(first), predictor(in_order(first, rows)), [IMAGE])
+    report = check_parity(predictor(first), predictor(in_order(first, rows)), [IMAGE], chosen=True)
     assert report.max_abs_error == {"boxes_xyxy": 0.0, "scores": 0.0, "box_masks": 0.0}
     assert report.detections > 10
     assert report.least_mask_iou == 1.0
+    with pytest.raises(ParityError, match=r"output 'boxes_xyxy' must be within 0\.05"):
+        check_parity(predictor(first), predictor(in_order(first, rows)), [IMAGE])
 
 
 def test_outputs_in_order_are_compared_as_they_are() -> None:
@@ -81,22 +83,22 @@ def test_a_few_other_candidates_are_rounding_and_many_are_not() -> None:
     for name, array in other.items():
         few[name][:, 10] = array[:, 10]
         many[name][:, 10:20] = array[:, 10:20]
-    report = check_parity(predictor(first), predictor(few), [IMAGE])
+    report = check_parity(predictor(first), predictor(few), [IMAGE], chosen=True)
     assert (report.borderline, report.max_abs_error["boxes_xyxy"]) == (2, 0.0)
     lenient = ParityTolerance(borderline_share=0.1)
     for limits, share in ((None, "1.0%"), (lenient, "10.0%")):
         message = rf"at most {share} of the candidates may hang on rounding, got 10 of 40"
         with pytest.raises(ParityError, match=message):
-            check_parity(predictor(first), predictor(many), [IMAGE], limits)
+            check_parity(predictor(first), predictor(many), [IMAGE], limits, chosen=True)
 
 
 def test_a_mask_within_a_box_that_differs_is_refused() -> None:
     first = candidates()
     other = {**first, "box_masks": 1 - first["box_masks"]}
     with pytest.raises(ParityError, match=r"output 'box_masks' must be within 0\.001, got"):
-        check_parity(predictor(first), predictor(other), [IMAGE])
+        check_parity(predictor(first), predictor(other), [IMAGE], chosen=True)
     with pytest.raises(ParityError, match=r"a mask may differ in 1\.0% of its \d+ pixels"):
-        check_parity(predictor(first), Inverted(predictor(first)), [IMAGE])
+        check_parity(predictor(first), Inverted(predictor(first)), [IMAGE], chosen=True)
 
 
 class Inverted:

@@ -8,8 +8,6 @@ from sightline.ops.assignment import assign
 
 __all__ = ["pair_candidates"]
 
-_MOST = 2000
-"""Candidates of an image up to which they are paired: networks that choose give 1000 at most, others do not choose."""
 _ROWS = 32  # compared with all others at once
 
 
@@ -21,7 +19,7 @@ def pair_candidates(expected: Outputs, got: Outputs, box_px: float, score: float
     """
     boxes = expected.get("boxes_xyxy")
     shapes = {name: array.shape for name, array in expected.items()}
-    if boxes is None or boxes.shape[1] > _MOST or shapes != {name: array.shape for name, array in got.items()}:
+    if boxes is None or shapes != {name: array.shape for name, array in got.items()}:
         return expected, got, 0
     if not all(np.isfinite(array).all() for array in (*expected.values(), *got.values())):
         return expected, got, 0

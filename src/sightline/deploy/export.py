@@ -26,7 +26,16 @@ from sightline.infer import Image, NetworkPredictor, output_names
 from sightline.infer.onnx_predictor import INPUT_NAME, open_onnx
 from sightline.infer.torch_predictor import predictor_from_model
 from sightline.media import read_image
-from sightline.models import Decoded, Model, describe_weights, fuse, load_model, not_exportable, read_weights_meta
+from sightline.models import (
+    Decoded,
+    Model,
+    chooses_candidates,
+    describe_weights,
+    fuse,
+    load_model,
+    not_exportable,
+    read_weights_meta,
+)
 
 __all__ = ["DEFAULT_OPSET", "LEAST_CONF", "ExportResult", "export_onnx"]
 
@@ -114,7 +123,7 @@ def export_onnx(
         _write(live, described, temporary, opset, dynamic_batch)
         candidate = open_onnx(temporary).at(reference.thresholds)
         batch = _PARITY_BATCH if dynamic_batch else 1
-        report = check_parity(reference, candidate, pictures, limits, batch=batch)
+        report = check_parity(reference, candidate, pictures, limits, batch=batch, chosen=chooses_candidates(live))
         if nms:
             add_nms(described, temporary, pictures, limits)
         data = temporary.read_bytes()

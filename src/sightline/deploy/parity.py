@@ -87,12 +87,14 @@ def check_parity(
     tolerance: ParityTolerance | None = None,
     *,
     batch: int = 1,
+    chosen: bool = False,
 ) -> ParityReport:
     """Compare two predictors on images, in batches of `batch`; the greatest differences found.
 
     Compared are the raw outputs on identical network input, then the final detections (same count, equal classes, boxes
-    and scores within tolerance, paired one to one, and the masks of pairs) or label maps. Raises ParityError at the
-    first image that exceeds the tolerance and where no image has a detection to compare, DataError when there is no
+    and scores within tolerance, paired one to one, and the masks of pairs) or label maps. `chosen` says that the
+    network chooses its candidates: those that both sides chose are compared, in whatever order. Raises ParityError at
+    the first image that exceeds the tolerance and where no image has a detection to compare, DataError when there is no
     image.
     """
     if not images:
@@ -105,7 +107,9 @@ def check_parity(
     if candidate.class_names != reference.class_names:
         raise ParityError(f"classes must be {reference.class_names}, got {candidate.class_names}")
     tally = _Tally(
-        limits, OperatingPoint.load({k: v for k, v in reference.meta.items() if k in OperatingPoint.model_fields})
+        chosen,
+        limits,
+        OperatingPoint.load({k: v for k, v in reference.meta.items() if k in OperatingPoint.model_fields}),
     )
     for start in range(0, len(images), batch):
         prepared = reference.prepare(images[start : start + batch])
@@ -216,8 +220,8 @@ class _Tally:
     rounding: _Rounding
     has_chosen_others = False  # in the batch at hand, among the candidates
 
-    def __init__(self, limits: ParityTolerance, point: OperatingPoint) -> None:
-        self.limits, self.point = limits, point
+    def __init__(self, chosen: bool, limits: ParityTolerance, point: OperatingPoint) -> None:
+        self.chosen, self.limits, self.point = chosen, limits, point
         self.max_abs: dict[str, float] = {}
         self.max_rel: dict[str, float] = {}
         self.detections = self.borderline = 0
@@ -228,7 +232,9 @@ class _Tally:
 
     def raw(self, expected: Outputs, got: Outputs, first_image: int) -> None:
         expected, got = _by_unit(expected), _by_unit(got)
-        expected, got, alone = pair_candidates(expected, got, self.limits.box_px, self.limits.score)
+        alone = 0
+        if self.chosen:
+            expected, got, alone = pair_candidates(expected, got, self.limits.box_px, self.limits.score)
         self.has_chosen_others = alone > 0
         together = len(expected["scores"]) if alone else 0
         share = min(_MOST_APART, self.limits.borderline_share)

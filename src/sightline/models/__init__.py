@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Decoded,
         Model,
         Targets,
+        chooses_candidates,
         not_exportable,
         own_point,
     )
@@ -48,6 +49,7 @@ __all__ = [
     "adopt_checkpoint",
     "build_shapes",
     "cached_weights",
+    "chooses_candidates",
     "count_parameters",
     "create",
     "describe_model",

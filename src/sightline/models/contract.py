@@ -21,6 +21,7 @@ __all__ = [
     "Total",
     "check_imgsz",
     "check_targets",
+    "chooses_candidates",
     "not_exportable",
     "own_point",
     "own_share",
@@ -148,6 +149,13 @@ class Decoded(nn.Module):
     def forward(self, images: Tensor) -> Any:
         """Decoded outputs for images (B, C, H, W)."""
         return self.model.decode(self.model(images))
+
+
+def chooses_candidates(model: Model) -> bool:
+    """Whether a model's candidates are chosen inside it (`chooses_candidates`): by rounding their order and a few of
+    them may be others, where all else have each candidate at its place.
+    """
+    return bool(getattr(model, "chooses_candidates", False))
 
 
 def not_exportable(model: Model) -> str | None:

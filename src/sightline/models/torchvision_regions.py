@@ -56,6 +56,8 @@ class TwoStageDetector(nn.Module):
     suppresses by itself (IoU 0.5, of each class) and gives `detections` of them.
     """
 
+    chooses_candidates = True
+
     def __init__(
         self,
         kind: Kind,

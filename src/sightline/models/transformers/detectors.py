@@ -62,6 +62,8 @@ class QueryDetector(nn.Module):
     It proposes at most 300 queries, fewer where the image has fewer cells.
     """
 
+    chooses_candidates = True
+
     def __init__(self, kind: Kind, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int]) -> None:
         super().__init__()
         self.name = f"hf:{kind}"

@@ -55,6 +55,8 @@ class Objects(NamedTuple):
 class Mask2Former(nn.Module):
     """Mask2Former. Input (B, 3, H, W) RGB, normalised, H and W multiples of 32; it finds at most `queries` objects."""
 
+    chooses_candidates = True  # a cell that rounding turns moves a box by a cell
+
     def __init__(self, name: str, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int], queries: int) -> None:
         super().__init__()
         if not 1 <= queries <= 1000:

@@ -58,6 +58,8 @@ class RfDetr(nn.Module):
     It has 300 queries, fewer where an image of `imgsz` has fewer patches of 16 x 16 pixels.
     """
 
+    chooses_candidates = True
+
     def __init__(self, kind: Kind, class_names: tuple[str, ...], *, imgsz: int | tuple[int, int]) -> None:
         super().__init__()
         self.name = f"hf:{kind}"
