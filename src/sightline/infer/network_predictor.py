@@ -1,6 +1,6 @@
 """The predictor of our own artefacts: one preparation and one postprocessing around a network of any backend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -15,10 +15,10 @@ from sightline.core.metadata import NMS_IN_GRAPH, ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.infer.object_masks import as_detection_masks
 from sightline.infer.predictor import LEFT_OUT, Batch, Given, Image, Outputs, Prediction, given_images
-from sightline.ops.instance_masks import instance_masks
+from sightline.ops.instance_masks import MaskCrop, instance_masks
 from sightline.ops.postprocess import KeptDetections, evaluation_point, label_map, select_detections
 
-__all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "to_detections"]
+__all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "masks_of", "to_detections"]
 
 OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
     "detect": ("boxes_xyxy", "scores"),
@@ -192,9 +192,7 @@ class NetworkPredictor:
         kept = select_detections(outputs["boxes_xyxy"], outputs["scores"], self.thresholds, geometry)
         found = to_detections(kept, self.class_names)
         if self.task == "instance":
-            chosen = outputs["coefficients"][kept.anchors]
-            crops = instance_masks(chosen, outputs["prototypes"], kept.boxes_xyxy, geometry)
-            found.mask = as_detection_masks(crops, geometry.source_hw)
+            found.mask = as_detection_masks(masks_of(kept, outputs, geometry), geometry.source_hw)
         return found
 
     def _check_shapes(self, outputs: Outputs, batch: int) -> None:
@@ -212,6 +210,12 @@ class NetworkPredictor:
             raise ModelError(
                 f"outputs must be for {batch} images and {classes} classes, got {shapes}", where=self.where
             )
+
+
+def masks_of(kept: KeptDetections, outputs: Outputs, geometry: Geometry) -> Iterator[MaskCrop]:
+    """The masks of the detections of one image, in order; `outputs` are the network's for it."""
+    chosen = outputs["coefficients"][kept.anchors]
+    return instance_masks(chosen, outputs["prototypes"], kept.boxes_xyxy, geometry)
 
 
 def to_detections(kept: KeptDetections, class_names: Sequence[str]) -> sv.Detections:
@@ -243,7 +247,8 @@ def choose_thresholds(metadata: ModelMetadata, given: Mapping[str, Any], where: 
     given = {name: value for name, value in given.items() if value is not None}
     own = metadata.operating_point.model_dump() if metadata.operating_point is not None else {}
     point = OperatingPoint.load({**own, **given}, where=where)
-    if point.conf < (least := least_score(metadata)):
+    least = least_score(metadata)
+    if "conf" in given and point.conf < least:
         message = f"conf must be at least {least:g}, at which the graph itself suppresses, got {point.conf:g}"
         raise ConfigError(message, where=where, do="run the weights, or a file exported without --nms")
-    return point
+    return point.model_copy(update={"conf": max(point.conf, least)})

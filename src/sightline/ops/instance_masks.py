@@ -17,7 +17,6 @@ __all__ = ["MaskCrop", "crop_counts", "crop_runs", "instance_masks"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-_INSIDE = 0.5  # of an object's probability at a pixel
 
 
 class MaskCrop(NamedTuple):
@@ -52,10 +51,8 @@ def instance_masks(
         right, bottom = max(left + 1, min(width, int(np.ceil(x2)))), max(top + 1, min(height, int(np.ceil(y2))))
         columns, columns_share = _between(left, right, scale_x, float(offset_x), maps.shape[2], target_w)
         rows, rows_share = _between(top, bottom, scale_y, float(offset_y), maps.shape[1], target_h)
-        likely = _likely(own, maps, columns[0], columns[-1], rows[0], rows[-1])
-        yield MaskCrop(
-            left, top, _sample(likely, columns - columns[0], columns_share, rows - rows[0], rows_share, _INSIDE)
-        )
+        above = _above_half(own, maps, columns[0], columns[-1], rows[0], rows[-1])
+        yield MaskCrop(left, top, _sample(above, columns - columns[0], columns_share, rows - rows[0], rows_share))
 
 
 @njit(cache=True)
@@ -73,8 +70,10 @@ def _between(start: int, stop: int, scale: float, offset: float, cells: int, sid
 
 
 @njit(cache=True)
-def _likely(own: Floats, maps: Floats, left: int, right: int, top: int, bottom: int) -> Floats:
-    """The object's probability in the cells `left` to `right` and `top` to `bottom`, and in the next where there is."""
+def _above_half(own: Floats, maps: Floats, left: int, right: int, top: int, bottom: int) -> Floats:
+    """By how much the object's probability is above one half, in the cells `left` to `right` and `top` to `bottom` and
+    in the next where there is. The half is left out, or rounding to its last digit would decide small logits.
+    """
     right, bottom = min(right + 2, maps.shape[2]), min(bottom + 2, maps.shape[1])
     values = np.zeros((bottom - top, right - left), dtype=np.float32)
     for m in range(len(own)):
@@ -83,15 +82,12 @@ def _likely(own: Floats, maps: Floats, left: int, right: int, top: int, bottom: 
                 values[i, j] += own[m] * maps[m, top + i, left + j]
     for i in range(values.shape[0]):
         for j in range(values.shape[1]):
-            logit = min(max(values[i, j], np.float32(-80)), np.float32(80))  # beyond, float32 has no number for exp
-            values[i, j] = np.float32(1) / (np.float32(1) + np.exp(-logit))
+            values[i, j] = np.float32(0.5) * np.tanh(np.float32(0.5) * values[i, j])
     return values
 
 
 @njit(cache=True)
-def _sample(
-    values: Floats, columns: Ints, columns_share: Floats, rows: Ints, rows_share: Floats, least: float
-) -> NDArray[np.bool_]:
+def _sample(values: Floats, columns: Ints, columns_share: Floats, rows: Ints, rows_share: Floats) -> NDArray[np.bool_]:
     last_row, last_column = values.shape[0] - 1, values.shape[1] - 1
     inside = np.empty((len(rows), len(columns)), dtype=np.bool_)
     for i in range(len(rows)):
@@ -100,7 +96,7 @@ def _sample(
             before, behind, along = columns[j], min(columns[j] + 1, last_column), columns_share[j]
             upper = values[above, before] * (1 - along) + values[above, behind] * along
             lower = values[below, before] * (1 - along) + values[below, behind] * along
-            inside[i, j] = upper * (1 - down) + lower * down >= least
+            inside[i, j] = upper * (1 - down) + lower * down >= 0
     return inside
 
 
