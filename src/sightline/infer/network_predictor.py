@@ -1,6 +1,6 @@
 """The predictor of our own artefacts: one preparation and one postprocessing around a network of any backend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from sightline.core.metadata import NMS_IN_GRAPH, ModelMetadata, OperatingPoint
 from sightline.core.preprocess import Geometry, Preprocess
 from sightline.infer.object_masks import as_detection_masks
 from sightline.infer.predictor import LEFT_OUT, Batch, Given, Image, Outputs, Prediction, given_images
-from sightline.ops.instance_masks import object_masks
+from sightline.ops.instance_masks import MaskCrop, object_masks
 from sightline.ops.oriented import box_corners
 from sightline.ops.postprocess import (
     KeptDetections,
@@ -27,7 +27,15 @@ from sightline.ops.postprocess import (
     select_detections,
 )
 
-__all__ = ["OUTPUT_NAMES", "Network", "NetworkPredictor", "choose_thresholds", "output_names", "to_detections"]
+__all__ = [
+    "OUTPUT_NAMES",
+    "Network",
+    "NetworkPredictor",
+    "choose_thresholds",
+    "masks_of",
+    "output_names",
+    "to_detections",
+]
 
 OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
     "detect": ("boxes_xyxy", "scores"),
@@ -212,10 +220,7 @@ class NetworkPredictor:
         kept = select_detections(boxes, scores, self.thresholds, geometry, outputs.get("oriented"))
         found = to_detections(kept, self.class_names)
         if self.task == "instance":
-            boxes = outputs["boxes_xyxy"][kept.anchors]
-            rest = [a if n == "prototypes" else a[kept.anchors] for n, a in list(outputs.items())[2:]]
-            crops = object_masks(rest, boxes, kept.boxes_xyxy, geometry)
-            found.mask = as_detection_masks(crops, geometry.source_hw)
+            found.mask = as_detection_masks(masks_of(kept, outputs, geometry), geometry.source_hw)
         elif self.task == "pose":
             found.data["keypoints"] = place_keypoints(outputs["keypoints"][kept.anchors], geometry)
             found.metadata["skeleton"] = self._skeleton
@@ -253,6 +258,13 @@ def _skeleton_of(metadata: ModelMetadata, where: str) -> tuple[tuple[int, int], 
     return Keypoints.load(dict(given), where).skeleton
 
 
+def masks_of(kept: KeptDetections, outputs: Outputs, geometry: Geometry) -> Iterator[MaskCrop]:
+    """The masks of the detections of one image, in order; `outputs` are the network's for it."""
+    forms = {name: array for name, array in outputs.items() if name not in ("boxes_xyxy", "scores")}
+    of_masks = [array if name == "prototypes" else array[kept.anchors] for name, array in forms.items()]
+    return object_masks(of_masks, outputs["boxes_xyxy"][kept.anchors], kept.boxes_xyxy, geometry)
+
+
 def to_detections(kept: KeptDetections, class_names: Sequence[str]) -> sv.Detections:
     """Detections of one image with their class names."""
     names = (
@@ -285,7 +297,8 @@ def choose_thresholds(metadata: ModelMetadata, given: Mapping[str, Any], where: 
     given = {name: value for name, value in given.items() if value is not None}
     own = metadata.operating_point.model_dump() if metadata.operating_point is not None else {}
     point = OperatingPoint.load({**own, **given}, where=where)
-    if point.conf < (least := least_score(metadata)):
+    least = least_score(metadata)
+    if "conf" in given and point.conf < least:
         message = f"conf must be at least {least:g}, at which the graph itself suppresses, got {point.conf:g}"
         raise ConfigError(message, where=where, do="run the weights, or a file exported without --nms")
-    return point
+    return point.model_copy(update={"conf": max(point.conf, least)})

@@ -3,7 +3,7 @@
 The network sees each image once; suppression and evaluation are then repeated for each point of the grid.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -22,10 +22,10 @@ from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.evaluate import SIZES, DetectionResult, best_conf_by_size, evaluate_detection
 from sightline.infer.dataset import check_classes
-from sightline.infer.network_predictor import NetworkPredictor
+from sightline.infer.network_predictor import NetworkPredictor, masks_of
 from sightline.infer.predictor import Outputs
 from sightline.media import read_image
-from sightline.ops.instance_masks import crop_counts, instance_masks
+from sightline.ops.instance_masks import crop_counts
 from sightline.ops.postprocess import KeptDetections, detection_rows, select_detections
 
 __all__ = ["Criterion", "ThresholdGrid", "ThresholdsResult", "search_thresholds"]
@@ -174,10 +174,11 @@ def _found(
 
 def _codes(kept: KeptDetections, raw: Outputs, geometry: Geometry, known: dict[int, bytes]) -> list[bytes]:
     """The run-length code of each detection's mask; those made for the first time join the `known` ones, by anchor."""
-    anchors, rows = np.unique(kept.anchors, return_index=True)
-    new = rows[[anchor not in known for anchor in anchors.tolist()]]
-    crops = instance_masks(raw["coefficients"][kept.anchors[new]], raw["prototypes"], kept.boxes_xyxy[new], geometry)
-    known |= {a: crop_counts(c, geometry.source_hw) for a, c in zip(kept.anchors[new].tolist(), crops, strict=True)}
+    _, rows = np.unique(kept.anchors, return_index=True)
+    rows = rows[[anchor not in known for anchor in kept.anchors[rows].tolist()]]
+    new = replace(kept, boxes_xyxy=kept.boxes_xyxy[rows], anchors=kept.anchors[rows])
+    crops = masks_of(new, raw, geometry)
+    known |= {a: crop_counts(c, geometry.source_hw) for a, c in zip(new.anchors.tolist(), crops, strict=True)}
     return [known[anchor] for anchor in kept.anchors.tolist()]
 
 

@@ -17,7 +17,6 @@ __all__ = ["MaskCrop", "box_masks", "crop_counts", "crop_runs", "instance_masks"
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-_INSIDE = 0.5  # of an object's probability at a pixel
 
 
 class MaskCrop(NamedTuple):
@@ -67,9 +66,8 @@ def instance_masks(
         left, top, right, bottom = _touched(box, size_hw)
         columns, columns_share = _between(left, right, scale_x, float(offset_x), maps.shape[2], 0.0, float(target_w))
         rows, rows_share = _between(top, bottom, scale_y, float(offset_y), maps.shape[1], 0.0, float(target_h))
-        likely = _likely(own, maps, columns[0], columns[-1], rows[0], rows[-1])
-        sampled = _sample(likely, columns - columns[0], columns_share, rows - rows[0], rows_share, _INSIDE)
-        yield MaskCrop(left, top, sampled)
+        above = _above_half(own, maps, columns[0], columns[-1], rows[0], rows[-1])
+        yield MaskCrop(left, top, _sample(above, columns - columns[0], columns_share, rows - rows[0], rows_share))
 
 
 def box_masks(
@@ -83,14 +81,14 @@ def box_masks(
 
     Source: He et al., Mask R-CNN (2017).
     """
-    grids = np.ascontiguousarray(probabilities, np.float32)
+    grids = np.ascontiguousarray(probabilities, np.float32) - np.float32(0.5)
     (scale_x, scale_y), (offset_x, offset_y) = geometry.scale_xy, geometry.offset_xy
-    for likely, span, box in zip(grids, network_xyxy.tolist(), boxes_xyxy.tolist(), strict=True):
+    for above, span, box in zip(grids, network_xyxy.tolist(), boxes_xyxy.tolist(), strict=True):
         left, top, right, bottom = _touched(box, geometry.source_hw)
         x1, y1, x2, y2 = map(float, span)
-        columns, columns_share = _between(left, right, scale_x, float(offset_x), likely.shape[1], x1, x2)
-        rows, rows_share = _between(top, bottom, scale_y, float(offset_y), likely.shape[0], y1, y2)
-        yield MaskCrop(left, top, _sample(likely, columns, columns_share, rows, rows_share, _INSIDE))
+        columns, columns_share = _between(left, right, scale_x, float(offset_x), above.shape[1], x1, x2)
+        rows, rows_share = _between(top, bottom, scale_y, float(offset_y), above.shape[0], y1, y2)
+        yield MaskCrop(left, top, _sample(above, columns, columns_share, rows, rows_share))
 
 
 def _touched(box_xyxy: Sequence[float], size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -111,15 +109,17 @@ def _between(
     first, share = np.empty(stop - start, dtype=np.int64), np.empty(stop - start, dtype=np.float32)
     for i in range(stop - start):
         at_network = (start + i + 0.5) * scale + offset
-        in_cells = min(max((at_network - low) * cells / (high - low) - 0.5, 0.0), cells - 1.0)
+        in_cells = min(max((at_network - low) * cells / max(high - low, 1e-6) - 0.5, 0.0), cells - 1.0)
         first[i] = int(in_cells)
         share[i] = np.float32(in_cells - first[i])
     return first, share
 
 
 @njit(cache=True)
-def _likely(own: Floats, maps: Floats, left: int, right: int, top: int, bottom: int) -> Floats:
-    """The object's probability in the cells `left` to `right` and `top` to `bottom`, and in the next where there is."""
+def _above_half(own: Floats, maps: Floats, left: int, right: int, top: int, bottom: int) -> Floats:
+    """By how much the object's probability is above one half, in the cells `left` to `right` and `top` to `bottom` and
+    in the next where there is. The half is left out, or rounding to its last digit would decide small logits.
+    """
     right, bottom = min(right + 2, maps.shape[2]), min(bottom + 2, maps.shape[1])
     values = np.zeros((bottom - top, right - left), dtype=np.float32)
     for m in range(len(own)):
@@ -128,15 +128,12 @@ def _likely(own: Floats, maps: Floats, left: int, right: int, top: int, bottom: 
                 values[i, j] += own[m] * maps[m, top + i, left + j]
     for i in range(values.shape[0]):
         for j in range(values.shape[1]):
-            logit = min(max(values[i, j], np.float32(-80)), np.float32(80))  # beyond, float32 has no number for exp
-            values[i, j] = np.float32(1) / (np.float32(1) + np.exp(-logit))
+            values[i, j] = np.float32(0.5) * np.tanh(np.float32(0.5) * values[i, j])
     return values
 
 
 @njit(cache=True)
-def _sample(
-    values: Floats, columns: Ints, columns_share: Floats, rows: Ints, rows_share: Floats, least: float
-) -> NDArray[np.bool_]:
+def _sample(values: Floats, columns: Ints, columns_share: Floats, rows: Ints, rows_share: Floats) -> NDArray[np.bool_]:
     last_row, last_column = values.shape[0] - 1, values.shape[1] - 1
     inside = np.empty((len(rows), len(columns)), dtype=np.bool_)
     for i in range(len(rows)):
@@ -145,7 +142,7 @@ def _sample(
             before, behind, along = columns[j], min(columns[j] + 1, last_column), columns_share[j]
             upper = values[above, before] * (1 - along) + values[above, behind] * along
             lower = values[below, before] * (1 - along) + values[below, behind] * along
-            inside[i, j] = upper * (1 - down) + lower * down >= least
+            inside[i, j] = upper * (1 - down) + lower * down >= 0
     return inside
 
 
