@@ -133,7 +133,7 @@ def check_detections(
     reference: NetworkPredictor, candidate: NetworkPredictor, images: Sequence[Image], limits: ParityTolerance
 ) -> None:
     """ParityError unless both give the same final boxes, whatever their raw outputs are."""
-    tally = _Tally(limits, reference.thresholds)
+    tally = _Tally(False, limits, reference.thresholds)  # final boxes alone are looked at
     for number, image in enumerate(images):
         tally.final(reference([image])[0], candidate([image])[0], number, 0)
     tally.check_borderline()
