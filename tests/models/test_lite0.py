@@ -184,7 +184,9 @@ def test_the_trunk_starts_a_segmenter_too(tmp_path):
     started = models.create("lite0-unet", class_names=["background", "crack"], imgsz=64, weights=file)
     assert started.preprocess.mean == detector.preprocess.mean
     for key, tensor in started.state_dict().items():
-        assert torch.equal(tensor, trunk[key] if key in trunk else bare.state_dict()[key]), key
+        own = trunk.get(key.removeprefix("network."))
+        assert torch.equal(tensor, bare.state_dict()[key] if own is None else own), key
+    assert sum(key.removeprefix("network.") in trunk for key in started.state_dict()) == len(trunk)
     assert started.started == "started from trunk.safetensors: the trunk lite0; all else is new"
     with pytest.raises(ModelError, match="Train lite0-yolo or lite0-unet with it"):
         models.create("unet-small", class_names=["a", "b"], imgsz=64, weights=file)

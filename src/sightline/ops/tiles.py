@@ -65,38 +65,46 @@ def keep_at_seams(
     parts = np.asarray(cut, dtype=np.bool_).reshape(-1)
     order = np.lexsort((-score_array, parts, classes))
     tile_array = np.asarray(tiles, dtype=np.int64).reshape(-1)
-    stays = _first_seen(boxes[order], classes[order], tile_array[order], float(threshold))
+    ordered = boxes[order]
+    around = ordered if ordered.ndim < ORIENTED else np.concatenate([ordered.min(axis=1), ordered.max(axis=1)], axis=1)
+    stays = _first_seen(ordered, around, classes[order], tile_array[order], float(threshold))
     kept = order[stays]
     return kept[np.lexsort((kept, -score_array[kept]))]
 
 
 @njit(cache=True)
-def _first_seen(boxes: FloatArray, classes: IntArray, tiles: IntArray, threshold: float) -> npt.NDArray[np.bool_]:
-    """Which boxes (N, 4), sorted by class and within it by what comes first, are none seen before."""
+def _first_seen(
+    boxes: FloatArray, around: FloatArray, classes: IntArray, tiles: IntArray, threshold: float
+) -> npt.NDArray[np.bool_]:
+    """Which boxes, with upright ones `around` them (N, 4), sorted by class and within it by what comes first, are none
+    seen before."""
     stays = np.ones(len(boxes), dtype=np.bool_)
     first = 0
     while first < len(boxes):
         last = first + 1
         while last < len(boxes) and classes[last] == classes[first]:
             last += 1
-        _of_class(boxes[first:last], tiles[first:last], threshold, stays[first:last])
+        part = slice(first, last)
+        _of_class(boxes[part], around[part], tiles[part], threshold, stays[part])
         first = last
     return stays
 
 
 @njit(cache=True)
-def _of_class(boxes: FloatArray, tiles: IntArray, threshold: float, stays: npt.NDArray[np.bool_]) -> None:
+def _of_class(
+    boxes: FloatArray, around: FloatArray, tiles: IntArray, threshold: float, stays: npt.NDArray[np.bool_]
+) -> None:
     """As `_first_seen` of one class, in place. Looked at are the boxes whose left edge lies where one that meets this
     box can have it: in a large image few of the many.
     """
-    from_left = np.argsort(boxes[:, 0], kind="mergesort")
-    lefts = boxes[from_left, 0]
-    widest = (boxes[:, 2] - boxes[:, 0]).max()
+    from_left = np.argsort(around[:, 0], kind="mergesort")
+    lefts = around[:, 0][from_left]
+    widest = (around[:, 2] - around[:, 0]).max()
     for i in range(len(boxes)):
         if not stays[i]:
             continue
-        k = np.searchsorted(lefts, boxes[i, 0] - widest)
-        while k < len(boxes) and lefts[k] < boxes[i, 2]:
+        k = np.searchsorted(lefts, around[i, 0] - widest)
+        while k < len(boxes) and lefts[k] < around[i, 2]:
             j = from_left[k]
             if j > i and stays[j] and tiles[j] != tiles[i]:
                 stays[j] = _over_smaller(boxes, i, j) <= threshold
