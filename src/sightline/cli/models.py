@@ -20,7 +20,7 @@ __all__ = ["models"]
 def models(
     name: str | None = None,
     *,
-    task: Literal["detect", "instance", "obb", "pose", "semantic"] | None = None,
+    task: Literal["detect", "instance", "obb", "pose", "semantic", "segment"] | None = None,
     imgsz: Annotated[int | None, Parameter(validator=validators.Number(gte=32, lte=4096))] = None,
     classes: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000))] = 80,
     json: JsonFlag = False,
@@ -32,7 +32,7 @@ def models(
     name
         A model's name; all models without it.
     task
-        Models of this task alone.
+        Models of this task alone; segment for all that give masks or label maps.
     imgsz
         Side of the input in pixels; the model's own default without it.
     classes
@@ -52,7 +52,8 @@ def models(
             if name is not None:
                 raise
             note(f"left out: {error}")
-    results = [result for result in results if task in (None, result.task)]
+    wanted = ("instance", "semantic") if task == "segment" else (task,)
+    results = [result for result in results if task is None or result.task in wanted]
     if not results:
         raise ConfigError(f"a model named with --task must be of it, got '{name}' for '{task}'")
     if json:
