@@ -176,6 +176,16 @@ def test_eval_of_mot_results_equal_to_the_ground_truth_is_perfect(sightline, tra
     )
 
 
+def test_segment_names_all_that_give_masks_or_label_maps(sightline):
+    done = sightline("models", "--task", "segment", "--json")
+    listed = {row["name"]: row["task"] for row in json.loads(done.stdout)["models"]}
+    assert (listed["yolo11n-seg"], listed["unet"], set(listed.values())) == (
+        "instance",
+        "semantic",
+        {"instance", "semantic"},
+    )
+
+
 def test_models_that_lack_their_package_are_left_out_of_a_list_and_said(sightline, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     monkeypatch.setattr("sightline.models.list_models", lambda: ["tv:ssdlite320", "unet-small"])
