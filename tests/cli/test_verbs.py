@@ -188,10 +188,11 @@ def test_segment_names_all_that_give_masks_or_label_maps(sightline):
 
 def test_models_that_lack_their_package_are_left_out_of_a_list_and_said(sightline, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    monkeypatch.setattr("sightline.models.list_models", lambda: ["tv:ssdlite320", "unet-small"])
+    monkeypatch.setattr("sightline.models.list_models", lambda: ["deeplabv3", "tv:ssdlite320", "unet-small"])
     done = sightline("models", "--imgsz", "64", "--json")
     assert [row["name"] for row in json.loads(done.stdout)["models"]] == ["unet-small"]
-    assert "left out: the model 'tv:ssdlite320' needs torchvision" in done.stderr
+    for name in ("tv:ssdlite320", "deeplabv3"):
+        assert f"left out: the model '{name}' needs torchvision" in done.stderr
     assert sightline("models", "tv:ssdlite320", "--imgsz", "64").returncode == 2
 
 
