@@ -113,6 +113,7 @@ def test_the_run_says_what_is_of_poses_and_what_of_boxes(trained: sightline.Mode
     assert (said.names, said.mirror, said.sigmas) == (tuple(NAMES), (1, 0, 2), (1 / 3,) * 3)
 
 
+@pytest.mark.slow
 def test_the_exported_file_gives_the_same_points(trained: sightline.Model, sticks: Path, tmp_path: Path) -> None:
     result = trained.export(tmp_path / "small.onnx", data=sticks, images=3)
     assert result.parity.max_abs_error.keys() == {"boxes_xyxy", "scores", "keypoints_xy", "keypoint_scores"}
