@@ -8,6 +8,7 @@ from torchvision.ops import batched_nms
 
 from sightline import models, testing
 from sightline.core.errors import ConfigError
+from sightline.core.keypoints import Keypoints
 from sightline.core.preprocess import Preprocess
 from sightline.models import own_point
 from sightline.models.regions.proposals import take_regions
@@ -210,6 +211,76 @@ def test_parameters_are_those_of_its_own_constructor(name):
     assert models.count_parameters(model) - norms == published
 
 
+def test_parameters_of_keypoints_are_those_of_its_own_constructor():
+    """torchvision publishes 59,137,258 of a person with COCO's 17 keypoints."""
+    model = models.build_shapes("tv:keypointrcnn-resnet50", ["person"], {})
+    norms = sum(2 * part.num_features for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d))
+    assert models.count_parameters(model) - norms == 59_137_258
+
+
+def posed(**arguments):
+    return make("tv:keypointrcnn-resnet18", keypoints=Keypoints(names=("tip", "left", "right")), **arguments)
+
+
+def with_points(targets):
+    points = torch.rand(len(targets["boxes"]), 3, 3, generator=torch.Generator().manual_seed(0))
+    corner, far = targets["boxes"][:, None, :2], targets["boxes"][:, None, 2:]
+    seen = torch.tensor([[2.0, 2, 0], [1, 2, 2], [2, 2, 2], [0, 0, 0]])
+    return {**targets, "keypoints": torch.cat((corner + points[..., :2] * (far - corner), seen[..., None]), -1)}
+
+
+def test_the_loss_of_keypoints_is_its_own():
+    model = sampling_all(settled(posed()))
+    targets = with_points(truth())
+    raw = model(torch.rand(2, 3, *SIZE))
+    solid = targets["boxes"][:, 2] > targets["boxes"][:, 0]
+    owns = [(targets["batch_index"] == image) & solid for image in range(2)]
+    model.inner.rpn.training = model.inner.roi_heads.training = True
+    boxes, labels, points = ([targets[key][own] for own in owns] for key in ("boxes", "labels", "keypoints"))
+    theirs = [{"boxes": b, "labels": n + 1, "keypoints": p} for b, n, p in zip(boxes, labels, points, strict=True)]
+    regions, _ = model.inner.rpn(ImageList(torch.rand(2, 3, *SIZE), [SIZE, SIZE]), raw.features, theirs)
+    _, expected = model.inner.roi_heads(raw.features, regions, [SIZE, SIZE], theirs)
+    assert model.loss(raw, targets)["points"].item() == pytest.approx(expected["loss_keypoint"].item(), rel=1e-4)
+
+
+def test_keypoints_lie_at_the_mean_of_their_maps():
+    model = settled(posed(detections=6)).eval()
+    with torch.no_grad():
+        raw = model(torch.rand(2, 3, *SIZE))
+        boxes, scores, points = model.decode(raw)
+        for image in range(2):
+            regions = torch.cat((torch.full((6, 1), float(image)), boxes[image]), 1)
+            likely = model._maps(raw, regions).flatten(2).softmax(-1).reshape(6, 3, 56, 56)
+            middles = (torch.arange(56) + 0.5) / 56
+            x, y = (likely.sum(2) * middles).sum(-1), (likely.sum(3) * middles).sum(-1)
+            width, height = (boxes[image, :, 2:] - boxes[image, :, :2]).unbind(1)
+            expected = torch.stack(
+                (boxes[image, :, :1] + x * width[:, None], boxes[image, :, 1:2] + y * height[:, None]), -1
+            )
+            there = scores[image].max(1)[0] > 0
+            assert torch.allclose(points[image, there, :, :2], expected[there], atol=1e-4)
+            assert not points[image, ~there].any()
+    assert float(points[..., 2].min()) >= 0
+    assert float(points[..., 2].max()) <= 1
+
+
+def test_shares_of_a_batch_of_keypoints_add_up():
+    model = sampling_all(settled(posed()))
+    images, full = torch.rand(2, 3, *SIZE), with_points(truth())
+    whole = model.loss(model(images), full)
+    sums = []
+    for image in range(3):  # the last share has nothing
+        rows = [[0, 1], [2, 3], []][image]
+        own = {key: value[rows] for key, value in full.items()}
+        own["batch_index"] = own["batch_index"] * 0
+        raw = model(images[image : image + 1])
+        model.loss(raw, own, lambda values: sums.append(values) or values)
+    again = model.loss(raw, own, lambda _: torch.stack(sums).sum(0))
+    assert {key: value.item() for key, value in again.items()} == {
+        key: pytest.approx(value.item(), rel=1e-4) for key, value in whole.items()
+    }
+
+
 def test_regions_are_cut_out_exactly_in_half_precision():
     model = settled(make("tv:fasterrcnn-resnet18"))
     features = {str(level): torch.rand(1, 128, 24 >> level, 32 >> level).bfloat16() for level in range(4)}
@@ -262,6 +333,6 @@ def test_wrong_arguments_are_refused(name, arguments, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*SMALL, "tv:fasterrcnn-mobilenet320"])
+@pytest.mark.parametrize("name", [*SMALL, "tv:fasterrcnn-mobilenet320", "tv:keypointrcnn-resnet18"])
 def test_they_conform(name):
     testing.check_model(make(name), size_hw=(64, 96))

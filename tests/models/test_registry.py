@@ -19,7 +19,7 @@ def test_models_are_listed():
     others += ["lite0-unet", "lite0-yolo", "litefodnet", "vdxnet", "yolo1-resnet50", "yolo3"]
     others += ["rcnn", "fast-rcnn", "tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssd300", "tv:ssdlite320"]
     others += [f"tv:fasterrcnn-{trunk}" for trunk in ("mobilenet320", "resnet18", "resnet50")]
-    others += [f"tv:maskrcnn-{trunk}" for trunk in ("resnet18", "resnet50")]
+    others += [f"tv:{kind}-{trunk}" for kind in ("maskrcnn", "keypointrcnn") for trunk in ("resnet18", "resnet50")]
     others += ["hf:dfine-n", "hf:rtdetrv2-r18", "hf:mask2former-tiny"]
     others += [f"hf:rfdetr-{size}" for size in ("nano", "small", "medium", "large")]
     sized += [*(f"yolo9{size}" for size in "tsmc"), *(f"yolo10{size}" for size in "nsmblx")]

@@ -43,6 +43,7 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     r"tv:fcos-.*": ("Tian et al. 2019, FCOS", "BSD-3-Clause, torchvision"),
     r"tv:retinanet-.*": ("Lin et al. 2017, RetinaNet", "BSD-3-Clause, torchvision"),
     r"tv:fasterrcnn-.*": ("Ren et al. 2015, Faster R-CNN; Lin et al. 2017, its pyramid", "BSD-3-Clause, torchvision"),
+    r"tv:keypointrcnn-.*": ("He et al. 2017, Mask R-CNN for keypoints", "BSD-3-Clause, torchvision"),
     r"tv:maskrcnn-.*": ("He et al. 2017, Mask R-CNN; Lin et al. 2017, its pyramid", "BSD-3-Clause, torchvision"),
     r"tv:ssd300": ("Liu et al. 2016, SSD", "BSD-3-Clause, torchvision"),
     r"tv:ssdlite.*": ("Liu et al. 2016, SSD; Sandler et al. 2018 (SSDLite)", "BSD-3-Clause, torchvision"),

@@ -12,7 +12,16 @@ from torch.nn import functional
 from sightline.models.contract import Targets
 from sightline.models.regions.proposals import Proposed
 
-__all__ = ["Sampled", "Truth", "head_sums", "image_truths", "mask_sums", "proposal_sums", "sample_regions"]
+__all__ = [
+    "Sampled",
+    "Truth",
+    "head_sums",
+    "image_truths",
+    "keypoint_sums",
+    "mask_sums",
+    "proposal_sums",
+    "sample_regions",
+]
 
 _BETA = 1 / 9  # where smooth L1 becomes linear
 _WHOLE = 255.0  # of a cell, in targets
@@ -116,3 +125,18 @@ def mask_sums(logits: Tensor, sampled: Sampled, targets: Targets, size_hw: tuple
     own = logits[known, sampled.labels[known]].float()
     wrong = functional.binary_cross_entropy_with_logits(own, wanted, reduction="sum") / (height * width)
     return torch.stack((wrong + nothing, wrong.new_tensor(float(len(known)))))
+
+
+def keypoint_sums(logits: Tensor, sampled: Sampled, targets: Targets) -> Tensor:
+    """(2,) sum of the cross-entropy of each labelled keypoint's place among the cells of its map, and how many there
+    are. `logits` (R, P, h, h) of sampled regions on objects; keypoints outside of their region are left out."""
+    from torchvision.models.detection.roi_heads import keypoints_to_heatmap
+
+    nothing = logits.float().sum() * 0.0
+    if not len(logits):
+        return torch.stack((nothing, nothing.detach()))
+    points = targets["keypoints"][sampled.objects].float()
+    places, known = keypoints_to_heatmap(points, sampled.regions[:, 1:], logits.shape[-1])
+    labelled = (known > 0) & (points[..., 2] > 0)
+    wrong = functional.cross_entropy(logits.float().flatten(2)[labelled], places[labelled], reduction="sum")
+    return torch.stack((wrong + nothing, labelled.sum().float()))
