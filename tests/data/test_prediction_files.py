@@ -134,6 +134,21 @@ def test_supervision_s_json_says_no_image_and_is_refused(val, tmp_path):
         read_predictions(path, val)
 
 
+def test_text_with_keypoints_is_no_outline(val, tmp_path):
+    """A box with four keypoints has as many numbers as an outline of eight corners."""
+    folder = tmp_path / "poses"
+    folder.mkdir()
+    line = "0 0.5 0.5 0.2 0.2 " + "0.4 0.4 0.9 " * 4 + "0.8\n"
+    (folder / "img_001.txt").write_text(line * 2)
+    with pytest.raises(
+        DataError, match="every line has 18 numbers, as a box with 4 keypoints has; the labels have none"
+    ):
+        read_predictions(folder, val)
+    outline = "0 0.1 0.1 0.5 0.1 0.5 0.5 0.3 0.6 0.1 0.5 0.7\n"  # of another number of corners: outlines all
+    (folder / "img_001.txt").write_text(line + outline)
+    assert len(read_predictions(folder, val)) == 2
+
+
 def test_a_folder_of_yolo_text_is_read(val, tmp_path):
     folder = tmp_path / "labels-out"
     folder.mkdir()

@@ -6,13 +6,14 @@ import onnxruntime
 import pytest
 from tests.infer.artefacts import metadata, numbered_image, write_onnx
 
+from sightline.core.dataset import dataset_from_rows
 from sightline.core.errors import ConfigError, ParityError
 from sightline.core.metadata import OperatingPoint
 from sightline.deploy import ParityTolerance
 from sightline.deploy.export import add_nms
 from sightline.deploy.nms_graph import check_nms
 from sightline.deploy.parity import check_detections
-from sightline.infer import AdoptHints, adopt_onnx, open_predictor
+from sightline.infer import AdoptHints, adopt_onnx, open_predictor, search_thresholds
 
 PICTURES = [numbered_image(1), np.zeros((64, 96, 3), np.uint8), np.full((40, 90, 3), 200, np.uint8)]
 
@@ -35,6 +36,10 @@ def test_the_graph_gives_what_suppression_behind_it_gives(tmp_path, most):
     assert with_nms.for_evaluation().meta["conf"] == 0.06, "what the graph leaves out is lost"
     with pytest.raises(ConfigError, match=r"conf must be at least 0\.06, at which the graph itself suppresses"):
         open_predictor(file, conf=0.01)
+    with pytest.raises(ConfigError, match="Search with the weights, then export --nms again"):
+        search_thresholds(
+            with_nms, dataset_from_rows([], [], [], root=tmp_path, name="none", task="detect", format="x")
+        )
     assert counts == [min(most, 4), 0, min(most, 3)], "of the first two boxes one is left"
 
 

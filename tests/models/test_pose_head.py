@@ -148,6 +148,18 @@ def test_other_keypoints_and_classes_start_anew_and_the_same_go_on(tmp_path):
         assert kept == (names == ["a"] and keypoints is SHARE)
 
 
+def test_of_equal_classes_all_of_a_detector_starts_it_and_the_other_way(tmp_path):
+    detector = models.create("yolo11n", class_names=["a"], imgsz=32)
+    models.save_weights(tmp_path / "boxes.safetensors", detector)
+    posed = models.create("yolo11n-pose", class_names=["a"], imgsz=32, weights=tmp_path / "boxes.safetensors")
+    own, theirs = posed.head.boxes.state_dict(), detector.head.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in theirs.items())
+    assert posed.started.endswith("new: head.points")
+    models.save_weights(tmp_path / "points.safetensors", posed)
+    back = models.create("yolo11n", class_names=["a"], imgsz=32, weights=tmp_path / "points.safetensors")
+    assert all(torch.equal(value, back.state_dict()[key]) for key, value in detector.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("keypoints", "message"),
     [

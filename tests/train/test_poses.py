@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+import polars as pl
 import pytest
 import supervision as sv
 import yaml
@@ -14,7 +16,7 @@ import yaml
 import sightline
 from sightline.core.errors import ConfigError, DataError, ModelError, ParityError
 from sightline.core.keypoints import PERSON, Keypoints, keypoints_of
-from sightline.core.predictions import Predictions
+from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.data import read_dataset, read_predictions, write_dataset
 from sightline.deploy import check_parity
 from sightline.draw import Drawer
@@ -35,6 +37,7 @@ from sightline.models.yolo.plan import Row
 from sightline.models.yolo.pose_head import PoseHead
 from sightline.testing import check_predictor
 from sightline.train.data.keypoint_targets import keypoint_targets
+from sightline.train.strips import draw_strips
 
 ROWS = tuple(
     Row(name, partial(ConvBnAct, kernel=3, stride=2), width)
@@ -91,6 +94,16 @@ def trained(sticks: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def run_of(model: sightline.Model) -> Path:
     assert model.file is not None
     return model.file.parents[1]
+
+
+def test_an_image_without_objects_is_shown_where_keypoints_have_no_names(tmp_path: Path) -> None:
+    """A part of the data alone does not know how many keypoints there are; the strips are drawn image by image."""
+    dataset = read_dataset(write_sticks(tmp_path / "set")).split("val")
+    path, image_id = dataset.images.select("path", "image_id").row(1)
+    bare = replace(dataset, objects=dataset.objects.filter(pl.col("image_id") != image_id))
+    nothing = predictions_from_rows([], {"task": "pose", "class_names": list(dataset.class_names)})
+    draw_strips(bare, nothing, tmp_path / "strips", [1], conf=0.5)
+    assert [p for p in (tmp_path / "strips").glob("*.jpg") if Path(path).stem in p.stem]
 
 
 def test_the_run_says_what_is_of_poses_and_what_of_boxes(trained: sightline.Model, sticks: Path) -> None:

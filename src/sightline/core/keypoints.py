@@ -1,5 +1,6 @@
 """The keypoints of a data set's objects, as a network learns them: their names, what joins them, how exact they are."""
 
+from dataclasses import replace
 from typing import Self
 
 import polars as pl
@@ -9,7 +10,15 @@ from sightline.core.config import Config
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 
-__all__ = ["COCO_SIGMAS", "PERSON", "Keypoints", "keypoints_of", "mirrored", "most_keypoints"]
+__all__ = [
+    "COCO_SIGMAS",
+    "PERSON",
+    "Keypoints",
+    "keypoints_of",
+    "mirrored",
+    "most_keypoints",
+    "with_names",
+]
 
 COCO_SIGMAS = (
     0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
@@ -114,3 +123,12 @@ def keypoints_of(dataset: Dataset) -> Keypoints | None:
         return Keypoints.load({**PERSON.model_dump(), **said})
     names = lists[0] if lists else tuple(map(str, range(most)))
     return Keypoints.load({"names": names, "skeleton": first.get("skeleton") or (), **said}, where=str(dataset.root))
+
+
+def with_names(dataset: Dataset) -> Dataset:
+    """The data set with its keypoints named by its classes, so that a part without objects knows them too."""
+    labelled = keypoints_of(dataset)
+    if labelled is None:
+        return dataset
+    names = pl.Series([list(labelled.names)] * dataset.classes.height, dtype=dataset.classes.schema["keypoint_names"])
+    return replace(dataset, classes=dataset.classes.with_columns(keypoint_names=names))

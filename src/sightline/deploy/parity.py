@@ -216,6 +216,12 @@ def _by_unit(outputs: Outputs) -> Outputs:
     return divided
 
 
+def _corner_gaps(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """How far apart the corners (N, 4, 2) and (M, 4, 2) of each two boxes are, whichever is named first: (N, M)."""
+    gaps = np.abs(first[:, None, :, None] - second[None, :, None]).max(-1)  # (N, M, 4, 4)
+    return np.asarray(np.maximum(gaps.min(2).max(-1), gaps.min(3).max(-1)), np.float64)
+
+
 class _Tally:
     rounding: _Rounding
     has_chosen_others = False  # in the batch at hand, among the candidates
@@ -270,6 +276,9 @@ class _Tally:
     def _detections(self, expected: sv.Detections, got: sv.Detections, image: int, offset: int) -> None:
         sides = _Side.of(expected), _Side.of(got)
         distance = np.abs(sides[0].boxes[:, None] - sides[1].boxes).max(axis=2, initial=0.0)
+        if "oriented" in expected.data:  # those beyond the picture have one and the same upright box
+            corners = [box_corners(found.data["oriented"]) for found in (expected, got)]
+            distance = np.maximum(distance, _corner_gaps(*corners))
         score_gap = np.abs(sides[0].scores[:, None] - sides[1].scores)
         # Boxes of one class can lie on each other; among them the scores tell which belongs to which.
         same_class = sides[0].classes[:, None] == sides[1].classes
@@ -315,8 +324,7 @@ class _Tally:
 
     def _oriented(self, expected: npt.NDArray[Any], got: npt.NDArray[Any], image: int) -> None:
         """Those of pairs of detections (P, 5), by their corners: near a right angle one box has two descriptions."""
-        gaps = np.abs(box_corners(expected)[:, :, None] - box_corners(got)[:, None]).max(-1)
-        worst = float(np.maximum(gaps.min(1), gaps.min(2)).max())
+        worst = float(_corner_gaps(box_corners(expected), box_corners(got)).diagonal().max())
         self.max_box_px = max(self.max_box_px, worst)
         if worst > self.limits.corner_px:
             limit = f"{self.limits.corner_px:g} px"

@@ -22,7 +22,7 @@ from sightline.core.process import Progress
 from sightline.core.results import Result
 from sightline.evaluate import SIZES, DetectionResult, best_conf_by_size, evaluate_detection
 from sightline.infer.dataset import check_classes
-from sightline.infer.network_predictor import NetworkPredictor, masks_of
+from sightline.infer.network_predictor import NetworkPredictor, least_score, masks_of
 from sightline.infer.predictor import Outputs
 from sightline.media import read_image
 from sightline.ops.instance_masks import crop_counts
@@ -114,6 +114,9 @@ def search_thresholds(
         raise ConfigError(f"thresholds must be sought for a model of boxes or objects, got the task {predictor.task}")
     if criterion not in get_args(Criterion):
         raise ConfigError(f"criterion must be one of {', '.join(get_args(Criterion))}, got '{criterion}'")
+    if least_score(predictor.metadata) > 0:
+        message = "thresholds must be sought for a network whose candidates are all given, got one that suppresses them"
+        raise ConfigError(message, where=predictor.where, do="search with the weights, then export --nms again")
     check_classes(predictor, dataset)
     if dataset.usable_objects.is_empty():
         raise DataError("thresholds must be sought on images with objects, got none", where=str(dataset.root))
@@ -130,7 +133,7 @@ def search_thresholds(
     best = OperatingPoint.load(_best_row(table, criterion))
     value = float(table[criterion].fill_nan(None).max() or 0.0)  # type: ignore[arg-type]
     kept = found[Way(best.suppression, best.iou, best.sigma)]
-    if criterion == "F1":
+    if criterion == "F1" and value > 0:  # where nothing is right, no confidence is better than another
         chosen = _measured(kept, best.model_copy(update={"conf": min(grid.conf)}), dataset, "best").operating_point
         best, value = best.model_copy(update={"conf": chosen.conf}), chosen.f1
     if by_size:

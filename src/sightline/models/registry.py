@@ -148,7 +148,8 @@ def _start_from(model: Any, weights: str | Path) -> None:
             raise ModelError(f"weights must be of '{model.name}', got '{meta.architecture}'", where=str(path))
         places = {_BOXES_WITHIN.sub("head.", key): tensor for key, tensor in tensors.items()}
         tensors = {key: places[p] for key in own if (p := _BOXES_WITHIN.sub("head.", key)) in places}
-    same_classes = meta.class_names == model.class_names and _names_of(meta.arguments) == _names_of(model.arguments)
+    points = {_names_of(meta.arguments), _names_of(model.arguments)} - {()}  # one side may have none
+    same_classes = meta.class_names == model.class_names and len(points) < 2
     skip = () if same_classes else model.class_tensors
     new = [key for key in own if key not in tensors or key.startswith(skip)]
     load_tensors(model, tensors, str(path), skip=skip if meta.architecture == model.name else (*skip, *new))

@@ -70,7 +70,7 @@ def _tile(source: Source, key: str, place: str) -> Tile:
     return Tile(
         _title(source.values, key),
         source.number(place, key),
-        MEANINGS.get(key, ""),
+        _meaning(source, key),
         _interval(source, key),
         _rival(source, key),
     )
@@ -104,7 +104,12 @@ def _metric_table(source: Source) -> Table:
     for key in source.values["metrics"]:
         ends = [source.optional("intervals", key, i) or Number(None, f"{FILE} intervals") for i in (0, 1)]
         rows.append(
-            [_title(source.values, key), source.number("metrics", key), *(ends if intervals else []), _meaning(key)]
+            [
+                _title(source.values, key),
+                source.number("metrics", key),
+                *(ends if intervals else []),
+                _meaning(source, key),
+            ]
         )
     caption = "from, to: " + str(source.values["conventions"].get("intervals", "")) if intervals else ""
     return Table(head, rows, caption)
@@ -132,10 +137,15 @@ def _title(evaluation: Mapping[str, Any], key: str) -> str:
     return f"{kind} {title}" if kind and key[:2] in ("AP", "AR") else title
 
 
-def _meaning(key: str) -> str:
+def _overlap(evaluation: Mapping[str, Any]) -> str:
+    return "OKS" if evaluation.get("iou_type") == "keypoints" else "IoU"
+
+
+def _meaning(source: Source, key: str) -> str:
+    overlap = "IoU" if key.startswith(_OF_BOXES) else _overlap(source.values)
     key = key.removeprefix(_OF_BOXES)
     if key in MEANINGS:
-        return MEANINGS[key]
+        return MEANINGS[key].replace("IoU", overlap)
     limit = key.removeprefix("AR")
     return f"Recall averaged over IoU thresholds, with at most {limit} detections per image." if limit.isdigit() else ""
 
@@ -193,11 +203,17 @@ def _curves(evaluation: Mapping[str, Any]) -> list[Markup]:
         if (points := _pairs(curves["recall"], precision))
     }
     charts = []
+    overlap = _overlap(evaluation)
     if by_class:
         mean = _pairs(curves["recall"], curves["mean_precision"])
         charts.append(
             many_curves_chart(
-                "accuracy-pr", "Precision and recall at IoU 0.5", by_class, mean, x_title="recall", y_title="precision"
+                "accuracy-pr",
+                f"Precision and recall at {overlap} 0.5",
+                by_class,
+                mean,
+                x_title="recall",
+                y_title="precision",
             )
         )
     pooled = {
@@ -214,7 +230,7 @@ def _curves(evaluation: Mapping[str, Any]) -> list[Markup]:
                 "What the threshold does",
                 pooled,
                 x_title="confidence threshold",
-                y_title="all classes pooled, IoU 0.5",
+                y_title=f"all classes pooled, {overlap} 0.5",
                 unit_y=True,
                 marker=marker,
             )

@@ -78,10 +78,12 @@ def _detection_section(record: RunRecord, dataset: Dataset, predictions: Predict
         iou_type=evaluation.get("iou_type", "bbox"),
     )
     scores = [image.f1 for image in images]
+    overlap = "OKS" if evaluation.get("iou_type") == "keypoints" else "IoU"
     best, worst = best_and_worst(scores, [sum(image.counts) for image in images], PER_SIDE)
     caption = (
-        f"Ranked by the F1 of the image alone at confidence {conf:.3f}, IoU 0.5; among equals the fuller image first. "
-        f"{sum(s is None for s in scores)} of {len(scores)} images have neither objects nor detections and no rank."
+        f"Ranked by the F1 of the image alone at confidence {conf:.3f}, {overlap} 0.5; among equals the fuller image "
+        f"first. {sum(s is None for s in scores)} of {len(scores)} images have neither objects nor detections and no "
+        "rank."
     )
 
     def drawn(indices: Sequence[int]) -> list[Picture]:

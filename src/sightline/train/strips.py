@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from sightline.core.dataset import Dataset
 from sightline.core.files import write_bytes_atomic
 from sightline.core.frames import IGNORE_INDEX
+from sightline.core.keypoints import with_names
 from sightline.core.predictions import Predictions
 from sightline.data import read_class_mask
 from sightline.draw import (
@@ -95,6 +96,7 @@ def draw_strips(dataset: Dataset, predictions: Predictions, folder: Path, column
     The columns are epochs, see `strip_columns`; the earlier ones are taken from `folder/panels/`, where each is kept as
     a picture of its own, so that a resumed run goes on with the same strips. Detections count from `conf` on.
     """
+    dataset = with_names(dataset)
     for number, row in enumerate(_shown_rows(dataset), start=1):
         image = dataset.images.row(row, named=True)
         one = dataset.select([image["image_id"]])

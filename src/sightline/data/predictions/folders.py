@@ -38,6 +38,8 @@ def read_folder_predictions(path: str | Path, dataset: Dataset) -> Predictions:
     rows: list[Found] = []
     images = []
     points = most_keypoints(dataset)
+    if dataset.task != "semantic" and not points and dataset.objects["rle"].null_count() == dataset.objects.height:
+        _refuse_keypoints(files)
     for file in files:
         name = file.relative_to(folder).with_suffix("").as_posix()
         images.append(name)
@@ -49,6 +51,16 @@ def read_folder_predictions(path: str | Path, dataset: Dataset) -> Predictions:
         else:
             rows += _of_text(file, name, sizes[image], points)
     return predictions_of(dataset, rows, images, str(folder), f"folder {folder.name}")
+
+
+def _refuse_keypoints(files: list[Path]) -> None:
+    """DataError where boxes with keypoints would be read as outlines: every line has as many numbers as those have."""
+    counts = {len(line.split()) for file in files for line in _lines(file) if line.strip()}
+    if len(counts) == 1 and (count := counts.pop()) > 6 and (count - 6) % 3 == 0:
+        message = (
+            f"every line has {count} numbers, as a box with {(count - 6) // 3} keypoints has; the labels have none"
+        )
+        raise DataError(message, where=str(files[0]), do="measure them on labels with keypoints, or write boxes alone")
 
 
 def _of_mask(file: Path, name: str, dataset: Dataset, size_hw: tuple[int, int]) -> list[Found]:
@@ -64,13 +76,16 @@ def _of_mask(file: Path, name: str, dataset: Dataset, size_hw: tuple[int, int]) 
     return rows
 
 
-def _of_text(file: Path, name: str, size_hw: tuple[int, int], points: int) -> list[Found]:
+def _lines(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"must be text, got: {error}", where=str(file)) from None
+
+
+def _of_text(file: Path, name: str, size_hw: tuple[int, int], points: int) -> list[Found]:
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(file), start=1):
         if line.strip():
             rows.append(_of_line(line.split(), name, f"{file}:{number}", size_hw, points))
     return rows

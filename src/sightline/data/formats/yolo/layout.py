@@ -313,7 +313,8 @@ def _mirror(values: dict[str, Any], layout: Layout) -> list[int] | None:
         return None
     if not isinstance(order, list) or any(type(i) is not int for i in order) or sorted(order) != list(range(count)):
         message = (
-            f"'flip_idx' must be the {count} keypoints 0..{count - 1} in their order in a mirror, got {order!r:.60}"
+            f"'flip_idx' must be the {count} keypoints 0..{count - 1} in their order in a mirror, got {order!r:.60}; "
+            "training that mirrors pictures will ask for it"
         )
         layout.findings.append(finding("layout-unknown-key", message))
         return None
