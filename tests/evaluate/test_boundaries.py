@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sightline.core.errors import ConfigError
+from sightline.core.errors import ConfigError, DataError
 from sightline.evaluate import BoundaryAccumulator, BoundaryOptions, evaluate_semantic
 from sightline.evaluate.boundaries import DISTANCES
 from sightline.ops.surfaces import boundary_band, squared_distances
@@ -153,6 +153,10 @@ def test_merging_is_adding_and_renaming_changes_nothing(classes):
         for true, found in pairs:
             renamed.update(order[true], order[found])
         assert renamed.metrics() == pytest.approx(whole.metrics())
+    with pytest.raises(DataError, match="on images, got none"):
+        BoundaryAccumulator(classes).metrics()
+    with pytest.raises(DataError, match="shape of the ground truth"):
+        whole.update(pairs[0][0], pairs[0][1][:-1])
     with pytest.raises(ValueError, match="same classes"):
         whole.merge(BoundaryAccumulator(5))
 

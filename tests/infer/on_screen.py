@@ -49,6 +49,13 @@ def stayed() -> bool:
         return window.show(np.zeros((20, 30, 3), np.uint8), wait=True) and window._key == "space"
 
 
+def interrupted() -> bool:
+    """Whether a signal ends the wait at a still, with what is done kept."""
+    asked = iter((False, False, True))
+    with Window("still") as window:
+        return window.show(np.zeros((20, 30, 3), np.uint8), wait=True, stopped=lambda: next(asked))
+
+
 if __name__ == "__main__":
     ends = {end: ended(sys.argv[1], end) for end in ("q", "Escape", "closed")}
-    print(json.dumps({"seen": seen(), "ended": ends, "stayed": stayed()}))
+    print(json.dumps({"seen": seen(), "ended": ends, "stayed": stayed(), "interrupted": interrupted()}))

@@ -127,7 +127,7 @@ def test_tiled_segmenters_are_predictors():
     ("tiling", "far", "said"),
     [
         ({"join": "centre"}, True, "all of its input"),
-        ({"tile_hw": (64, 64), "join": "centre"}, False, "of a tile of 64 x 64. Join by Hann"),
+        ({"tile_hw": (64, 64), "join": "centre"}, False, "the network's own size, a multiple of 32, got 64 x 64"),
         ({"tile_hw": (8, 64)}, False, "at least 32 pixels"),
     ],
 )

@@ -21,7 +21,10 @@ def test_a_window_shows_the_frames_and_ends_the_run(make_video: Callable[..., Pa
     command = ["Xvfb", "-displayfd", "1", "-screen", "0", "400x300x24"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout is not None
-        display = {"DISPLAY": f":{server.stdout.readline().strip()}", "PYTHONPATH": str(REPOSITORY)}
+        display = {
+            "DISPLAY": f":{server.stdout.readline().strip()}",
+            "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)]),
+        }
         script = [sys.executable, "-m", "tests.infer.on_screen", str(make_video())]
         environment = {**os.environ, **display}
         done = subprocess.run(
@@ -34,6 +37,7 @@ def test_a_window_shows_the_frames_and_ends_the_run(make_video: Callable[..., Pa
     assert said["seen"] == {"left": [[250, 0, 10]], "right": [0, 120, 0], "beside": 0}
     assert said["ended"] == {key: {"frames": 4, "shown": 4, "interrupted": True} for key in ("q", "Escape", "closed")}
     assert said["stayed"]
+    assert said["interrupted"]
 
 
 def test_without_a_screen_or_tk_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from sightline.core.errors import ConfigError
 from sightline.core.runs import RunFolder
 from sightline.data import read_dataset
 from sightline.models import create
-from sightline.train import TrainConfig, train
+from sightline.train import TrainConfig, resume, train
 from sightline.train.config import OptimizerConfig, ScheduleConfig
 from sightline.train.data.class_weights import balanced_weights
 from sightline.train.loop import Learner, check_loss_factors
@@ -208,3 +208,20 @@ def test_balanced_class_weights_are_counted_on_the_training_masks(cracks, tmp_pa
     given = json.loads((run / "run.json").read_text())["model"]["arguments"]["class_weights"]
     assert given[0] < 1 < given[1]
     assert sum("class weights" in note for note in watcher.notes) == 1
+
+
+def test_a_run_with_balanced_class_weights_goes_on(cracks, tmp_path, watcher):
+    """Its settings say balanced, its state the numbers; other weights than it began with are refused."""
+    values = {"model": "unet-small", "imgsz": 64, "batch": 2, "epochs": 3, "precision": "fp32", "pictures_every": 0}
+    config = TrainConfig.load({"data": str(cracks), **values, "arguments": {"class_weights": "balanced"}})
+    run = RunFolder.create(tmp_path, "semantic")
+
+    class Leaves(type(watcher)):
+        def epoch(self, *args, **named):
+            super().epoch(*args, **named)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, run, Leaves())
+    assert resume(run.path, watcher).run == run.path
+    assert len((run.path / "metrics.jsonl").read_text().splitlines()) == 3

@@ -270,3 +270,21 @@ def test_what_was_a_phase_is_resolved_after_three_epochs_without_it():
     plateau = changed(healthy(30), 0, train__bce=0.69, lr=0.002)
     low = changed(plateau, 15, lr=1e-6)
     assert not any(has_passed("class-loss-plateau", low[:end], SEMANTIC) for end in range(12, 31))
+
+
+def test_a_loss_below_zero_is_no_explosion_and_no_divergence():
+    """The boundary term falls below zero where a class is found within its boundary."""
+    rows = healthy(30)
+    for row in rows:
+        row["train/bce"] -= 1.2
+        row["valloss/bce"] -= 1.3
+    assert spoken(rows, SEMANTIC) == []
+    rows[-1]["valloss/bce"] = 200.0
+    assert spoken(rows, SEMANTIC) == ["gradient-exploding"]
+
+
+@pytest.mark.parametrize("term", ["dice", "dice_image", "tversky", "lovasz"])
+def test_a_collapse_is_not_told_to_take_what_it_has(term):
+    facts = replace(SEMANTIC, loss_terms=("bce", term))
+    assert "Dice" not in RULES["foreground-collapse"].do(facts)
+    assert "Dice" in RULES["foreground-collapse"].do(replace(facts, loss_terms=("bce",)))

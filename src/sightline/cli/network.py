@@ -78,7 +78,7 @@ def assembled(
             raise ConfigError(f"--{name} must be given with --tile, got it alone")
     if predictor.task == "semantic" and not options.also:
         return _of_maps(predictor, options)
-    if options.flips != "none" or options.clean:
+    if predictor.task != "semantic" and (options.flips != "none" or options.clean):
         raise ConfigError("--flips and --clean are for label maps, got a model of boxes", where=predictor.where)
     members: list[NetworkPredictor | sightline.infer.TiledPredictor] = [predictor, *map(opened, options.also)]
     if options.tile is not None:
@@ -108,6 +108,9 @@ def _of_maps(predictor: "NetworkPredictor", options: AssemblyOptions) -> "Predic
     pairs = [pair.partition("=") for pair in options.clean]
     if wrong := [pair for pair, split in zip(options.clean, pairs, strict=True) if not split[1]]:
         raise ConfigError(f"--clean must be name=value, got '{wrong[0]}'")
+    names = [name for name, _, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"--clean must give each name once, got '{twice[0]}' {names.count(twice[0])} times")
     cleaning = sightline.infer.MapCleaning.load({name: value for name, _, value in pairs}, where="--clean")
     return sightline.infer.CleanedSegmenter(runs, cleaning)
 

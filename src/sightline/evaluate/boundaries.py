@@ -15,6 +15,7 @@ import polars as pl
 import pydantic
 
 from sightline.core.config import Config
+from sightline.core.errors import DataError
 from sightline.core.frames import IGNORE_INDEX
 from sightline.evaluate.intervals import Measure
 from sightline.ops.surfaces import border_of, boundary_band, distances_between
@@ -70,6 +71,9 @@ class BoundaryAccumulator:
 
     def update(self, truth: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer]) -> None:
         """Add an image: class ids (H, W), `IGNORE_INDEX` truth left out."""
+        if truth.shape != prediction.shape or truth.ndim != 2:
+            message = f"prediction must have the shape of the ground truth {truth.shape}, got {prediction.shape}"
+            raise DataError(message)
         counted = truth != IGNORE_INDEX
         whole = truth.astype(np.int32, copy=False)
         band = boundary_band(whole, counted, self.options.band)
@@ -103,13 +107,19 @@ class BoundaryAccumulator:
         means = [float(d.mean()) for d in (both, between.to_truth, between.to_prediction)]
         return counts, [ends[0], max(ends[1:]), means[0], (means[1] + means[2]) / 2]
 
+    def _stacked(self) -> tuple[IntArray, FloatArray]:
+        if not self.counts:
+            raise DataError("boundaries must be judged on images, got none")
+        return np.stack(self.counts), np.stack(self.distances)
+
     def metrics(self) -> dict[str, float]:
         """Each metric over all images."""
         return dict(self.measure()(np.ones(len(self.counts), dtype=np.int64)))
 
     def measure(self) -> Measure:
         """The metrics as a function of the images' weights, in the order they were added."""
-        counts, distances, bands = np.stack(self.counts), np.stack(self.distances), np.stack(self.bands)
+        counts, distances = self._stacked()
+        bands = np.stack(self.bands)
 
         def of_weights(weights: IntArray) -> dict[str, float]:
             ratios = _ratios(np.tensordot(weights, counts, 1))
@@ -123,7 +133,7 @@ class BoundaryAccumulator:
 
     def per_class(self) -> pl.DataFrame:
         """A row for each class: `class_id`, the ratios, the distances, and of how many images those are not defined."""
-        counts, distances = np.stack(self.counts), np.stack(self.distances)
+        counts, distances = self._stacked()
         weights = np.ones(len(counts), dtype=np.int64)
         shown = (counts[:, :, 0] > 0) | (counts[:, :, 2] > 0)
         columns: dict[str, Any] = {"class_id": list(self.judged), **_ratios(counts.sum(axis=0))}

@@ -34,7 +34,7 @@ __all__ = ["LATENCY_SCHEMA", "STAGES", "RunResult", "StageTimer", "run_pipeline"
 STAGES = ("decode", "preprocess", "network", "postprocess", "track", "draw", "encode", "show")
 """Stages of the video pipeline in their order; a predictor that is not staged has `predict` for the middle three."""
 
-OnPicture: TypeAlias = Callable[[npt.NDArray[np.uint8], bool], bool]
+OnPicture: TypeAlias = Callable[[npt.NDArray[np.uint8], bool, Callable[[], bool]], bool]
 
 LATENCY_SCHEMA = {
     "stage": pl.String,
@@ -124,7 +124,8 @@ def run_pipeline(
     """Run every frame of `source`; each sink gets exactly one result per frame, in order.
 
     Of detections those of `classes` (ids) are kept, before anything is tracked; of None all. `on_picture` gets every
-    frame as it is drawn (H, W, 3, RGB) and whether it is a still, and stops the run by False, as Ctrl-C does.
+    frame as it is drawn (H, W, 3, RGB), whether it is a still, and what says that the run is to stop; it stops the run
+    by False, as Ctrl-C does.
 
     Ctrl-C and SIGTERM stop after the frame in work and complete all outputs (`interrupted` is then true); so does a
     disk that is nearly full (`reason` says so). When the source turns out to be damaged, or an output cannot be
@@ -233,6 +234,7 @@ class _Run:
     ) -> None:
         self.source, self.predictor, self.sinks, self.on_picture = source, predictor, sinks, on_picture
         self.unwatched = False
+        self.stopped: Callable[[], bool] = lambda: False
         self.classes = None if classes is None else np.array(sorted(classes), np.int64)
         self.follower = None if tracker is None else _Follower(tracker)
         self.timer = StageTimer()
@@ -255,6 +257,7 @@ class _Run:
     def all_frames(
         self, batch: int, max_frames: int | None, progress: Progress | None, stopped: Callable[[], bool]
     ) -> None:
+        self.stopped = stopped
         total = self.source.frame_count
         total = total if max_frames is None else min(max_frames, total if total is not None else max_frames)
         report = progress or (lambda *_: None)
@@ -326,7 +329,7 @@ class _Run:
         self._count(prediction)
         if self.on_picture is not None and picture is not None and not self.unwatched:
             with self.timer.measure("show"):
-                self.unwatched = not self.on_picture(picture, frame.time_s is None)
+                self.unwatched = not self.on_picture(picture, frame.time_s is None, self.stopped)
 
     def _count(self, prediction: Prediction) -> None:
         self.frames += 1

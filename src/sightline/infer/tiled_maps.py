@@ -131,8 +131,16 @@ class TiledSegmenter:
         margins = None
         if self.reach_hw is not None:
             margins = tuple(_GRID * math.ceil(reach / _GRID) for reach in self.reach_hw)
-        if margins is not None and all(t - 2 * m >= _GRID for t, m in zip(self.tile_hw, margins, strict=True)):
+        # Elsewhere than on the grid poolings fall on other pixels, and at another size all is resized.
+        exact = self.tile_hw == self.inner.preprocess.size_hw and not any(side % _GRID for side in self.tile_hw)
+        if exact and margins and all(t - 2 * m >= _GRID for t, m in zip(self.tile_hw, margins, strict=True)):
             return margins[0], margins[1]
+        if self.tiling.join == "centre" and not exact:
+            raise ConfigError(
+                f"tiles joined by their centres must have the network's own size, a multiple of {_GRID}, got "
+                f"{self.tile_hw[0]} x {self.tile_hw[1]}",
+                where=self.inner.where,
+            )
         if self.tiling.join == "auto":
             return None
         reach = "all of its input" if self.reach_hw is None else f"{self.reach_hw[0]} x {self.reach_hw[1]} pixels"

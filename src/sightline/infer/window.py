@@ -1,5 +1,6 @@
 """A window that shows frames as they are drawn, while a run goes on."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -51,15 +52,18 @@ class Window:
     ) -> None:
         self._root.destroy()
 
-    def show(self, picture: npt.NDArray[np.uint8], wait: bool = False) -> bool:
-        """Put the picture into the window, and with `wait` stay until a key is pressed; False once asked to stop."""
+    def show(
+        self, picture: npt.NDArray[np.uint8], wait: bool = False, stopped: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Put the picture into the window, and with `wait` stay until a key is pressed or `stopped` says so; False once
+        asked to stop."""
         if self._closed:
             return False
         self._image = self._tk.PhotoImage(data=_portable(self._fitted(picture)))  # Tk keeps no reference of its own
         self._label.configure(image=self._image)
         self._key = None
         self._root.update()
-        while wait and self._key is None and not self._closed:
+        while wait and self._key is None and not self._closed and not stopped():
             self._root.update()
             self._root.after(10)
         return not self._closed

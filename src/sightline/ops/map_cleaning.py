@@ -31,7 +31,7 @@ class MapCleaning(Config):
     @classmethod
     def _odd(cls, value: int) -> int:
         if value and value % 2 == 0:
-            raise ValueError(f"must be odd, so that it has a middle, got {value}")
+            raise ValueError("must be odd, so that it has a middle")
         return value
 
 

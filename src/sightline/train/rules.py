@@ -234,9 +234,11 @@ def _divergence(rows: Sequence[Row], _: RunFacts) -> tuple[str, dict[str, float]
     metric = [r["watch/metric"] for r in rows]
     best_metric = max(range(len(metric)), key=metric.__getitem__)
     since = len(rows) - 1 - DIVERGENCE_EPOCHS
-    if best > since or best_metric > since or min(held[since + 1 :]) < DIVERGENCE_RISE * held[best]:
+    # Shares of the size, as a loss may be below zero.
+    rise, fall = (DIVERGENCE_RISE - 1) * abs(held[best]), (1 - DIVERGENCE_FALL) * abs(learnt[best])
+    if best > since or best_metric > since or min(held[since + 1 :]) < held[best] + rise:
         return None
-    if learnt[-1] > DIVERGENCE_FALL * learnt[best]:
+    if learnt[-1] > learnt[best] - fall:
         return None
     message = (
         f"training and validation part: since epoch {best + 1} the validation loss rose from {held[best]:.3f} to "
@@ -252,7 +254,8 @@ def _exploding(rows: Sequence[Row], facts: RunFacts) -> tuple[str, dict[str, flo
         return "the gradients are no longer numbers", {"gradient_median": medians[-1]}
     first = _total(rows[0], "train/")
     # A loss that is not a number is not within the limit either.
-    beyond = [t for p in ("train/", "valloss/") if not (t := _total(rows[-1], p)) <= EXPLOSION_LOSS * first]
+    limit = EXPLOSION_LOSS * max(abs(first), SLACK)
+    beyond = [t for p in ("train/", "valloss/") if not (t := _total(rows[-1], p)) <= limit]
     if beyond:
         loss = beyond[0]
         message = f"the weights explode: the loss is {loss:.3g}, in training it was {first:.3g} in the first epoch"
@@ -339,7 +342,7 @@ def _total(row: Row, prefix: str) -> float:
 
 
 def _against_collapse(facts: RunFacts) -> str:
-    if "dice" in facts.loss_terms:
+    if {"dice", "dice_image", "tversky", "lovasz"} & set(facts.loss_terms):
         return "Weight the foreground, crop around it, or check that masks and images belong together"
     return "Train with a Dice term, or weight the foreground; judge by foreground IoU"
 

@@ -124,8 +124,11 @@ def test_wrong_settings_are_refused():
         ({"channels": 2}, "channels must be 3"),
         ({"loss": "ce+dcie"}, "unknown term of loss 'dcie' .nearest: dice"),
         ({"loss": "ce+bce"}, "each term once"),
-        ({"class_weights": [1]}, "class_weights must be 2 numbers"),
+        ({"class_weights": [1]}, "class_weights must be 2 finite numbers"),
         ({"class_weights": [0, 0]}, "not all 0"),
+        ({"class_weights": [1, float("nan")]}, "2 finite numbers"),
+        ({"class_weights": [1, 2], "loss": "dice"}, "those of ce and focal, got the loss 'dice'"),
+        ({"loss": "boundary"}, "must stand beside another term"),
     ):
         with pytest.raises(ConfigError, match=said):
             models.create("unet", class_names=BINARY, **arguments)

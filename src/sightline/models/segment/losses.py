@@ -4,6 +4,7 @@ A term takes `Pixels` and gives a scalar; `segment_loss` adds nothing up, it nam
 the second class, and the terms of one foreground; more classes have a logit each, and the mean over all of them.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -209,10 +210,21 @@ def check_loss(loss: str, class_count: int, class_weights: tuple[float, ...] | s
             raise ConfigError(unknown_name("term of loss", term, SEGMENT_LOSSES), do="join terms by +, as ce+dice")
     if len(set(terms)) < len(terms):
         raise ConfigError(f"loss must name each term once, got '{loss}'")
+    if terms == ("boundary",):
+        message = (
+            "boundary must stand beside another term, as it says nothing of images without the class, got it alone"
+        )
+        raise ConfigError(message, do="join terms by +, as ce+boundary")
+    if class_weights and not {"ce", "focal"} & set(terms):
+        message = f"class_weights are those of ce and focal, got the loss '{loss}'"
+        raise ConfigError(message, do="add one of them, or leave the weights out")
     if isinstance(class_weights, str) or not class_weights:
         return terms
-    if len(class_weights) != class_count or min(class_weights) < 0 or max(class_weights) == 0:
-        message = f"class_weights must be {class_count} numbers of at least 0, not all 0, got {list(class_weights)}"
+    sound = len(class_weights) == class_count and all(map(math.isfinite, class_weights))
+    if not sound or min(class_weights) < 0 or max(class_weights) == 0:
+        message = (
+            f"class_weights must be {class_count} finite numbers of at least 0, not all 0, got {list(class_weights)}"
+        )
         raise ConfigError(message)
     return terms
 

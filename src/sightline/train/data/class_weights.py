@@ -8,9 +8,10 @@ from sightline.core.frames import IGNORE_INDEX
 from sightline.data import read_class_mask
 from sightline.train.config import TrainConfig
 
-__all__ = ["balanced_weights", "with_class_weights"]
+__all__ = ["BALANCED", "CLASS_WEIGHTS", "balanced_weights", "with_class_weights"]
 
-_SETTING = "class_weights"
+CLASS_WEIGHTS, BALANCED = "class_weights", "balanced"
+"""The argument of a model, and what it is given as where the training masks are to be counted."""
 
 
 def balanced_weights(dataset: Dataset) -> tuple[float, ...]:
@@ -36,9 +37,9 @@ def balanced_weights(dataset: Dataset) -> tuple[float, ...]:
 
 def with_class_weights(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, list[str]]:
     """The settings with `arguments.class_weights=balanced` as the numbers it stands for, and what is to be said."""
-    if config.arguments.get(_SETTING) != "balanced":
+    if config.arguments.get(CLASS_WEIGHTS) != BALANCED:
         return config, []
     weights = balanced_weights(dataset)
     said = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(dataset.class_names, weights, strict=True))
-    counted = config.model_copy(update={"arguments": {**config.arguments, _SETTING: weights}})
+    counted = config.model_copy(update={"arguments": {**config.arguments, CLASS_WEIGHTS: weights}})
     return counted, [f"class weights, the median frequency over each class's own: {said}"]
