@@ -160,8 +160,9 @@ def test_tiles_put_oriented_boxes_where_they_are(trained: sightline.Model) -> No
     image = np.random.default_rng(0).integers(0, 256, (64, 120, 3), np.uint8)
     tiled = TiledPredictor(inner, Tiling(tile_hw=(64, 64), overlap=0.1, whole=False))([image])[0]
     parts = [(left, inner([np.ascontiguousarray(image[:, left : left + 64])])[0]) for left in (0, 56)]
-    known = {tuple(box + np.array([left, 0, 0, 0, 0])) for left, part in parts for box in part.data["oriented"]}
-    assert {tuple(box) for box in tiled.data["oriented"]} <= known
+    known = np.array([box + np.array([left, 0, 0, 0, 0]) for left, part in parts for box in part.data["oriented"]])
+    away = np.abs(tiled.data["oriented"][:, None] - known).max(2)
+    assert away.min(1).max() < 1e-2  # both tiles went through the network at once there
     assert np.allclose(tiled.data["xyxyxyxy"], box_corners(tiled.data["oriented"]))
     seen = sightline.Model(trained.file, conf=0.001, max_det=3).predict(image)[0]
     assert seen.oriented.shape == (len(seen), 5)
@@ -208,7 +209,7 @@ def test_boxes_that_differ_and_outputs_that_do_not_fit_are_refused(trained: sigh
         return answers
 
     monkeypatch.setattr(other, "finish", turned)
-    with pytest.raises(ParityError, match=r"corners of oriented boxes must be within 0\.5 px, got"):
+    with pytest.raises(ParityError, match=r"got 8 beside 0 that agree"):  # none has a partner
         check_parity(predictor, other, [image])
     network = predictor.network
     predictor.network = lambda pixels: [part[..., :4] if part.shape[-1] == 5 else part for part in network(pixels)]

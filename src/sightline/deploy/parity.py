@@ -276,22 +276,21 @@ class _Tally:
     def _detections(self, expected: sv.Detections, got: sv.Detections, image: int, offset: int) -> None:
         sides = _Side.of(expected), _Side.of(got)
         distance = np.abs(sides[0].boxes[:, None] - sides[1].boxes).max(axis=2, initial=0.0)
-        if "oriented" in expected.data:  # those beyond the picture have one and the same upright box
-            corners = [box_corners(found.data["oriented"]) for found in (expected, got)]
-            distance = np.maximum(distance, _corner_gaps(*corners))
+        apart = np.zeros_like(distance)
+        if "oriented" in expected.data:  # those beyond the picture have one and the same upright box: corners tell
+            apart = _corner_gaps(*(box_corners(found.data["oriented"]) for found in (expected, got)))
         score_gap = np.abs(sides[0].scores[:, None] - sides[1].scores)
         # Boxes of one class can lie on each other; among them the scores tell which belongs to which.
         same_class = sides[0].classes[:, None] == sides[1].classes
         within = same_class & (distance <= self.limits.box_px) & (score_gap <= self.limits.score)
+        within &= apart <= self.limits.corner_px
         rows, columns = assign(np.where(within, distance + score_gap, np.inf), self.limits.box_px + self.limits.score)
         self.detections += len(rows)
         if len(rows):
-            self.max_box_px = max(self.max_box_px, float(distance[rows, columns].max()))
+            self.max_box_px = max(self.max_box_px, float(np.maximum(distance, apart)[rows, columns].max()))
             self.max_score = max(self.max_score, float(score_gap[rows, columns].max()))
         if len(rows) and "keypoints" in expected.data:
             self._keypoints(expected.data["keypoints"][rows], got.data["keypoints"][columns], image)
-        if len(rows) and "oriented" in expected.data:
-            self._oriented(expected.data["oriented"][rows], got.data["oriented"][columns], image)
         if expected.mask is not None and got.mask is not None:
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
                 self._masks(expected, (expected.mask[row], got.mask[column]), row, (image, offset))
@@ -321,14 +320,6 @@ class _Tally:
                 f"{places.max():.4g} and {scores.max():.4g}",
                 image,
             )
-
-    def _oriented(self, expected: npt.NDArray[Any], got: npt.NDArray[Any], image: int) -> None:
-        """Those of pairs of detections (P, 5), by their corners: near a right angle one box has two descriptions."""
-        worst = float(_corner_gaps(box_corners(expected), box_corners(got)).diagonal().max())
-        self.max_box_px = max(self.max_box_px, worst)
-        if worst > self.limits.corner_px:
-            limit = f"{self.limits.corner_px:g} px"
-            self._fail(f"corners of oriented boxes must be within {limit}, got {worst:.4g}", image)
 
     def _masks(self, expected: sv.Detections, pair: Sequence[Any], row: int, at: tuple[int, int]) -> None:
         """Masks of a pair: at their edges a pixel may lie on one side or the other by rounding."""
