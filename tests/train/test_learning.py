@@ -211,7 +211,7 @@ def test_balanced_class_weights_are_counted_on_the_training_masks(cracks, tmp_pa
 
 
 def test_a_run_with_balanced_class_weights_goes_on(cracks, tmp_path, watcher):
-    """Its settings say balanced, its state the numbers; other weights than it began with are refused."""
+    """Its settings hold the numbers from then on; other weights than it began with are refused."""
     values = {"model": "unet-small", "imgsz": 64, "batch": 2, "epochs": 3, "precision": "fp32", "pictures_every": 0}
     config = TrainConfig.load({"data": str(cracks), **values, "arguments": {"class_weights": "balanced"}})
     run = RunFolder.create(tmp_path, "semantic")
@@ -223,5 +223,13 @@ def test_a_run_with_balanced_class_weights_goes_on(cracks, tmp_path, watcher):
 
     with pytest.raises(KeyboardInterrupt):
         train(config, run, Leaves())
+    settings = run.path / "config.yaml"
+    text = settings.read_text()
+    assert "balanced" not in text
+    counted = TrainConfig.read(settings).arguments["class_weights"]
+    settings.write_text(text.replace(repr(counted[1]), "1.0"))
+    with pytest.raises(ConfigError, match=r"arguments.class_weights' must be what the run began with"):
+        resume(run.path, watcher)
+    settings.write_text(text)
     assert resume(run.path, watcher).run == run.path
     assert len((run.path / "metrics.jsonl").read_text().splitlines()) == 3

@@ -103,6 +103,8 @@ def _of_maps(predictor: "NetworkPredictor", options: AssemblyOptions) -> "Predic
         tiling = sightline.infer.MapTiling.load(given, where="--tile")
         batch = {"batch": options.batch} if "batch" in options.model_fields_set else {}
         runs = sightline.infer.TiledSegmenter(predictor, tiling, **batch)
+        if runs.margin_hw is not None and "overlap" in options.model_fields_set:
+            note("--overlap does nothing: tiles give their centres, which are the map of the whole image")
     if not options.clean:
         return runs
     pairs = [pair.partition("=") for pair in options.clean]

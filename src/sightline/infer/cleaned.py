@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError
 from sightline.core.frames import SemanticMap
-from sightline.core.preprocess import Preprocess
+from sightline.infer.around import AroundPredictor
 from sightline.infer.network_predictor import NetworkPredictor
 from sightline.infer.predictor import Given
 from sightline.infer.tiled_maps import TiledSegmenter
@@ -15,28 +14,14 @@ from sightline.ops.map_cleaning import MapCleaning, clean_map
 __all__ = ["CleanedSegmenter"]
 
 
-class CleanedSegmenter:
+class CleanedSegmenter(AroundPredictor[NetworkPredictor | TiledSegmenter]):
     """Hands images to another predictor and cleans its maps, see `MapCleaning`; ConfigError for a model of boxes."""
 
     def __init__(self, inner: NetworkPredictor | TiledSegmenter, cleaning: MapCleaning) -> None:
         if inner.task != "semantic":
             raise ConfigError(f"what is cleaned must be label maps, got a model of the task {inner.task}")
-        self.inner, self.cleaning = inner, cleaning
-
-    @property
-    def task(self) -> Task:
-        """As the model."""
-        return self.inner.task
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """As the model."""
-        return self.inner.class_names
-
-    @property
-    def preprocess(self) -> Preprocess | None:
-        """As the model."""
-        return self.inner.preprocess
+        super().__init__(inner)
+        self.cleaning = cleaning
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -9,10 +9,9 @@ import supervision as sv
 from supervision.config import ORIENTED_BOX_COORDINATES
 
 from sightline.core.config import Config
-from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError
 from sightline.core.metadata import TYPICAL_OBJECT
-from sightline.core.preprocess import Preprocess
+from sightline.infer.around import AroundPredictor
 from sightline.infer.network_predictor import NetworkPredictor
 from sightline.infer.predictor import LEFT_OUT, Given, Image, given_images
 from sightline.ops.oriented import box_corners
@@ -42,7 +41,7 @@ class Tiling(Config):
         return self
 
 
-class TiledPredictor:
+class TiledPredictor(AroundPredictor[NetworkPredictor]):
     """A predictor of detections that hands another one the tiles of each image, and merges what it finds in them.
 
     ConfigError for a model of label maps, and where the size is to be chosen and the model does not say what it learnt.
@@ -51,24 +50,10 @@ class TiledPredictor:
     def __init__(self, inner: NetworkPredictor, tiling: Tiling, *, batch: int = 8) -> None:
         if inner.task == "semantic":
             raise ConfigError(f"tiles must be given to a model of boxes, got the task {inner.task}", where=inner.where)
-        self.inner, self.tiling, self.batch = inner, tiling, batch
+        super().__init__(inner)
+        self.tiling, self.batch = tiling, batch
         self.tile_hw = tiling.tile_hw or _chosen_tile(inner)
         self._unneeded = 0
-
-    @property
-    def task(self) -> Task:
-        """As the model."""
-        return self.inner.task
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """As the model."""
-        return self.inner.class_names
-
-    @property
-    def preprocess(self) -> Preprocess | None:
-        """Of a tile."""
-        return self.inner.preprocess
 
     @property
     def meta(self) -> dict[str, Any]:

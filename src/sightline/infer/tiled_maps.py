@@ -15,10 +15,9 @@ import numpy.typing as npt
 import pydantic
 
 from sightline.core.config import Config
-from sightline.core.dataset import Task
 from sightline.core.errors import ConfigError
 from sightline.core.frames import SemanticMap
-from sightline.core.preprocess import Preprocess
+from sightline.infer.around import AroundPredictor
 from sightline.infer.network_predictor import NetworkPredictor
 from sightline.infer.predictor import Given, Image, given_images
 from sightline.ops.postprocess import likeliest
@@ -72,7 +71,7 @@ class _Place:
         return self.y + self.margin_yx[0]
 
 
-class TiledSegmenter:
+class TiledSegmenter(AroundPredictor[NetworkPredictor]):
     """A predictor of label maps that hands another one the tiles of each image, and joins what it says of them.
 
     Memory beside the image and its map is that of one row of tiles. ConfigError for a model of boxes, and for
@@ -84,26 +83,12 @@ class TiledSegmenter:
             raise ConfigError(
                 f"tiles of maps must be given to a segmenter, got the task {inner.task}", where=inner.where
             )
-        self.inner, self.tiling = inner, tiling or MapTiling()
+        super().__init__(inner)
+        self.tiling = tiling or MapTiling()
         self.batch = min(batch, inner.max_batch or batch)
         self.tile_hw = self.tiling.tile_hw or inner.preprocess.size_hw
         self.reach_hw = None if self.tiling.join == "hann" else self._reach()
         self.margin_hw = self._margin()
-
-    @property
-    def task(self) -> Task:
-        """As the model."""
-        return self.inner.task
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """As the model."""
-        return self.inner.class_names
-
-    @property
-    def preprocess(self) -> Preprocess | None:
-        """Of a tile."""
-        return self.inner.preprocess
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from sightline.train.capacity import (
     memory_budget,
 )
 from sightline.train.config import TrainConfig
-from sightline.train.data.class_weights import BALANCED, CLASS_WEIGHTS, with_class_weights
+from sightline.train.data.class_weights import with_class_weights
 from sightline.train.data.images import NetworkImages, SeededBatches, Wanted, build_loader, varied_sizes
 from sightline.train.data.splits import TrainingData, prepare_data, require_keypoints, require_outlines
 from sightline.train.data.store import Keeping, needed_bytes
@@ -138,8 +138,6 @@ def _check_settings(config: TrainConfig, state: dict[str, Any], run: RunFolder) 
     began = TrainConfig.load(state["settings"], where=str(run.path / "weights" / "last.ckpt"))
     before, now = (_flat(settings.model_dump(mode="json")) for settings in (began, config))
     for key in sorted(before.keys() | now.keys()):
-        if key == f"arguments.{CLASS_WEIGHTS}" and now.get(key) == BALANCED:
-            continue  # counted again, on data of the same digest
         if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE):
             raise ConfigError(
                 f"'{key}' must be what the run began with ({before.get(key)!r:.40}), got {now.get(key)!r:.40}",
@@ -197,7 +195,7 @@ def prepare_session(
 ) -> Session:
     """Make everything a run needs; InputError where it cannot be used."""
     data = prepare_data(config)
-    config, weighed = with_class_weights(config, data.train)
+    config, weighed = processes.once(lambda: with_class_weights(config, data.train, run))
     data = replace(data, notes=(*data.notes, *weighed))
     _note_all(watcher, data.notes)
     arithmetic = choose_arithmetic(config.device, config.precision)

@@ -9,19 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["UPSAMPLINGS", "PoolWithPlaces", "Upsampling", "bed_of_nails", "transposed_size", "unpool", "upsampler"]
+__all__ = ["PoolWithPlaces", "Upsampling", "bed_of_nails", "unpool", "upsampler"]
 
 Upsampling = Literal["transposed", "bilinear", "nearest", "bed-of-nails"]
-UPSAMPLINGS: tuple[Upsampling, ...] = ("transposed", "bilinear", "nearest", "bed-of-nails")
-
-
-def transposed_size(size: int, kernel: int, stride: int, padding: int = 0) -> int:
-    """Pixels on a side of what a transposed convolution makes of `size` pixels.
-
-    >>> transposed_size(8, kernel=2, stride=2), transposed_size(8, kernel=4, stride=2, padding=1)
-    (16, 16)
-    """
-    return (size - 1) * stride - 2 * padding + kernel
 
 
 def bed_of_nails(x: Tensor) -> Tensor:

@@ -5,13 +5,13 @@ import numpy as np
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.frames import IGNORE_INDEX
+from sightline.core.runs import RunFolder
 from sightline.data import read_class_mask
 from sightline.train.config import TrainConfig
 
-__all__ = ["BALANCED", "CLASS_WEIGHTS", "balanced_weights", "with_class_weights"]
+__all__ = ["balanced_weights", "with_class_weights"]
 
-CLASS_WEIGHTS, BALANCED = "class_weights", "balanced"
-"""The argument of a model, and what it is given as where the training masks are to be counted."""
+_SETTING = "class_weights"
 
 
 def balanced_weights(dataset: Dataset) -> tuple[float, ...]:
@@ -35,11 +35,15 @@ def balanced_weights(dataset: Dataset) -> tuple[float, ...]:
     return tuple(float(f"{weight:.6g}") for weight in weights)
 
 
-def with_class_weights(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, list[str]]:
-    """The settings with `arguments.class_weights=balanced` as the numbers it stands for, and what is to be said."""
-    if config.arguments.get(CLASS_WEIGHTS) != BALANCED:
+def with_class_weights(config: TrainConfig, dataset: Dataset, run: RunFolder) -> tuple[TrainConfig, list[str]]:
+    """The settings with `arguments.class_weights=balanced` as the numbers it stands for, and what is to be said.
+
+    The run's settings are written with the numbers at once, so that a resumed run keeps them.
+    """
+    if config.arguments.get(_SETTING) != "balanced":
         return config, []
     weights = balanced_weights(dataset)
     said = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(dataset.class_names, weights, strict=True))
-    counted = config.model_copy(update={"arguments": {**config.arguments, CLASS_WEIGHTS: weights}})
+    counted = config.model_copy(update={"arguments": {**config.arguments, _SETTING: weights}})
+    counted.save(run.path / "config.yaml")
     return counted, [f"class weights, the median frequency over each class's own: {said}"]
