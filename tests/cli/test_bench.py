@@ -56,6 +56,7 @@ def test_models_are_trained_once_within_their_budget(sightline, tmp_path):
     first = json.loads(done.stdout)
     assert {row["n"] for row in first["table"]} == {2}
     assert {row["parameters"] for row in first["table"]} > set()
+    assert {type(row["parameters"]) for row in first["table"]} == {int}
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("best.safetensors")}
     assert len(made) == 4
     again = json.loads(sightline(*words, "--budget", "20s", *settings, "--json").stdout)

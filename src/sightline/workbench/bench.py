@@ -263,7 +263,10 @@ def _table(runs: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
     rows = []
     for (model,), part in runs.group_by("model", maintain_order=True):
         numbers = {
-            name: part[name].mean() for name, kind in part.schema.items() if kind.is_numeric() and name != "seed"
+            # What is the same in all runs, as the parameters are, stays the whole number it is.
+            name: part[name][0] if part[name].n_unique() == 1 else part[name].mean()
+            for name, kind in part.schema.items()
+            if kind.is_numeric() and name != "seed"
         }
         if part.height > 1:
             _, numbers["low"], numbers["high"] = seed_interval(part[first].to_list())
