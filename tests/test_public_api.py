@@ -263,6 +263,7 @@ PACKAGES = {
         "create",
         "describe_model",
         "describe_weights",
+        "find_builder",
         "fuse",
         "get_weights",
         "list_models",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         read_catalogue,
         weights_origin,
     )
-    from sightline.models.registry import MODELS, build_shapes, create, list_models, takes_argument
+    from sightline.models.registry import MODELS, build_shapes, create, find_builder, list_models, takes_argument
     from sightline.models.sync_norm import synchronise_norms
     from sightline.models.weights import describe_weights, load_model, save_weights
     from sightline.models.weights_file import model_digest, read_weights_meta, restate_weights
@@ -54,6 +54,7 @@ __all__ = [
     "create",
     "describe_model",
     "describe_weights",
+    "find_builder",
     "fuse",
     "get_weights",
     "list_models",

@@ -19,6 +19,7 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     r"fcn(32|16|8)s": ("Shelhamer et al. 2017, FCN", _OURS),
     r"deeplabv3(plus)?": ("Chen et al. 2017 and 2018, DeepLab", "BSD-3-Clause, torchvision"),
     r"resnet50-unet": ("He et al. 2016, ResNet-50; Ronneberger et al. 2015, U-Net", _OURS),
+    r"smp:.*": ("Iakubovskii 2019, segmentation-models-pytorch; encoders of timm", "MIT and Apache-2.0 (timm)"),
     r"yolo1-resnet50": ("Redmon et al. 2016, YOLO; its ResNet-50 form by abeardear, PyTorch-YOLO-v1", _OURS),
     r"yolo3": ("Redmon and Farhadi 2018, YOLOv3; sizes of Ultralytics' table", _OURS),
     r"yolo5.": ("Jocher 2020, YOLOv5", _OURS),

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sightline.models.contract import Model
 from sightline.models.published import find_weights
 from sightline.models.regions.classics import CLASSIC_MODELS
 from sightline.models.segment.builders import SEGMENTERS
+from sightline.models.segment.smp import SMP_MODELS, build_smp
 from sightline.models.torchvision_models import TORCHVISION_MODELS
 from sightline.models.torchvision_regions import REGION_MODELS
 from sightline.models.transformers.detectors import TRANSFORMERS_MODELS
@@ -26,7 +28,7 @@ from sightline.models.transformers.rfdetr import RFDETR_MODELS
 from sightline.models.weights_file import load_tensors, read_weights
 from sightline.models.yolo.builders import YOLOS
 
-__all__ = ["MODELS", "Builder", "build", "build_shapes", "create", "list_models", "takes_argument"]
+__all__ = ["MODELS", "Builder", "build", "build_shapes", "create", "find_builder", "list_models", "takes_argument"]
 
 Builder = Callable[..., Model]
 """`builder(class_names, *, imgsz=…, …)`: keyword arguments annotated and with defaults."""
@@ -36,6 +38,7 @@ MODELS: dict[str, Builder] = open_registry(
     "model",
     {
         **SEGMENTERS,
+        **SMP_MODELS,
         **YOLOS,
         **CLASSIC_MODELS,
         **TORCHVISION_MODELS,
@@ -49,8 +52,13 @@ MODELS: dict[str, Builder] = open_registry(
 
 
 def list_models() -> list[str]:
-    """The names `create` knows, sorted."""
+    """The names `create` knows, sorted; of segmentation-models-pytorch's examples alone, as any pair is a name."""
     return sorted(MODELS)
+
+
+def find_builder(name: str) -> Builder | None:
+    """The builder of a name, None where there is none; that of `smp:…` knows when it makes one whether there is."""
+    return MODELS.get(name) or (partial(build_smp, name) if name.startswith("smp:") else None)
 
 
 def create(name: str, *, class_names: Sequence[str], weights: str | Path | None = None, **arguments: Any) -> Model:
@@ -74,11 +82,11 @@ def create(name: str, *, class_names: Sequence[str], weights: str | Path | None 
 
 def build(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -> Model:
     """As `create` with the builder's arguments only: what metadata of a file may ask for."""
-    if name not in MODELS:
+    builder = find_builder(name)
+    if builder is None:
         is_file = Path(name).suffix in (".pt", ".pth", ".safetensors", ".onnx", ".yaml", ".yml")
         do = "name the network, as yolo11n, and give what it starts from with weights=FILE.safetensors"
         raise ModelError(unknown_name("model", name, MODELS), do=do if is_file else "a plug-in's needs --plugin FILE")
-    builder = MODELS[name]
     checked = _checked_arguments(name, builder, arguments)
     try:
         return builder(_checked_names(class_names), **checked)
@@ -88,7 +96,8 @@ def build(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -
 
 def takes_argument(name: str, argument: str) -> bool:
     """Whether the builder of a registered model takes an argument of this name beside the class names."""
-    return name in MODELS and argument in inspect.signature(MODELS[name]).parameters
+    builder = find_builder(name)
+    return builder is not None and argument in inspect.signature(builder).parameters
 
 
 def build_shapes(name: str, class_names: Sequence[str], arguments: Mapping[str, Any]) -> Model:

@@ -18,7 +18,7 @@ from sightline.core.runs import provenance
 from sightline.data import read_dataset
 from sightline.infer import NetworkPredictor, StageTimer
 from sightline.media import read_image
-from sightline.models import create, describe_model, list_models
+from sightline.models import create, describe_model, find_builder, list_models
 from sightline.train import TrainConfig, Watcher, profile_training
 from sightline.train.studies import merge_settings, read_object, run_in_process, seed_interval, settings_of, task_of
 from sightline.workbench.model import Model
@@ -121,7 +121,7 @@ def _check_names(models: Sequence[str], named: Sequence[str]) -> None:
     if not models or len(set(models)) < len(models):
         raise ConfigError(f"models must be named, each once, got {list(models)}")
     for name in models:
-        if name in named and name not in list_models():
+        if name in named and find_builder(name) is None:
             raise ConfigError(unknown_name("model", name, list_models()))
         if name not in named:
             check_regular(name)
@@ -195,7 +195,7 @@ def _one(
     """Train where that is needed, measure, and tell; what a finished run has been measured by is kept beside it."""
     weights, trained = Path(name), {}
     if config is not None:
-        folder = target / task_of(config) / f"{name}-seed{seed}"
+        folder = target / task_of(config) / f"{name.replace('/', '-')}-seed{seed}"
         outcome = run_in_process(config, folder, threads)
         weights = folder / "weights" / "best.safetensors"
         trained = {"epochs": len(outcome.rows), "train_s": outcome.seconds}
@@ -231,7 +231,7 @@ def _costs(model: Model, weights: Path, dataset: Dataset) -> dict[str, Any]:
     stages = _timed(model.predictor, dataset)
     size = {"file_mb": weights.stat().st_size / 1e6, "imgsz": "x".join(map(str, model.predictor.preprocess.size_hw))}
     metadata = model.predictor.metadata
-    if metadata.architecture not in list_models():
+    if find_builder(metadata.architecture) is None:
         return {"parameters": None, "GFLOPs": None, **stages, **size}
     bare = create(metadata.architecture, class_names=metadata.class_names, **metadata.arguments)
     cost = describe_model(bare, metadata.preprocess.size_hw)

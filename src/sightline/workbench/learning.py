@@ -11,7 +11,7 @@ from sightline.core.errors import ModelError, unknown_name
 from sightline.core.runs import RunFolder
 from sightline.data import read_dataset
 from sightline.deploy import ExportResult, export_onnx
-from sightline.models import list_models
+from sightline.models import find_builder, list_models
 from sightline.train import TrainConfig, TrainResult, train
 from sightline.train.studies import settings_of, task_of
 
@@ -45,7 +45,7 @@ class _Lines:
 
 def check_name(name: str) -> None:
     """ModelError unless there is an architecture of this name."""
-    if name not in list_models():
+    if find_builder(name) is None:
         do = "Give a .safetensors or .onnx file, or one of the names 'sightline models' lists."
         raise ModelError(unknown_name("model", name, list_models()), do=do)
 
