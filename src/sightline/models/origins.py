@@ -51,6 +51,7 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     r"hf:dfine-.*": ("Peng et al. 2024, D-FINE (without queries of noised truth)", "Apache-2.0, transformers"),
     r"hf:mask2former-tiny": ("Cheng et al. 2022, Mask2Former; Liu et al. 2021, Swin", "Apache-2.0, transformers"),
     r"hf:rfdetr-.*": ("Robinson et al. 2025, RF-DETR", "Apache-2.0, transformers"),
+    r"hf:segformer-.*": ("Xie et al. 2021, SegFormer", "Apache-2.0, transformers"),
     r"hf:rtdetrv2-.*": ("Lv et al. 2024, RT-DETRv2 (without queries of noised truth)", "Apache-2.0, transformers"),
 }
 _PUBLISHED = {

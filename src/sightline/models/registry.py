@@ -25,6 +25,7 @@ from sightline.models.torchvision_regions import REGION_MODELS
 from sightline.models.transformers.detectors import TRANSFORMERS_MODELS
 from sightline.models.transformers.mask2former import MASK2FORMER_MODELS
 from sightline.models.transformers.rfdetr import RFDETR_MODELS
+from sightline.models.transformers.segformer import SEGFORMER_MODELS
 from sightline.models.weights_file import load_tensors, read_weights
 from sightline.models.yolo.builders import YOLOS
 
@@ -46,6 +47,7 @@ MODELS: dict[str, Builder] = open_registry(
         **TRANSFORMERS_MODELS,
         **RFDETR_MODELS,
         **MASK2FORMER_MODELS,
+        **SEGFORMER_MODELS,
     },
 )
 """Every model by name. A plug-in's builder comes by `register_model`; what it builds must pass `check_model`."""
