@@ -7,6 +7,7 @@ import numpy as np
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
+from sightline.core.files import check_regular
 from sightline.core.predictions import Predictions
 from sightline.core.text import parse_json
 from sightline.data.image_names import ImageNames
@@ -39,9 +40,10 @@ def read_coco_results(path: str | Path, dataset: Dataset) -> Predictions:
 
 def _entries(file: Path) -> list[Any]:
     try:
+        check_regular(file)
         entries = parse_json(file.read_bytes())
     except OSError as error:
-        raise DataError(f"cannot read the file ({error.strerror})", where=str(file)) from None
+        raise DataError(f"cannot read the file ({error.strerror or error})", where=str(file)) from None
     except ValueError as error:
         raise DataError(f"must be JSON, got: {error}", where=str(file)) from None
     if not isinstance(entries, list):
@@ -96,7 +98,7 @@ def _found(entry: Any, where: str, kind: _Kind) -> Found:
         area = None
         if code is not None:
             area = width * height if kind.sized_by_box and size_wh else float(rle_codes.area(code))
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         message = f"bbox, segmentation, keypoints and score must be numbers as COCO has them, got: {error}"
         raise DataError(message, where=where) from None
     own = {"size_wh": size_wh, "area": area, "keypoints": points or None, "oriented": turned}
@@ -114,7 +116,7 @@ def _of_supervision(entry: dict[str, Any], where: str) -> Found:
     try:
         box = np.array([float(entry[k]) for k in ("x_min", "y_min", "x_max", "y_max")])
         score, label = float(entry["confidence"]), int(entry["class_id"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"boxes and confidences must be numbers, got: {error}", where=where) from None
     return Found(_image(entry, where), label, score, box, where)
 
