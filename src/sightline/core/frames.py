@@ -49,10 +49,15 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SemanticMap:
-    """A class for each pixel: `class_ids` is (H, W) integer at image resolution, indexing `class_names`."""
+    """A class for each pixel: `class_ids` is (H, W) integer at image resolution, indexing `class_names`.
+
+    `confidence` (C,), where a predictor was asked for it, is the mean probability of each class over the pixels that
+    were given to it, NaN for a class without any.
+    """
 
     class_ids: NDArray[np.integer]
     class_names: tuple[str, ...]
+    confidence: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.class_ids.ndim != 2 or not np.issubdtype(self.class_ids.dtype, np.integer):

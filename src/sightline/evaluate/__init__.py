@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         class_ratios,
         evaluate_semantic,
         evaluate_semantic_maps,
+        image_dice,
         mean_defined,
         summary,
     )
@@ -74,6 +75,7 @@ __all__ = [
     "evaluate_semantic_maps",
     "evaluate_tracking",
     "fit_predictions",
+    "image_dice",
     "match_detections",
     "mean_defined",
     "measure_of",

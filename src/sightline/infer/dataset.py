@@ -28,7 +28,7 @@ def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -
     Missing scores become 1, missing class ids 0; `track_id` is null without a tracker.
     """
     if isinstance(prediction, SemanticMap):
-        return semantic_rows(image_id, prediction.class_ids)
+        return semantic_rows(image_id, prediction.class_ids, prediction.confidence)
     if prediction is None or len(prediction) == 0:
         return pl.DataFrame(schema=PREDICTIONS_SCHEMA)
     count = len(prediction)

@@ -21,8 +21,10 @@ from sightline.ops.instance_masks import MaskCrop, object_masks
 from sightline.ops.oriented import box_corners
 from sightline.ops.postprocess import (
     KeptDetections,
+    class_confidence,
     evaluation_point,
     label_map,
+    likeliest,
     place_keypoints,
     select_detections,
 )
@@ -72,6 +74,7 @@ class NetworkPredictor:
 
     `max_batch` bounds how many images meet the network at once, 1 for a file exported with a fixed batch. Of label maps
     of two classes, `foreground_conf` is the least probability of the foreground; without it the likelier class wins.
+    Maps have the `confidence` of their classes with `is_confident`, which takes time.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class NetworkPredictor:
         where: str,
         max_batch: int | None = None,
         foreground_conf: float | None = None,
+        is_confident: bool = False,
     ) -> None:
         if metadata.task not in OUTPUT_NAMES:
             raise ModelError(f"task must be one of {', '.join(OUTPUT_NAMES)}, got '{metadata.task}'", where=where)
@@ -92,6 +96,7 @@ class NetworkPredictor:
         self.where = where
         self.max_batch = max_batch
         self.foreground_conf = foreground_conf
+        self.is_confident = is_confident
         self._skeleton = _skeleton_of(metadata, where) if metadata.task == "pose" else ()
 
     @property
@@ -148,6 +153,10 @@ class NetworkPredictor:
             raise ConfigError(f"the least probability of the foreground must be in 0..1, got {conf:g}")
         return self._with(foreground_conf=conf)
 
+    def with_confidence(self) -> "NetworkPredictor":
+        """The same network whose label maps say how sure it is of each class."""
+        return self._with(is_confident=True)
+
     def resized(self, size_hw: tuple[int, int]) -> "NetworkPredictor":
         """The same network fed at another size, which `meta` then says: not what the model was trained and judged at.
 
@@ -165,6 +174,7 @@ class NetworkPredictor:
         thresholds: OperatingPoint | None = None,
         metadata: ModelMetadata | None = None,
         foreground_conf: float | None = None,
+        is_confident: bool = False,
     ) -> "NetworkPredictor":
         return NetworkPredictor(
             self.network,
@@ -173,6 +183,7 @@ class NetworkPredictor:
             where=self.where,
             max_batch=self.max_batch,
             foreground_conf=self.foreground_conf if foreground_conf is None else foreground_conf,
+            is_confident=self.is_confident or is_confident,
         )
 
     def __call__(self, images: Given | Sequence[Given]) -> list[Any]:
@@ -209,10 +220,16 @@ class NetworkPredictor:
     def finish(self, outputs: Outputs, geometries: Sequence[Geometry]) -> list[Prediction]:
         """Detections above the thresholds, with their masks or keypoints, or the label map, at image resolution."""
         if self.task == "semantic":
-            maps = outputs["probabilities"]
-            conf = self.foreground_conf
-            return [SemanticMap(label_map(maps[i], g, conf), self.class_names) for i, g in enumerate(geometries)]
+            return [self._map(outputs["probabilities"][i], g) for i, g in enumerate(geometries)]
         return [self._detections({n: array[i] for n, array in outputs.items()}, g) for i, g in enumerate(geometries)]
+
+    def _map(self, probabilities: npt.NDArray[Any], geometry: Geometry) -> SemanticMap:
+        """That of one image."""
+        if not self.is_confident:
+            return SemanticMap(label_map(probabilities, geometry, self.foreground_conf), self.class_names)
+        placed = geometry.mask_to_image(probabilities, interpolation="linear")
+        ids = likeliest(placed, self.foreground_conf)
+        return SemanticMap(ids, self.class_names, class_confidence(placed, ids))
 
     def _detections(self, outputs: Outputs, geometry: Geometry) -> sv.Detections:
         """Those of one image."""

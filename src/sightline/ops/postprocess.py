@@ -19,6 +19,7 @@ from sightline.ops.suppression import suppress
 __all__ = [
     "CANDIDATE_LIMIT",
     "KeptDetections",
+    "class_confidence",
     "detection_rows",
     "evaluation_point",
     "label_map",
@@ -111,6 +112,15 @@ def likeliest(probabilities: NDArray[np.floating], foreground_conf: float | None
     return winners
 
 
+def class_confidence(probabilities: NDArray[np.floating], class_ids: NDArray[np.integer]) -> NDArray[np.float64]:
+    """(C,): the mean of probabilities (C, H, W) of each class over the pixels (H, W) of that class; NaN without any."""
+    chosen = np.take_along_axis(probabilities, class_ids[None].astype(np.intp), axis=0)
+    count = len(probabilities)
+    pixels = np.bincount(class_ids.ravel(), minlength=count)
+    sums = np.bincount(class_ids.ravel(), weights=chosen.ravel(), minlength=count)
+    return np.where(pixels > 0, sums / np.maximum(pixels, 1), np.nan)
+
+
 def place_keypoints(keypoints: NDArray[np.floating], geometry: Geometry) -> NDArray[np.float64]:
     """Keypoints (N, K, 3) of x, y in network pixels and a score → in image pixels, kept inside the image."""
     places = geometry.points_to_image(keypoints[..., :2]).clip(0.0, (geometry.source_hw[1], geometry.source_hw[0]))
@@ -139,13 +149,19 @@ def number_lists(values: NDArray[np.floating]) -> pl.Series:
     return pl.Series(rows.tolist(), dtype=pl.List(pl.Float64))
 
 
-def semantic_rows(image_id: int, class_ids: NDArray[np.integer]) -> pl.DataFrame:
-    """A label map (H, W) as rows of a predictions table: one run-length code for each class that occurs."""
+def semantic_rows(
+    image_id: int, class_ids: NDArray[np.integer], confidence: NDArray[np.float64] | None = None
+) -> pl.DataFrame:
+    """A label map (H, W) as rows of a predictions table: one run-length code for each class that occurs.
+
+    Scores are the confidence (C,) of the classes where it is known, else 1.
+    """
     present = np.unique(class_ids)
     codes = [encode(class_ids == c) for c in present]
     boxes = np.array([to_box(code, class_ids.shape) for code in codes], np.float64).reshape(-1, 4)
+    scores = np.ones(len(present)) if confidence is None else confidence[present]
     columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True))
-    columns |= {"class_id": present.astype(np.int32), "score": np.ones(len(present)), "rle": codes}
+    columns |= {"class_id": present.astype(np.int32), "score": scores, "rle": codes}
     return _rows(image_id, columns, len(present))
 
 
