@@ -27,10 +27,10 @@ from sightline.core.text import parse_json
 
 if TYPE_CHECKING:
     from sightline.core.dataset import Dataset
-    from sightline.evaluate import DetectionResult, SemanticResult, TrackingResult
+    from sightline.evaluate import DetectionResult, PanopticResult, SemanticResult, TrackingResult
     from sightline.infer import NetworkPredictor
 
-    Result = DetectionResult | SemanticResult | TrackingResult
+    Result = DetectionResult | PanopticResult | SemanticResult | TrackingResult
 
 __all__ = ["evaluate"]
 
@@ -107,9 +107,9 @@ def evaluate(
     model
         A .safetensors or .onnx file of ours.
     predictions
-        Predictions in place of a model: our Parquet, JSON Lines or CSV, COCO results (.json), a folder with YOLO text
-        or a mask for each image, or MOTChallenge results (.txt, or a folder of one .txt for each sequence). Images are
-        found by name.
+        Predictions in place of a model: our Parquet, JSON Lines or CSV, COCO results or COCO panoptic (.json, with the
+        folder of PNG files beside it), a folder with YOLO text or a mask for each image, or MOTChallenge results (.txt,
+        or a folder of one .txt for each sequence). Images are found by name.
     options
         What is measured, and how.
     out
@@ -231,6 +231,13 @@ def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -
     if dataset.task == "semantic":
         edges = sightline.evaluate.BoundaryOptions() if options.boundaries else None
         return sightline.evaluate.evaluate_semantic(dataset, found, resamples=options.resamples, boundaries=edges)
+    if found.meta.get("task") == "panoptic":
+        if options.conf is not None or options.best_conf or _of_boxes(options):
+            message = (
+                "--sigmas, --max-dets, --best-conf, --conf and --iou-type are for detections, got panoptic segments"
+            )
+            raise ConfigError(message)
+        return sightline.evaluate.evaluate_panoptic(dataset, found, resamples=options.resamples)
     conf: float | Literal["best"] | None = "best" if options.best_conf else options.conf
     if len(options.max_dets) not in (0, 1, 3):
         raise ConfigError(f"--max-dets must be one number or three, got {len(options.max_dets)}")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sightline.evaluate.inputs import fit_predictions
     from sightline.evaluate.instances import evaluate_instances, evaluate_oriented, evaluate_pose, measure_of
     from sightline.evaluate.intervals import RESAMPLES
+    from sightline.evaluate.panoptic import PanopticAccumulator, PanopticResult, Segments, evaluate_panoptic
     from sightline.evaluate.registry import METRICS, with_added_metrics
     from sightline.evaluate.segmentation import (
         SemanticAccumulator,
@@ -54,7 +55,10 @@ __all__ = [
     "DetectionImage",
     "DetectionResult",
     "IouType",
+    "PanopticAccumulator",
+    "PanopticResult",
     "PointCounts",
+    "Segments",
     "SemanticAccumulator",
     "SemanticResult",
     "TrackingResult",
@@ -69,6 +73,7 @@ __all__ = [
     "evaluate_mot_files",
     "evaluate_mot_results",
     "evaluate_oriented",
+    "evaluate_panoptic",
     "evaluate_pose",
     "evaluate_semantic",
     "evaluate_semantic_maps",

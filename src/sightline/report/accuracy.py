@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from sightline.report.blocks import Block, Cell, Charts, Matrix, Note, Pairs, Section, Table, Tile, pairs_of
 from sightline.report.charts import curve_chart, heat_map, many_curves_chart
-from sightline.report.numbers import DETECTION_HEADLINE, MEANINGS, SEMANTIC_HEADLINE, TITLES, Number, Source, Style
+from sightline.report.numbers import HEADLINES, MEANINGS, TITLES, Number, Source, Style
 from sightline.report.records import RunRecord
 
 __all__ = ["accuracy_section", "accuracy_tiles"]
@@ -57,7 +57,7 @@ def accuracy_tiles(record: RunRecord, room: int) -> list[Tile]:
         return []
     source = Source(FILE, record.evaluation)
     metrics = record.evaluation.get("metrics") or {}
-    wanted = DETECTION_HEADLINE if "AP" in metrics else SEMANTIC_HEADLINE
+    wanted = next((keys for keys in HEADLINES if keys[0] in metrics), HEADLINES[-1])
     tiles = [_tile(source, key, "metrics") for key in wanted if metrics.get(key) is not None]
     for key in ("precision", "recall") if len(tiles) + 2 <= room else ("f1",):
         number = source.optional("operating_point", key)
@@ -117,14 +117,14 @@ def _metric_table(source: Source) -> Table:
 
 def _all_splits(evaluations: Mapping[str, dict[str, Any]]) -> Table:
     """The headline numbers of every split that has been measured, each from its own file."""
-    wanted = [k for k in (*DETECTION_HEADLINE, *SEMANTIC_HEADLINE) if k in next(iter(evaluations.values()))["metrics"]]
+    first = next(iter(evaluations.values()))
+    wanted = [key for keys in HEADLINES for key in keys if key in first["metrics"]]
     rows: list[Sequence[Cell]] = []
     for file, values in evaluations.items():
         source = Source(file, values)
         numbers = [source.optional("metrics", key) or "–" for key in wanted]
         images = source.optional("conventions", "images", style="count") or "–"
         rows.append([str(values.get("conventions", {}).get("split", "–")), images, *numbers])
-    first = next(iter(evaluations.values()))
     return Table(["split", "images", *(_title(first, key) for key in wanted)], rows, "Splits")
 
 
@@ -182,7 +182,10 @@ def _per_class(source: Source) -> Table:
     columns = [key for key in first if key not in ("class_id", "class")]
     rows: list[Sequence[Cell]] = []
     for i, row in enumerate(source.values["per_class"]):
-        cells = [source.number("per_class", i, key, style=_style(key)) for key in columns]
+        cells: list[Cell] = [
+            row[key] if isinstance(row[key], str) else source.number("per_class", i, key, style=_style(key))
+            for key in columns
+        ]
         rows.append([str(row["class"]), *cells])
     return Table(["class", *(_head(c) for c in columns)], rows, "By class")
 
