@@ -1,4 +1,4 @@
-"""Panoptic quality against a plain reading of panopticapi's rules and hotcoco's; files, refusals, merging, intervals."""
+"""Panoptic quality against a plain reading of panopticapi's rules, and hotcoco's; files, refusals, merging."""
 
 import json
 from collections import defaultdict

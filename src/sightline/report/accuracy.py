@@ -92,7 +92,7 @@ def _interval(source: Source, key: str) -> tuple[Number, Number] | str:
 def _rival(source: Source, key: str) -> tuple[Number, str] | None:
     """What the best predictor that never looks reaches by the same metric."""
     facts = (source.values.get("conventions") or {}).get("baseline") or {}
-    if facts.get("metric") not in (key, TITLES.get(key)):
+    if facts.get("metric") not in (key, TITLES.get(key, key)):
         return None
     return source.number("conventions", "baseline", "value"), str(facts["what"])
 
