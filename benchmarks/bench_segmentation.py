@@ -33,7 +33,7 @@ from sightline.evaluate import (
     SemanticAccumulator,
     evaluate_panoptic,
 )
-from sightline.evaluate.segmentation import summary
+from sightline.evaluate.pixels import summary
 
 SIDE, CLASSES = 512, 20
 Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]

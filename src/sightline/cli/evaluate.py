@@ -83,6 +83,11 @@ class EvaluateOptions(AssemblyOptions, Division):
         description="Of label maps also how well boundaries are met: boundary F and IoU, surface distances (HD95, "
         "ASSD), errors in a band around edges.",
     )
+    objects: bool = Field(
+        default=False,
+        description="Of label maps also what went wrong with connected parts, as of nuclei: missed, merged, split, of "
+        "the wrong class, spurious.",
+    )
     resamples: int = Field(
         default=1000, ge=0, description="Draws of the images for 95 % intervals of the headline numbers; 0 for none."
     )
@@ -146,8 +151,9 @@ def evaluate(
     if dataset.task == "semantic" and (conf is not None or options.best_conf or _of_boxes(options)):
         names = "--sigmas, --max-dets, --best-conf, --conf and --iou-type"
         raise ConfigError(f"{names} are for detections, got a set of label maps")
-    if options.boundaries and dataset.task != "semantic":
-        raise ConfigError(f"--boundaries is for label maps, got data of task '{dataset.task}'")
+    for name, given in (("--boundaries", options.boundaries), ("--objects", options.objects)):
+        if given and dataset.task != "semantic":
+            raise ConfigError(f"{name} is for label maps, got data of task '{dataset.task}'")
     if predictor is not None:
         result, found = _of_model(dataset, predictor, options)
     else:
@@ -230,7 +236,9 @@ def _refuse_without_tracks(options: EvaluateOptions) -> None:
 def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -> "Result":
     if dataset.task == "semantic":
         edges = sightline.evaluate.BoundaryOptions() if options.boundaries else None
-        return sightline.evaluate.evaluate_semantic(dataset, found, resamples=options.resamples, boundaries=edges)
+        return sightline.evaluate.evaluate_semantic(
+            dataset, found, resamples=options.resamples, boundaries=edges, objects=options.objects
+        )
     if found.meta.get("task") == "panoptic":
         if options.conf is not None or options.best_conf or _of_boxes(options):
             message = (
@@ -322,5 +330,8 @@ def _show(result: "Result", as_json: bool) -> None:
         if edges:
             of_edges = result.per_class.select("class", *edges)
             show_table("boundaries by class", of_edges.columns, of_edges.rows())
+    errors = getattr(result, "object_errors", None)
+    if errors is not None:
+        show_table("errors of objects", errors.columns, errors.rows())
     for key, value in result.conventions.items():
         note(f"{key}: {value}")

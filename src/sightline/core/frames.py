@@ -49,10 +49,14 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SemanticMap:
-    """A class for each pixel: `class_ids` is (H, W) integer at image resolution, indexing `class_names`."""
+    """A class for each pixel: `class_ids` is (H, W) integer at image resolution, indexing `class_names`.
+
+    `foreground` is the probability (H, W) of the second of two classes, where a predictor was asked to keep it.
+    """
 
     class_ids: NDArray[np.integer]
     class_names: tuple[str, ...]
+    foreground: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         if self.class_ids.ndim != 2 or not np.issubdtype(self.class_ids.dtype, np.integer):

@@ -35,6 +35,8 @@ def accuracy_section(record: RunRecord) -> Section:
         blocks.append(_operating_point(source))
     if evaluation.get("per_class"):
         blocks.append(_per_class(source))
+    if evaluation.get("object_errors"):
+        blocks.append(_object_errors(source))
     if "model" in ((evaluation.get("conventions") or {}).get("baseline") or {}):
         blocks.append(_baseline(source))
     charts = _curves(evaluation) if evaluation.get("curves") else []
@@ -188,6 +190,16 @@ def _per_class(source: Source) -> Table:
         ]
         rows.append([str(row["class"]), *cells])
     return Table(["class", *(_head(c) for c in columns)], rows, "By class")
+
+
+def _object_errors(source: Source) -> Table:
+    columns = [key for key in source.values["object_errors"][0] if key != "class"]
+    rows: list[Sequence[Cell]] = []
+    for i, row in enumerate(source.values["object_errors"]):
+        cells = [source.number("object_errors", i, key, style="count") for key in columns]
+        rows.append([str(row["class"]), *cells])
+    caption = "Errors of objects. " + str(source.values["conventions"].get("object_errors", ""))
+    return Table(["class", *(_head(c) for c in columns)], rows, caption)
 
 
 def _head(key: str) -> str:
