@@ -205,6 +205,7 @@ PACKAGES = {
         "embed_dataset",
         "find_sources",
         "given_images",
+        "is_binary",
         "measure_reach",
         "open_predictor",
         "open_source",

@@ -154,10 +154,12 @@ def _count(truth: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floatin
 
 def declared_point(meta: dict[str, Any], class_count: int) -> ForegroundPoint | None:
     """At which probability the maps of these predictions were made, where they say it; None but of two classes."""
-    if class_count != 2 or "model_digest" not in meta:
+    if class_count != 2:
         return None
     conf = meta.get("foreground_conf")
     if not isinstance(conf, (int, float)):
+        if "model_digest" not in meta:
+            return None  # maps of another tool
         return ForegroundPoint(0.5, "the likelier class, for want of the model's own")
     own = meta.get("operating_point")
     is_own = isinstance(own, dict) and own.get("conf") == conf

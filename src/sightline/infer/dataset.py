@@ -59,8 +59,11 @@ def predict_dataset(
     batch: int = 8,
     workers: int = 2,
     progress: Progress | None = None,
+    observe: Callable[[int, Any], None] | None = None,
 ) -> Predictions:
     """Predictions for every image, in image pixels, `meta` saying what made them and the data's digest.
+
+    `observe` is given the id and the prediction of each image beside it.
 
     Detections come at the predictor's own thresholds: open it with `conf=0.001` to measure average precision. Label
     maps become one row per class. DataError for an image that cannot be read, ConfigError when class names differ.
@@ -79,6 +82,8 @@ def predict_dataset(
             predictions: list[Any] = list(predictor(images))
             for image_id, prediction in zip(image_ids[start:following], predictions, strict=True):
                 tables.append(result_rows(image_id, prediction))
+                if observe is not None:
+                    observe(image_id, prediction)
             left_out += sum(p.metadata.get(LEFT_OUT, 0) for p in predictions if isinstance(p, sv.Detections))
             if progress is not None:
                 progress(min(following, len(paths)), len(paths), "predicting")

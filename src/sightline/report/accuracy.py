@@ -14,6 +14,7 @@ __all__ = ["accuracy_section", "accuracy_tiles"]
 
 FILE = "evaluation.json"
 _OF_BOXES = "box_"  # what begins so stands beside numbers of masks
+_OF_IMAGES = "_image_mean"  # what ends so is a mean over images
 _MAX_MATRIX = 13
 _MAX_CONFUSIONS = 15
 _COUNTS = frozenset(
@@ -133,6 +134,9 @@ def _all_splits(evaluations: Mapping[str, dict[str, Any]]) -> Table:
 def _title(evaluation: Mapping[str, Any], key: str) -> str:
     """The metric's name on the page, which says whether masks, keypoints or boxes are meant where there are several."""
     title = TITLES.get(key.removeprefix(_OF_BOXES), key)
+    if key.endswith(_OF_IMAGES):
+        own = key.removesuffix(_OF_IMAGES)
+        return f"{TITLES.get(own, own)}, mean over images"
     if key.startswith(_OF_BOXES):
         return f"Box {title}"
     kind = {"segm": "Mask", "keypoints": "Pose", "obb": "Oriented"}.get(evaluation.get("iou_type", ""))
@@ -146,6 +150,8 @@ def _overlap(evaluation: Mapping[str, Any]) -> str:
 def _meaning(source: Source, key: str) -> str:
     overlap = "IoU" if key.startswith(_OF_BOXES) else _overlap(source.values)
     key = key.removeprefix(_OF_BOXES)
+    if key.endswith(_OF_IMAGES):
+        return "Of each image alone, mean over the images where it is defined: another number than the pooled one."
     if key in MEANINGS:
         return MEANINGS[key].replace("IoU", overlap)
     limit = key.removeprefix("AR")
@@ -212,6 +218,8 @@ def _style(key: str) -> Style:
 
 def _curves(evaluation: Mapping[str, Any]) -> list[Markup]:
     curves = evaluation["curves"]
+    if "threshold" in curves:
+        return _foreground_curves(curves, evaluation)
     by_class = {
         str(name): points
         for name, precision in zip(curves["class_names"], curves["precision"], strict=True)
@@ -253,7 +261,35 @@ def _curves(evaluation: Mapping[str, Any]) -> list[Markup]:
     return charts
 
 
+def _foreground_curves(curves: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[Markup]:
+    """Of label maps of two classes: precision over recall, and the ratios over the threshold."""
+    charts = []
+    if ends := _pairs(curves["recall"], curves["precision"]):
+        x_title, y_title = "recall", "precision"
+        title = "Precision and recall of the foreground's pixels"
+        charts.append(
+            curve_chart("accuracy-pr", title, {"pixels": ends}, x_title=x_title, y_title=y_title, unit_y=True)
+        )
+    names = {"Dice": "dice", "IoU": "iou", "precision": "precision", "recall": "recall", "specificity": "specificity"}
+    series = {label: points for label, key in names.items() if (points := _pairs(curves["threshold"], curves[key]))}
+    conf = (evaluation.get("operating_point") or {}).get("conf")
+    charts.append(
+        curve_chart(
+            "accuracy-threshold",
+            "What the threshold does",
+            series,
+            x_title="least probability of the foreground",
+            y_title="pixels of all images pooled",
+            unit_y=True,
+            marker=None if conf is None else (float(conf), f"operating point {conf:.3f}"),
+        )
+    )
+    return charts
+
+
 def _curves_caption(evaluation: Mapping[str, Any]) -> str:
+    if "threshold" in evaluation["curves"]:
+        return "Counts are exact at every threshold drawn: multiples of 1/128."
     names = evaluation["curves"]["class_names"]
     if len(names) > 1:
         return "Precision is interpolated as COCO averages it; the line in ink is the mean over classes."

@@ -126,7 +126,8 @@ TITLES = {
     "mean_sensitivity": "Mean sensitivity",
     "mean_specificity": "Mean specificity",
     "mean_precision": "Mean precision",
-    "mean_image_dice": "Mean image Dice",
+    "foreground_average_precision": "Average precision of pixels",
+    "foreground_roc_auc": "Area under the ROC curve",
     "pixel_accuracy": "Pixel accuracy",
 }
 """The name on the page, where it differs from the key."""
@@ -157,7 +158,8 @@ MEANINGS = {
     "mean_sensitivity": "Share of each class's pixels that is found, mean over the classes.",
     "mean_specificity": "Share of the pixels outside each class left alone, mean over the classes.",
     "mean_precision": "Share of each class's reported pixels that is right, mean over the classes.",
-    "mean_image_dice": "Dice of each image alone, mean over the images: another number than the pooled one.",
+    "foreground_average_precision": "Precision over recall of the foreground's pixels, over all thresholds.",
+    "foreground_roc_auc": "How likely a pixel of the foreground is given more probability than one of the background.",
     "pixel_accuracy": "Share of all pixels with the right class.",
     "PQ": "Panoptic quality, SQ times RQ: are segments found, named and drawn well? Mean over classes.",
     "SQ": "Segmentation quality: the mean IoU of the segments that are matched.",

@@ -19,6 +19,7 @@ from sightline.data import read_dataset
 from sightline.evaluate import (
     RESAMPLES,
     DetectionResult,
+    ForegroundCounts,
     SemanticResult,
     evaluate_semantic,
     measure_of,
@@ -29,6 +30,7 @@ from sightline.infer import (
     NetworkPredictor,
     find_sources,
     given_images,
+    is_binary,
     open_predictor,
     open_source,
     predict_dataset,
@@ -128,8 +130,12 @@ class Model:
         dataset = whole if isinstance(data, Dataset) or split == "all" else whole.split(split)
         result: DetectionResult | SemanticResult
         if predictor.task == "semantic":
-            found = predict_dataset(predictor, dataset, batch=batch)
-            result = evaluate_semantic(dataset, found, resamples=RESAMPLES)
+            predictor = predictor if conf is None else predictor.at_foreground(conf)
+            counts = ForegroundCounts() if is_binary(predictor.metadata) else None
+            observe = None if counts is None else counts.observer(dataset)
+            runs = predictor if counts is None else predictor.with_foreground()
+            found = predict_dataset(runs, dataset, batch=batch, observe=observe)
+            result = evaluate_semantic(dataset, found, resamples=RESAMPLES, foreground=counts)
         else:
             found = predict_dataset(predictor.for_evaluation(), dataset, batch=batch)
             result = measure_of(predictor.task)(dataset, found, conf=conf, resamples=RESAMPLES)
