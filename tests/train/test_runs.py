@@ -100,7 +100,7 @@ def test_models_are_measured_in_fp32_whatever_they_are_trained_in(traffic, tmp_p
 
 @pytest.mark.parametrize("found", [0, 3])
 def test_an_operating_point_is_kept_only_where_something_was_found(traffic, tmp_path, watcher, monkeypatch, found):
-    def evaluate(validator, predictions, resamples=0):
+    def evaluate(validator, predictions, resamples=0, foreground=None):
         result = evaluate_detection(validator.dataset, predictions)
         return replace(result, operating_point=replace(result.operating_point, conf=0.4, true_positives=found))
 

@@ -29,7 +29,15 @@ from sightline.evaluate.detection_matching import MATCH_IOU, Matching
 from sightline.ops import rle
 from sightline.ops.overlaps import overlaps_of
 
-__all__ = ["OBJECT_KINDS", "PREDICTION_KINDS", "ObjectErrors", "component_errors", "detection_errors", "stated_errors"]
+__all__ = [
+    "OBJECT_KINDS",
+    "PREDICTION_KINDS",
+    "ObjectErrors",
+    "component_errors",
+    "detection_errors",
+    "errors_of_parts",
+    "stated_errors",
+]
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -68,10 +76,14 @@ class Shared(NamedTuple):
 
 
 class ObjectErrors:
-    """Counts of the kinds by class, and the objects and predictions concerned, of as many images as are given."""
+    """Counts of the kinds by class, and the objects and predictions concerned, of as many images as are given.
 
-    def __init__(self, class_names: Sequence[str]) -> None:
+    `judged` are the class ids that have objects, all unless given.
+    """
+
+    def __init__(self, class_names: Sequence[str], judged: Sequence[int] | None = None) -> None:
         self.class_names = tuple(class_names)
+        self.judged = list(range(len(class_names)) if judged is None else judged)
         self.true = np.zeros((len(class_names), len(OBJECT_KINDS)), dtype=np.int64)
         self.found = np.zeros((len(class_names), len(PREDICTION_KINDS)), dtype=np.int64)
         self.rows: list[pl.DataFrame] = []
@@ -92,14 +104,15 @@ class ObjectErrors:
 
     def merge(self, other: "ObjectErrors") -> None:
         """Add the images of another one of the same classes."""
-        if other.class_names != self.class_names:
+        if (other.class_names, other.judged) != (self.class_names, self.judged):
             raise ValueError("errors must be of the same classes")
         self.true, self.found, self.rows = self.true + other.true, self.found + other.found, self.rows + other.rows
 
     def counts(self) -> pl.DataFrame:
-        """A row for each class, and one of `all`: objects and their kinds, predictions and theirs."""
-        true, found = (np.vstack([part, part.sum(axis=0)]) for part in (self.true, self.found))
-        columns: dict[str, Any] = {"class": [*self.class_names, "all"], "objects": true.sum(axis=1)}
+        """A row for each class judged, and one of `all`: objects and their kinds, predictions and theirs."""
+        true, found = (np.vstack([part[self.judged], part.sum(axis=0)]) for part in (self.true, self.found))
+        names = [self.class_names[i] for i in self.judged]
+        columns: dict[str, Any] = {"class": [*names, "all"], "objects": true.sum(axis=1)}
         columns |= dict(zip(OBJECT_KINDS, true.T, strict=True))
         columns |= {"predictions": found.sum(axis=1)} | dict(zip(PREDICTION_KINDS[2:], found.T[2:], strict=True))
         return pl.DataFrame(columns)
@@ -176,18 +189,21 @@ def detection_errors(
     return errors
 
 
+def errors_of_parts(class_names: Sequence[str]) -> ObjectErrors:
+    """For connected parts of maps: of two classes the second has objects, of more all but those named as background."""
+    named = [i for i, name in enumerate(class_names) if name.lower() not in BACKGROUND_NAMES]
+    return ObjectErrors(class_names, [1] if len(class_names) == 2 else named)
+
+
 def component_errors(
     errors: ObjectErrors, image_id: int, truth: npt.NDArray[Any], prediction: npt.NDArray[Any]
 ) -> None:
-    """Add an image of class ids (H, W), whose objects are the connected parts of a class (8 neighbours).
+    """Add an image of class ids (H, W), whose objects are the connected parts of a judged class (8 neighbours).
 
-    Of two classes the second has objects, of more all but those named as background. Predicted pixels on ignored ones
-    count for nothing, and a part of which more than half lies there is left aside.
+    Predicted pixels on ignored ones count for nothing, and a part of which more than half lies there is left aside.
     """
-    names = errors.class_names
-    judged = [1] if len(names) == 2 else [i for i, name in enumerate(names) if name.lower() not in BACKGROUND_NAMES]
-    true_ids, true = _parts(truth, judged)
-    found_ids, found = _parts(prediction, judged)
+    true_ids, true = _parts(truth, errors.judged)
+    found_ids, found = _parts(prediction, errors.judged)
     nowhere = len(true.ids) + 1
     true_ids[truth == IGNORE_INDEX] = nowhere
     pairs = overlaps_of(true_ids, found_ids, np.arange(1, nowhere + 1), np.arange(1, len(found.ids) + 1))

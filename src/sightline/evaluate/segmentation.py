@@ -19,7 +19,7 @@ from sightline.evaluate.boundaries import BoundaryAccumulator, BoundaryOptions
 from sightline.evaluate.foreground import ForegroundCounts, ForegroundCurves, ForegroundPoint, declared_point
 from sightline.evaluate.inputs import describe_inputs, fit_predictions
 from sightline.evaluate.intervals import Intervals, Measure, intervals_of, metric_frame
-from sightline.evaluate.object_errors import ObjectErrors, component_errors, stated_errors
+from sightline.evaluate.object_errors import component_errors, errors_of_parts, stated_errors
 from sightline.evaluate.pixels import SemanticAccumulator, class_table, image_ratios, pooled_summary
 from sightline.ops import rle
 from sightline.ops.boxes import FloatArray
@@ -126,7 +126,7 @@ def _evaluate(
 ) -> SemanticResult:
     names = dataset.class_names
     edges = None if wanted.boundaries is None else BoundaryAccumulator(len(names), wanted.boundaries)
-    errors = ObjectErrors(names) if wanted.objects else None
+    errors = errors_of_parts(names) if wanted.objects else None
     images = {row["image_id"]: row for row in dataset.images.sort("image_id").iter_rows(named=True)}
     accumulator = SemanticAccumulator(len(names))
     pixels: dict[int, IntArray] = {}
