@@ -209,9 +209,9 @@ def _of_model(
     # Tiles and cleaning decide in other ways than by a threshold of what the network says of the whole image.
     if runs is predictor and sightline.infer.is_binary(predictor.metadata) and dataset.task == "semantic":
         counts, runs = sightline.evaluate.ForegroundCounts(), predictor.with_foreground()
-    beside = {} if counts is None else {"observe": counts.observer(dataset)}
+    observe = None if counts is None else counts.observer(dataset)
     with progress_bar() as bar:
-        found = sightline.infer.predict_dataset(runs, dataset, batch=options.batch, progress=bar, **beside)
+        found = sightline.infer.predict_dataset(runs, dataset, batch=options.batch, progress=bar, observe=observe)
     return _measure(dataset, found, options, counts), found
 
 

@@ -59,7 +59,7 @@ def predict_dataset(
     batch: int = 8,
     workers: int = 2,
     progress: Progress | None = None,
-    observe: Callable[[int, Any], None] = lambda image_id, prediction: None,
+    observe: Callable[[int, Any], None] | None = None,
 ) -> Predictions:
     """Predictions for every image, in image pixels, `meta` saying what made them and the data's digest.
 
@@ -69,6 +69,7 @@ def predict_dataset(
     maps become one row per class. DataError for an image that cannot be read, ConfigError when class names differ.
     """
     check_classes(predictor, dataset)
+    look = observe or (lambda image_id, prediction: None)
     paths = [dataset.image_path(p) for p in dataset.images["path"]]
     image_ids = dataset.images["image_id"].to_list()
     tables, left_out = [pl.DataFrame(schema=PREDICTIONS_SCHEMA)], 0
@@ -82,7 +83,7 @@ def predict_dataset(
             predictions: list[Any] = list(predictor(images))
             for image_id, prediction in zip(image_ids[start:following], predictions, strict=True):
                 tables.append(result_rows(image_id, prediction))
-                observe(image_id, prediction)
+                look(image_id, prediction)
             left_out += sum(p.metadata.get(LEFT_OUT, 0) for p in predictions if isinstance(p, sv.Detections))
             if progress is not None:
                 progress(min(following, len(paths)), len(paths), "predicting")

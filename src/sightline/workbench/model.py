@@ -132,9 +132,9 @@ class Model:
         if predictor.task == "semantic":
             predictor = predictor if conf is None else predictor.at_foreground(conf)
             counts = ForegroundCounts() if is_binary(predictor.metadata) else None
-            beside = {} if counts is None else {"observe": counts.observer(dataset)}
+            observe = None if counts is None else counts.observer(dataset)
             runs = predictor if counts is None else predictor.with_foreground()
-            found = predict_dataset(runs, dataset, batch=batch, **beside)
+            found = predict_dataset(runs, dataset, batch=batch, observe=observe)
             result = evaluate_semantic(dataset, found, resamples=RESAMPLES, foreground=counts)
         else:
             found = predict_dataset(predictor.for_evaluation(), dataset, batch=batch)
