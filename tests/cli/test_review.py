@@ -45,7 +45,7 @@ def test_maps_are_reviewed_the_worst_first(sightline, tmp_path, cracks):
         assert said["preprocess_digest"].startswith("sha256:")
     page = (out / "index.html").read_text()
     assert page.index(rows[0]["image"]) < page.index(rows[-1]["image"])
-    assert json.loads((out / "evaluation.json").read_text())["metrics"] == measured["metrics"]
+    assert json.loads((out / "evaluation.json").read_text())["metrics"].items() <= measured["metrics"].items()
     again = sightline("review", "--data", data, "--predictions", str(out / "predictions.parquet"), "--split", "all",
                       "--out", str(tmp_path / "again"), "--json")  # fmt: skip
     assert [row["score"] for row in json.loads(again.stdout)["images"]] == scores

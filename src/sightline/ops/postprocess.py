@@ -24,6 +24,7 @@ __all__ = [
     "evaluation_point",
     "label_map",
     "likeliest",
+    "map_probabilities",
     "number_lists",
     "place_keypoints",
     "select_detections",
@@ -98,10 +99,15 @@ def label_map(
 ) -> NDArray[np.uint8]:
     """Class probabilities (C, H, W) at network size → class ids (H, W) at image size.
 
-    Probabilities are resized linearly and the greatest wins, so that edges are as fine as the image. Of two classes the
-    second wins from `foreground_conf` on, where one is given.
+    The greatest wins at the image's size, so that edges are as fine as the image. Of two classes the second wins from
+    `foreground_conf` on, where one is given.
     """
-    return likeliest(geometry.mask_to_image(probabilities, interpolation="linear"), foreground_conf)
+    return likeliest(map_probabilities(probabilities, geometry), foreground_conf)
+
+
+def map_probabilities(probabilities: NDArray[np.floating], geometry: Geometry) -> NDArray[np.floating]:
+    """Class probabilities (C, H, W) at network size → the same at image size, resized linearly."""
+    return geometry.mask_to_image(probabilities, interpolation="linear")
 
 
 def likeliest(probabilities: NDArray[np.floating], foreground_conf: float | None = None) -> NDArray[np.uint8]:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import polars as pl
 from PIL.PngImagePlugin import PngInfo
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError
 from sightline.core.files import atomic_folder, check_regular, plain, write_json_atomic, write_sealed_json
-from sightline.core.predictions import Predictions
+from sightline.core.predictions import CLASS_CONFIDENCE, Predictions
 from sightline.core.process import Progress
 from sightline.core.text import parse_json
 from sightline.data import absolute
@@ -144,10 +145,12 @@ def _findings(
     images = dataset.images.sort("image_id")
     if isinstance(result, SemanticResult):
         parts = predictions.table.partition_by("image_id", as_dict=True)
+        scores = dict(result.per_image.select("image_id", pl.col("image_dice").fill_nan(None)).iter_rows())
         for row in images.iter_rows(named=True):
             if (row["image_id"],) not in parts:
                 raise DataError("every image of a review must have a label map, got none", where=row["path"])
-            yield review_map(dataset, row, parts[row["image_id"],])
+            dice, is_sure = scores[row["image_id"]], bool(predictions.meta.get(CLASS_CONFIDENCE))
+            yield review_map(dataset, row, parts[row["image_id"],], dice=dice, is_sure=is_sure)
         return
     conf = result.operating_point.conf
     judged = score_detection_images(dataset, predictions, conf=conf, iou_type=result.iou_type)

@@ -26,7 +26,7 @@ from sightline.draw import (
     tint_judged,
     view_whole,
 )
-from sightline.evaluate import DetectionImage, class_ratios, image_dice
+from sightline.evaluate import DetectionImage, class_ratios
 from sightline.media import read_image
 from sightline.ops import rle
 from sightline.ops.confusion import confusion_matrix
@@ -55,8 +55,13 @@ class Findings:
     pictures: Mapping[str, Image.Image]
 
 
-def review_map(dataset: Dataset, row: Mapping[str, Any], predicted_rows: pl.DataFrame) -> Findings:
-    """A label map beside the labels; `row` is the image's, `predicted_rows` have one run-length code a class."""
+def review_map(
+    dataset: Dataset, row: Mapping[str, Any], predicted_rows: pl.DataFrame, *, dice: float | None, is_sure: bool
+) -> Findings:
+    """A label map beside the labels; `row` is the image's, `predicted_rows` have one run-length code a class.
+
+    `dice` is the image's own as it was measured; with `is_sure` the rows' scores are the classes' confidence.
+    """
     size_hw = (row["height"], row["width"])
     names = dataset.class_names
     predicted = np.zeros(size_hw, np.uint8)
@@ -67,10 +72,9 @@ def review_map(dataset: Dataset, row: Mapping[str, Any], predicted_rows: pl.Data
     parts = map_errors(truth, predicted, len(names))
     pixels = show_tones(read_image(dataset.image_path(row["path"])))
     view = _view(pixels)
-    sure = dict(predicted_rows.select("class_id", "score").iter_rows())
+    sure = dict(predicted_rows.select("class_id", "score").iter_rows()) if is_sure else {}
     errors = {kind: int(mask.sum()) for kind, mask in parts.items() if kind != "right"}
     wrong = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * np.diag(confusion)
-    dice = image_dice(confusion)
     facts = {
         "classes": _class_facts(names, confusion, sure),
         "objects": _components(predicted, names),
@@ -79,7 +83,7 @@ def review_map(dataset: Dataset, row: Mapping[str, Any], predicted_rows: pl.Data
     }
     return Findings(
         path=row["path"],
-        score=None if np.isnan(dice) else dice,
+        score=dice,
         facts=facts,
         errors=errors,
         class_ids=tuple(np.flatnonzero(wrong).tolist()),

@@ -20,6 +20,7 @@ from sightline.evaluate import (
     RESAMPLES,
     BoundaryOptions,
     DetectionResult,
+    ForegroundCounts,
     SemanticResult,
     evaluate_semantic,
     measure_of,
@@ -30,6 +31,7 @@ from sightline.infer import (
     NetworkPredictor,
     find_sources,
     given_images,
+    is_binary,
     open_predictor,
     open_source,
     predict_dataset,
@@ -140,9 +142,13 @@ class Model:
         if boundaries and predictor.task != "semantic":
             raise ConfigError(f"boundaries are of label maps, got a model of task '{predictor.task}'")
         if predictor.task == "semantic":
-            found = predict_dataset(predictor, dataset, batch=batch)
+            predictor = predictor if conf is None else predictor.at_foreground(conf)
+            counts = ForegroundCounts() if is_binary(predictor.metadata) else None
+            observe = None if counts is None else counts.observer(dataset)
+            runs = predictor if counts is None else predictor.with_foreground()
+            found = predict_dataset(runs, dataset, batch=batch, observe=observe)
             edges = BoundaryOptions() if boundaries else None
-            result = evaluate_semantic(dataset, found, resamples=RESAMPLES, boundaries=edges)
+            result = evaluate_semantic(dataset, found, resamples=RESAMPLES, boundaries=edges, foreground=counts)
         else:
             found = predict_dataset(predictor.for_evaluation(), dataset, batch=batch)
             result = measure_of(predictor.task)(dataset, found, conf=conf, resamples=RESAMPLES)

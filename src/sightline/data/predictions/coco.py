@@ -11,6 +11,7 @@ from sightline.core.files import check_regular
 from sightline.core.predictions import Predictions
 from sightline.core.text import parse_json
 from sightline.data.image_names import ImageNames
+from sightline.data.predictions.panoptic import is_panoptic, panoptic_predictions
 from sightline.data.predictions.rows import Found, predictions_of
 from sightline.ops import rle as rle_codes
 
@@ -22,7 +23,7 @@ NAME_KEYS = ("file_name", "filename", "image_name", "image_path", "file", "image
 
 def read_coco_results(path: str | Path, dataset: Dataset) -> Predictions:
     """COCO results, a JSON list of `image_id, category_id, score` and `bbox`, `segmentation` or `keypoints`, for this
-    data set.
+    data set; or panoptic ones, an object whose `annotations` list segments, see `panoptic_predictions`.
 
     An image is found by `file_name` where the entry has one, else by `image_id`: an id of the data set's own source, a
     file name, or the number in it. Category ids are those of the data set's source, else class ids.
@@ -32,23 +33,29 @@ def read_coco_results(path: str | Path, dataset: Dataset) -> Predictions:
     entry, for what is no such list or belongs to another data set.
     """
     file = Path(path)
-    entries = _entries(file)
+    content = _content(file)
+    if is_panoptic(content):
+        return panoptic_predictions(content, file, dataset)
+    entries = _entries(content, file)
     kind = _Kind(dataset, entries)
     rows = [_found(entry, f"{file}: entry {n}", kind) for n, entry in enumerate(entries)]
     return predictions_of(dataset, rows, [], str(file), f"COCO results {file.name}")
 
 
-def _entries(file: Path) -> list[Any]:
+def _content(file: Path) -> Any:
     try:
         check_regular(file)
-        entries = parse_json(file.read_bytes())
+        return parse_json(file.read_bytes())
     except OSError as error:
         raise DataError(f"cannot read the file ({error.strerror or error})", where=str(file)) from None
     except ValueError as error:
         raise DataError(f"must be JSON, got: {error}", where=str(file)) from None
-    if not isinstance(entries, list):
-        raise DataError(f"COCO results must be a list, got a JSON {type(entries).__name__}", where=str(file))
-    return entries
+
+
+def _entries(content: Any, file: Path) -> list[Any]:
+    if not isinstance(content, list):
+        raise DataError(f"COCO results must be a list, got a JSON {type(content).__name__}", where=str(file))
+    return content
 
 
 class _Kind:
