@@ -37,7 +37,7 @@ from sightline.core.runs import read_record
 from sightline.core.seal import SEAL_KEY
 
 OUTCOMES = ("refused", "same answer", "other, as edited", "SILENT", "TRACEBACK", "HANG")
-HANG_S = 120
+HANG_S = 60
 FLIPS = 24
 DEEP = "[" * 100_000
 WEIGHTS = "run/weights/best.safetensors"
@@ -89,9 +89,10 @@ def prepare(folder: Path) -> None:
     must("run", WEIGHTS, film, "--out", "found", "--record", "run", "--save", "jsonl", "--conf", "0")
     images = str(next(p for p in Path("data").rglob("val") if "images" in p.parts))
     shutil.copytree(images, "frames")
-    must("run", WEIGHTS, images, "--out", "found", "--save", "jsonl", "--save", "parquet", "--conf", "0")
-    for suffix in (".jsonl", ".parquet"):
-        shutil.copy(next(Path("found").glob(f"val*{suffix}")), f"predictions{suffix}")
+    saved = [word for kind in ("jsonl", "parquet", "coco", "csv") for word in ("--save", kind)]
+    must("run", WEIGHTS, images, "--out", "found", *saved, "--conf", "0")
+    for suffix in (".jsonl", ".parquet", ".json", ".csv"):
+        shutil.copy(next(p for p in Path("found").glob(f"val*{suffix}")), f"predictions{suffix}")
 
 
 _ROWS = ("--save", "jsonl", "--conf", "0")
@@ -107,6 +108,8 @@ CASES = (
     Case("run/audit.json", ("look", "data", "--audit", "run/audit.json", "--out", "look"), ("look/look.json",)),
     Case("predictions.parquet", ("eval", "--data", "data", "--predictions", "predictions.parquet", "--json")),
     Case("predictions.jsonl", ("eval", "--data", "data", "--predictions", "predictions.jsonl", "--json"), (), True),
+    Case("predictions.json", ("eval", "--data", "data", "--predictions", "predictions.json", "--json"), (), True),
+    Case("predictions.csv", ("eval", "--data", "data", "--predictions", "predictions.csv", "--json"), (), True),
     Case(WEIGHTS, ("eval", "--data", "data", "--model", WEIGHTS, "--json")),
     Case("model.onnx", ("eval", "--data", "data", "--model", "model.onnx", "--json")),
     Case(WEIGHTS, ("run", WEIGHTS, "frames", "--out", "ran", *_ROWS), ("ran/frames.jsonl",)),
@@ -130,7 +133,7 @@ def call(*words: str) -> Answer:
             sightline(words)
     except SystemExit as ended:
         code = int(ended.code or 0)
-    except TimeoutError:
+    except _GivenUp:
         code = "HANG"
     except BaseException as error:  # noqa: BLE001 - whatever it is, the command line would have shown a traceback
         code = "TRACEBACK"
@@ -150,8 +153,12 @@ def must(*words: str) -> None:
         raise SystemExit(f"{words} ended with {given}")
 
 
+class _GivenUp(BaseException):
+    """No error that a verb may take for one of a file's."""
+
+
 def _give_up(number: int, frame: object) -> None:
-    raise TimeoutError
+    raise _GivenUp
 
 
 _CHANGING = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:+.]*|sightline-file-sha256:\w+|\"?(seconds|images_per_s)\"?: [\d.e-]+")
@@ -186,7 +193,7 @@ def harms(file: Path) -> Iterator[Harm]:
     yield Harm("a pipe", lambda f: (f.unlink(), os.mkfifo(f)))
     if os.getuid():
         yield Harm("unreadable", lambda f: f.chmod(0))
-    by_suffix = {".json": _json, ".jsonl": _rows, ".yaml": _yaml, ".parquet": _parquet, ".ckpt": _state}
+    by_suffix = {".json": _json, ".jsonl": _rows, ".csv": _cells, ".yaml": _yaml, ".parquet": _parquet, ".ckpt": _state}
     if file.suffix in by_suffix:
         yield from by_suffix[file.suffix](file)
 
@@ -237,6 +244,8 @@ def _json(file: Path) -> Iterator[Harm]:
     for name, made in _edits(whole):
         text = _marked(json.dumps(made, indent=2, ensure_ascii=False), name)
         yield Harm(name, lambda f, text=text: f.write_text(text), edits=SEAL_KEY in name)
+    if SEAL_KEY not in whole:
+        return
     del whole[SEAL_KEY]
     for name, made in _edits(whole):
         text = _marked(json.dumps(made), name)
@@ -253,6 +262,18 @@ def _rows(file: Path) -> Iterator[Harm]:
         yield Harm(name, lambda f, text=text: f.write_text(text))
         bare = re.sub(rf', "{SEAL_KEY}": "[^"]*"', "", text)
         yield Harm(f"unsealed, {name}", lambda f, bare=bare: f.write_text(bare), edits=True)
+
+
+def _cells(file: Path) -> Iterator[Harm]:
+    lines = file.read_text().splitlines()
+    cells = lines[1].split(",")
+    for place, column in enumerate(lines[0].split(",")):
+        for value in ("", "x", "-1", "1e308", "NaN", "9" * 5000, '"a\nb"', "\ud800", "1,2"):
+            row = ",".join([*cells[:place], value, *cells[place + 1 :]])
+            text = "\n".join([lines[0], row, *lines[2:]])
+            yield Harm(f"{column} = {value!r:.20}", lambda f, t=text: f.write_text(t, errors="surrogatepass"))
+        text = "\n".join([lines[0].replace(column, "other", 1), *lines[1:]])
+        yield Harm(f"without {column}", lambda f, text=text: f.write_text(text))
 
 
 def _yaml(file: Path) -> Iterator[Harm]:

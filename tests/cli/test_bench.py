@@ -6,6 +6,8 @@ import pytest
 from tests.cli.test_thresholds import labelled
 from tests.infer.artefacts import metadata, write_onnx
 
+from sightline.data import read_dataset
+
 
 def test_files_are_measured_alike(sightline, tmp_path):
     data, out = labelled(tmp_path / "data"), tmp_path / "out"
@@ -18,6 +20,20 @@ def test_files_are_measured_alike(sightline, tmp_path):
     assert table[0]["AP"] == 1.0 > table[1]["AP"]
     assert all(row["ms"] >= row["network_ms"] > 0 for row in table)
     assert "<svg" in (out / "bench.html").read_text()
+
+
+def test_label_maps_of_two_classes_are_compared_by_their_foreground(sightline, tmp_path):
+    size = ("--height", "64", "--width", "96", "--seed", "2")
+    data = tmp_path / "cracks"
+    assert sightline("synth", str(data), "--scene", "cracks", "--images", "60", *size).returncode == 0
+    names = read_dataset(data).class_names
+    model = write_onnx(tmp_path / "maps.onnx", metadata("semantic", class_names=names))
+    done = sightline("bench", str(data), "--models", str(model), "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "foreground_dice" in done.stdout
+    row = json.loads((tmp_path / "out/bench.json").read_text())["table"][0]
+    for name in ("foreground_dice", "foreground_iou", "foreground_sensitivity", "boundary_f"):
+        assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
 
 
 def test_what_cannot_be_compared_is_one_sentence(sightline, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,36 @@ def test_our_json_lines_are_read(val, tmp_path):
     assert ap(val, path) == pytest.approx(1.0)
     path.write_text('{"frame": 0}\n')
     with pytest.raises(DataError, match=r"p.jsonl:1: must be a frame's result"):
+        read_predictions(path, val)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"box_xyxy": [1, 2, 3]}, {"box_xyxy": {}}, {"class_name": [[1]]}, {"class_name": 1.5}, {"class_id": 1e400}],
+)
+def test_json_lines_of_another_shape_are_refused_by_their_line(val, tmp_path, wrong):
+    sound = {"class_id": 0, "class_name": "", "score": 0.5, "box_xyxy": [1, 2, 3, 4], "track_id": None}
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({"source": val.images["path"][0], "detections": [sound | wrong]}))
+    with pytest.raises(DataError, match=r"p.jsonl:1: must be a frame's result"):
+        read_predictions(path, val)
+
+
+@pytest.mark.parametrize(
+    "row", ["img,0,0.5,1,2,3", "img,0,0.5,1,2,3,4,5", "img,0,0.5,1,2,3,1e400,7", f"img,0,0.5,1,2,3,{'9' * 200_000}"]
+)
+def test_rows_of_csv_that_do_not_fit_their_header_are_refused(val, tmp_path, row):
+    path = tmp_path / "p.csv"
+    path.write_text(f"image,class_id,score,x1,y1,x2,y2\n{row}\n")
+    with pytest.raises(DataError, match=r"p\.csv"):
+        read_predictions(path, val)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
+def test_predictions_are_not_waited_for_from_a_pipe(val, tmp_path, suffix):
+    path = tmp_path / f"p{suffix}"
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="not a regular file"):
         read_predictions(path, val)
 
 

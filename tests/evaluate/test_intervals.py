@@ -11,7 +11,8 @@ from sightline.core.predictions import predictions_from_rows
 from sightline.evaluate import SemanticAccumulator, evaluate_detection, evaluate_semantic_maps, match_detections
 from sightline.evaluate.coco import detection_arrays
 from sightline.evaluate.intervals import _draws, _units, detection_measure
-from sightline.evaluate.segmentation import _measure, image_dice, summary
+from sightline.evaluate.pixels import image_ratios, summary
+from sightline.evaluate.segmentation import _measure
 
 NAMES = ("cat", "dog", "never there")
 SIDE = 100
@@ -110,19 +111,23 @@ def test_maps_have_intervals_of_their_pooled_metrics(tmp_path, names):
     dataset = dataset_from_rows(images, [], classes, root=tmp_path, name="s", task="semantic", format="masks")
     result = evaluate_semantic_maps(dataset, maps, resamples=100)
     constant = {"foreground_precision", "foreground_specificity"} if len(names) == 2 else set()  # never false here
+    constant |= {f"{name}_image_mean" for name in constant}
     assert set(result.intervals) == set(result.metrics) - constant
     assert all(low <= result[metric] <= high for metric, (low, high) in result.intervals.items())
     # One draw by hand: the metrics of the drawn maps, pooled.
     weights = next(_draws(_units(dataset), 12, 1))
-    accumulator, dice, pixels = SemanticAccumulator(len(names)), [], {}
+    accumulator, alone, pixels = SemanticAccumulator(len(names)), [], {}
     for weight, (image_id, found) in zip(weights, sorted(maps, key=lambda pair: pair[0]), strict=True):
         truth = np.asarray(Image.open(tmp_path / f"m{40 - image_id}.png"))
         counts = SemanticAccumulator(len(names)).update(truth, found.class_ids)
         pixels[image_id] = np.stack([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
         for _ in range(weight):
-            dice.append(image_dice(accumulator.update(truth, found.class_ids)))
-    wanted = summary(accumulator.confusion) | {"mean_image_dice": float(np.mean(dice))}
-    assert _measure(pixels, result.per_image, None)(weights) == pytest.approx(wanted, abs=1e-12)
+            accumulator.update(truth, found.class_ids)
+            alone.append(pixels[image_id])
+    own = image_ratios(np.stack(alone))
+    wanted = summary(accumulator.confusion) | {f"{name}_image_mean": values.mean() for name, values in own.items()}
+    measure = _measure(pixels, image_ratios(np.stack([pixels[i] for i in sorted(pixels)])), None)
+    assert measure(weights) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_numbers_that_no_draw_changes_have_no_interval():

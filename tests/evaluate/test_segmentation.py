@@ -13,7 +13,7 @@ from sightline.core.errors import DataError
 from sightline.core.frames import IGNORE_INDEX, SemanticMap
 from sightline.core.predictions import predictions_from_rows
 from sightline.evaluate import SemanticAccumulator, evaluate_semantic, evaluate_semantic_maps
-from sightline.evaluate.segmentation import class_ratios, summary
+from sightline.evaluate.pixels import class_ratios, image_ratios, summary
 from sightline.ops import rle
 
 SIZE = (12, 17)
@@ -108,11 +108,74 @@ def test_two_classes_report_the_pooled_foreground_and_the_images_apart(tmp_path)
     assert got["foreground_iou"] == pytest.approx(got["foreground_dice"] / (2 - got["foreground_dice"]))
     own = [2 * ((t == 1) & (g == 1)).sum() / ((t == 1).sum() + (g == 1).sum()) for t, g in sides]
     np.testing.assert_allclose(got.per_image["image_dice"], own)
-    assert got["mean_image_dice"] == pytest.approx(np.mean(own))
-    assert got["mean_image_dice"] != got["foreground_dice"]
+    assert got["foreground_dice_image_mean"] == pytest.approx(np.mean(own))
+    assert got["foreground_dice_image_mean"] != got["foreground_dice"]
     assert got.per_image["counted_pixels"].to_list() == [len(t) for t, _ in sides]
     assert got.conventions["foreground"] == "crack"
     assert got.conventions["counted_pixels"] + got.conventions["ignored_pixels"] == 4 * SIZE[0] * SIZE[1]
+
+
+def test_means_over_images_are_of_each_image_alone_and_say_where_there_is_nothing(tmp_path):
+    dataset, maps = scene(tmp_path, [0, 255], ignore=(7,), images=5)
+    ids = list(maps)
+    maps[ids[0]][:] = 0  # nothing found
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(tmp_path / "mask1.png")  # nothing there, something found
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(tmp_path / "mask2.png")
+    maps[ids[2]][:] = 0  # neither
+    got = evaluate_semantic(dataset, saved(dataset, maps))
+    alone = {name: [] for name in ("iou", "dice", "sensitivity", "specificity", "precision", "pixel_accuracy", "mcc")}
+    for truth, guess in plain_arrays(dataset, maps):
+        t, g = truth == 1, guess == 1
+        tp, fp, fn, tn = (int(pair.sum()) for pair in (t & g, ~t & g, t & ~g, ~t & ~g))
+        shares = [(tp, tp + fp + fn), (2 * tp, 2 * tp + fp + fn), (tp, tp + fn), (tn, tn + fp), (tp, tp + fp)]
+        shares += [(tp + tn, len(t)), (tp * tn - fp * fn, ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5)]
+        shares[3] = shares[3] if tp + fp + fn else (0, 0)
+        for name, (part, whole) in zip(alone, shares, strict=True):
+            alone[name].append(part / whole if whole else np.nan)
+    undefined = {}
+    for name, values in alone.items():
+        key = name if name in ("pixel_accuracy", "mcc") else f"foreground_{name}"
+        assert got[f"{key}_image_mean"] == pytest.approx(np.nanmean(values), abs=1e-12)
+        np.testing.assert_allclose(got.per_image[f"image_{name}"].to_numpy(), values, atol=1e-12)
+        undefined |= {key: int(np.isnan(values).sum())} if np.isnan(values).any() else {}
+    assert got.conventions["images_undefined"] == undefined
+    assert (undefined["foreground_dice"], undefined["foreground_precision"], undefined["mcc"]) == (1, 2, 3)
+    assert got["foreground_sensitivity_image_mean"] != pytest.approx(got["foreground_sensitivity"])
+
+
+def test_means_over_images_do_not_depend_on_the_order_of_classes_and_absent_ones():
+    rng = np.random.default_rng(5)
+    order = np.array([2, 0, 3, 1])
+
+    def counts(truth, guess, classes):
+        c = SemanticAccumulator(classes).update(truth, guess)
+        return np.stack([np.diag(c), c.sum(axis=1), c.sum(axis=0)])
+
+    pairs = [(rng.integers(0, 4, SIZE), rng.integers(0, 4, SIZE)) for _ in range(3)]
+    plain = image_ratios(np.stack([counts(t, g, 4) for t, g in pairs]))
+    renamed = image_ratios(np.stack([counts(order[t], order[g], 4) for t, g in pairs]))
+    wider = image_ratios(np.stack([counts(t, g, 6) for t, g in pairs]))
+    for name, values in plain.items():
+        np.testing.assert_allclose(renamed[name], values, atol=1e-12)
+        np.testing.assert_allclose(wider[name], values, atol=1e-12)
+
+
+def test_means_over_images_are_those_of_scikit_learn(tmp_path):
+    metrics = pytest.importorskip("sklearn.metrics")
+    dataset, maps = scene(tmp_path, [0, 255], ignore=(7,), images=5)
+    got = evaluate_semantic(dataset, saved(dataset, maps))
+    sides = plain_arrays(dataset, maps)
+    for name, measure in {
+        "foreground_iou": metrics.jaccard_score,
+        "foreground_dice": metrics.f1_score,
+        "foreground_sensitivity": metrics.recall_score,
+        "foreground_precision": metrics.precision_score,
+        "pixel_accuracy": metrics.accuracy_score,
+        "mcc": metrics.matthews_corrcoef,
+    }.items():
+        assert got[f"{name}_image_mean"] == pytest.approx(np.mean([measure(t, g) for t, g in sides]), abs=1e-12)
+        pooled = measure(*(np.concatenate(side) for side in zip(*sides, strict=True)))
+        assert got[name] == pytest.approx(pooled, abs=1e-12)
 
 
 def test_maps_and_saved_predictions_give_the_same_numbers(tmp_path):

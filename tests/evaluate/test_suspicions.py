@@ -67,3 +67,15 @@ def test_right_and_simply_poor_predictions_are_left_alone():
     assert evaluate_detection(dataset, predictions_from_rows(poor, {})).warnings == ()
     nothing: Predictions = predictions_from_rows([], {})
     assert evaluate_detection(dataset, nothing).warnings == ()
+
+
+def test_the_dense_boxes_of_a_model_that_hardly_learnt_are_left_alone():
+    dataset = made()
+    rng = np.random.default_rng(2)
+    count = 300 * 12
+    corner = rng.uniform(0, 300, (count, 2))
+    boxes = np.concatenate([corner, corner + corner + rng.uniform(40, 120, (count, 2))], axis=1)  # as sizes they fit
+    rows = {"image_id": np.repeat(np.arange(12), 300), "class_id": rng.integers(0, 3, count)}
+    rows |= {"score": rng.uniform(0.001, 0.01, count)}
+    dense = pl.DataFrame(rows | dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True)))
+    assert evaluate_detection(dataset, predictions_from_rows(dense, {})).warnings == ()

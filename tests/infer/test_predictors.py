@@ -343,3 +343,21 @@ def test_outputs_of_text_are_refused_when_the_file_is_opened(tmp_path: Path) -> 
     seal_file(path)
     with pytest.raises(ModelError, match=r"outputs must be tensor\(float\), got tensor\(.*string"):
         open_predictor(path)
+
+
+def test_a_segmenter_of_two_classes_runs_at_its_own_threshold_and_keeps_probabilities_where_asked(
+    tmp_path: Path,
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
+    path = write_onnx(tmp_path / "m.onnx", metadata("semantic", operating_point=OperatingPoint(conf=0.125)))
+    predictor = open_predictor(path)
+    assert (predictor.foreground_conf, predictor.meta["foreground_conf"]) == (0.125, 0.125)
+    assert predictor.at_foreground(0.75).foreground_conf == 0.75
+    (plain,), (kept,) = predictor(image), predictor.with_foreground()(image)
+    assert plain.foreground is None
+    assert np.array_equal(kept.class_ids, plain.class_ids)
+    assert np.array_equal(kept.foreground >= 0.125, plain.class_ids == 1)
+    bare = open_predictor(write_onnx(tmp_path / "n.onnx", metadata("semantic", operating_point=None)))
+    assert bare.foreground_conf is None
+    with pytest.raises(ConfigError, match="label maps of two classes"):
+        open_predictor(write_onnx(tmp_path / "d.onnx", metadata())).with_foreground()

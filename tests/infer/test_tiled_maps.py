@@ -6,6 +6,7 @@ import pytest
 
 from sightline import models
 from sightline.core.errors import ConfigError
+from sightline.core.operating_point import OperatingPoint
 from sightline.core.preprocess import Preprocess
 from sightline.infer import MapTiling, NetworkPredictor, TiledSegmenter, measure_reach
 from sightline.infer.torch_predictor import predictor_from_model
@@ -37,8 +38,8 @@ class Local:
 
 
 def segmenter(network=None, size_hw=TILE, **changes) -> NetworkPredictor:
-    meta = metadata("semantic", preprocess=Preprocess(size_hw=size_hw))
-    return NetworkPredictor(network or Local(), meta, meta.operating_point, where="local.onnx", **changes)
+    meta = metadata("semantic", preprocess=Preprocess(size_hw=size_hw), operating_point=None)
+    return NetworkPredictor(network or Local(), meta, OperatingPoint(), where="local.onnx", **changes)
 
 
 def picture(size_hw, seed=0):

@@ -6,10 +6,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
+import sightline
 from sightline.core.errors import ConfigError, DataError, SightlineError
 from sightline.core.predictions import Predictions
 from sightline.core.preprocess import Preprocess
@@ -98,7 +100,7 @@ def test_models_are_measured_in_fp32_whatever_they_are_trained_in(traffic, tmp_p
 
 @pytest.mark.parametrize("found", [0, 3])
 def test_an_operating_point_is_kept_only_where_something_was_found(traffic, tmp_path, watcher, monkeypatch, found):
-    def evaluate(validator, predictions, resamples=0):
+    def evaluate(validator, predictions, resamples=0, foreground=None):
         result = evaluate_detection(validator.dataset, predictions)
         return replace(result, operating_point=replace(result.operating_point, conf=0.4, true_positives=found))
 
@@ -164,6 +166,23 @@ def test_segmentation_trains_and_reports_the_foreground(cracks, tmp_path, watche
     result = train(settings(cracks, model="unet-small", imgsz=64), run, watcher)
     assert {"foreground_dice", "foreground_sensitivity", "foreground_specificity"} <= result.evaluation.metrics.keys()
     assert "val/dice" in watcher.epochs[0]
+    assert_threshold_is_chosen_and_kept(result, cracks)
+
+
+def assert_threshold_is_chosen_and_kept(result, data):
+    """Of all thresholds the one with the best Dice, which the weights then run and are measured with."""
+    chosen, curves = result.evaluation.operating_point, result.evaluation.curves
+    assert chosen.origin == "best Dice on these very images, and so flattering"
+    assert result.evaluation["foreground_dice"] >= np.nanmax(curves.dice)
+    model = sightline.Model(result.weights, device="cpu")
+    assert model.predictor.foreground_conf == chosen.conf
+    measured = model.val(data)
+    assert measured.operating_point.origin == "the model's own, chosen on its validation images"
+    for name in ("foreground_dice", "foreground_iou", "foreground_average_precision", "mcc_image_mean"):
+        assert measured[name] == pytest.approx(result.evaluation[name], abs=1e-3)
+    other = model.val(data, conf=1.0)
+    assert (other.operating_point.conf, other.operating_point.origin) == (1.0, "given")
+    assert other["foreground_roc_auc"] == measured["foreground_roc_auc"]
 
 
 def test_the_same_images_on_both_sides_are_refused(traffic, tmp_path, watcher):

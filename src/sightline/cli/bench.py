@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -17,21 +17,9 @@ from sightline.core.files import check_writable
 __all__ = ["bench"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_SHOWN = (
-    "model",
-    "n",
-    "AP",
-    "mean_iou",
-    "low",
-    "high",
-    "AP50",
-    "box_AP",
-    "APs",
-    "parameters",
-    "GFLOPs",
-    "ms",
-    "train_s",
-)
+_COSTS = ("parameters", "GFLOPs", "ms", "train_s")
+_LEFT_TO_JSON = ("box_AP50", "APm", "APl", "pixel_accuracy", "mean_dice", "foreground_precision")
+"""Metrics that a terminal has no room for."""
 
 
 def bench(
@@ -83,11 +71,25 @@ def bench(
     if json:
         emit_json(result)
         return 0
-    shown = [column for column in _SHOWN if column in result.table.columns]
     images, split = result.conventions["images"], result.conventions["split"]
-    show_table(f"{images} images of '{split}', best first", shown, result.table.select(shown).rows())
+    shown = [c.removesuffix("_low") for c in result.table.columns if c.endswith("_low")]
+    shown = [name for name in shown if name not in _LEFT_TO_JSON]
+    costs = [name for name in _COSTS if name in result.table.columns]
+    rows = [
+        (row["model"], row["n"], *(_with_ends(row, name) for name in shown), *(row[name] for name in costs))
+        for row in result.table.iter_rows(named=True)
+    ]
+    title = f"{images} images of '{split}', best first; intervals {result.conventions['interval']}"
+    show_table(title, ["model", "n", *shown, *costs], rows)
     note(f"page: {page}")
     return 0
+
+
+def _with_ends(row: dict[str, Any], metric: str) -> str | None:
+    value, low, high = (row[f"{metric}{end}"] for end in ("", "_low", "_high"))
+    if value is None:
+        return None
+    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _seconds(text: str) -> float:

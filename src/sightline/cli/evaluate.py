@@ -27,10 +27,10 @@ from sightline.core.text import parse_json
 
 if TYPE_CHECKING:
     from sightline.core.dataset import Dataset
-    from sightline.evaluate import DetectionResult, SemanticResult, TrackingResult
+    from sightline.evaluate import DetectionResult, ForegroundCounts, PanopticResult, SemanticResult, TrackingResult
     from sightline.infer import NetworkPredictor
 
-    Result = DetectionResult | SemanticResult | TrackingResult
+    Result = DetectionResult | PanopticResult | SemanticResult | TrackingResult
 
 __all__ = ["evaluate"]
 
@@ -71,8 +71,9 @@ class EvaluateOptions(AssemblyOptions, Division):
     )
     conf: float | None = Field(
         default=None,
-        description="Operating point for precision, recall and confusion; for --track the least score of a detection. "
-        "Without it the model's own, chosen on its validation images.",
+        description="Operating point for precision, recall and confusion; for --track the least score of a detection, "
+        "for label maps of two classes the least probability of the foreground. Without it the model's own, chosen on "
+        "its validation images.",
     )
     best_conf: bool = Field(
         default=False, description="Take the operating point with the best F1 on this very split: to choose one."
@@ -82,6 +83,11 @@ class EvaluateOptions(AssemblyOptions, Division):
         default=False,
         description="Of label maps also how well boundaries are met: boundary F and IoU, surface distances (HD95, "
         "ASSD), errors in a band around edges.",
+    )
+    objects: bool = Field(
+        default=False,
+        description="Of label maps also what went wrong with connected parts, as of nuclei: missed, merged, split, of "
+        "the wrong class, spurious.",
     )
     resamples: int = Field(
         default=1000, ge=0, description="Draws of the images for 95 % intervals of the headline numbers; 0 for none."
@@ -107,9 +113,9 @@ def evaluate(
     model
         A .safetensors or .onnx file of ours.
     predictions
-        Predictions in place of a model: our Parquet, JSON Lines or CSV, COCO results (.json), a folder with YOLO text
-        or a mask for each image, or MOTChallenge results (.txt, or a folder of one .txt for each sequence). Images are
-        found by name.
+        Predictions in place of a model: our Parquet, JSON Lines or CSV, COCO results or COCO panoptic (.json, with the
+        folder of PNG files beside it), a folder with YOLO text or a mask for each image, or MOTChallenge results (.txt,
+        or a folder of one .txt for each sequence). Images are found by name.
     options
         What is measured, and how.
     out
@@ -143,11 +149,7 @@ def evaluate(
         refuse_overwriting((Path(out) / name for name in _WRITTEN), inputs if model is None else [model, *inputs])
     if options.best_conf and (conf is not None or track is not None):
         raise ConfigError("--best-conf must be given without --conf and --track, got both")
-    if dataset.task == "semantic" and (conf is not None or options.best_conf or _of_boxes(options)):
-        names = "--sigmas, --max-dets, --best-conf, --conf and --iou-type"
-        raise ConfigError(f"{names} are for detections, got a set of label maps")
-    if options.boundaries and dataset.task != "semantic":
-        raise ConfigError(f"--boundaries is for label maps, got data of task '{dataset.task}'")
+    _refuse_of_other_data(dataset, options, decided=predictor is None)
     if predictor is not None:
         result, found = _of_model(dataset, predictor, options)
     else:
@@ -168,11 +170,27 @@ def evaluate(
     return 0
 
 
+def _refuse_of_other_data(dataset: "Dataset", options: EvaluateOptions, *, decided: bool) -> None:
+    """ConfigError for what only label maps have, and for what they have not; `decided` are maps without a model."""
+    if dataset.task == "semantic":
+        if options.best_conf or _of_boxes(options):
+            names = "--sigmas, --max-dets, --best-conf and --iou-type"
+            raise ConfigError(f"{names} are for detections, got a set of label maps")
+        if options.conf is not None and decided:
+            raise ConfigError("--conf must come with a model where label maps are measured, got maps that are decided")
+        return
+    for name, given in (("--boundaries", options.boundaries), ("--objects", options.objects)):
+        if given:
+            raise ConfigError(f"{name} is for label maps, got data of task '{dataset.task}'")
+
+
 def _opened(model: str, options: EvaluateOptions) -> "NetworkPredictor":
     """The model, with the whole curve kept where detections are measured."""
     track = options.track is not None
     conf = options.conf if track else None
     opened = sightline.infer.open_predictor(model, conf=conf, device=options.device, threads=options.threads)
+    if opened.task == "semantic" and options.conf is not None:
+        return opened.at_foreground(options.conf)
     return opened if track else opened.for_evaluation()
 
 
@@ -187,9 +205,14 @@ def _of_model(
             found = sightline.infer.track_dataset(runs, tracker, dataset, batch=options.batch, progress=bar)
         return _measure_tracks(dataset, found, options), found
     _refuse_without_tracks(options)
+    counts = None
+    # Tiles and cleaning decide in other ways than by a threshold of what the network says of the whole image.
+    if runs is predictor and sightline.infer.is_binary(predictor.metadata) and dataset.task == "semantic":
+        counts, runs = sightline.evaluate.ForegroundCounts(), predictor.with_foreground()
+    observe = None if counts is None else counts.observer(dataset)
     with progress_bar() as bar:
-        found = sightline.infer.predict_dataset(runs, dataset, batch=options.batch, progress=bar)
-    return _measure(dataset, found, options), found
+        found = sightline.infer.predict_dataset(runs, dataset, batch=options.batch, progress=bar, observe=observe)
+    return _measure(dataset, found, options, counts), found
 
 
 def _of_predictions(dataset: "Dataset", path: str, options: EvaluateOptions) -> "tuple[Result, Predictions | None]":
@@ -227,10 +250,26 @@ def _refuse_without_tracks(options: EvaluateOptions) -> None:
         raise ConfigError("--preprocessing is for tracks, got none to measure", do="use --track with a model")
 
 
-def _measure(dataset: "Dataset", found: Predictions, options: EvaluateOptions) -> "Result":
+def _measure(
+    dataset: "Dataset", found: Predictions, options: EvaluateOptions, foreground: "ForegroundCounts | None" = None
+) -> "Result":
     if dataset.task == "semantic":
         edges = sightline.evaluate.BoundaryOptions() if options.boundaries else None
-        return sightline.evaluate.evaluate_semantic(dataset, found, resamples=options.resamples, boundaries=edges)
+        return sightline.evaluate.evaluate_semantic(
+            dataset,
+            found,
+            resamples=options.resamples,
+            boundaries=edges,
+            objects=options.objects,
+            foreground=foreground,
+        )
+    if found.meta.get("task") == "panoptic":
+        if options.conf is not None or options.best_conf or _of_boxes(options):
+            message = (
+                "--sigmas, --max-dets, --best-conf, --conf and --iou-type are for detections, got panoptic segments"
+            )
+            raise ConfigError(message)
+        return sightline.evaluate.evaluate_panoptic(dataset, found, resamples=options.resamples)
     conf: float | Literal["best"] | None = "best" if options.best_conf else options.conf
     if len(options.max_dets) not in (0, 1, 3):
         raise ConfigError(f"--max-dets must be one number or three, got {len(options.max_dets)}")
@@ -309,11 +348,17 @@ def _show(result: "Result", as_json: bool) -> None:
         show_table("by class", result.per_class.columns, result.per_class.rows())
     else:
         show_table("", result.to_frame().columns, result.to_frame().rows())
+        at = getattr(result, "operating_point", None)
+        if at is not None:
+            note(f"foreground from probability {at.conf:.4g} on ({at.origin})")
         edges = [name for name in result.per_class.columns if name in sightline.evaluate.BOUNDARY_COLUMNS]
         pixels = result.per_class.drop(edges)
         show_table("by class", pixels.columns, pixels.rows())
         if edges:
             of_edges = result.per_class.select("class", *edges)
             show_table("boundaries by class", of_edges.columns, of_edges.rows())
+    errors = getattr(result, "object_errors", None)
+    if errors is not None:
+        show_table("errors of objects", errors.columns, errors.rows())
     for key, value in result.conventions.items():
         note(f"{key}: {value}")

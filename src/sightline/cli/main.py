@@ -40,6 +40,7 @@ VERBS = {
     "tune": ("study:tune", "Search for good settings with Optuna; what is fixed stays fixed."),
     "adopt": ("adopt:adopt", "Take over a model of another tool: a checkpoint (.pt) or an ONNX file."),
     "eval": ("evaluate:evaluate", "Measure a model, or a predictions file, on a data set."),
+    "review": ("review:review", "Write what a model got right and wrong, image by image, the worst first."),
     "thresholds": ("thresholds:thresholds", "Find the thresholds a detector is best run with, on validation images."),
     "export": ("export:export", "Write an ONNX file, only if it behaves like the model."),
     "run": ("run:run", "Run a model on images, a video or a camera, with tracking."),

@@ -49,10 +49,17 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SemanticMap:
-    """A class for each pixel: `class_ids` is (H, W) integer at image resolution, indexing `class_names`."""
+    """A class for each pixel: `class_ids` is (H, W) integer at image resolution, indexing `class_names`.
+
+    `foreground` is the probability (H, W) of the second of two classes, and `confidence` (C,) the mean probability of
+    each class over the pixels that were given to it (NaN for a class without any), where a predictor was asked to keep
+    them.
+    """
 
     class_ids: NDArray[np.integer]
     class_names: tuple[str, ...]
+    foreground: NDArray[np.floating] | None = None
+    confidence: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.class_ids.ndim != 2 or not np.issubdtype(self.class_ids.dtype, np.integer):

@@ -111,10 +111,10 @@ def register_tracker(name: str, create: Callable[..., Any]) -> None:
 def register_metric(name: str, measure: Callable[..., Any], *, tasks: Sequence[str] = ("detect",)) -> None:
     """Add a metric: `measure(dataset, predictions)` gives one number, printed and saved beside the others.
 
-    `tasks` are kinds of result it is for: "detect" (boxes or masks), "semantic", "track". ConfigError for a name that
-    exists and for another task.
+    `tasks` are kinds of result it is for: "detect" (boxes or masks), "semantic", "panoptic", "track". ConfigError for a
+    name that exists and for another task.
     """
-    known = ("detect", "semantic", "track")
+    known = ("detect", "semantic", "panoptic", "track")
     _check_callable("metric", name, measure=measure)
     if isinstance(tasks, str) or not tasks or not set(tasks) <= set(known):
         raise ConfigError(f"tasks of metric '{name}' must be some of {', '.join(known)}, got {tasks!r}")

@@ -18,6 +18,7 @@ from sightline.core.tables import Rows, fit_table
 from sightline.core.text import parse_json
 
 __all__ = [
+    "CLASS_CONFIDENCE",
     "LEFT_OUT",
     "OF_UNUSED_TWINS",
     "PREDICTED_IMAGES_SCHEMA",
@@ -47,6 +48,8 @@ PREDICTED_IMAGES_SCHEMA: dict[str, Any] = {
     "path": pl.String,  # POSIX, as far as the maker knew it; `video.mp4#000012` is frame 12 of a video
     "sha256": pl.String,  # of the file (the video of a frame), null where nobody has read it
 }
+CLASS_CONFIDENCE = "class_confidence"
+"""In `meta`, true where the score of a class of a label map is the mean probability of its pixels."""
 LEFT_OUT = "predicted_images_left_out"
 """In `meta`: how many images a file of predictions names that the data set at hand does not have."""
 OF_UNUSED_TWINS = "predictions_of_unused_categories_left_out"

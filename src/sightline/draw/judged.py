@@ -27,8 +27,9 @@ JUDGED: dict[str, Colour] = {
     "wrong": (255, 98, 56),
     "missed": (255, 221, 51),
     "truth": (255, 255, 255),
+    "boundary": (204, 121, 230),
 }
-"""RGB of what a prediction turned out to be. Blue, vermilion and yellow stay apart for every kind of colour vision."""
+"""RGB of what a prediction turned out to be. They stay apart, in hue or lightness, for every kind of colour vision."""
 DETECTION_KEY = (
     (JUDGED["right"], "solid blue: detection that is right"),
     (JUDGED["wrong"], "solid red: detection that is false"),

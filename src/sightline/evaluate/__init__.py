@@ -16,20 +16,16 @@ if TYPE_CHECKING:
         evaluate_detection,
     )
     from sightline.evaluate.detection_matching import MATCH_IOU, average_precision, match_detections
+    from sightline.evaluate.foreground import ForegroundCounts, ForegroundCurves, ForegroundPoint
     from sightline.evaluate.image_scores import DetectionImage, best_and_worst, score_detection_images
     from sightline.evaluate.inputs import fit_predictions
     from sightline.evaluate.instances import evaluate_instances, evaluate_oriented, evaluate_pose, measure_of
     from sightline.evaluate.intervals import RESAMPLES
+    from sightline.evaluate.object_errors import OBJECT_KINDS, PREDICTION_KINDS, ObjectErrors
+    from sightline.evaluate.panoptic import PanopticAccumulator, PanopticResult, Segments, evaluate_panoptic
+    from sightline.evaluate.pixels import SemanticAccumulator, class_ratios, mean_defined, summary
     from sightline.evaluate.registry import METRICS, with_added_metrics
-    from sightline.evaluate.segmentation import (
-        SemanticAccumulator,
-        SemanticResult,
-        class_ratios,
-        evaluate_semantic,
-        evaluate_semantic_maps,
-        mean_defined,
-        summary,
-    )
+    from sightline.evaluate.segmentation import SemanticResult, evaluate_semantic, evaluate_semantic_maps
     from sightline.evaluate.sizes import SIZES, best_conf_by_size
     from sightline.evaluate.tracking import (
         TrackingResult,
@@ -45,6 +41,8 @@ __all__ = [
     "DEFAULT_MAX_POSES",
     "MATCH_IOU",
     "METRICS",
+    "OBJECT_KINDS",
+    "PREDICTION_KINDS",
     "RESAMPLES",
     "SIZES",
     "BoundaryAccumulator",
@@ -53,8 +51,15 @@ __all__ = [
     "DetectionCurves",
     "DetectionImage",
     "DetectionResult",
+    "ForegroundCounts",
+    "ForegroundCurves",
+    "ForegroundPoint",
     "IouType",
+    "ObjectErrors",
+    "PanopticAccumulator",
+    "PanopticResult",
     "PointCounts",
+    "Segments",
     "SemanticAccumulator",
     "SemanticResult",
     "TrackingResult",
@@ -69,6 +74,7 @@ __all__ = [
     "evaluate_mot_files",
     "evaluate_mot_results",
     "evaluate_oriented",
+    "evaluate_panoptic",
     "evaluate_pose",
     "evaluate_semantic",
     "evaluate_semantic_maps",

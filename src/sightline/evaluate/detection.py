@@ -25,6 +25,7 @@ from sightline.evaluate.coco import (
 from sightline.evaluate.detection_matching import MATCH_IOU, Matching, detection_confusion, match_detections
 from sightline.evaluate.inputs import describe_inputs, fit_predictions
 from sightline.evaluate.intervals import Intervals, detection_measure, intervals_of, metric_frame
+from sightline.evaluate.object_errors import detection_errors, stated_errors
 from sightline.evaluate.suspicions import suspicions
 from sightline.ops.boxes import FloatArray
 
@@ -81,6 +82,8 @@ class DetectionResult(Result):
     recall, f1 at the operating point. `confusion` (C + 1, C + 1) has ground truth in rows, detections in columns,
     background last. `warnings` are reasons to doubt the numbers: predictions that seem to be something else than they
     were read as. `intervals` are the 95 % intervals of AP, AP50, AP75, precision, recall and f1, where asked for.
+    Of masks `object_errors` counts by class what was missed, merged, split and so on at the operating point, see
+    `sightline.evaluate.object_errors`, and `objects_concerned` names each.
     """
 
     iou_type: IouType
@@ -92,6 +95,8 @@ class DetectionResult(Result):
     conventions: dict[str, Any]
     warnings: tuple[str, ...] = ()
     intervals: Intervals = field(default_factory=dict)
+    object_errors: pl.DataFrame | None = None
+    objects_concerned: pl.DataFrame | None = None
 
     def __getitem__(self, metric: str) -> float:
         """One of the 12 numbers, such as `result["AP50"]`."""
@@ -159,6 +164,9 @@ def evaluate_detection(
     objects = np.bincount(arrays.truth_classes[~arrays.truth_crowd], minlength=len(names)).astype(np.int64)
     point = _operating_point(arrays, matching, int(objects.sum()), _declared(conf, predictions))
     confusion = detection_confusion(arrays, matching, len(names), point.conf)
+    errors = None
+    if iou_type == "segm":
+        errors = detection_errors(arrays, matching, names, dataset.images["image_id"].sort().to_list(), point.conf)
     intervals, drawn = intervals_of(
         dataset, resamples, lambda: detection_measure(arrays, matching, len(names), max_dets[-1], point.conf)
     )
@@ -172,9 +180,12 @@ def evaluate_detection(
         conventions=describe_inputs(dataset, predictions)
         | _stated(arrays, iou_type, limits)
         | {"limits": _limits(dataset, predictions)}
+        | ({} if errors is None else stated_errors())
         | drawn,
         warnings=tuple(suspicions(arrays, names, max_dets[-1])),
         intervals=intervals,
+        object_errors=None if errors is None else errors.counts(),
+        objects_concerned=None if errors is None else errors.concerned(),
     )
 
 

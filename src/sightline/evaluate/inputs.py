@@ -19,9 +19,8 @@ from sightline.data import ImageNames
 
 __all__ = ["describe_inputs", "fit_predictions"]
 
-_SETTINGS = (
-    "model_digest", "backend", "conf", "iou", "max_det", "suppression", "tiles", "cleaning", "candidates_left_out",
-)  # fmt: skip
+_OF_BOXES = ("conf", "iou", "max_det", "suppression", "candidates_left_out")
+_SETTINGS = ("model_digest", "backend", *_OF_BOXES, "foreground_conf", "tiles", "cleaning")
 _MATCHED = "matched_label_digest"
 """In `meta`: the labels of the data set whose ids the predictions have been given."""
 
@@ -132,6 +131,8 @@ def _check_content(dataset: Dataset, found: list[str | None], digests: list[str 
 
 def describe_inputs(dataset: Dataset, predictions: Predictions) -> dict[str, Any]:
     """What was compared with what: data set, splits, counts, digests of the labels and of the predictions."""
+    of_maps = predictions.meta.get("task") == "semantic"  # a model of maps has an unused rest of the settings of boxes
+    settings = [key for key in _SETTINGS if not (of_maps and key in _OF_BOXES)]
     return {
         "data": dataset.name,
         "split": ", ".join(dataset.splits) or "all",
@@ -141,7 +142,7 @@ def describe_inputs(dataset: Dataset, predictions: Predictions) -> dict[str, Any
         "predictions": len(predictions),
         "prediction_digest": predictions.digest(),
         **predictions.left_out(),
-        "predicted_with": {key: predictions.meta[key] for key in _SETTINGS if key in predictions.meta},
+        "predicted_with": {key: predictions.meta[key] for key in settings if key in predictions.meta},
         "code": code_version(),
     }
 

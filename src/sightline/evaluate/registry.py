@@ -11,13 +11,14 @@ from sightline.core.plugins import open_registry
 from sightline.core.predictions import Predictions
 from sightline.core.results import Result
 from sightline.evaluate.inputs import fit_predictions
+from sightline.evaluate.panoptic import PanopticResult
 from sightline.evaluate.segmentation import SemanticResult
 from sightline.evaluate.tracking import TrackingResult
 
 __all__ = ["METRICS", "Metric", "with_added_metrics"]
 
 Metric = tuple[Callable[[Dataset, Predictions], float], tuple[str, ...]]
-"""What measures, and the kinds of result it is for: detect, semantic, track."""
+"""What measures, and the kinds of result it is for: detect, semantic, panoptic, track."""
 METRICS: dict[str, Metric] = open_registry("metric", {})
 """Metrics of plug-ins by name, see `register_metric`. Ours are fields of the results and need no entry."""
 
@@ -30,7 +31,8 @@ def with_added_metrics(result: Measured, dataset: Dataset, predictions: Predicti
     ConfigError for a metric whose name is one of the result's own, and for one that gives no number; NaN is one.
     """
     tracks = isinstance(result, TrackingResult)
-    kind = "track" if tracks else "semantic" if isinstance(result, SemanticResult) else "detect"
+    kinds: dict[type, str] = {TrackingResult: "track", SemanticResult: "semantic", PanopticResult: "panoptic"}
+    kind = kinds.get(type(result), "detect")
     chosen = {name: measure for name, (measure, kinds) in METRICS.items() if kind in kinds}
     if not chosen:
         return result

@@ -1,8 +1,8 @@
-"""Semantic segmentation: one integer confusion matrix of pooled pixels, and everything that follows from it."""
+"""Semantic segmentation: counts of pixels, pooled and image by image, and what is measured beside them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,151 +16,33 @@ from sightline.core.results import Result
 from sightline.core.runs import code_version
 from sightline.data import read_class_mask
 from sightline.evaluate.boundaries import BoundaryAccumulator, BoundaryOptions
+from sightline.evaluate.foreground import ForegroundCounts, ForegroundCurves, ForegroundPoint, declared_point
 from sightline.evaluate.inputs import describe_inputs, fit_predictions
 from sightline.evaluate.intervals import Intervals, Measure, intervals_of, metric_frame
+from sightline.evaluate.object_errors import component_errors, errors_of_parts, stated_errors
+from sightline.evaluate.pixels import SemanticAccumulator, class_table, image_ratios, pooled_summary
 from sightline.ops import rle
 from sightline.ops.boxes import FloatArray
-from sightline.ops.confusion import confusion_matrix
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
-
-RATIOS = ("iou", "dice", "sensitivity", "specificity", "precision")
-
-
-class SemanticAccumulator:
-    """Pixel counts of as many images as are given, `confusion` (C, C) with ground truth in rows.
-
-    Image by image or batch by batch makes no difference to the result, and two accumulators add up.
-    """
-
-    def __init__(self, class_count: int) -> None:
-        self.confusion: IntArray = np.zeros((class_count, class_count), dtype=np.int64)
-
-    def update(self, truth: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer]) -> IntArray:
-        """Add class ids of one shape, `IGNORE_INDEX` truth left out; returns the counts (C, C) of these alone.
-
-        Raises DataError for other shapes or ids outside 0..C-1.
-        """
-        if not truth.dtype == prediction.dtype == np.uint8:  # bytes are fastest; one kernel serves all other types
-            truth, prediction = truth.astype(np.int32, copy=False), prediction.astype(np.int32, copy=False)
-        counts = confusion_matrix(truth, prediction, len(self.confusion), ignore_values=(IGNORE_INDEX,))
-        self.confusion += counts
-        return counts
-
-
-def class_ratios(confusion: IntArray) -> dict[str, FloatArray]:
-    """IoU, Dice, sensitivity, specificity and precision (C,) of each class, in 0..1 and 1 at best.
-
-    A class neither in the ground truth nor in the prediction is NaN in all of them. Of a class that occurs, sensitivity
-    without ground truth and precision without predictions are 0, as IoU and Dice are; specificity without a single
-    negative pixel is NaN.
-    """
-    return _ratios_of(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
-
-
-def _ratios_of(tp: IntArray, truth: IntArray, predicted: IntArray) -> dict[str, FloatArray]:
-    fp, fn = predicted - tp, truth - tp
-    tn = truth.sum() - tp - fp - fn
-    occurs = tp + fp + fn > 0
-    return {
-        "iou": _ratio(tp, tp + fp + fn, occurs),
-        "dice": _ratio(2 * tp, 2 * tp + fp + fn, occurs),
-        "sensitivity": _ratio(tp, np.maximum(truth, 1), occurs),
-        "specificity": _ratio(tn, tn + fp, occurs & (tn + fp > 0)),
-        "precision": _ratio(tp, np.maximum(predicted, 1), occurs),
-    }
-
-
-def class_table(confusion: IntArray, class_names: tuple[str, ...]) -> pl.DataFrame:
-    """A row for each class: pixel counts and the ratios of `class_ratios`."""
-    tp = np.diag(confusion)
-    return pl.DataFrame(
-        {
-            "class_id": np.arange(len(class_names)),
-            "class": list(class_names),
-            "truth_pixels": confusion.sum(axis=1),
-            "predicted_pixels": confusion.sum(axis=0),
-            "tp": tp,
-            "fp": confusion.sum(axis=0) - tp,
-            "fn": confusion.sum(axis=1) - tp,
-            **class_ratios(confusion),
-        }
-    )
-
-
-def summary(confusion: IntArray) -> dict[str, float]:
-    """Pixel accuracy, each ratio's mean over the classes where it is defined, and for two classes the foreground's.
-
-    With two classes the second is the foreground and `foreground_*` are its pooled ratios, which binary
-    segmentation is usually published with.
-    """
-    return _summary_of(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
-
-
-def _summary_of(tp: IntArray, truth: IntArray, predicted: IntArray) -> dict[str, float]:
-    ratios = _ratios_of(tp, truth, predicted)
-    counted = int(truth.sum())
-    values = {"pixel_accuracy": int(tp.sum()) / counted if counted else float("nan")}
-    values |= {
-        "frequency_weighted_iou": _frequency_weighted(ratios["iou"], truth),
-        "mcc": matthews(tp, truth, predicted),
-    }
-    values |= {f"mean_{name}": mean_defined(ratios[name]) for name in RATIOS}
-    if len(tp) == 2:
-        values |= {f"foreground_{name}": float(ratios[name][1]) for name in RATIOS}
-    return values
-
-
-def matthews(tp: IntArray, truth: IntArray, predicted: IntArray) -> float:
-    """Matthews' correlation coefficient of pooled counts (C,), -1..1; of many classes after Gorodkin (2004).
-
-    0 where only one class is true or predicted, NaN without pixels.
-    """
-    total = float(truth.sum())
-    if not total:
-        return float("nan")
-    right, t, p = float(tp.sum()), truth.astype(np.float64), predicted.astype(np.float64)
-    spread = np.sqrt(total**2 - p @ p) * np.sqrt(total**2 - t @ t)
-    return float((right * total - t @ p) / spread) if spread else 0.0
-
-
-def _frequency_weighted(iou: FloatArray, truth: IntArray) -> float:
-    """The mean IoU weighted by how many pixels the ground truth has of each class; NaN without pixels."""
-    total = int(truth.sum())
-    return float((np.nan_to_num(iou) * truth).sum() / total) if total else float("nan")
-
-
-def image_dice(confusion: IntArray) -> float:
-    """Dice of one image: the foreground's with two classes, else the mean over the classes that occur; else NaN."""
-    dice = class_ratios(confusion)["dice"]
-    return float(dice[1]) if len(confusion) == 2 else mean_defined(dice)
-
-
-def mean_defined(values: FloatArray) -> float:
-    """Mean of the values that are numbers; NaN where there is none."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
-
-
-def _ratio(part: IntArray, whole: IntArray, defined: npt.NDArray[np.bool_]) -> FloatArray:
-    ratio: FloatArray = np.divide(part, whole, out=np.full(part.shape, np.nan), where=defined)
-    return ratio
-
-
 ClassIds = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, eq=False)
 class SemanticResult(Result):
-    """Pooled pixel metrics over all images, by class, and Dice image by image.
+    """Pixel metrics over all images, by class, and image by image.
 
-    `metrics`: pixel_accuracy, frequency_weighted_iou, mcc (Matthews' correlation),
-    mean_iou, mean_dice, mean_sensitivity, mean_specificity, mean_precision (means over
-    classes of ratios of pooled counts); with two classes also foreground_* of the second; and mean_image_dice, the mean
-    of the images' own Dice, which is another number than the pooled one. `per_image`: image_id, path, counted_pixels,
-    image_dice. With boundaries asked for, the metrics and columns of `BoundaryAccumulator` too. `confusion` (C, C) has
-    ground truth in rows. `intervals` are the
-    95 % intervals of the metrics, where asked for.
+    `metrics` of the pixels of all images together: pixel_accuracy, frequency_weighted_iou, mcc (Matthews' correlation),
+    mean_iou, mean_dice, mean_sensitivity, mean_specificity, mean_precision (means over classes); with two classes also
+    foreground_* of the second. A name that ends in `_image_mean` is another number: each image's own ratio (see
+    `image_ratios`), and the mean of these over the images where it is defined. `per_class` and `confusion` (C, C), with
+    ground truth in rows, are pooled; `per_image`: image_id, path, counted_pixels, image_dice and the image's other
+    ratios, image_iou and so on. `intervals` are the 95 % intervals of the metrics, where asked for.
+
+    With boundaries asked for, the metrics and columns of `BoundaryAccumulator` too; with objects, `object_errors` and
+    `objects_concerned` of the connected parts of maps, see `sightline.evaluate.object_errors`; with the foreground's
+    probabilities, foreground_average_precision and foreground_roc_auc, and `curves`. `operating_point` says from which
+    probability on pixels of two classes are foreground.
     """
 
     metrics: dict[str, float]
@@ -170,6 +52,10 @@ class SemanticResult(Result):
     conventions: dict[str, Any]
     warnings: tuple[str, ...] = ()
     intervals: Intervals = field(default_factory=dict)
+    object_errors: pl.DataFrame | None = None
+    objects_concerned: pl.DataFrame | None = None
+    operating_point: ForegroundPoint | None = None
+    curves: ForegroundCurves | None = None
 
     def __getitem__(self, metric: str) -> float:
         """One of the metrics, such as `result["foreground_dice"]`."""
@@ -180,19 +66,36 @@ class SemanticResult(Result):
         return metric_frame(self.metrics, self.intervals)
 
 
-def evaluate_semantic(
-    dataset: Dataset, predictions: Predictions, *, resamples: int = 0, boundaries: BoundaryOptions | None = None
-) -> SemanticResult:
-    """Pooled metrics of saved predictions: for each image one mask per class that together cover it once.
+class _Wanted(NamedTuple):
+    """What is measured beside the pixels."""
 
-    `resamples` draws of the images (1000 are usual) give 95 % intervals; `boundaries` adds how well those are met.
+    resamples: int
+    boundaries: BoundaryOptions | None
+    objects: bool
+    foreground: ForegroundCounts | None = None
+
+
+def evaluate_semantic(
+    dataset: Dataset,
+    predictions: Predictions,
+    *,
+    resamples: int = 0,
+    boundaries: BoundaryOptions | None = None,
+    objects: bool = False,
+    foreground: ForegroundCounts | None = None,
+) -> SemanticResult:
+    """Metrics of saved predictions: for each image one mask per class that together cover it once.
+
+    `resamples` draws of the images (1000 are usual) give 95 % intervals; `boundaries` adds how well those are met,
+    `objects` what went wrong with connected parts, and `foreground` the curves of probabilities counted beside.
 
     Raises DataError where an image has no prediction, masks overlap or leave pixels free, predictions belong to other
     images or classes, or ground truth holds values that are neither a class nor ignored.
     """
     predictions = fit_predictions(dataset, predictions)
     maps, conventions = _saved_maps(dataset, predictions), describe_inputs(dataset, predictions)
-    return _evaluate(dataset, maps, conventions, resamples, boundaries)
+    result = _evaluate(dataset, maps, conventions, _Wanted(resamples, boundaries, objects, foreground))
+    return replace(result, operating_point=declared_point(predictions.meta, len(dataset.class_names)))
 
 
 def evaluate_semantic_maps(
@@ -201,8 +104,9 @@ def evaluate_semantic_maps(
     *,
     resamples: int = 0,
     boundaries: BoundaryOptions | None = None,
+    objects: bool = False,
 ) -> SemanticResult:
-    """Pooled metrics of maps given as `(image_id, map)`, each image of the data set exactly once, in any order.
+    """Metrics of maps given as `(image_id, map)`, each image of the data set exactly once, in any order.
 
     The same numbers as `evaluate_semantic` of the same maps; raises DataError in the same cases.
     """
@@ -214,21 +118,17 @@ def evaluate_semantic_maps(
         "predictions": "maps, not saved",
         "code": code_version(),
     }
-    return _evaluate(dataset, _checked_maps(dataset, maps), conventions, resamples, boundaries)
+    return _evaluate(dataset, _checked_maps(dataset, maps), conventions, _Wanted(resamples, boundaries, objects))
 
 
 def _evaluate(
-    dataset: Dataset,
-    maps: Iterator[tuple[int, ClassIds]],
-    conventions: dict[str, Any],
-    resamples: int,
-    boundaries: BoundaryOptions | None,
+    dataset: Dataset, maps: Iterator[tuple[int, ClassIds]], conventions: dict[str, Any], wanted: _Wanted
 ) -> SemanticResult:
     names = dataset.class_names
-    edges = None if boundaries is None else BoundaryAccumulator(len(names), boundaries)
-    images = {row["image_id"]: row for row in dataset.images.iter_rows(named=True)}
+    edges = None if wanted.boundaries is None else BoundaryAccumulator(len(names), wanted.boundaries)
+    errors = errors_of_parts(names) if wanted.objects else None
+    images = {row["image_id"]: row for row in dataset.images.sort("image_id").iter_rows(named=True)}
     accumulator = SemanticAccumulator(len(names))
-    scored: dict[int, dict[str, Any]] = {}
     pixels: dict[int, IntArray] = {}
     for image_id, class_ids in maps:
         image = images[image_id]
@@ -239,46 +139,64 @@ def _evaluate(
         counts = accumulator.update(truth, class_ids)
         if edges is not None:
             edges.update(truth, class_ids)
+        if errors is not None:
+            component_errors(errors, image_id, truth, class_ids)
         pixels[image_id] = np.stack([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
-        counted = int(counts.sum())
-        scored[image_id] = {"image_id": image_id, "path": image["path"], "counted_pixels": counted}
-        scored[image_id]["image_dice"] = image_dice(counts)
-    missing = [row["path"] for image_id, row in images.items() if image_id not in scored]
+    missing = [row["path"] for image_id, row in images.items() if image_id not in pixels]
     if missing:
         raise DataError(f"every image of data set '{dataset.name}' must have a prediction, got none for {missing[0]}")
-    schema = {"image_id": pl.Int64, "path": pl.String, "counted_pixels": pl.Int64, "image_dice": pl.Float64}
-    per_image = pl.DataFrame([scored[i] for i in images], schema=schema)
-    measure = _measure(pixels, per_image, edges)
-    intervals, drawn = intervals_of(dataset, resamples, lambda: measure)
+    own = image_ratios(np.stack([pixels[i] for i in images])) if images else {}
+    measure = _measure(pixels, own, edges)
+    intervals, drawn = intervals_of(dataset, wanted.resamples, lambda: measure)
     per_class = class_table(accumulator.confusion, names)
+    areas = {} if wanted.foreground is None else wanted.foreground.areas()
     return SemanticResult(
-        metrics=dict(measure(np.ones(len(images), dtype=np.int64))),
+        metrics=dict(measure(np.ones(len(images), dtype=np.int64)))
+        | {f"foreground_{name}": value for name, value in areas.items()},
         per_class=per_class if edges is None else per_class.join(edges.per_class(), on="class_id", how="left"),
-        per_image=per_image,
+        per_image=_per_image(dataset, pixels, own),
         confusion=accumulator.confusion,
         conventions=conventions
-        | _stated(dataset, accumulator.confusion)
+        | _stated(dataset, accumulator.confusion, own)
         | drawn
-        | ({} if edges is None else edges.stated()),
+        | ({} if edges is None else edges.stated())
+        | ({} if errors is None else stated_errors()),
         intervals=intervals,
+        object_errors=None if errors is None else errors.counts(),
+        objects_concerned=None if errors is None else errors.concerned(),
+        curves=None if wanted.foreground is None else wanted.foreground.curves(),
     )
 
 
-def _measure(pixels: dict[int, IntArray], per_image: pl.DataFrame, edges: BoundaryAccumulator | None) -> Measure:
-    """The metrics as a function of the images' weights, in the order of their ids; `pixels` and edges as they came."""
+def _per_image(dataset: Dataset, pixels: dict[int, IntArray], own: dict[str, FloatArray]) -> pl.DataFrame:
+    """A row for each image, in the order of the data set."""
+    columns: dict[str, Any] = {
+        "image_id": sorted(pixels),
+        "counted_pixels": [int(pixels[i][1].sum()) for i in sorted(pixels)],
+    }
+    ratios = {f"image_{name.removeprefix('foreground_').removeprefix('mean_')}": own[name] for name in own}
+    table = pl.DataFrame(columns | ratios)
+    return dataset.images.select("image_id", "path").join(table, on="image_id", how="left", maintain_order="left")
+
+
+def _measure(pixels: dict[int, IntArray], own: dict[str, FloatArray], edges: BoundaryAccumulator | None) -> Measure:
+    """The metrics as a function of the images' weights, in the order of their ids; `own` are the images' ratios (I,) in
+    that order, `pixels` and edges as they came."""
     of_edges = None if edges is None else edges.measure()
     ranks = np.argsort(np.argsort(list(pixels)))
     counts = np.stack([pixels[i] for i in sorted(pixels)])  # (I, 3, C): right, true, predicted
     flat, shape = counts.reshape(len(counts), -1), counts.shape[1:]
-    dice = per_image.sort("image_id")["image_dice"].to_numpy()
-    defined = ~np.isnan(dice)
+    alone = np.stack(list(own.values()))
+    defined = ~np.isnan(alone)
+    alone = np.where(defined, alone, 0.0)
 
     def measure(weights: IntArray) -> dict[str, float]:
         tp, truth, predicted = (weights @ flat).reshape(shape)
-        there = weights[defined]
-        mean = float(there @ dice[defined] / there.sum()) if there.any() else float("nan")
-        own = _summary_of(tp, truth, predicted) | {"mean_image_dice": mean}
-        return own if of_edges is None else {**own, **of_edges(weights[ranks])}
+        there = defined @ weights
+        means = np.divide(alone @ weights, there, out=np.full(len(alone), np.nan), where=there > 0)
+        values = pooled_summary(tp, truth, predicted)
+        values |= {f"{name}_image_mean": float(mean) for name, mean in zip(own, means, strict=True)}
+        return values if of_edges is None else {**values, **of_edges(weights[ranks])}
 
     return measure
 
@@ -329,10 +247,11 @@ def _checked_maps(dataset: Dataset, maps: Iterable[tuple[int, SemanticMap]]) -> 
         yield image_id, semantic_map.class_ids
 
 
-def _stated(dataset: Dataset, confusion: IntArray) -> dict[str, Any]:
+def _stated(dataset: Dataset, confusion: IntArray, own: dict[str, FloatArray]) -> dict[str, Any]:
     whole = int((dataset.images["width"].cast(pl.Int64) * dataset.images["height"].cast(pl.Int64)).sum())
     return {
-        "pooling": "pixel counts of all images; mean_image_dice alone is a mean over images",
+        "pooling": "pixel counts of all images; only names ending in _image_mean are means over images",
+        "images_undefined": {name: count for name, values in own.items() if (count := int(np.isnan(values).sum()))},
         "resolution": "of the images",
         "ignore_values": list(dataset.ignore_values),
         "counted_pixels": int(confusion.sum()),

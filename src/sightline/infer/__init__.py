@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sightline.infer.dataset import predict_dataset, track_dataset
     from sightline.infer.foreign.adopt import AdoptedGraph, AdoptHints, adopt_function, adopt_onnx, read_onnx
     from sightline.infer.fused import FusedPredictor
-    from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor, output_names
+    from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor, is_binary, output_names
     from sightline.infer.opening import BACKENDS, embed_dataset, open_predictor
     from sightline.infer.pipeline import RunResult, StageTimer, run_pipeline
     from sightline.infer.predictor import Image, Outputs, Prediction, Predictor, StagedPredictor, given_images
@@ -58,6 +58,7 @@ __all__ = [
     "embed_dataset",
     "find_sources",
     "given_images",
+    "is_binary",
     "measure_reach",
     "open_predictor",
     "open_source",

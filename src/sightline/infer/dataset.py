@@ -11,7 +11,7 @@ import supervision as sv
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError
 from sightline.core.frames import SemanticMap
-from sightline.core.predictions import PREDICTIONS_SCHEMA, Predictions, predictions_from_rows
+from sightline.core.predictions import CLASS_CONFIDENCE, PREDICTIONS_SCHEMA, Predictions, predictions_from_rows
 from sightline.core.process import Progress
 from sightline.infer.object_masks import mask_codes
 from sightline.infer.predictor import LEFT_OUT, Image, Predictor, meta_of
@@ -28,7 +28,7 @@ def result_rows(image_id: int, prediction: sv.Detections | SemanticMap | None) -
     Missing scores become 1, missing class ids 0; `track_id` is null without a tracker.
     """
     if isinstance(prediction, SemanticMap):
-        return semantic_rows(image_id, prediction.class_ids)
+        return semantic_rows(image_id, prediction.class_ids, prediction.confidence)
     if prediction is None or len(prediction) == 0:
         return pl.DataFrame(schema=PREDICTIONS_SCHEMA)
     count = len(prediction)
@@ -59,16 +59,20 @@ def predict_dataset(
     batch: int = 8,
     workers: int = 2,
     progress: Progress | None = None,
+    observe: Callable[[int, Any], None] | None = None,
 ) -> Predictions:
     """Predictions for every image, in image pixels, `meta` saying what made them and the data's digest.
+
+    `observe` is given the id and the prediction of each image beside it.
 
     Detections come at the predictor's own thresholds: open it with `conf=0.001` to measure average precision. Label
     maps become one row per class. DataError for an image that cannot be read, ConfigError when class names differ.
     """
     check_classes(predictor, dataset)
+    look = observe or (lambda image_id, prediction: None)
     paths = [dataset.image_path(p) for p in dataset.images["path"]]
     image_ids = dataset.images["image_id"].to_list()
-    tables, left_out = [pl.DataFrame(schema=PREDICTIONS_SCHEMA)], 0
+    tables, left_out, sure = [pl.DataFrame(schema=PREDICTIONS_SCHEMA)], 0, True
     with ThreadPoolExecutor(workers) as pool:
         starts = range(0, len(paths), batch)
         upcoming = [pool.submit(read_image, path) for path in paths[:batch]]
@@ -79,10 +83,13 @@ def predict_dataset(
             predictions: list[Any] = list(predictor(images))
             for image_id, prediction in zip(image_ids[start:following], predictions, strict=True):
                 tables.append(result_rows(image_id, prediction))
+                look(image_id, prediction)
+            sure = sure and all(isinstance(p, SemanticMap) and p.confidence is not None for p in predictions)
             left_out += sum(p.metadata.get(LEFT_OUT, 0) for p in predictions if isinstance(p, sv.Detections))
             if progress is not None:
                 progress(min(following, len(paths)), len(paths), "predicting")
     meta = {**meta_of(predictor), "class_names": list(predictor.class_names), "images": len(paths), LEFT_OUT: left_out}
+    meta |= {CLASS_CONFIDENCE: True} if sure else {}
     digests = dataset.file_digests({*dataset.images["path"], *dataset.images["mask_path"].drop_nulls()}, workers)
     meta |= {"data_digest": dataset.digest(known=digests), "label_digest": dataset.label_digest()}
     return predictions_from_rows(pl.concat(tables), meta).of(dataset, digests)

@@ -21,8 +21,10 @@ from sightline.ops.instance_masks import MaskCrop, object_masks
 from sightline.ops.oriented import box_corners
 from sightline.ops.postprocess import (
     KeptDetections,
+    class_confidence,
     evaluation_point,
-    label_map,
+    likeliest,
+    map_probabilities,
     place_keypoints,
     select_detections,
 )
@@ -32,6 +34,7 @@ __all__ = [
     "Network",
     "NetworkPredictor",
     "choose_thresholds",
+    "is_binary",
     "masks_of",
     "output_names",
     "to_detections",
@@ -71,7 +74,8 @@ class NetworkPredictor:
     """A `StagedPredictor` made of a network and the metadata of its file.
 
     `max_batch` bounds how many images meet the network at once, 1 for a file exported with a fixed batch. Of label maps
-    of two classes, `foreground_conf` is the least probability of the foreground; without it the likelier class wins.
+    of two classes, `foreground_conf` is the least probability of the foreground: the artefact's own unless given;
+    without either the likelier class wins.
     """
 
     def __init__(
@@ -91,7 +95,9 @@ class NetworkPredictor:
         self.thresholds = thresholds
         self.where = where
         self.max_batch = max_batch
-        self.foreground_conf = foreground_conf
+        own = metadata.operating_point if is_binary(metadata) else None
+        self.foreground_conf = own.conf if foreground_conf is None and own is not None else foreground_conf
+        self.keeps_foreground = self.keeps_confidence = False
         self._skeleton = _skeleton_of(metadata, where) if metadata.task == "pose" else ()
 
     @property
@@ -148,6 +154,20 @@ class NetworkPredictor:
             raise ConfigError(f"the least probability of the foreground must be in 0..1, got {conf:g}")
         return self._with(foreground_conf=conf)
 
+    def with_foreground(self) -> "NetworkPredictor":
+        """The same network, whose maps of two classes keep the foreground's probability; ConfigError for others."""
+        if not is_binary(self.metadata):
+            raise ConfigError("the foreground's probability is that of label maps of two classes", where=self.where)
+        kept = self._with()
+        kept.keeps_foreground = True
+        return kept
+
+    def with_confidence(self) -> "NetworkPredictor":
+        """The same network, whose label maps keep how sure it is of each class."""
+        kept = self._with()
+        kept.keeps_confidence = True
+        return kept
+
     def resized(self, size_hw: tuple[int, int]) -> "NetworkPredictor":
         """The same network fed at another size, which `meta` then says: not what the model was trained and judged at.
 
@@ -166,7 +186,7 @@ class NetworkPredictor:
         metadata: ModelMetadata | None = None,
         foreground_conf: float | None = None,
     ) -> "NetworkPredictor":
-        return NetworkPredictor(
+        made = NetworkPredictor(
             self.network,
             metadata or self.metadata,
             thresholds or self.thresholds,
@@ -174,6 +194,8 @@ class NetworkPredictor:
             max_batch=self.max_batch,
             foreground_conf=self.foreground_conf if foreground_conf is None else foreground_conf,
         )
+        made.keeps_foreground, made.keeps_confidence = self.keeps_foreground, self.keeps_confidence
+        return made
 
     def __call__(self, images: Given | Sequence[Given]) -> list[Any]:
         """Predictions in image pixels, one for each image, in order; see `given_images` for what an image may be."""
@@ -209,10 +231,15 @@ class NetworkPredictor:
     def finish(self, outputs: Outputs, geometries: Sequence[Geometry]) -> list[Prediction]:
         """Detections above the thresholds, with their masks or keypoints, or the label map, at image resolution."""
         if self.task == "semantic":
-            maps = outputs["probabilities"]
-            conf = self.foreground_conf
-            return [SemanticMap(label_map(maps[i], g, conf), self.class_names) for i, g in enumerate(geometries)]
+            return [self._map(outputs["probabilities"][i], geometry) for i, geometry in enumerate(geometries)]
         return [self._detections({n: array[i] for n, array in outputs.items()}, g) for i, g in enumerate(geometries)]
+
+    def _map(self, probabilities: npt.NDArray[Any], geometry: Geometry) -> SemanticMap:
+        at_image = map_probabilities(probabilities, geometry)
+        ids = likeliest(at_image, self.foreground_conf)
+        foreground = np.asarray(at_image[1], np.float32) if self.keeps_foreground else None
+        sure = class_confidence(at_image, ids) if self.keeps_confidence else None
+        return SemanticMap(ids, self.class_names, foreground, sure)
 
     def _detections(self, outputs: Outputs, geometry: Geometry) -> sv.Detections:
         """Those of one image."""
@@ -248,6 +275,11 @@ class NetworkPredictor:
             raise ModelError(
                 f"outputs must be for {batch} images and {classes} classes, got {shapes}", where=self.where
             )
+
+
+def is_binary(metadata: ModelMetadata) -> bool:
+    """Whether a model gives label maps of two classes, which have a threshold."""
+    return metadata.task == "semantic" and len(metadata.class_names) == 2
 
 
 def _skeleton_of(metadata: ModelMetadata, where: str) -> tuple[tuple[int, int], ...]:

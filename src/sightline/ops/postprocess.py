@@ -19,10 +19,12 @@ from sightline.ops.suppression import suppress
 __all__ = [
     "CANDIDATE_LIMIT",
     "KeptDetections",
+    "class_confidence",
     "detection_rows",
     "evaluation_point",
     "label_map",
     "likeliest",
+    "map_probabilities",
     "number_lists",
     "place_keypoints",
     "select_detections",
@@ -97,10 +99,15 @@ def label_map(
 ) -> NDArray[np.uint8]:
     """Class probabilities (C, H, W) at network size → class ids (H, W) at image size.
 
-    Probabilities are resized linearly and the greatest wins, so that edges are as fine as the image. Of two classes the
-    second wins from `foreground_conf` on, where one is given.
+    The greatest wins at the image's size, so that edges are as fine as the image. Of two classes the second wins from
+    `foreground_conf` on, where one is given.
     """
-    return likeliest(geometry.mask_to_image(probabilities, interpolation="linear"), foreground_conf)
+    return likeliest(map_probabilities(probabilities, geometry), foreground_conf)
+
+
+def map_probabilities(probabilities: NDArray[np.floating], geometry: Geometry) -> NDArray[np.floating]:
+    """Class probabilities (C, H, W) at network size → the same at image size, resized linearly."""
+    return geometry.mask_to_image(probabilities, interpolation="linear")
 
 
 def likeliest(probabilities: NDArray[np.floating], foreground_conf: float | None = None) -> NDArray[np.uint8]:
@@ -109,6 +116,15 @@ def likeliest(probabilities: NDArray[np.floating], foreground_conf: float | None
         return np.asarray(probabilities[1] >= foreground_conf, np.uint8)
     winners: NDArray[np.uint8] = probabilities.argmax(axis=0).astype(np.uint8)
     return winners
+
+
+def class_confidence(probabilities: NDArray[np.floating], class_ids: NDArray[np.integer]) -> NDArray[np.float64]:
+    """(C,): the mean of probabilities (C, H, W) of each class over the pixels (H, W) of that class; NaN without any."""
+    chosen = np.take_along_axis(probabilities, class_ids[None].astype(np.intp), axis=0)
+    count = len(probabilities)
+    pixels = np.bincount(class_ids.ravel(), minlength=count)
+    sums = np.bincount(class_ids.ravel(), weights=chosen.ravel(), minlength=count)
+    return np.where(pixels > 0, sums / np.maximum(pixels, 1), np.nan)
 
 
 def place_keypoints(keypoints: NDArray[np.floating], geometry: Geometry) -> NDArray[np.float64]:
@@ -139,13 +155,19 @@ def number_lists(values: NDArray[np.floating]) -> pl.Series:
     return pl.Series(rows.tolist(), dtype=pl.List(pl.Float64))
 
 
-def semantic_rows(image_id: int, class_ids: NDArray[np.integer]) -> pl.DataFrame:
-    """A label map (H, W) as rows of a predictions table: one run-length code for each class that occurs."""
+def semantic_rows(
+    image_id: int, class_ids: NDArray[np.integer], confidence: NDArray[np.float64] | None = None
+) -> pl.DataFrame:
+    """A label map (H, W) as rows of a predictions table: one run-length code for each class that occurs.
+
+    Scores are the confidence (C,) of the classes where it is known, else 1.
+    """
     present = np.unique(class_ids)
     codes = [encode(class_ids == c) for c in present]
     boxes = np.array([to_box(code, class_ids.shape) for code in codes], np.float64).reshape(-1, 4)
+    scores = np.ones(len(present)) if confidence is None else confidence[present]
     columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), boxes.T, strict=True))
-    columns |= {"class_id": present.astype(np.int32), "score": np.ones(len(present)), "rle": codes}
+    columns |= {"class_id": present.astype(np.int32), "score": scores, "rle": codes}
     return _rows(image_id, columns, len(present))
 
 

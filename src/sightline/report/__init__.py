@@ -10,16 +10,20 @@ if TYPE_CHECKING:
     from sightline.report.dataset_card import CardResult, write_card
     from sightline.report.look_page import OutputFormat, write_look, write_study_page
     from sightline.report.page import ReportResult, write_report
+    from sightline.report.review_page import ReviewResult, check_review, write_review
 
 __all__ = [
     "CardResult",
     "CardText",
     "OutputFormat",
     "ReportResult",
+    "ReviewResult",
+    "check_review",
     "write_audit_page",
     "write_card",
     "write_look",
     "write_report",
+    "write_review",
     "write_study_page",
     "write_template",
 ]

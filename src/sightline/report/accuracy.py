@@ -7,13 +7,14 @@ from markupsafe import Markup
 
 from sightline.report.blocks import Block, Cell, Charts, Matrix, Note, Pairs, Section, Table, Tile, pairs_of
 from sightline.report.charts import curve_chart, heat_map, many_curves_chart
-from sightline.report.numbers import DETECTION_HEADLINE, MEANINGS, SEMANTIC_HEADLINE, TITLES, Number, Source, Style
+from sightline.report.numbers import HEADLINES, MEANINGS, TITLES, Number, Source, Style
 from sightline.report.records import RunRecord
 
 __all__ = ["accuracy_section", "accuracy_tiles"]
 
 FILE = "evaluation.json"
 _OF_BOXES = "box_"  # what begins so stands beside numbers of masks
+_OF_IMAGES = "_image_mean"  # what ends so is a mean over images
 _MAX_MATRIX = 13
 _MAX_CONFUSIONS = 15
 _COUNTS = frozenset(
@@ -35,6 +36,8 @@ def accuracy_section(record: RunRecord) -> Section:
         blocks.append(_operating_point(source))
     if evaluation.get("per_class"):
         blocks.append(_per_class(source))
+    if evaluation.get("object_errors"):
+        blocks.append(_object_errors(source))
     if "model" in ((evaluation.get("conventions") or {}).get("baseline") or {}):
         blocks.append(_baseline(source))
     charts = _curves(evaluation) if evaluation.get("curves") else []
@@ -57,7 +60,7 @@ def accuracy_tiles(record: RunRecord, room: int) -> list[Tile]:
         return []
     source = Source(FILE, record.evaluation)
     metrics = record.evaluation.get("metrics") or {}
-    wanted = DETECTION_HEADLINE if "AP" in metrics else SEMANTIC_HEADLINE
+    wanted = next((keys for keys in HEADLINES if keys[0] in metrics), HEADLINES[-1])
     tiles = [_tile(source, key, "metrics") for key in wanted if metrics.get(key) is not None]
     for key in ("precision", "recall") if len(tiles) + 2 <= room else ("f1",):
         number = source.optional("operating_point", key)
@@ -92,7 +95,7 @@ def _interval(source: Source, key: str) -> tuple[Number, Number] | str:
 def _rival(source: Source, key: str) -> tuple[Number, str] | None:
     """What the best predictor that never looks reaches by the same metric."""
     facts = (source.values.get("conventions") or {}).get("baseline") or {}
-    if facts.get("metric") not in (key, TITLES.get(key)):
+    if facts.get("metric") not in (key, TITLES.get(key, key)):
         return None
     return source.number("conventions", "baseline", "value"), str(facts["what"])
 
@@ -117,20 +120,23 @@ def _metric_table(source: Source) -> Table:
 
 def _all_splits(evaluations: Mapping[str, dict[str, Any]]) -> Table:
     """The headline numbers of every split that has been measured, each from its own file."""
-    wanted = [k for k in (*DETECTION_HEADLINE, *SEMANTIC_HEADLINE) if k in next(iter(evaluations.values()))["metrics"]]
+    first = next(iter(evaluations.values()))
+    wanted = [key for keys in HEADLINES for key in keys if key in first["metrics"]]
     rows: list[Sequence[Cell]] = []
     for file, values in evaluations.items():
         source = Source(file, values)
         numbers = [source.optional("metrics", key) or "–" for key in wanted]
         images = source.optional("conventions", "images", style="count") or "–"
         rows.append([str(values.get("conventions", {}).get("split", "–")), images, *numbers])
-    first = next(iter(evaluations.values()))
     return Table(["split", "images", *(_title(first, key) for key in wanted)], rows, "Splits")
 
 
 def _title(evaluation: Mapping[str, Any], key: str) -> str:
     """The metric's name on the page, which says whether masks, keypoints or boxes are meant where there are several."""
     title = TITLES.get(key.removeprefix(_OF_BOXES), key)
+    if key.endswith(_OF_IMAGES):
+        own = key.removesuffix(_OF_IMAGES)
+        return f"{TITLES.get(own, own)}, mean over images"
     if key.startswith(_OF_BOXES):
         return f"Box {title}"
     kind = {"segm": "Mask", "keypoints": "Pose", "obb": "Oriented"}.get(evaluation.get("iou_type", ""))
@@ -144,6 +150,8 @@ def _overlap(evaluation: Mapping[str, Any]) -> str:
 def _meaning(source: Source, key: str) -> str:
     overlap = "IoU" if key.startswith(_OF_BOXES) else _overlap(source.values)
     key = key.removeprefix(_OF_BOXES)
+    if key.endswith(_OF_IMAGES):
+        return "Of each image alone, mean over the images where it is defined: another number than the pooled one."
     if key in MEANINGS:
         return MEANINGS[key].replace("IoU", overlap)
     limit = key.removeprefix("AR")
@@ -182,9 +190,22 @@ def _per_class(source: Source) -> Table:
     columns = [key for key in first if key not in ("class_id", "class")]
     rows: list[Sequence[Cell]] = []
     for i, row in enumerate(source.values["per_class"]):
-        cells = [source.number("per_class", i, key, style=_style(key)) for key in columns]
+        cells: list[Cell] = [
+            row[key] if isinstance(row[key], str) else source.number("per_class", i, key, style=_style(key))
+            for key in columns
+        ]
         rows.append([str(row["class"]), *cells])
     return Table(["class", *(_head(c) for c in columns)], rows, "By class")
+
+
+def _object_errors(source: Source) -> Table:
+    columns = [key for key in source.values["object_errors"][0] if key != "class"]
+    rows: list[Sequence[Cell]] = []
+    for i, row in enumerate(source.values["object_errors"]):
+        cells = [source.number("object_errors", i, key, style="count") for key in columns]
+        rows.append([str(row["class"]), *cells])
+    caption = "Errors of objects. " + str(source.values["conventions"].get("object_errors", ""))
+    return Table(["class", *(_head(c) for c in columns)], rows, caption)
 
 
 def _head(key: str) -> str:
@@ -197,6 +218,8 @@ def _style(key: str) -> Style:
 
 def _curves(evaluation: Mapping[str, Any]) -> list[Markup]:
     curves = evaluation["curves"]
+    if "threshold" in curves:
+        return _foreground_curves(curves, evaluation)
     by_class = {
         str(name): points
         for name, precision in zip(curves["class_names"], curves["precision"], strict=True)
@@ -238,7 +261,35 @@ def _curves(evaluation: Mapping[str, Any]) -> list[Markup]:
     return charts
 
 
+def _foreground_curves(curves: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[Markup]:
+    """Of label maps of two classes: precision over recall, and the ratios over the threshold."""
+    charts = []
+    if ends := _pairs(curves["recall"], curves["precision"]):
+        x_title, y_title = "recall", "precision"
+        title = "Precision and recall of the foreground's pixels"
+        charts.append(
+            curve_chart("accuracy-pr", title, {"pixels": ends}, x_title=x_title, y_title=y_title, unit_y=True)
+        )
+    names = {"Dice": "dice", "IoU": "iou", "precision": "precision", "recall": "recall", "specificity": "specificity"}
+    series = {label: points for label, key in names.items() if (points := _pairs(curves["threshold"], curves[key]))}
+    conf = (evaluation.get("operating_point") or {}).get("conf")
+    charts.append(
+        curve_chart(
+            "accuracy-threshold",
+            "What the threshold does",
+            series,
+            x_title="least probability of the foreground",
+            y_title="pixels of all images pooled",
+            unit_y=True,
+            marker=None if conf is None else (float(conf), f"operating point {conf:.3f}"),
+        )
+    )
+    return charts
+
+
 def _curves_caption(evaluation: Mapping[str, Any]) -> str:
+    if "threshold" in evaluation["curves"]:
+        return "Counts are exact at every threshold drawn: multiples of 1/128."
     names = evaluation["curves"]["class_names"]
     if len(names) > 1:
         return "Precision is interpolated as COCO averages it; the line in ink is the mean over classes."

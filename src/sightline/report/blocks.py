@@ -27,6 +27,8 @@ __all__ = [
     "Pairs",
     "Picture",
     "Pictures",
+    "Reviewed",
+    "ReviewedImage",
     "Section",
     "Table",
     "Tile",
@@ -196,7 +198,43 @@ class FoundPlaces:
     kind: ClassVar[str] = "found_places"
 
 
-Block: TypeAlias = Tiles | Table | Pairs | Charts | Matrix | Pictures | Code | Note | FoundTable | FoundPlaces
+@dataclass(frozen=True)
+class ReviewedImage:
+    """An image whose files lie in `folder` beside the page: `small.jpg` (width, height), `errors.png` and `files`.
+
+    `kinds` of error and `class_ids` are what it is filtered by.
+    """
+
+    path: str
+    folder: str
+    files: Sequence[str]
+    width: int
+    height: int
+    facts: Sequence[tuple[str, Cell]]
+    kinds: Sequence[str]
+    class_ids: Sequence[int]
+
+    @property
+    def alt(self) -> str:
+        """What is shown, for who cannot see it."""
+        return f"{self.path}: {', '.join(f'{name} {value}' for name, value in self.facts)}"
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """Images in order, with the key to what is drawn, and the kinds of error and classes to filter them by."""
+
+    images: Sequence[ReviewedImage]
+    caption: str
+    key: Sequence[tuple[str, str]]
+    kinds: Sequence[tuple[str, str]]
+    classes: Sequence[tuple[int, str]]
+    kind: ClassVar[str] = "reviewed"
+
+
+Block: TypeAlias = (
+    Tiles | Table | Pairs | Charts | Matrix | Pictures | Code | Note | FoundTable | FoundPlaces | Reviewed
+)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from sightline.report.numbers import TASK_TITLES, Number
 from sightline.report.pareto import pareto_chart
 from sightline.report.rendering import render_template
 
-__all__ = ["LookResult", "OutputFormat", "shown_pictures", "write_look", "write_study_page"]
+__all__ = ["LookResult", "OutputFormat", "check_apart", "shown_pictures", "write_look", "write_study_page"]
 
 OutputFormat = Literal["png", "html", "both"]
 PAGE, LIST = "look.html", "look.json"
@@ -62,7 +62,7 @@ def write_look(
     lies inside the data set, or a file that is not of a look stands in the way; nothing has been written then.
     """
     target = absolute(Path(folder))
-    _check_apart(target, dataset)
+    check_apart(target, dataset)
     earlier = _earlier_files(target)
     target.mkdir(parents=True, exist_ok=True)
     parts: dict[str, list[Block]] = {kind: [] for kind in _SECTIONS}
@@ -119,7 +119,7 @@ def _page(dataset: Dataset, parts: dict[str, list[Block]], about: str) -> str:
     )
 
 
-def _check_apart(target: Path, dataset: Dataset) -> None:
+def check_apart(target: Path, dataset: Dataset) -> None:
     """Refuse a folder inside the data set's, or inside one with images where that is merely what all files share."""
     root, place = absolute(dataset.root).resolve(), target.resolve()
     shared = root in Path.cwd().resolve().parents
@@ -208,8 +208,8 @@ def _courses(table: pl.DataFrame) -> list[Any]:
 
 
 def _quality_and_cost(table: pl.DataFrame) -> Any:
-    """Each model by its time and its first metric, which the table's fourth column begins."""
-    metric = next(name for name in ("AP", "mean_iou") if name in table.columns)
+    """Each model by its time and its first metric."""
+    metric = next(name.removesuffix("_low") for name in table.columns if name.endswith("_low"))
     points = table.drop_nulls([metric, "ms"]).select("model", "ms", metric).rows()
     return pareto_chart(
         f"{metric} and time", f"{metric} and milliseconds", points, titles_xy=("milliseconds an image", metric)

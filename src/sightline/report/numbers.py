@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 __all__ = [
-    "DETECTION_HEADLINE",
+    "HEADLINES",
     "MEANINGS",
-    "SEMANTIC_HEADLINE",
     "STANDARD_METRICS",
     "TASK_TITLES",
     "TITLES",
@@ -127,7 +126,8 @@ TITLES = {
     "mean_sensitivity": "Mean sensitivity",
     "mean_specificity": "Mean specificity",
     "mean_precision": "Mean precision",
-    "mean_image_dice": "Mean image Dice",
+    "foreground_average_precision": "Average precision of pixels",
+    "foreground_roc_auc": "Area under the ROC curve",
     "pixel_accuracy": "Pixel accuracy",
 }
 """The name on the page, where it differs from the key."""
@@ -158,21 +158,34 @@ MEANINGS = {
     "mean_sensitivity": "Share of each class's pixels that is found, mean over the classes.",
     "mean_specificity": "Share of the pixels outside each class left alone, mean over the classes.",
     "mean_precision": "Share of each class's reported pixels that is right, mean over the classes.",
-    "mean_image_dice": "Dice of each image alone, mean over the images: another number than the pooled one.",
+    "foreground_average_precision": "Precision over recall of the foreground's pixels, over all thresholds.",
+    "foreground_roc_auc": "How likely a pixel of the foreground is given more probability than one of the background.",
     "pixel_accuracy": "Share of all pixels with the right class.",
+    "PQ": "Panoptic quality, SQ times RQ: are segments found, named and drawn well? Mean over classes.",
+    "SQ": "Segmentation quality: the mean IoU of the segments that are matched.",
+    "RQ": "Recognition quality: F1 of the segments, matched where the IoU is above 0.5.",
+    "PQ_things": "Panoptic quality of the countable classes.",
+    "SQ_things": "Segmentation quality of the countable classes.",
+    "RQ_things": "Recognition quality of the countable classes.",
+    "PQ_stuff": "Panoptic quality of the classes that are not counted, such as road or sky.",
+    "SQ_stuff": "Segmentation quality of the classes that are not counted.",
+    "RQ_stuff": "Recognition quality of the classes that are not counted.",
     "HOTA": "Higher order tracking accuracy: finding objects and keeping their identities, in one number.",
 }
 
-DETECTION_HEADLINE = ("AP50", "AP")
-SEMANTIC_HEADLINE = (
-    "foreground_dice",
-    "foreground_sensitivity",
-    "foreground_specificity",
-    "mean_iou",
-    "mean_dice",
-    "pixel_accuracy",
+HEADLINES = (
+    ("AP50", "AP"),
+    ("PQ", "SQ", "RQ"),
+    (
+        "foreground_dice",
+        "foreground_sensitivity",
+        "foreground_specificity",
+        "mean_iou",
+        "mean_dice",
+        "pixel_accuracy",
+    ),
 )
-"""The first four that a result has lead the page."""
+"""Of detections, panoptic segments and label maps: the first four that a result has lead the page."""
 
 TRACKING_COLUMNS = {
     "HOTA": "HOTA",

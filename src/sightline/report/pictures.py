@@ -61,6 +61,8 @@ def _why_not(record: RunRecord, now: DataNow) -> str:
         return "The run saved no predictions (predictions.parquet)."
     if record.evaluation is None:
         return "Accuracy was not measured in this run, so there is no operating point to draw."
+    if "PQ" in (record.evaluation.get("metrics") or {}):
+        return "Panoptic segments are not drawn: their numbers stand in the accuracy section."
     if now.dataset is None:
         return f"The data could not be read: {now.problem}"
     if now.unchanged is False:

@@ -25,7 +25,7 @@ from sightline.core.keypoints import keypoints_of
 from sightline.core.metadata import OperatingPoint
 from sightline.core.process import keep_freed_memory, stop_at_next_step
 from sightline.core.runs import RunFolder
-from sightline.evaluate import RESAMPLES, DetectionResult
+from sightline.evaluate import RESAMPLES
 from sightline.models import Model, create, load_model, own_point, takes_argument
 from sightline.train.augment.policy import check_mirror, check_policy
 from sightline.train.capacity import (
@@ -49,7 +49,7 @@ from sightline.train.loop import Learner, as_module, check_loss_factors, train_e
 from sightline.train.machine import Arithmetic, choose_arithmetic, peak_memory, usable_cores
 from sightline.train.recorder import Learnt, Recorder, Watcher
 from sightline.train.state import deterministic_operations, read_state
-from sightline.train.validation import Evaluation, Validator
+from sightline.train.validation import Evaluation, Validator, chosen_conf
 
 __all__ = ["Session", "TrainResult", "prepare_session", "resume", "train"]
 
@@ -364,9 +364,9 @@ def _finish(session: Session, seconds: float) -> TrainResult:
     measuring = session.learner.arithmetic.measuring()
     as_module(best).to(measuring.device)
     watcher.phase("evaluating the best weights", len(validator.images))
-    predictions = validator.predict(best, measuring, watcher.advance)
+    predictions, foreground = validator.predict_best(best, measuring, watcher.advance)
     evaluation: Evaluation = beside_baseline(
-        validator.evaluate(predictions, RESAMPLES),
+        validator.evaluate(predictions, RESAMPLES, foreground),
         session.images.dataset,
         validator.dataset,
         size_hw=best.preprocess.size_hw,
@@ -375,10 +375,8 @@ def _finish(session: Session, seconds: float) -> TrainResult:
     evaluation = replace(evaluation, conventions=evaluation.conventions | {"model_file": "weights/best.safetensors"})
     for line in evaluation.warnings:
         watcher.note(f"warning: {line}")
-    # Where nothing was found right there is no best threshold; the model then runs at the usual one.
-    if isinstance(evaluation, DetectionResult) and evaluation.operating_point.true_positives:
-        point = own_point(best) or OperatingPoint()
-        recorder.save_best(best, point.model_copy(update={"conf": evaluation.operating_point.conf}))
+    if (conf := chosen_conf(evaluation)) is not None:
+        recorder.save_best(best, (own_point(best) or OperatingPoint()).model_copy(update={"conf": conf}))
     if session.learner.processes.is_first:
         predictions.save(run.path / "predictions.parquet")
         write_sealed_json(run.path / "evaluation.json", evaluation)

@@ -1,6 +1,7 @@
 """Measuring a model during training: predictions at image resolution, judged by the evaluator everything else uses."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -8,10 +9,14 @@ import torch
 from torch import Tensor
 
 from sightline.core.dataset import Dataset
+from sightline.core.frames import SemanticMap
 from sightline.core.metadata import OperatingPoint
 from sightline.core.predictions import Predictions, predictions_from_rows
 from sightline.evaluate import (
     DetectionResult,
+    ForegroundCounts,
+    ForegroundPoint,
+    PointCounts,
     SemanticResult,
     evaluate_semantic,
     measure_of,
@@ -22,6 +27,8 @@ from sightline.ops.postprocess import (
     detection_rows,
     evaluation_point,
     label_map,
+    likeliest,
+    map_probabilities,
     place_keypoints,
     select_detections,
     semantic_rows,
@@ -32,7 +39,7 @@ from sightline.train.distributed import ALONE, Processes
 from sightline.train.machine import Arithmetic
 from sightline.train.rules import OutputMeter
 
-__all__ = ["Evaluation", "LossObserver", "Validator", "by_class", "headline", "watched"]
+__all__ = ["Evaluation", "LossObserver", "Validator", "by_class", "chosen_conf", "headline", "watched"]
 
 Evaluation = DetectionResult | SemanticResult
 
@@ -62,10 +69,12 @@ class Validator:
         progress: Callable[[int], None] = lambda done: None,
         thresholds: OperatingPoint | None = None,
         observe: Callable[[Any, Any, Batch], None] = lambda raw, decoded, batch: None,
+        foreground_conf: float | None = None,
     ) -> Predictions:
         """Predictions of every validation image, in image pixels. `model` must be in evaluation mode.
 
-        `thresholds` are those of `evaluation_point` unless given; `observe` is given the raw and decoded outputs of
+        `thresholds` are those of `evaluation_point` unless given, and of maps of two classes `foreground_conf` is the
+        least probability of the second, else the likelier class wins; `observe` is given the raw and decoded outputs of
         each batch beside it. Of several processes each predicts its share of the images, every image once, and gets the
         predictions of all.
         """
@@ -80,7 +89,11 @@ class Validator:
                 decoded = model.decode(raw)
                 observe(raw, decoded, batch)
             for i, row in enumerate(batch.rows):
-                tables[row] = self._rows(image_ids[row], row, decoded, i, thresholds)
+                if self.task == "semantic":
+                    found = label_map(_array(decoded[i]), self.images.geometries[row], foreground_conf)
+                    tables[row] = semantic_rows(image_ids[row], found)
+                else:
+                    tables[row] = self._rows(image_ids[row], row, decoded, i, thresholds)
             progress(min(index * self.batch, len(self.images)))
         tables = self.processes.gather_tables(tables, len(self.images))
         meta: dict[str, Any] = {
@@ -90,24 +103,56 @@ class Validator:
             "backend": f"torch {arithmetic.precision}",
             "label_digest": self.dataset.label_digest(),
             **thresholds.model_dump(),
+            **({} if foreground_conf is None else {"foreground_conf": foreground_conf}),
         }
         return predictions_from_rows(pl.concat(tables.values()), meta).of(self.dataset)
 
-    def evaluate(self, predictions: Predictions, resamples: int = 0) -> Evaluation:
+    def predict_best(
+        self, model: Model, arithmetic: Arithmetic, progress: Callable[[int], None]
+    ) -> tuple[Predictions, ForegroundCounts | None]:
+        """The predictions of a model that is done: maps of two classes at the threshold with the best Dice, and what
+        every threshold gives.
+        """
+        if self.task != "semantic" or len(model.class_names) != 2:
+            return self.predict(model, arithmetic, progress), None
+        counts = ForegroundCounts()
+        beside_masks = counts.observer(self.dataset)
+        image_ids = self.dataset.images["image_id"].to_list()
+
+        def observe(raw: Any, decoded: Any, batch: Batch) -> None:
+            for i, row in enumerate(batch.rows):
+                at_image = map_probabilities(_array(decoded[i]), self.images.geometries[row])
+                beside_masks(image_ids[row], SemanticMap(likeliest(at_image), model.class_names, at_image[1]))
+
+        self.predict(model, arithmetic, progress, observe=observe)
+        whole = ForegroundCounts()
+        for share in self.processes.gather(counts):
+            whole.merge(share)
+        return self.predict(model, arithmetic, progress, foreground_conf=whole.best()), whole
+
+    def evaluate(
+        self, predictions: Predictions, resamples: int = 0, foreground: ForegroundCounts | None = None
+    ) -> Evaluation:
         """The task's result for predictions of this split, made in the first process and given to all.
 
-        With `resamples` its intervals too, see `evaluate_detection`.
+        With `resamples` its intervals too, see `evaluate_detection`; with `foreground` curves and the threshold chosen.
         """
         if self.task == "semantic":
-            return self.processes.once(lambda: evaluate_semantic(self.dataset, predictions, resamples=resamples))
+            return self.processes.once(lambda: self._of_maps(predictions, resamples, foreground))
         measure = measure_of(self.task)
         # The operating point is chosen here, on the validation images, and goes with the weights from then on.
         return self.processes.once(lambda: measure(self.dataset, predictions, conf="best", resamples=resamples))
 
+    def _of_maps(self, predictions: Predictions, resamples: int, foreground: ForegroundCounts | None) -> SemanticResult:
+        result = evaluate_semantic(self.dataset, predictions, resamples=resamples, foreground=foreground)
+        conf = predictions.meta.get("foreground_conf")
+        if conf is None:
+            return result
+        point = ForegroundPoint(conf, "best Dice on these very images, and so flattering")
+        return replace(result, operating_point=point)
+
     def _rows(self, image_id: int, row: int, decoded: Any, i: int, thresholds: OperatingPoint) -> pl.DataFrame:
         geometry = self.images.geometries[row]
-        if self.task == "semantic":
-            return semantic_rows(image_id, label_map(_array(decoded[i]), geometry))
         boxes, scores, *others = (_array(values[i]) for values in decoded)
         kept = select_detections(boxes, scores, thresholds, geometry, others[0] if self.task == "obb" else None)
         if self.task == "pose":
@@ -147,6 +192,14 @@ class LossObserver:
         for share in self._processes.gather(self._meter):
             meter.add(share)
         return means | {f"watch/{name}": value for name, value in meter.take().items()}
+
+
+def chosen_conf(evaluation: Evaluation) -> float | None:
+    """The threshold chosen on the validation images; None where nothing was right at any, or nothing is to choose."""
+    point = evaluation.operating_point
+    if point is None or (isinstance(point, PointCounts) and not point.true_positives):
+        return None  # the model then runs at the usual one
+    return point.conf
 
 
 def headline(evaluation: Evaluation) -> dict[str, float]:

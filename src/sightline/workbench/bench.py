@@ -33,16 +33,24 @@ _BY_TASK = {
     "instance": ("AP", "AP50", "box_AP", "box_AP50", "APs", "APm", "APl"),
     "obb": ("AP", "AP50", "box_AP", "box_AP50"),
     "pose": ("AP", "AP50", "box_AP", "box_AP50", "APm", "APl"),
-    "semantic": ("mean_iou", "mean_dice", "pixel_accuracy"),
+    "semantic": ("mean_iou", "mean_dice", "pixel_accuracy", "boundary_f"),
 }
 """Metrics of a result that are columns of the table, by task; the first one is what models are compared by."""
+_TWO_CLASSES = (
+    "foreground_dice",
+    "foreground_iou",
+    "foreground_sensitivity",
+    "foreground_precision",
+    "boundary_f",
+)
+"""Those of label maps with a foreground and a background."""
 
 
 @dataclass(frozen=True)
 class BenchResult(Result):
-    """A row for each model: the metrics (a mean over the seeds), `low` and `high` of the first one, and what it costs.
+    """A row for each model: metrics (means over the seeds), each with `METRIC_low` and `METRIC_high`, and its costs.
 
-    `low`, `high`: over the seeds (Student's t, 95 %) where there are two or more, else a bootstrap over the images.
+    The ends are over the seeds (Student's t, 95 %) where there are two or more, else a bootstrap over the images.
     `ms` is the whole way of an image without decoding it (preprocess, network, postprocess), batch 1; `runs` has the
     numbers of every run.
     """
@@ -206,25 +214,29 @@ def _one(
 
 
 def _measured(model: Model, dataset: Dataset, weights: Path | None) -> dict[str, Any]:
-    """The metrics and the first one's interval over the images, from the file of an earlier measurement if it fits."""
-    names = _BY_TASK[model.task]
+    """The metrics and their intervals over the images, from the file of an earlier measurement if it fits."""
+    names = _metrics_of(model)
     metadata = model.predictor.metadata
     point = None if metadata.operating_point is None else metadata.operating_point.model_dump(mode="json")
-    key = {"labels": dataset.label_digest(), "model": metadata.model_digest, "operating_point": point}
+    labels = dataset.label_digest()
+    key = {"labels": labels, "model": metadata.model_digest, "operating_point": point, "metrics": list(names)}
     file = None if weights is None else weights.parent.parent / "bench.json"
     kept = read_object(file) if file is not None and file.is_file() else {}
     if kept.get("of") != key:
-        result: Any = model.val(dataset)
-        low, high = _ends(result, names[0])
-        kept = {"of": key, "metrics": {n: result.metrics.get(n) for n in names}, "low": low, "high": high}
+        result: Any = model.val(dataset, boundaries=model.task == "semantic")
+        numbers: dict[str, float | None] = {}
+        for name in names:
+            low, high = (result.intervals or {}).get(name, (None, None))[:2]
+            numbers |= {name: result.metrics.get(name), f"{name}_low": low, f"{name}_high": high}
+        kept = {"of": key, "metrics": numbers}
         if file is not None:
             write_sealed_json(file, kept)
-    return {**kept["metrics"], "low": kept["low"], "high": kept["high"]}
+    return dict(kept["metrics"])
 
 
-def _ends(result: Any, metric: str) -> tuple[float | None, float | None]:
-    row = (result.intervals or {}).get(metric)
-    return (None, None) if row is None else (float(row[0]), float(row[1]))
+def _metrics_of(model: Model) -> tuple[str, ...]:
+    two_classes = model.task == "semantic" and len(model.class_names) == 2
+    return _TWO_CLASSES if two_classes else _BY_TASK[model.task]
 
 
 def _costs(model: Model, weights: Path, dataset: Dataset) -> dict[str, Any]:
@@ -258,19 +270,21 @@ def _timed(predictor: NetworkPredictor, dataset: Dataset) -> dict[str, float]:
 
 
 def _table(runs: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
-    """The runs of each model as one row, the best first metric first."""
-    first = next(name for names in _BY_TASK.values() for name in names if name in runs.columns)
+    """The runs of each model as one row, the one with the best first metric first."""
+    metrics = [name.removesuffix("_low") for name in runs.columns if name.endswith("_low")]
     rows = []
     for (model,), part in runs.group_by("model", maintain_order=True):
         numbers = {
             # What is the same in all runs, as the parameters are, stays the whole number it is.
             name: part[name][0] if part[name].n_unique() == 1 else part[name].mean()
             for name, kind in part.schema.items()
-            if kind.is_numeric() and name != "seed"
+            if (kind.is_numeric() or kind == pl.Null) and name != "seed"
         }
         if part.height > 1:
-            _, numbers["low"], numbers["high"] = seed_interval(part[first].to_list())
+            for name in metrics:
+                values = part[name].drop_nulls().to_list()
+                _, numbers[f"{name}_low"], numbers[f"{name}_high"] = seed_interval(values)
         rows.append({"model": model, "n": part.height, "imgsz": part["imgsz"][0], **numbers})
     table = pl.DataFrame(rows, infer_schema_length=None)
-    shown = [c for c in ("model", "n", first, "low", "high") if c in table.columns]
-    return table.select(*shown, pl.exclude(shown)).sort(first, descending=True, nulls_last=True)
+    shown = ["model", "n", *(f"{name}{end}" for name in metrics for end in ("", "_low", "_high"))]
+    return table.select(*shown, pl.exclude(shown)).sort(metrics[0], descending=True, nulls_last=True)

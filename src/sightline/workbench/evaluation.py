@@ -13,7 +13,7 @@ from sightline.audit import beside_baseline
 from sightline.core.dataset import Dataset, dataset_from_rows
 from sightline.core.errors import DataError
 from sightline.core.predictions import PREDICTIONS_SCHEMA, predictions_from_rows
-from sightline.evaluate import DetectionResult, SemanticResult, TrackingResult, evaluate_detection
+from sightline.evaluate import DetectionResult, PanopticResult, SemanticResult, TrackingResult, evaluate_detection
 from sightline.infer import NetworkPredictor
 
 __all__ = ["evaluate_boxes", "with_context"]
@@ -22,17 +22,17 @@ Boxes: TypeAlias = sv.Detections | npt.ArrayLike
 """Of one image: `sv.Detections`, or rows x1, y1, x2, y2, class of ground truth and x1, y1, x2, y2, score, class of
 predictions, in pixels."""
 
-Measured = TypeVar("Measured", bound=DetectionResult | SemanticResult | TrackingResult)
+Measured = TypeVar("Measured", bound=DetectionResult | PanopticResult | SemanticResult | TrackingResult)
 
 
 def with_context(result: Measured, whole: Dataset, measured: Dataset, predictor: NetworkPredictor | None) -> Measured:
     """The result with its model's file, beside what a predictor reaches that never looks at the pictures.
 
-    That one is fitted on the split `train` of `whole`, where it has one; tracks have none.
+    That one is fitted on the split `train` of `whole`, where it has one; tracks and panoptic segments have none.
     """
     if predictor is not None:
         result = replace(result, conventions={**result.conventions, "model_file": predictor.where})
-    if isinstance(result, TrackingResult) or "train" not in whole.splits:
+    if isinstance(result, (PanopticResult, TrackingResult)) or "train" not in whole.splits:
         return result
     size_hw = None if predictor is None else predictor.preprocess.size_hw
     steps = None if predictor is None else predictor.metadata.training.get("steps")

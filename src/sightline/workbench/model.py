@@ -18,7 +18,9 @@ from sightline.core.frames import Frame
 from sightline.data import read_dataset
 from sightline.evaluate import (
     RESAMPLES,
+    BoundaryOptions,
     DetectionResult,
+    ForegroundCounts,
     SemanticResult,
     evaluate_semantic,
     measure_of,
@@ -29,6 +31,7 @@ from sightline.infer import (
     NetworkPredictor,
     find_sources,
     given_images,
+    is_binary,
     open_predictor,
     open_source,
     predict_dataset,
@@ -119,17 +122,33 @@ class Model:
         return result
 
     def val(
-        self, data: str | Path | Dataset, *, split: str = "val", conf: float | None = None, batch: int = 8
+        self,
+        data: str | Path | Dataset,
+        *,
+        split: str = "val",
+        conf: float | None = None,
+        batch: int = 8,
+        boundaries: bool = False,
     ) -> DetectionResult | SemanticResult:
-        """The numbers `sightline eval` gives: on a split ("all" for everything) of a data set, or on a part of one."""
+        """The numbers `sightline eval` gives: on a split ("all" for everything) of a data set, or on a part of one.
+
+        `boundaries` adds, for label maps, how well those are met; ConfigError for another task.
+        """
         predictor = self.predictor
         division = predictor.metadata.division
         whole = data if isinstance(data, Dataset) else _divided(read_dataset(data), split, division)
         dataset = whole if isinstance(data, Dataset) or split == "all" else whole.split(split)
         result: DetectionResult | SemanticResult
+        if boundaries and predictor.task != "semantic":
+            raise ConfigError(f"boundaries are of label maps, got a model of task '{predictor.task}'")
         if predictor.task == "semantic":
-            found = predict_dataset(predictor, dataset, batch=batch)
-            result = evaluate_semantic(dataset, found, resamples=RESAMPLES)
+            predictor = predictor if conf is None else predictor.at_foreground(conf)
+            counts = ForegroundCounts() if is_binary(predictor.metadata) else None
+            observe = None if counts is None else counts.observer(dataset)
+            runs = predictor if counts is None else predictor.with_foreground()
+            found = predict_dataset(runs, dataset, batch=batch, observe=observe)
+            edges = BoundaryOptions() if boundaries else None
+            result = evaluate_semantic(dataset, found, resamples=RESAMPLES, boundaries=edges, foreground=counts)
         else:
             found = predict_dataset(predictor.for_evaluation(), dataset, batch=batch)
             result = measure_of(predictor.task)(dataset, found, conf=conf, resamples=RESAMPLES)

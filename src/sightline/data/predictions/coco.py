@@ -7,9 +7,11 @@ import numpy as np
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
+from sightline.core.files import check_regular
 from sightline.core.predictions import Predictions
 from sightline.core.text import parse_json
 from sightline.data.image_names import ImageNames
+from sightline.data.predictions.panoptic import is_panoptic, panoptic_predictions
 from sightline.data.predictions.rows import Found, predictions_of
 from sightline.ops import rle as rle_codes
 
@@ -21,7 +23,7 @@ NAME_KEYS = ("file_name", "filename", "image_name", "image_path", "file", "image
 
 def read_coco_results(path: str | Path, dataset: Dataset) -> Predictions:
     """COCO results, a JSON list of `image_id, category_id, score` and `bbox`, `segmentation` or `keypoints`, for this
-    data set.
+    data set; or panoptic ones, an object whose `annotations` list segments, see `panoptic_predictions`.
 
     An image is found by `file_name` where the entry has one, else by `image_id`: an id of the data set's own source, a
     file name, or the number in it. Category ids are those of the data set's source, else class ids.
@@ -31,22 +33,29 @@ def read_coco_results(path: str | Path, dataset: Dataset) -> Predictions:
     entry, for what is no such list or belongs to another data set.
     """
     file = Path(path)
-    entries = _entries(file)
+    content = _content(file)
+    if is_panoptic(content):
+        return panoptic_predictions(content, file, dataset)
+    entries = _entries(content, file)
     kind = _Kind(dataset, entries)
     rows = [_found(entry, f"{file}: entry {n}", kind) for n, entry in enumerate(entries)]
     return predictions_of(dataset, rows, [], str(file), f"COCO results {file.name}")
 
 
-def _entries(file: Path) -> list[Any]:
+def _content(file: Path) -> Any:
     try:
-        entries = parse_json(file.read_bytes())
+        check_regular(file)
+        return parse_json(file.read_bytes())
     except OSError as error:
-        raise DataError(f"cannot read the file ({error.strerror})", where=str(file)) from None
+        raise DataError(f"cannot read the file ({error.strerror or error})", where=str(file)) from None
     except ValueError as error:
         raise DataError(f"must be JSON, got: {error}", where=str(file)) from None
-    if not isinstance(entries, list):
-        raise DataError(f"COCO results must be a list, got a JSON {type(entries).__name__}", where=str(file))
-    return entries
+
+
+def _entries(content: Any, file: Path) -> list[Any]:
+    if not isinstance(content, list):
+        raise DataError(f"COCO results must be a list, got a JSON {type(content).__name__}", where=str(file))
+    return content
 
 
 class _Kind:
@@ -96,7 +105,7 @@ def _found(entry: Any, where: str, kind: _Kind) -> Found:
         area = None
         if code is not None:
             area = width * height if kind.sized_by_box and size_wh else float(rle_codes.area(code))
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         message = f"bbox, segmentation, keypoints and score must be numbers as COCO has them, got: {error}"
         raise DataError(message, where=where) from None
     own = {"size_wh": size_wh, "area": area, "keypoints": points or None, "oriented": turned}
@@ -114,7 +123,7 @@ def _of_supervision(entry: dict[str, Any], where: str) -> Found:
     try:
         box = np.array([float(entry[k]) for k in ("x_min", "y_min", "x_max", "y_max")])
         score, label = float(entry["confidence"]), int(entry["class_id"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"boxes and confidences must be numbers, got: {error}", where=where) from None
     return Found(_image(entry, where), label, score, box, where)
 

@@ -10,6 +10,7 @@ from sightline.core.keypoints import most_keypoints
 from sightline.core.predictions import Predictions
 from sightline.data.class_masks import read_class_mask
 from sightline.data.image_names import ImageNames
+from sightline.data.layout import read_text
 from sightline.data.predictions.rows import Found, predictions_of
 from sightline.media import IMAGE_SUFFIXES
 from sightline.ops import rle
@@ -55,7 +56,7 @@ def read_folder_predictions(path: str | Path, dataset: Dataset) -> Predictions:
 
 def _refuse_keypoints(files: list[Path]) -> None:
     """DataError where boxes with keypoints would be read as outlines: every line has as many numbers as those have."""
-    counts = {len(line.split()) for file in files for line in _lines(file) if line.strip()}
+    counts = {len(line.split()) for file in files for line in read_text(file).splitlines() if line.strip()}
     if len(counts) == 1 and (count := counts.pop()) > 6 and (count - 6) % 3 == 0:
         message = (
             f"every line has {count} numbers, as a box with {(count - 6) // 3} keypoints has; the labels have none"
@@ -76,16 +77,9 @@ def _of_mask(file: Path, name: str, dataset: Dataset, size_hw: tuple[int, int]) 
     return rows
 
 
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"must be text, got: {error}", where=str(file)) from None
-
-
 def _of_text(file: Path, name: str, size_hw: tuple[int, int], points: int) -> list[Found]:
     rows = []
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         if line.strip():
             rows.append(_of_line(line.split(), name, f"{file}:{number}", size_hw, points))
     return rows

@@ -10,6 +10,7 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import Predictions
 from sightline.core.text import parse_json
+from sightline.data.layout import read_text
 from sightline.data.predictions.coco import NAME_KEYS
 from sightline.data.predictions.rows import Found, predictions_of
 
@@ -25,7 +26,10 @@ def read_csv_predictions(path: str | Path, dataset: Dataset) -> Predictions:
     DataError, naming the line, for columns that are missing and values that are none.
     """
     file = Path(path)
-    rows = list(csv.DictReader(_text(file).splitlines()))
+    try:
+        rows = list(csv.DictReader(read_text(file).splitlines()))
+    except csv.Error as error:
+        raise DataError(f"must be a table of comma-separated values, got: {error}", where=str(file)) from None
     columns = list(rows[0]) if rows else []
     name = _column(columns, NAME_KEYS, "the name of the image", file)
     corners = next((c for c in _CORNERS if set(c) <= set(columns)), None)
@@ -36,10 +40,12 @@ def read_csv_predictions(path: str | Path, dataset: Dataset) -> Predictions:
     found = []
     for line, row in enumerate(rows, start=2):
         where = f"{file}:{line}"
+        if None in row or None in row.values():
+            raise DataError(f"a row must have {len(columns)} cells as the header has, got another number", where=where)
         try:
             box = np.array([float(row[c]) for c in corners or ()])
             found.append(Found(row[name], _label(row[label]), float(row[score]), box, where, None, _track(row)))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"boxes, scores and ids must be numbers, got: {error}", where=where) from None
     return predictions_of(dataset, found, [], str(file), f"CSV {file.name}")
 
@@ -69,31 +75,34 @@ def read_jsonl_predictions(path: str | Path, dataset: Dataset) -> Predictions:
     file = Path(path)
     found: list[Found] = []
     images: list[str] = []
-    for line, text in enumerate(_text(file).splitlines(), start=1):
+    for line, text in enumerate(read_text(file).splitlines(), start=1):
         where = f"{file}:{line}"
         try:
             record = parse_json(text)
-            images.append(str(record["source"]))
+            images.append(_text_of(record["source"], "source"))
             found += [_of_frame(d, images[-1], where) for d in record["detections"]]
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
             message = f"must be a frame's result with source and detections, got: {error!r:.80}"
             raise DataError(message, where=where) from None
     return predictions_of(dataset, found, images, str(file), f"JSON Lines {file.name}")
 
 
 def _of_frame(detection: dict[str, Any], image: str, where: str) -> Found:
-    box = np.array([float(v) for v in detection["box_xyxy"]])
-    label: str | int = detection["class_name"] or int(detection["class_id"])
-    points = [float(v) for point in detection.get("keypoints") or () for v in point]
+    box = _numbers(detection["box_xyxy"], 4, "box_xyxy")
+    label = _text_of(detection["class_name"], "class_name") if detection["class_name"] else int(detection["class_id"])
+    points = [v for point in detection.get("keypoints") or () for v in _numbers(point, 3, "a keypoint")]
     track, score = detection["track_id"], float(detection["score"])
-    turned = None if detection.get("oriented") is None else [float(v) for v in detection["oriented"]]
-    return Found(image, label, score, box, where, None, track, keypoints=points or None, oriented=turned)
+    turned = None if detection.get("oriented") is None else _numbers(detection["oriented"], 5, "oriented")
+    return Found(image, label, score, np.array(box), where, None, track, keypoints=points or None, oriented=turned)
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"cannot read the file ({error.strerror})", where=str(file)) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"must be UTF-8 text, got byte {error.object[error.start]:#04x}", where=str(file)) from None
+def _numbers(values: Any, count: int, name: str) -> list[float]:
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError(f"{name} must be {count} numbers, got {values!r:.60}")
+    return [float(v) for v in values]
+
+
+def _text_of(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text, got {value!r:.60}")
+    return value

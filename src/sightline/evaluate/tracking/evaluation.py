@@ -10,6 +10,7 @@ import polars as pl
 
 from sightline.core.dataset import Dataset
 from sightline.core.errors import ConfigError, DataError, at
+from sightline.core.files import check_regular
 from sightline.core.predictions import Predictions
 from sightline.evaluate.inputs import describe_inputs, fit_predictions
 from sightline.evaluate.tracking.doubts import doubts
@@ -203,12 +204,13 @@ def _ground_truth(dataset: Dataset, sequence: str) -> Path:
 def _read_table(path: Path) -> Table:
     """All values (rows, columns): the fast parser where the file is plain, line by line where it is not."""
     try:
+        check_regular(path)
         if path.stat().st_size == 0:
             return np.zeros((0, _MIN_COLUMNS))
         frame = pl.read_csv(path, has_header=False, infer_schema=False)
         table: Table = frame.cast(pl.Float64).to_numpy()
     except OSError as error:
-        raise DataError(f"cannot read the file ({error.strerror})", where=str(path)) from None
+        raise DataError(f"cannot read the file ({error.strerror or error})", where=str(path)) from None
     except pl.exceptions.PolarsError:
         return _read_lines(path)
     return table if table.shape[1] >= _MIN_COLUMNS and np.isfinite(table).all() else _read_lines(path)

@@ -10,7 +10,7 @@ two segments have the same; COCO's own are colours, used again in every image, a
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,7 +31,17 @@ from sightline.data.layout import absolute, common_root, folders_up_to, inside, 
 from sightline.media import read_image
 from sightline.ops import rle
 
-__all__ = ["ID_WEIGHTS", "LOOKED_FOR", "SegmentReader", "detect", "entry_lines", "read"]
+__all__ = [
+    "ID_WEIGHTS",
+    "LOOKED_FOR",
+    "SegmentMap",
+    "SegmentReader",
+    "detect",
+    "entry_lines",
+    "map_folder",
+    "read",
+    "read_segment_map",
+]
 
 LOOKED_FOR = "a COCO panoptic JSON (`segments_info`) with its folder of PNG files, or a folder with such files"
 _OTHER_TASKS = ("captions_", "instances_", "person_keypoints_", "stuff_", "image_info_")
@@ -72,7 +82,9 @@ def read(path: Path) -> Dataset:
     classes, objects = without_empty_twins(classes, pl.concat(tables), findings)
     if objects["object_id"].n_unique() < objects.height:
         objects = objects.with_columns(object_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
-    return build_dataset(path, "coco-panoptic", images, objects, classes, findings, root=root, task="instance")
+    dataset = build_dataset(path, "coco-panoptic", images, objects, classes, findings, root=root, task="instance")
+    kept = all(new in (None, old) for ids in id_maps for old, new in ids.items())
+    return replace(dataset, source_image_ids=kept and not any(d.has_text_ids for d in documents))
 
 
 def _label_files(path: Path) -> list[tuple[Path, str | None]]:
@@ -96,12 +108,15 @@ def _label_files(path: Path) -> list[tuple[Path, str | None]]:
 
 
 def _map_folder(document: Document, top: Path) -> Path:
-    """The folder of the PNG files: of the usual places the one that holds most of them."""
     entries, _, _ = document.entries("annotations")
-    names = [e["file_name"] for e in entries if isinstance(e.get("file_name"), str)]
-    stem = document.file.name.partition(".json")[0]
+    return map_folder(document.file, [e["file_name"] for e in entries if isinstance(e.get("file_name"), str)], top)
+
+
+def map_folder(file: Path, names: list[str], top: Path) -> Path:
+    """The folder of the PNG files that a JSON names: of the usual places up to `top` that with most of them."""
+    stem = file.name.partition(".json")[0]
     places = [stem, stem.removeprefix("panoptic_"), "panoptic", "masks", ""]
-    return fullest_folder([base / place for base in folders_up_to(document.file, top) for place in places], names)
+    return fullest_folder([base / place for base in folders_up_to(file, top) for place in places], names)
 
 
 ID_WEIGHTS = (1, 1 << 8, 1 << 16)
@@ -126,7 +141,7 @@ class _Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Map:
+class SegmentMap:
     """The masks of a PNG by segment id, or what is wrong with the file."""
 
     masks: dict[int, bytes]
@@ -163,7 +178,7 @@ class SegmentReader:
         rows: list[Row] = []
         index: list[int] = []
         with ThreadPoolExecutor(_WORKERS) as pool:
-            maps = pool.map(lambda entry: _read_map(entry.file, self._sizes[entry.image_id]), entries)
+            maps = pool.map(lambda entry: read_segment_map(entry.file, self._sizes[entry.image_id]), entries)
             for entry, found in zip(entries, maps, strict=True):
                 rows += self._segments(entry, found)
                 index += [entry.index] * (len(rows) - len(index))
@@ -202,7 +217,7 @@ class SegmentReader:
                 usable.append(_Entry(i, image_id, segments, file))
         return usable
 
-    def _segments(self, entry: _Entry, found: _Map) -> Iterator[Row]:
+    def _segments(self, entry: _Entry, found: SegmentMap) -> Iterator[Row]:
         """The objects of an annotation."""
         segments = [s for s in entry.segments if isinstance(s, dict)]
         ids, bad_ids = integers([s.get("id") for s in segments])
@@ -234,7 +249,7 @@ class SegmentReader:
         x1, y1, x2, y2 = rle.to_box(mask, self._sizes[image_id]).tolist()
         return [x1, y1, x2 - x1, y2 - y1]
 
-    def _look_at(self, entry: _Entry, found: _Map, listed: set[int]) -> None:
+    def _look_at(self, entry: _Entry, found: SegmentMap, listed: set[int]) -> None:
         """What is wrong with the PNG as a whole, and the ids in it that no segment has."""
         path = relative(entry.file, self._root)
         strange = [number for number in found.masks if number not in listed]
@@ -255,22 +270,25 @@ class SegmentReader:
         self._problems.append(Problem(code, index, message, image_id, facts=facts or {}))
 
 
-def _read_map(file: Path, size_hw: tuple[int, int]) -> _Map:
+def read_segment_map(file: Path, size_hw: tuple[int, int]) -> SegmentMap:
+    """The masks of a PNG whose image has this size; what is wrong with it where there are none."""
     if not file.is_file():
-        return _Map({}, "label-missing-file", "the panoptic map does not exist; the boxes of its segments are kept")
+        return SegmentMap(
+            {}, "label-missing-file", "the panoptic map does not exist; the boxes of its segments are kept"
+        )
     try:
         colours = read_image(file)
     except DataError as error:
-        return _Map({}, "mask-unreadable", error.what)
+        return SegmentMap({}, "mask-unreadable", error.what)
     if colours.ndim != 3:
-        return _Map({}, "mask-unreadable", "a panoptic map must be RGB, got one channel")
+        return SegmentMap({}, "mask-unreadable", "a panoptic map must be RGB, got one channel")
     if colours.shape[:2] != size_hw:
         got, size = (f"{width} × {height}" for height, width in (colours.shape[:2], size_hw))
-        return _Map({}, "mask-size-mismatch", f"a panoptic map must be {size} pixels as its image is, got {got}")
+        return SegmentMap({}, "mask-size-mismatch", f"a panoptic map must be {size} pixels as its image is, got {got}")
     red, green, blue = (colours[..., i].astype(np.int32) * weight for i, weight in enumerate(ID_WEIGHTS))
     masks = split_ids(red + green + blue)
     masks.pop(_NO_SEGMENT, None)
-    return _Map(masks)
+    return SegmentMap(masks)
 
 
 def _problem_of(segment: Row, repeated: bool, class_id: int | None, box: list[float]) -> tuple[str, str] | None:
