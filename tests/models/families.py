@@ -14,8 +14,9 @@ def smallest_of_each(suffixes: tuple[str, ...] = ("",)) -> list[str]:
     for name in models.list_models():
         sized = re.fullmatch(r"(yolo\d+)([a-z])(-[a-z]+)?", name)
         family, size, suffix = (sized[1], sized[2], sized[3] or "") if sized else (name, "", "")
-        is_map = models.stated_costs()[name].task == "semantic"
-        if suffix in suffixes and not is_map and not name.startswith("hf:"):
+        if name.startswith(("hf:", "smp:")) or models.stated_costs()[name].task == "semantic":
+            continue
+        if suffix in suffixes:
             best = families.get((family, suffix), name)
             earlier = re.fullmatch(r"yolo\d+([a-z]).*", best)
             smaller = earlier is None or _SIZES.index(size or "t") <= _SIZES.index(earlier[1])

@@ -12,6 +12,11 @@ from sightline.infer import OUTPUT_NAMES
 
 from .families import smallest_of_each
 
+_OF_TRANSFORMERS = (
+    *("hf:dfine-n", "hf:rtdetrv2-r18", "hf:rfdetr-nano", "hf:mask2former-tiny", "hf:eomt-small", "hf:segformer-b0"),
+    *("hf:mask2former-tiny-semantic", "hf:eomt-small-semantic"),
+)
+
 
 def pictures(count):
     """Patches of colour: of noise averaging layers leave nothing, and the norms behind them blow up what is left."""
@@ -24,7 +29,7 @@ def pictures(count):
         ("yolo11n", ["a", "b", "c"]),
         *(
             pytest.param(name, ["a", "b", "c"], marks=pytest.mark.slow)
-            for name in (*smallest_of_each(), "hf:dfine-n", "hf:rtdetrv2-r18", "hf:rfdetr-nano", "hf:mask2former-tiny")
+            for name in (*smallest_of_each(), *_OF_TRANSFORMERS)
             if name not in {"rcnn", "fast-rcnn"}  # selective search is no graph
         ),
         ("unet-small", ["background", "crack"]),

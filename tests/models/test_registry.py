@@ -20,7 +20,10 @@ def test_models_are_listed():
     others += ["rcnn", "fast-rcnn", "tv:fcos-resnet18", "tv:retinanet-resnet18", "tv:ssd300", "tv:ssdlite320"]
     others += [f"tv:fasterrcnn-{trunk}" for trunk in ("mobilenet320", "resnet18", "resnet50")]
     others += [f"tv:{kind}-{trunk}" for kind in ("maskrcnn", "keypointrcnn") for trunk in ("resnet18", "resnet50")]
-    others += ["hf:dfine-n", "hf:rtdetrv2-r18", "hf:mask2former-tiny"]
+    others += ["smp:deeplabv3plus/resnet50", "smp:fpn/mobilenet_v2", "smp:segformer/mit_b0", "smp:unet/resnet34"]
+    others += ["hf:dfine-n", "hf:rtdetrv2-r18", *(f"hf:segformer-b{n}" for n in range(6))]
+    for trunk, sizes in {"mask2former": ("tiny", "small", "base", "large"), "eomt": ("small", "base", "large")}.items():
+        others += [f"hf:{trunk}-{size}{kind}" for size in sizes for kind in ("", "-semantic")]
     others += [f"hf:rfdetr-{size}" for size in ("nano", "small", "medium", "large")]
     sized += [*(f"yolo9{size}" for size in "tsmc"), *(f"yolo10{size}" for size in "nsmblx")]
     sized += [

@@ -63,7 +63,7 @@ def test_outputs_are_its_own(model):
 
 
 def test_a_mask_without_cells_has_no_box_and_no_score(model):
-    raw = MaskQueryRaw((torch.zeros(1, 2, 4),), (torch.tensor([[[1.0], [-1.0]]]),), torch.ones(1, 1, 16, 24))
+    raw = MaskQueryRaw((torch.zeros(1, 2, 4),), (torch.tensor([[[1.0], [-1.0]]]),), (torch.ones(1, 1, 16, 24),))
     boxes, scores, _, _ = model.decode(raw)
     assert boxes[0].tolist() == [[0, 0, 96, 64], [0, 0, 0, 0]]
     assert scores[0].sum(1).tolist() == [pytest.approx(0.75 * torch.ones(()).sigmoid().item()), 0]
@@ -74,12 +74,13 @@ def test_the_terms_are_its_own_over_all_cells(model):
     from transformers.models.mask2former import modeling_mask2former as theirs
 
     targets = truth()
-    raw = model.eval()(torch.rand(2, 3, *SIZE))
+    raw = model.train()(torch.rand(2, 3, *SIZE))  # with what every layer says; nothing is dropped
     truth_masks, truth_labels = dense(targets)
     criterion = model.inner.criterion
     expected = dict.fromkeys(("cls", "mask", "dice"), 0.0)
-    for logits, coefficients in zip(raw.logits, raw.coefficients, strict=True):
-        masks = torch.einsum("bqm,bmhw->bqhw", coefficients, raw.prototypes)
+    assert len(raw.logits) == 10
+    for logits, coefficients, maps in zip(*raw, strict=True):
+        masks = torch.einsum("bqm,bmhw->bqhw", coefficients, maps)
         indices, found, wanted = [], [], []
         for image in range(2):
             own, objects = masks[image].flatten(1), truth_masks[image].flatten(1)

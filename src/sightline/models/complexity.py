@@ -27,8 +27,9 @@ class ShapesOnly(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
         if function in {Tensor.normal_, Tensor.uniform_}:
             return arguments[0]
-        if function is torch.linspace:  # networks read single values of them while they are made
-            return function(*arguments, **((named or {}) | {"device": "cpu"}))
+        if function is torch.linspace and "device" not in (named or {}):
+            # Networks read single values of these while they are made.
+            return function(*arguments, **(named or {}), device="cpu")
         if function is torch.arange:
             return torch.empty_like(function(*arguments, **((named or {}) | {"device": "cpu"})), device="meta")
         return function(*arguments, **(named or {}))

@@ -23,7 +23,9 @@ from sightline.models.segment.smp import SMP_MODELS, build_smp
 from sightline.models.torchvision_models import TORCHVISION_MODELS
 from sightline.models.torchvision_regions import REGION_MODELS
 from sightline.models.transformers.detectors import TRANSFORMERS_MODELS
+from sightline.models.transformers.eomt import EOMT_MODELS
 from sightline.models.transformers.mask2former import MASK2FORMER_MODELS
+from sightline.models.transformers.query_maps import QUERY_MAP_MODELS
 from sightline.models.transformers.rfdetr import RFDETR_MODELS
 from sightline.models.transformers.segformer import SEGFORMER_MODELS
 from sightline.models.weights_file import load_tensors, read_weights
@@ -47,6 +49,8 @@ MODELS: dict[str, Builder] = open_registry(
         **TRANSFORMERS_MODELS,
         **RFDETR_MODELS,
         **MASK2FORMER_MODELS,
+        **EOMT_MODELS,
+        **QUERY_MAP_MODELS,
         **SEGFORMER_MODELS,
     },
 )

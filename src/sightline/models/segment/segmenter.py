@@ -12,7 +12,7 @@ from sightline.core.preprocess import Preprocess
 from sightline.models.contract import Targets, Total, check_imgsz, check_input, check_targets, own_share
 from sightline.models.segment.losses import check_loss, segment_loss
 
-__all__ = ["ClassWeights", "PixelNetwork", "Segmenter"]
+__all__ = ["MAX_CLASSES", "ClassWeights", "PixelNetwork", "Segmenter", "map_preprocess"]
 
 ClassWeights: TypeAlias = tuple[float, ...] | Literal["balanced"]
 """One for each class, none for equal ones; "balanced" until training has counted its masks."""
@@ -73,7 +73,7 @@ class Segmenter(nn.Module):
         self.task: Task = "semantic"
         self.class_names = class_names
         fed: tuple[float, float] | None = getattr(self.network, "fed_mean_std", None)
-        self.preprocess = _preprocess(check_imgsz(imgsz, facts.multiple), channels, fed)
+        self.preprocess = map_preprocess(check_imgsz(imgsz, facts.multiple), channels, fed)
         trunk: tuple[str, tuple[str, ...]] | None = getattr(self.network, "known_trunk", None)
         self.trunk = None if trunk is None else (trunk[0], tuple(f"network.{part}" for part in trunk[1]))
         self.arguments: dict[str, Any] = {"imgsz": imgsz, "channels": channels, "loss": loss}
@@ -103,7 +103,10 @@ class Segmenter(nn.Module):
         return torch.cat((1 - foreground, foreground), 1)
 
 
-def _preprocess(size_hw: tuple[int, int], channels: int, fed_mean_std: tuple[float, float] | None) -> Preprocess:
+def map_preprocess(
+    size_hw: tuple[int, int], channels: int, fed_mean_std: tuple[float, float] | None = None
+) -> Preprocess:
+    """How a network of label maps is fed, unless its trunk was fed otherwise: as photographs, colour or gray."""
     if fed_mean_std is not None:
         mean, std = ((value,) * channels for value in fed_mean_std)
         return Preprocess(size_hw=size_hw, channels="gray" if channels == 1 else "rgb", mean=mean, std=std)

@@ -1,7 +1,8 @@
 """SegFormer (`hf:segformer-b0` to `-b5`): transformers' network, our preprocessing, losses and decoding.
 
-Xie et al. (2021); transformers' code is Apache-2.0, the authors' weights are for research alone and not used: built from
-a configuration. Its logits are those of cells of four pixels, made as large as the image bilinearly, as the authors do.
+Xie et al. (2021); transformers' code is Apache-2.0, the authors' weights are for research alone and not used: built
+from a configuration. Its logits are those of cells of four pixels, made as large as the image bilinearly, as the
+authors do.
 """
 
 from functools import partial
