@@ -64,6 +64,7 @@ PACKAGES = {
         "WRITTEN_NAMES",
         "ImageNames",
         "absolute",
+        "check_panoptic_labels",
         "check_split_overlap",
         "dataset_files",
         "detect_format",

@@ -228,8 +228,9 @@ def test_only_panoptic_labels_are_measured(files):
     dataset = read_dataset(labels)
     found = read_predictions(guesses, dataset)
     object.__setattr__(dataset, "format", "coco")
-    with pytest.raises(DataError, match=r"panoptic labels .*got coco"):
-        evaluate_panoptic(dataset, found)
+    for measure in (lambda: evaluate_panoptic(dataset, found), lambda: read_predictions(guesses, dataset)):
+        with pytest.raises(DataError, match=r"panoptic labels .*got coco"):
+            measure()
 
 
 def ended(*arguments):
