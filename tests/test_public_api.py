@@ -215,6 +215,7 @@ PACKAGES = {
         "predictor_from_model",
         "read_onnx",
         "run_pipeline",
+        "search_foreground",
         "search_thresholds",
         "track_dataset",
     ],
