@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from tests.infer.artefacts import BOXES, SIZE_HW, metadata, write_onnx
 
+from sightline.core.files import write_sealed_json
 from sightline.infer import open_predictor
 
 NAMES = ("background", "foreground")
@@ -61,8 +62,17 @@ def test_the_threshold_of_a_segmenter_goes_into_the_file_and_is_what_eval_uses(s
     conf = open_predictor(model).foreground_conf
     assert 179 / 255 < conf <= 180 / 255
     assert "specificity" in (tmp_path / "out/thresholds.html").read_text()
-    measured = sightline("eval", "--data", str(tmp_path / "data"), "--model", str(model), "--split", "all")
+    run, base = tmp_path / "run", ("eval", "--data", str(tmp_path / "data"), "--split", "all")
+    measured = sightline(*base, "--model", str(model), "--objects", "--out", str(run))
     assert f"foreground from probability {conf:.4g} on (the model's own" in measured.stderr, measured.stderr
+    assert "errors of objects" in measured.stdout
+    write_sealed_json(run / "run.json", {"task": "semantic"})
+    assert sightline("report", str(run)).returncode == 0
+    page = (run / "report.html").read_text()
+    for shown in ("What the threshold does", "Errors of objects", "Foreground Dice, mean over images"):
+        assert shown in page
+    decided = sightline(*base, "--predictions", str(run / "predictions.parquet"), "--conf", "0.5")
+    assert (decided.returncode, "got maps that are decided" in decided.stderr) == (2, True)
 
 
 def test_what_cannot_be_sought_is_one_sentence(sightline, tmp_path):
