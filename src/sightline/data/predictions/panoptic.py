@@ -90,6 +90,10 @@ def _path_of_number(number: Any, own: ImageNames, where: str) -> str:
 
 def _segments(listed: list[Any], path: str, png: Path, size_hw: tuple[int, int], where: str) -> list[Found]:
     """The segments of one image, in the order of the file."""
+    if not png.is_file():
+        raise DataError(
+            f"'{png.name}' must lie in a folder of the JSON's name or near it, got no such file", where=where
+        )
     shown = read_segment_map(png, size_hw)
     if shown.code is not None:
         raise DataError(f"'{png.name}' must be the map of its segments, got: {shown.message}", where=where)
