@@ -71,7 +71,8 @@ def test_curves_are_plain_counts_at_each_threshold_and_the_best_is_the_best_of_a
         assert (curves.recall[i], curves.specificity[i]) == (tp / (tp + fn), tn / (tn + fp))
         np.testing.assert_equal(curves.precision[i], tp / (tp + fp) if tp + fp else np.nan)
     dice = [2 * (truth & (values >= k / BINS)).sum() / (truth.sum() + (values >= k / BINS).sum()) for k in range(BINS)]
-    assert dice[round(counts.best() * BINS)] == max(dice)
+    threshold, value = counts.best()
+    assert (dice[round(threshold * BINS)], value) == (max(dice), max(dice))
 
 
 def test_merging_is_adding_and_ignored_pixels_count_for_nothing():
@@ -88,7 +89,8 @@ def test_what_is_perfect_what_is_never_right_and_what_is_refused():
     truth = np.array([[0, 1, 1, 0]])
     sure = counted([(truth, np.array([[0.25, 0.75, 0.75, 0.25]]))])
     assert sure.areas() == {"average_precision": 1.0, "roc_auc": 1.0}
-    assert sure.best() == pytest.approx(0.5, abs=1e-3)  # the middle of all that separate
+    assert sure.best()[1] == 1.0
+    assert sure.best()[0] == pytest.approx(0.5, abs=1e-3)  # the middle of all that separate
     nothing = counted([(np.zeros((2, 2), np.uint8), np.full((2, 2), 0.5))])
     assert nothing.best() is None
     assert np.isnan(nothing.areas()["roc_auc"])

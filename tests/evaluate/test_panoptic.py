@@ -216,7 +216,7 @@ def test_predictions_that_do_not_fit_are_refused(files):
     refused(r"annotations\[0\]: .* got id \d+", lambda a: a[0]["segments_info"].pop())
     refused("show every segment once", lambda a: a[0]["segments_info"].append(a[0]["segments_info"][0]))
     refused("category_id must be one of", lambda a: a[0]["segments_info"][0].update(category_id=7))
-    refused("does not exist", lambda a: a[4].update(file_name="nowhere.png"))
+    refused("got no such file", lambda a: a[4].update(file_name="nowhere.png"))
     refused("the name of another one", lambda a: a[0].update(image_id=2) or a.pop(1))
     refused("predicted once", lambda a: a.append(a[0]))
     refused("image_id must be one of the data set's", lambda a: a[0].update(image_id=77))
@@ -228,8 +228,9 @@ def test_only_panoptic_labels_are_measured(files):
     dataset = read_dataset(labels)
     found = read_predictions(guesses, dataset)
     object.__setattr__(dataset, "format", "coco")
-    with pytest.raises(DataError, match=r"panoptic labels .*got coco"):
-        evaluate_panoptic(dataset, found)
+    for measure in (lambda: evaluate_panoptic(dataset, found), lambda: read_predictions(guesses, dataset)):
+        with pytest.raises(DataError, match=r"panoptic labels .*got coco"):
+            measure()
 
 
 def ended(*arguments):

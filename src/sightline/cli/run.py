@@ -185,7 +185,11 @@ def _opened(model: str, options: RunOptions, size_hw: tuple[int, int] | None) ->
     if (options.iou, options.max_det, options.suppression, options.sigma) != (None,) * 4:
         message = "--iou, --max-det, --suppression and --sigma are for detections, got a model of label maps"
         raise ConfigError(message, where=model)
-    return predictor if options.conf is None else predictor.at_foreground(options.conf)
+    chosen = predictor if options.conf is None else predictor.at_foreground(options.conf)
+    if chosen.foreground_conf is not None:
+        origin = "the model's own" if options.conf is None else "given"
+        note(f"foreground from probability {chosen.foreground_conf:.4g} on ({origin})")
+    return chosen
 
 
 def _run_one(

@@ -61,7 +61,8 @@ def thresholds(
 ) -> int:
     """Find the thresholds a detector is best run with: every combination of a grid, measured on validation images.
 
-    Of a model with masks the masks are judged.
+    Of a model with masks the masks are judged; of label maps of two classes the least probability of the foreground
+    with the best Dice is found.
 
     Parameters
     ----------
@@ -80,8 +81,13 @@ def thresholds(
     grid = sightline.infer.ThresholdGrid.load(given, where="the grid")
     written = [] if out is None else [Path(out) / "thresholds.json", Path(out) / "thresholds.html"]
     predictor = sightline.infer.open_predictor(model, device=options.device, threads=options.threads)
-    if predictor.task not in ("detect", "instance"):
-        message = f"thresholds must be sought for a model of boxes or objects, got the task {predictor.task}"
+    of_maps = sightline.infer.is_binary(predictor.metadata)
+    if predictor.task not in ("detect", "instance") and not of_maps:
+        got = f"the task {predictor.task}" if predictor.task != "semantic" else "one of several classes"
+        message = f"thresholds must be sought for a model of boxes, objects or label maps of two classes, got {got}"
+        raise ConfigError(message, where=model)
+    if of_maps and (given or options.by_size or "by" in options.model_fields_set):
+        message = "the grid, --by and --by-size are for detectors, got a model of label maps, whose threshold is one"
         raise ConfigError(message, where=model)
     whole = sightline.data.read_dataset(data)
     check_writable([*written, *([Path(model)] if store else [])])
@@ -89,9 +95,12 @@ def thresholds(
     divided = with_splits(whole, options.split, options, predictor)
     dataset = divided if options.split == "all" or not divided.splits else divided.split(options.split)
     with progress_bar() as bar:
-        result = sightline.infer.search_thresholds(
-            predictor, dataset, grid, criterion=options.by, by_size=options.by_size, progress=bar
-        )
+        if of_maps:
+            result = sightline.infer.search_foreground(predictor, dataset, progress=bar)
+        else:
+            result = sightline.infer.search_thresholds(
+                predictor, dataset, grid, criterion=options.by, by_size=options.by_size, progress=bar
+            )
     if out is not None:
         write_json_atomic(written[0], result)
         sightline.report.write_study_page(f"Thresholds of {Path(model).name}", result, written[1])
@@ -102,9 +111,12 @@ def thresholds(
         return 0
     table = result.to_frame().head(_SHOWN)
     show_table(
-        f"{len(result.table)} points on {len(dataset)} images, best {options.by} first", table.columns, table.rows()
+        f"{len(result.table)} points on {len(dataset)} images, best {result.criterion} first",
+        table.columns,
+        table.rows(),
     )
-    note(f"best {options.by}: {result.value:.3f} with {_said(result.best)}")
+    said = f"foreground from probability {result.best.conf:.4g} on" if of_maps else _said(result.best)
+    note(f"best {result.criterion}: {result.value:.3f} with {said}")
     note("chosen on these images: judge it on others, as sightline eval --split test")
     for path in written[1:]:
         note(f"page: {path}")

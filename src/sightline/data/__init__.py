@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sightline.data.formats.mot.sequence import read_mot_txt, write_mot_txt
     from sightline.data.image_names import ImageNames
     from sightline.data.layout import absolute, inside, list_images, path_from, split_of
+    from sightline.data.predictions.panoptic import check_panoptic_labels
     from sightline.data.predictions.read import read_predictions, write_mot_predictions
     from sightline.data.splits.division import check_split_overlap, split_dataset
 
@@ -35,6 +36,7 @@ __all__ = [
     "Description",
     "ImageNames",
     "absolute",
+    "check_panoptic_labels",
     "check_split_overlap",
     "dataset_files",
     "detect_format",

@@ -94,13 +94,14 @@ class ForegroundCounts:
 
         return observe
 
-    def best(self) -> float | None:
-        """The threshold with the best pooled Dice, of equals the middle one; None where no pixel is ever right."""
+    def best(self) -> tuple[float, float] | None:
+        """The threshold with the best pooled Dice, of equals the middle one, and that Dice; None where no pixel is ever
+        right."""
         dice = self._ratios()["dice"]
         if not self.pixels[1].any() or not np.nanmax(dice) > 0:
             return None
         best = np.flatnonzero(dice == np.nanmax(dice))
-        return float(best[len(best) // 2] / BINS)
+        return float(best[len(best) // 2] / BINS), float(dice[best[0]])
 
     def curves(self) -> ForegroundCurves:
         """The curves over all images."""

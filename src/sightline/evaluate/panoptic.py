@@ -13,19 +13,18 @@ from sightline.core.dataset import Dataset
 from sightline.core.errors import DataError
 from sightline.core.predictions import Predictions
 from sightline.core.results import Result
+from sightline.data import check_panoptic_labels
 from sightline.evaluate.inputs import describe_inputs, fit_predictions
 from sightline.evaluate.intervals import Intervals, Measure, intervals_of, metric_frame
 from sightline.ops import rle
 from sightline.ops.overlaps import overlaps_of, segment_map
 
-__all__ = ["PANOPTIC_FORMAT", "PanopticAccumulator", "PanopticResult", "Segments", "evaluate_panoptic"]
+__all__ = ["PanopticAccumulator", "PanopticResult", "Segments", "evaluate_panoptic"]
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
-PANOPTIC_FORMAT = "coco-panoptic"
-"""The format whose labels say of every pixel what it is of, or that it counts for nothing."""
-_IOU, _TP, _FP, _FN = range(4)
+_TP = 1  # of an image and class: summed IoU of matches, their number, false ones, missed ones
 _MATCH = 0.5  # above it no segment can be met by two that do not overlap, so nothing has to be chosen
 
 
@@ -225,12 +224,7 @@ def evaluate_panoptic(dataset: Dataset, predictions: Predictions, *, resamples: 
 
     Source: Kirillov et al. 2019, "Panoptic Segmentation", and its reference implementation.
     """
-    if dataset.format != PANOPTIC_FORMAT:
-        raise DataError(
-            f"panoptic quality must be measured on panoptic labels ({PANOPTIC_FORMAT}), got {dataset.format}",
-            where=str(dataset.root),
-            do=f"convert them with sightline convert --to {PANOPTIC_FORMAT}, or measure boxes and masks",
-        )
+    check_panoptic_labels(dataset)
     predictions = fit_predictions(dataset, predictions)
     looked_at = None if predictions.images is None else set(predictions.images["image_id"])
     truth_rows, found_rows = _by_image(dataset.objects), _by_image(predictions.table)

@@ -7,6 +7,7 @@ from sightline.core.lazy import door
 if TYPE_CHECKING:
     from sightline.infer.cleaned import CleanedSegmenter
     from sightline.infer.dataset import predict_dataset, track_dataset
+    from sightline.infer.foreground_search import search_foreground
     from sightline.infer.foreign.adopt import AdoptedGraph, AdoptHints, adopt_function, adopt_onnx, read_onnx
     from sightline.infer.fused import FusedPredictor
     from sightline.infer.network_predictor import OUTPUT_NAMES, NetworkPredictor, is_binary, output_names
@@ -67,6 +68,7 @@ __all__ = [
     "predictor_from_model",
     "read_onnx",
     "run_pipeline",
+    "search_foreground",
     "search_thresholds",
     "track_dataset",
 ]

@@ -31,6 +31,7 @@ from sightline.ops.postprocess import KeptDetections, detection_rows, select_det
 __all__ = ["Criterion", "ThresholdGrid", "ThresholdsResult", "search_thresholds"]
 
 Criterion = Literal["F1", "AP", "AP50"]
+"""Of detectors; of label maps of two classes it is Dice."""
 
 
 class ThresholdGrid(Config):
@@ -79,13 +80,13 @@ class ThresholdsResult(Result):
     """Every point of the grid with its numbers, and the best one.
 
     `table` has suppression, iou, sigma, max_det, conf, AP, AP50 (of the detections that are left, up to `max_det` of an
-    image) and precision, recall and F1: of masks for a model that gives them, else of boxes. `best` is the point with
-    the best `criterion`; by F1 its `conf` is the best of all scores, not of the grid's alone, and `F1` is what that
-    gives.
+    image) and precision, recall and F1: of masks for a model that gives them, else of boxes; of label maps of two
+    classes conf, Dice, IoU, precision, recall and specificity. `best` is the point with the best `criterion`; by F1 and
+    Dice its `conf` is the best of all scores, not of the table's alone, and `value` is what that gives.
     """
 
     table: pl.DataFrame
-    criterion: Criterion
+    criterion: Criterion | Literal["Dice"]
     best: OperatingPoint
     value: float
     conventions: dict[str, Any] = field(default_factory=dict)

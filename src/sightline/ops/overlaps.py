@@ -46,11 +46,12 @@ def overlaps_of(first: IdMap, second: IdMap, first_ids: npt.ArrayLike, second_id
     along: Literal["F", "C"] = "F" if first.flags.f_contiguous and second.flags.f_contiguous else "C"
     pairs, pixels = _count(_narrow(first).ravel(order=along), _narrow(second).ravel(order=along))
     rows, columns = _places(pairs >> 32, sides[0]), _places(pairs & (_LIMIT * 2 - 1), sides[1])
-    order = np.lexsort((columns, rows))
-    rows, columns, pixels = rows[order], columns[order], pixels[order]
-    starts = np.flatnonzero((np.diff(rows, prepend=-1) != 0) | (np.diff(columns, prepend=-1) != 0))
-    merged = np.add.reduceat(pixels, starts) if len(starts) else pixels  # those of several ids that are not listed
-    return Overlaps(rows[starts], columns[starts], merged)
+    keys = rows * (len(sides[1]) + 2) + columns
+    order = np.argsort(keys)
+    keys = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else order
+    merged = np.add.reduceat(pixels[order], starts) if len(keys) else pixels  # of several ids that are not listed
+    return Overlaps(rows[order[starts]], columns[order[starts]], merged)
 
 
 def _narrow(ids: IdMap) -> npt.NDArray[np.int32]:
@@ -82,45 +83,65 @@ def _slot(keys: IntArray, key: Any) -> Any:
 
 
 @njit(cache=True)
-def _count(first: npt.NDArray[np.int32], second: npt.NDArray[np.int32]) -> tuple[IntArray, IntArray]:
-    """Pairs of ids, `a << 32 | b`, and how often each occurs; looked up where a stretch ends, not at every pixel.
+def _beginnings(first: npt.NDArray[np.int32], second: npt.NDArray[np.int32]) -> IntArray:
+    """Where another pair of ids begins (S,), the first pixel left out.
 
-    Places are unsigned: else the compiler asks at every pixel whether one is counted from the end.
+    Nearly without branches, which edges of segments would make the processor guess wrong; and with unsigned places,
+    which nobody asks whether they count from the end. So the compiler makes wide instructions of it.
     """
+    one, eight = np.uint64(1), np.uint64(8)
+    changes = np.zeros((len(first) + 7) // 8 * 8, dtype=np.uint8)
+    for i in range(one, np.uint64(len(first))):
+        changes[i] = np.uint8(((first[i] ^ first[i - one]) | (second[i] ^ second[i - one])) != 0)
+    words, found = changes.view(np.uint64), 0
+    for i in range(np.uint64(len(changes))):
+        found += changes[i]
+    places = np.empty(found + 1, dtype=np.int64)  # fresh memory for all pixels would cost more than all else here
+    count = np.uint64(0)
+    for word in range(np.uint64(len(words))):
+        if words[word] != 0:
+            for i in range(word * eight, word * eight + eight):
+                places[count] = i
+                count += np.uint64(changes[i])
+    return places[:count].copy()
+
+
+@njit(cache=True)
+def _count(first: npt.NDArray[np.int32], second: npt.NDArray[np.int32]) -> tuple[IntArray, IntArray]:
+    """Pairs of ids, `a << 32 | b`, and how often each occurs; looked up where a stretch ends, not at every pixel."""
     keys, counts = np.full(4096, -1, dtype=np.int64), np.zeros(4096, dtype=np.int64)
-    total, used = len(first), 0
-    if total == 0:
+    if len(first) == 0:
         return keys[:0], counts[:0]
-    start = np.uint64(0)
-    a, b = first[0], second[0]
-    whole = total // 16
-    for block in range(whole + 1):
-        base = np.uint64(block * 16)
-        if block < whole:
-            change = np.int32(0)
-            for i in range(np.uint64(16)):  # without a branch: wide instructions compare all at once
-                change |= (first[base + i] ^ a) | (second[base + i] ^ b)
-            if change == 0:
-                continue
-        for i in range(np.uint64(16) if block < whole else np.uint64(total - whole * 16)):
-            place = base + i
-            if first[place] != a or second[place] != b:
-                used += _add(keys, counts, np.int64(a) << 32 | np.int64(b), place - start)
-                a, b, start = first[place], second[place], place
+    ends = np.append(_beginnings(first, second), np.int64(len(first)))
+    used, start = 0, 0
+    for block in range(0, len(ends), 1024):  # far below the half of the table, which grows between blocks alone
+        new, start = _add_stretches(keys, counts, first, second, ends[block : block + 1024], start)
+        used += new
         if used * 2 > len(keys):
             keys, counts = _larger(keys, counts)
-    _add(keys, counts, np.int64(a) << 32 | np.int64(b), np.uint64(total) - start)
     there = np.flatnonzero(counts)
     return keys[there], counts[there]
 
 
 @njit(cache=True)
-def _add(keys: IntArray, counts: IntArray, key: Any, pixels: Any) -> int:
-    slot = _slot(keys, key)
-    is_new = keys[slot] == -1
-    keys[slot] = key
-    counts[slot] += np.int64(pixels)
-    return int(is_new)
+def _add_stretches(
+    keys: IntArray,
+    counts: IntArray,
+    first: npt.NDArray[np.int32],
+    second: npt.NDArray[np.int32],
+    ends: IntArray,
+    start: int,
+) -> tuple[int, int]:
+    """Add the stretches from `start` to each end; how many pairs are new, and the last end."""
+    new = 0
+    for end in ends:
+        key = np.int64(first[start]) << 32 | np.int64(second[start])
+        slot = _slot(keys, key)
+        new += keys[slot] == -1
+        keys[slot] = key
+        counts[slot] += end - start
+        start = end
+    return new, start
 
 
 @njit(cache=True)

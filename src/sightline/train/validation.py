@@ -128,7 +128,9 @@ class Validator:
         whole = ForegroundCounts()
         for share in self.processes.gather(counts):
             whole.merge(share)
-        return self.predict(model, arithmetic, progress, foreground_conf=whole.best()), whole
+        best = whole.best()
+        conf = None if best is None else best[0]
+        return self.predict(model, arithmetic, progress, foreground_conf=conf), whole
 
     def evaluate(
         self, predictions: Predictions, resamples: int = 0, foreground: ForegroundCounts | None = None

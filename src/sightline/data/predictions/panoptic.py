@@ -12,13 +12,25 @@ from sightline.data.layout import inside
 from sightline.data.predictions.rows import Found, predictions_of
 from sightline.ops import rle
 
-__all__ = ["is_panoptic", "panoptic_predictions"]
+__all__ = ["check_panoptic_labels", "is_panoptic", "panoptic_predictions"]
+
+_FORMAT = "coco-panoptic"
 
 
 def is_panoptic(content: Any) -> bool:
     """Whether a JSON is of this kind: an object whose annotations list segments."""
     entries = content.get("annotations") if isinstance(content, dict) else None
     return isinstance(entries, list) and any(isinstance(e, dict) and "segments_info" in e for e in entries)
+
+
+def check_panoptic_labels(dataset: Dataset) -> None:
+    """DataError for labels that do not say of every pixel what it is of, or that it counts for nothing."""
+    if dataset.format != _FORMAT:
+        raise DataError(
+            f"panoptic segments must be measured on panoptic labels ({_FORMAT}), got {dataset.format}",
+            where=str(dataset.root),
+            do=f"convert them with sightline convert --to {_FORMAT}, or measure boxes and masks",
+        )
 
 
 def panoptic_predictions(content: dict[str, Any], file: Path, dataset: Dataset) -> Predictions:
@@ -28,6 +40,7 @@ def panoptic_predictions(content: dict[str, Any], file: Path, dataset: Dataset) 
     results. DataError, naming the entry, for a PNG that is missing, of another size, or shows other segments than are
     listed, and where its name is that of another image of the data set.
     """
+    check_panoptic_labels(dataset)
     entries = content["annotations"]
     names = _names_of_images(content)
     own = ImageNames(dataset)
@@ -77,6 +90,10 @@ def _path_of_number(number: Any, own: ImageNames, where: str) -> str:
 
 def _segments(listed: list[Any], path: str, png: Path, size_hw: tuple[int, int], where: str) -> list[Found]:
     """The segments of one image, in the order of the file."""
+    if not png.is_file():
+        raise DataError(
+            f"'{png.name}' must lie in a folder of the JSON's name or near it, got no such file", where=where
+        )
     shown = read_segment_map(png, size_hw)
     if shown.code is not None:
         raise DataError(f"'{png.name}' must be the map of its segments, got: {shown.message}", where=where)
