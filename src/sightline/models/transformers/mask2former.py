@@ -114,17 +114,8 @@ class MaskQueries(nn.Module):
         with torch.autocast(last.device.type, enabled=False):
             targets = {name: value.to(last.device) for name, value in targets.items()}
             truth = [self.truth(targets, image, (last.shape[2], last.shape[3])) for image in range(last.shape[0])]
-            sums, count = [], last.new_tensor(float(sum(len(objects.labels) for objects in truth)), dtype=torch.float32)
-            for logits, coefficients, maps in zip(*raw, strict=True):
-                cells = maps.float().flatten(2)
-                # An empty share of a batch has terms too, of which none counts.
-                own = torch.zeros(4, device=last.device)
-                own = own + (logits.float().sum() + coefficients.float().sum() + cells.sum()) * 0.0
-                for image, objects in enumerate(truth):
-                    if bool(objects.counted.any()):
-                        found = coefficients[image].float() @ cells[image]
-                        own = own + _image_sums(logits[image].float(), found, objects)
-                sums.append(own)
+            count = last.new_tensor(float(sum(len(objects.labels) for objects in truth)), dtype=torch.float32)
+            sums = [_layer_sums(*layer, truth) for layer in zip(*raw, strict=True)]
             summed = total(torch.cat((torch.stack(sums).flatten(), count.unsqueeze(0))))
         layers, objects_count = summed[:-1].reshape(-1, 4), summed[-1].clamp(min=1)
         terms = {
@@ -170,6 +161,18 @@ def _objects(targets: Targets, image: int, size_hw: tuple[int, int]) -> Objects:
         values = targets["masks"][int(first[row]) : int(first[row]) + int(sizes[row])]
         masks[number, y1:y2, x1:x2] = values.reshape(y2 - y1, x2 - x1).float() / _WHOLE
     return Objects(targets["labels"][rows], masks.flatten(1), masks.new_ones(size_hw).flatten())
+
+
+def _layer_sums(logits: Tensor, coefficients: Tensor, maps: Tensor, truth: list[Objects]) -> Tensor:
+    """What `_image_sums` gives, over the images, of one layer: (B, Q, C + 1), (B, Q, M), (B, M, H / 4, W / 4)."""
+    cells = maps.float().flatten(2)
+    # An empty share of a batch has terms too, of which none counts.
+    own = torch.zeros(4, device=maps.device)
+    own = own + (logits.float().sum() + coefficients.float().sum() + cells.sum()) * 0.0
+    for image, objects in enumerate(truth):
+        if bool(objects.counted.any()):
+            own = own + _image_sums(logits[image].float(), coefficients[image].float() @ cells[image], objects)
+    return own
 
 
 def _image_sums(logits: Tensor, masks: Tensor, objects: Objects) -> Tensor:
