@@ -30,6 +30,7 @@ VERBS = {
     "split": ("split:split", "Divide a data set by group, stratified, near-duplicates kept together."),
     "card": ("report:card", "Write the card of a data set: Markdown, HTML and Croissant."),
     "convert": ("convert:convert", "Write a data set in another format and say what is lost."),
+    "label": ("label:label", "Make masks of boxes, each with how sure it is, as a new data set."),
     "models": ("models:models", "List the models, or count one's parameters, MACs and FLOPs."),
     "weights": ("weights:weights", "List pretrained weights by name with their licence and origin, or get them."),
     "anchors": ("anchors:anchors", "Propose anchor boxes for the objects of a data set."),

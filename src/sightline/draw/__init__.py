@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         tint_judged,
     )
     from sightline.draw.lettering import CAPTION_PX, GROUND, Tag, draw_caption, lay_out, text_width, write_tags
-    from sightline.draw.reviewed import MAP_KEY, TWO_CLASS_KEY, draw_objects, id_picture, map_errors
+    from sightline.draw.reviewed import MAP_KEY, TWO_CLASS_KEY, draw_masked_box, draw_objects, id_picture, map_errors
     from sightline.draw.shapes import dot, outline_box, outline_mask, tint
     from sightline.draw.sheets import class_key
     from sightline.draw.truth import TINT, draw_class_map
@@ -44,6 +44,7 @@ __all__ = [
     "draw_caption",
     "draw_class_map",
     "draw_judged",
+    "draw_masked_box",
     "draw_objects",
     "error_parts",
     "id_picture",

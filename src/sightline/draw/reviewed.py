@@ -10,10 +10,10 @@ from PIL import Image
 from sightline.core.frames import IGNORE_INDEX
 from sightline.draw.detections import palette_colour
 from sightline.draw.judged import JUDGED
-from sightline.draw.shapes import Colour, outline_mask, tint
-from sightline.draw.view import Picture, View
+from sightline.draw.shapes import Colour, outline_box, outline_mask, tint
+from sightline.draw.view import Picture, View, view_around
 
-__all__ = ["BAND", "MAP_KEY", "TWO_CLASS_KEY", "draw_objects", "id_picture", "map_errors"]
+__all__ = ["BAND", "MAP_KEY", "TWO_CLASS_KEY", "draw_masked_box", "draw_objects", "id_picture", "map_errors"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -77,4 +77,18 @@ def draw_objects(pixels: Picture, view: View, masks: Mapping[int, Bools]) -> Pic
         share, colour = view.show_share(mask), palette_colour(number)
         tint(scene, share, colour, _LINE)
         outline_mask(scene, share >= 0.5, colour, 1, dashed=False)
+    return scene
+
+
+def draw_masked_box(
+    pixels: Picture, box_xyxy: Sequence[float], mask: Bools | None, cell_hw: tuple[int, int]
+) -> Picture:
+    """What lies around a box of an RGB image, with the box dashed and the mask (H, W) of its object tinted."""
+    view = view_around(box_xyxy, (pixels.shape[0], pixels.shape[1]), cell_hw, context=1.6, least_px=24)
+    scene = view.show(pixels)
+    if mask is not None:
+        share = view.show_share(mask)
+        tint(scene, share, JUDGED["right"], _LINE)
+        outline_mask(scene, share >= 0.5, JUDGED["right"], 1, dashed=False)
+    outline_box(scene, view.place_boxes([box_xyxy])[0].tolist(), JUDGED["truth"], 1, dashed=True)
     return scene
