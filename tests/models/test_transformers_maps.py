@@ -100,7 +100,7 @@ def test_they_learn_two_images_by_heart(name):
     mask[0, 8:40, 8:40], mask[1, 20:60, 30:60], mask[0, :4] = 1, 2, 255
     images = torch.randn(2, 1, 64, 64) * 0.1 + mask.clamp(max=2)[:, None]
     optimizer = torch.optim.AdamW(model.parameters(), 3e-4)
-    for _ in range(40):
+    for _ in range(90):
         optimizer.zero_grad()
         sum(model.loss(model(images), {"mask": mask}).values()).backward()
         optimizer.step()
