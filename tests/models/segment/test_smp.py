@@ -47,6 +47,7 @@ def test_sizes_a_decoder_has_no_maps_for_are_refused():
         models.create("smp:pan/resnet18", class_names=THREE, imgsz=64)
 
 
+@pytest.mark.slow
 def test_weights_of_the_encoder_are_asked_for_once(monkeypatch, tmp_path):
     """The package's own place stands on disk here: a file of the encoder's tensors, and how it was fed."""
     torch.manual_seed(0)
